@@ -1,0 +1,66 @@
+# Every target does its own set-up from a bare Python 3.11 or newer. `make` alone lists them.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+export STAGELINE_DATA_DIR ?= .stageline
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test test-unit check format bench samples docs lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/run: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Stageline needs Python 3.11 or newer on the PATH"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/run ## Install Stageline into .venv
+
+demo: $(VENV)/run ## Run the pipeline on the sample documents and show what happens
+	$(BIN)/python -m cli.demo
+
+up: $(VENV)/run ## Start the pipeline here (Ctrl-C stops it)
+	$(BIN)/stageline up
+
+down: $(VENV)/run ## Stop a pipeline started with `stageline up --detach`
+	$(BIN)/stageline down
+
+test: $(VENV)/dev ## Run all tests (real Kafka, real processes)
+	$(BIN)/python -m pytest
+
+test-unit: $(VENV)/dev ## Run the tests that need no broker
+	$(BIN)/python -m pytest -m "not kafka and not chaos"
+
+check: $(VENV)/dev ## Style, types, import rules, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: $(VENV)/dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
+	$(BIN)/python -m benchmarks.run
+
+docs: $(VENV)/dev ## Regenerate tables and diagrams
+	$(BIN)/python -m tests.architecture.generate
+
+samples: $(VENV)/dev ## Make the sample documents again
+	$(BIN)/python samples/make_samples.py
+
+lock: $(VENV)/dev ## Resolve dependencies anew and pin them with hashes
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml requirements-build.in -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml requirements-build.in -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove the environment, caches and the local pipeline's data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build $(STAGELINE_DATA_DIR)

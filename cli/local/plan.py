@@ -1,0 +1,134 @@
+"""What runs where: ports, processes and their environments, worked out before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from shared.access import new_key
+from shared.errors import Stop
+
+SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
+MIN_FREE_BYTES = 200 << 20
+
+
+@dataclass
+class Plan:
+    """One embedded deployment in `data_dir`. Ports of 0 are replaced by free ones."""
+
+    data_dir: Path
+    port: int = 8080
+    kafka_port: int = 29092
+    workers: int = 1
+    allow_loopback: bool = False
+    otlp_endpoint: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def resolve(self) -> None:
+        """Fix every port. Raises `Stop` naming the first that is taken, before anything has started."""
+        names = ["ingest", "notifier", "session", "job_orchestrator", *self.worker_names()]
+        for offset, name in enumerate(names):
+            self.ports[name] = free_port() if self.port == 0 else self.port + offset
+        self.ports["kafka"] = free_port() if self.kafka_port == 0 else self.kafka_port
+        self.ports["kafka_controller"] = free_port() if self.kafka_port == 0 else self.kafka_port + 1
+        for name, port in self.ports.items():
+            check_port(name, port)
+
+    def worker_names(self) -> list[str]:
+        """`stage_worker`, `stage_worker-2`, …"""
+        return ["stage_worker" if n == 1 else f"stage_worker-{n}" for n in range(1, self.workers + 1)]
+
+    def processes(self) -> dict[str, list[str]]:
+        """Name → command of each service process."""
+        names = ["session", "job_orchestrator", *self.worker_names(), "notifier", "ingest"]
+        return {name: [sys.executable, "-m", f"services.{name.partition('-')[0]}"] for name in names}
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Environment of one service process: ours, then the settings of this deployment."""
+        env = {k: v for k, v in os.environ.items() if k != "STAGELINE_CRASH_AT"}
+        env |= {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
+            "STAGELINE_DATA_DIR": str(self.data_dir.resolve()),
+            "STAGELINE_PORT": str(self.ports[name]),
+            "STAGELINE_INSTANCE": f"{name}-{socket.gethostname()}",
+            "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
+            "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
+            "PYTHONUNBUFFERED": "1",
+            # Bytes of small processes, not of malloc arenas: each thread would keep its own.
+            "MALLOC_ARENA_MAX": "2",
+        }
+        if self.otlp_endpoint:
+            env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
+        return env | self.extra
+
+    @property
+    def run_dir(self) -> Path:
+        """Where pids, addresses and logs of the running deployment are."""
+        return self.data_dir / "run"
+
+    @property
+    def key_file(self) -> Path:
+        """The generated admin key, readable by its owner alone."""
+        return (self.data_dir / "admin.key").resolve()
+
+    @property
+    def url(self) -> str:
+        """Address of the door."""
+        return f"http://127.0.0.1:{self.ports['ingest']}"
+
+    @property
+    def notifier_url(self) -> str:
+        """Address of the notifier."""
+        return f"http://127.0.0.1:{self.ports['notifier']}"
+
+    def write_state(self, pids: dict[str, int]) -> None:
+        """Record what runs, for `stageline down` and every other command."""
+        state = {
+            "supervisor": os.getpid(), "pids": pids, "ports": self.ports, "url": self.url, "notifier_url": self.notifier_url,
+            "kafka": f"127.0.0.1:{self.ports['kafka']}", "key_file": str(self.key_file),
+            "plan": {k: str(v) for k, v in asdict(self).items() if k in ("port", "kafka_port", "workers")},
+        }  # fmt: skip
+        part = self.run_dir / f"state.{secrets.token_hex(4)}"
+        part.write_text(json.dumps(state, indent=1))
+        part.replace(self.run_dir / "state.json")
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def check_port(name: str, port: int) -> None:
+    """Raises `Stop` when a port is taken."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError as error:
+            hint = "--kafka-port" if name.startswith("kafka") else "--port"
+            raise Stop("port_in_use", f"port {port} for {name} is in use; choose another with {hint}") from error
+
+
+def prepare_data_dir(data_dir: Path, key_file: Path) -> None:
+    """Create the folders and, once, the admin key (0600). Raises `Stop` when the disk is full or not writable."""
+    try:
+        for folder in (data_dir, data_dir / "run", data_dir / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(data_dir).free
+        if free < MIN_FREE_BYTES:
+            raise Stop("disk_full", f"{data_dir} has {free >> 20} MiB left; at least {MIN_FREE_BYTES >> 20} MiB are needed")
+        if not key_file.exists():
+            fd = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w") as stream:
+                stream.write(new_key() + "\n")
+    except OSError as error:
+        raise Stop("disk", f"cannot write to {data_dir}: {error.strerror or error}") from error

@@ -1,0 +1,128 @@
+"""CloudEvents 1.0.2 Kafka protocol binding: binary mode out, binary and structured mode in.
+
+Source: CloudEvents Kafka protocol binding 1.0.2; reference/reliability-contracts-telemetry.md §B2.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from contracts.message import Message
+from contracts.names import alfred_model
+from contracts.topics import MODELS
+
+Headers = tuple[tuple[str, bytes], ...]
+JSON: Final = b"application/json"
+
+
+class UndecodableRecord(ValueError):
+    """The record can never be read. `code` is a stable word, the text names field and reason."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What goes to Kafka: key and value bytes and headers."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
+    """Binary mode: attributes in `ce_*` headers, the JSON of the message as the value.
+
+    `source` is the producing service, e.g. `/stageline/session`; `extra` headers (trace context) are appended.
+    """
+    key = message.key.encode()
+    headers: Headers = (
+        ("content-type", JSON),
+        ("ce_specversion", b"1.0"),
+        ("ce_id", message.message_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", message.TYPE.encode()),
+        ("ce_time", message.time.isoformat().replace("+00:00", "Z").encode()),
+        ("ce_subject", key),
+        ("ce_tenant", message.tenant.encode()),
+    )
+    return Record(key, message.to_json(), headers + extra)
+
+
+def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]], allowed: frozenset[str]) -> Message:
+    """Decode one record into the newest model; `allowed` holds the CloudEvents types this topic may carry.
+
+    Binary, structured and (for Alfred events) bare envelopes are read, leniently. Raises `UndecodableRecord`.
+    """
+    if not value:
+        raise UndecodableRecord("empty_value", "the record has no value")
+    attributes = {name.lower(): raw for name, raw in headers if raw is not None}
+    if attributes.get("content-type", b"").lower().startswith(b"application/cloudevents"):
+        return _structured(value, allowed)
+    if "ce_type" in attributes:
+        type_ = attributes["ce_type"].decode("utf-8", "backslashreplace")
+        return _parse(_model(type_, allowed), value)
+    return _bare(value, allowed)
+
+
+def _model(type_: str, allowed: frozenset[str]) -> type[Message]:
+    if type_ not in allowed:
+        raise UndecodableRecord("unexpected_type", f"type {type_[:200]!r} does not belong on this topic")
+    return MODELS[type_]
+
+
+def _parse(model: type[Message], value: bytes) -> Message:
+    try:
+        return model.read(value)
+    except ValidationError as error:
+        raise UndecodableRecord("invalid_data", describe(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise UndecodableRecord("invalid_data", str(error)) from None
+
+
+def _structured(value: bytes, allowed: frozenset[str]) -> Message:
+    envelope = _object(value)
+    model = _model(str(envelope.get("type")), allowed)
+    if envelope.get("specversion") != "1.0":
+        raise UndecodableRecord("invalid_envelope", f"specversion: {envelope.get('specversion')!r} is not '1.0'")
+    try:
+        return model.read_object(envelope.get("data"))
+    except ValidationError as error:
+        raise UndecodableRecord("invalid_data", describe(error)) from None
+
+
+def _bare(value: bytes, allowed: frozenset[str]) -> Message:
+    # A vendor's event with no CloudEvents attributes still says what it is in `event.event_name`.
+    body = _object(value)
+    event = body.get("event")
+    model = alfred_model(str(event.get("event_name"))) if isinstance(event, dict) else None
+    if model is None or model.TYPE not in allowed:
+        raise UndecodableRecord("unknown_type", "no ce_type header, and event.event_name names no event of this topic")
+    try:
+        return model.read_object(body)
+    except ValidationError as error:
+        raise UndecodableRecord("invalid_data", describe(error)) from None
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise UndecodableRecord("invalid_json", str(error)) from None
+    if not isinstance(body, dict):
+        raise UndecodableRecord("invalid_json", f"a JSON object is expected, not {type(body).__name__}")
+    return body
+
+
+def describe(error: ValidationError) -> str:
+    """`field.path: reason` for each fault, at most five."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    text = "; ".join(f"{'.'.join(map(str, f['loc'])) or '(root)'}: {f['msg']}" for f in faults[:5])
+    return text + (f" (and {len(faults) - 5} more)" if len(faults) > 5 else "")

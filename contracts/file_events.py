@@ -1,0 +1,247 @@
+"""The sixteen file events of Alfred (reference/vendor-apis.md §1.3).
+
+Only FileAddToJob ties a file to its job in the vendor's shape; `job_id` on the others is our optional addition, so that
+a consumer needs no join.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from contracts.alfred import AlfredEvent, AlfredFields
+from contracts.loose import Id, Metadata, Text, Timestamp
+from contracts.status import FileStatusValue
+
+
+class FileFields(AlfredFields):
+    """Common to all file events. Dates are optional where the vendor's own SDK leaves them out."""
+
+    KIND = "file_event"
+    job_id: str | None = None
+    creation_date: Timestamp | None = None
+    update_date: Timestamp | None = None
+
+    @property
+    def subject(self) -> str:
+        file_id = getattr(self, "file_id", None) or getattr(self, "file_log_id", None)
+        return str(self.job_id or file_id or self.company_id)
+
+
+class FileAddToJobFields(FileFields):
+    NAME: ClassVar[str] = "file_add_to_job_event"
+    file_id: Id
+    job_id: Id
+    file_name: str | None = None
+    file_size: int | None = None
+    content_type: str | None = None
+    blob_name: str | None = None
+    md5_hash: str | None = None
+    metadata: Metadata = None
+
+
+class _Logged(FileFields):
+    file_log_id: Id
+    file_id: str | None = None
+    """Ours: how the vendor's `file_log_id` and `file_id` relate is in no document; here they are equal."""
+
+
+class _Categorised(_Logged):
+    description: Text
+    confidence: float = Field(ge=0, le=1)
+
+
+class FileCategoryCreateFields(_Categorised):
+    NAME: ClassVar[str] = "file_category_create_event"
+
+
+class FileCategoryDeleteFields(_Categorised):
+    NAME: ClassVar[str] = "file_category_delete_event"
+
+
+class FileChangeTagFields(FileFields):
+    NAME: ClassVar[str] = "file_change_tag_event"
+    file_id: Id
+    previous_tag_id: str | None = None
+    previous_tag_name: str | None = None
+    proposed_tag_id: str | None = None
+    classification_score: float | None = None
+    new_tag_id: str | None = None
+    new_tag_name: str | None = None
+
+
+class _Stored(FileFields):
+    file_id: Id
+    blob_name: Text
+    blob_url: Text
+
+
+class _Tagged(_Stored):
+    tag_id: str | None = None
+    tag_name: str | None = None
+    file_status: FileStatusValue
+
+
+class FileDoneFields(_Tagged):
+    NAME: ClassVar[str] = "file_done_event"
+    result_blob: str | None = None
+    """Ours: object key of the result package (JSON)."""
+    text_blob: str | None = None
+    """Ours: object key of the text."""
+
+
+class FileFailedFields(_Tagged):
+    """`code`, `message` and `step` are ours: the vendor's event cannot say why."""
+
+    NAME: ClassVar[str] = "file_failed_event"
+    classification_score: float | None = None
+    classification_status: str | None = None
+    code: str | None = None
+    message: str | None = None
+    attempts: int | None = None
+
+
+class _Extracted(_Logged):
+    content: Text
+    provider: Text
+
+
+class FileExtractedDataCreateFields(_Extracted):
+    NAME: ClassVar[str] = "file_extracted_data_create_event"
+
+
+class FileExtractedDataDeleteFields(_Extracted):
+    NAME: ClassVar[str] = "file_extracted_data_delete_event"
+
+
+class _Named(_Stored):
+    file_name: Text
+    file_name_without_extension: Text
+
+
+class FileMoveFields(_Named):
+    NAME: ClassVar[str] = "file_move_event"
+    previous_file_directory: Text
+    new_file_directory: Text
+
+
+class FileMoveToPendingFields(_Named):
+    NAME: ClassVar[str] = "file_move_to_pending_event"
+
+
+class FileMoveToRecycleBinFields(_Named):
+    NAME: ClassVar[str] = "file_move_to_recycle_bin_event"
+
+
+class _Property(_Logged):
+    name: Text
+    value: Text
+
+
+class FilePropertyCreateFields(_Property):
+    NAME: ClassVar[str] = "file_property_create_event"
+
+
+class FilePropertyDeleteFields(_Property):
+    NAME: ClassVar[str] = "file_property_delete_event"
+
+
+class FileRemoveTagFields(FileFields):
+    NAME: ClassVar[str] = "file_remove_tag_event"
+    file_id: Id
+    tag_being_removed_id: str | None = None
+    tag_being_removed_name: str | None = None
+    classification_score: float | None = None
+
+
+class FileStatusUpdateFields(_Tagged):
+    NAME: ClassVar[str] = "file_status_update_event"
+    manual_classification: bool = False
+    classification_score: float | None = None
+    classification_status: str | None = None
+    progress_done: int | None = None
+    """Ours: units (pages) of the running step that are done."""
+    progress_total: int | None = None
+    worker: str | None = None
+    """Ours: who has it now."""
+
+
+class FileUpdateFields(_Named):
+    NAME: ClassVar[str] = "file_update_event"
+    file_log_id: Id
+    content_type: str | None = None
+    file_size: int | None = None
+    md5_hash: str | None = None
+    page_count: int | None = None
+
+
+class FileAddToJob(AlfredEvent[FileAddToJobFields]):
+    TYPE = "stageline.file.add_to_job.v1"
+
+
+class FileCategoryCreate(AlfredEvent[FileCategoryCreateFields]):
+    TYPE = "stageline.file.category_create.v1"
+
+
+class FileCategoryDelete(AlfredEvent[FileCategoryDeleteFields]):
+    TYPE = "stageline.file.category_delete.v1"
+
+
+class FileChangeTag(AlfredEvent[FileChangeTagFields]):
+    TYPE = "stageline.file.change_tag.v1"
+
+
+class FileDone(AlfredEvent[FileDoneFields]):
+    TYPE = "stageline.file.done.v1"
+
+
+class FileExtractedDataCreate(AlfredEvent[FileExtractedDataCreateFields]):
+    TYPE = "stageline.file.extracted_data_create.v1"
+
+
+class FileExtractedDataDelete(AlfredEvent[FileExtractedDataDeleteFields]):
+    TYPE = "stageline.file.extracted_data_delete.v1"
+
+
+class FileFailed(AlfredEvent[FileFailedFields]):
+    TYPE = "stageline.file.failed.v1"
+
+
+class FileMove(AlfredEvent[FileMoveFields]):
+    TYPE = "stageline.file.move.v1"
+
+
+class FileMoveToPending(AlfredEvent[FileMoveToPendingFields]):
+    TYPE = "stageline.file.move_to_pending.v1"
+
+
+class FileMoveToRecycleBin(AlfredEvent[FileMoveToRecycleBinFields]):
+    TYPE = "stageline.file.move_to_recycle_bin.v1"
+
+
+class FilePropertyCreate(AlfredEvent[FilePropertyCreateFields]):
+    TYPE = "stageline.file.property_create.v1"
+
+
+class FilePropertyDelete(AlfredEvent[FilePropertyDeleteFields]):
+    TYPE = "stageline.file.property_delete.v1"
+
+
+class FileRemoveTag(AlfredEvent[FileRemoveTagFields]):
+    TYPE = "stageline.file.remove_tag.v1"
+
+
+class FileStatusUpdate(AlfredEvent[FileStatusUpdateFields]):
+    TYPE = "stageline.file.status_update.v1"
+
+
+class FileUpdate(AlfredEvent[FileUpdateFields]):
+    TYPE = "stageline.file.update.v1"
+
+
+FILE_EVENTS = (
+    FileAddToJob, FileCategoryCreate, FileCategoryDelete, FileChangeTag, FileDone, FileExtractedDataCreate,
+    FileExtractedDataDelete, FileFailed, FileMove, FileMoveToPending, FileMoveToRecycleBin, FilePropertyCreate,
+    FilePropertyDelete, FileRemoveTag, FileStatusUpdate, FileUpdate,
+)  # fmt: skip

@@ -1,0 +1,53 @@
+"""Commands to the orchestrator. Key: the job id. Any program may publish them; HTTP is one client."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from contracts.loose import Id, Text, Timestamp
+from contracts.message import Message
+from contracts.work import MAX_FILES, FileRef, JobRequest, Tenancy
+
+
+class _JobCommand(Message):
+    command_id: Id
+    job_id: Id
+    owner: Tenancy
+    issued_at: Timestamp
+
+    @property
+    def message_id(self) -> str:
+        return self.command_id
+
+    @property
+    def key(self) -> str:
+        return self.job_id
+
+    @property
+    def time(self) -> datetime:
+        return self.issued_at
+
+    @property
+    def tenant(self) -> str:
+        return self.owner.tenant_id
+
+
+class CreateJob(_JobCommand):
+    """Make a job without a session. The job id is the producer's: the same id again is the same job."""
+
+    TYPE = "stageline.job.create_command.v1"
+    job: JobRequest
+    files: tuple[FileRef, ...] = Field(default=(), max_length=MAX_FILES)
+
+
+class CancelJob(_JobCommand):
+    """End a job early; running workers are told. No effect on a job that has ended."""
+
+    TYPE = "stageline.job.cancel_command.v1"
+    reason: Text = Field(default="", max_length=1000)
+
+
+JobCommand = CreateJob | CancelJob
+JOB_COMMANDS = (CreateJob, CancelJob)

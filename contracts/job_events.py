@@ -1,0 +1,118 @@
+"""The eight job events of Alfred (reference/vendor-apis.md §1.2). `JobStageUpdate` is the one that drives the pipeline."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from contracts.alfred import AlfredEvent, Dated
+from contracts.loose import Id, Metadata, Text
+from contracts.status import JobStageValue
+
+
+class JobFields(Dated):
+    """Common to all job events."""
+
+    KIND = "job_event"
+    job_id: Id
+    deferred_session_id: str | None = None
+    """Ours: the session the job was made from."""
+
+
+class JobCreateFields(JobFields):
+    NAME: ClassVar[str] = "job_create_event"
+    user_name: Text
+    merge: bool
+    metadata: Metadata
+    file_count: int = Field(ge=0)
+    file_urls: tuple[str, ...] = ()
+
+
+class JobStartFields(JobFields):
+    NAME: ClassVar[str] = "job_start_event"
+
+
+class JobStageUpdateFields(JobFields):
+    """`stage` is the new stage; `previous_stage` is ours, since the vendor's shape cannot show a gap or a repeat."""
+
+    NAME: ClassVar[str] = "job_stage_update_event"
+    stage: JobStageValue
+    previous_stage: JobStageValue | None = None
+
+
+class JobRetryFields(JobFields):
+    """The job re-attempts its stage. `code`, `message`, `attempt`, `file_id` and `retry_at` are ours: why, which, when."""
+
+    NAME: ClassVar[str] = "job_retry_event"
+    user_name: Text
+    merge: bool
+    metadata: Metadata
+    file_count: int = Field(ge=0)
+    retries: int = Field(ge=0)
+    exceeded_retries: bool
+    file_id: str | None = None
+    attempt: int | None = None
+    code: str | None = None
+    message: str | None = None
+    retry_at: float | None = None
+
+
+class JobExceededRetriesFields(JobRetryFields):
+    NAME: ClassVar[str] = "job_exceeded_retries_event"
+
+
+class JobFailedFields(JobRetryFields):
+    NAME: ClassVar[str] = "job_failed_event"
+    error_messages: tuple[Text, ...] = ()
+    stage: JobStageValue | None = None
+    """Ours: `failed`, or `cancelled` when somebody ended the job: the vendor has no event of its own for that."""
+
+
+class JobInvalidFields(JobFailedFields):
+    NAME: ClassVar[str] = "job_invalid_event"
+
+
+class JobFinishedFields(JobFields):
+    """`finished_files`, `failed_files` and `error_messages` are ours: best effort leaves a job finished with faults."""
+
+    NAME: ClassVar[str] = "job_finished_event"
+    finished_files: int | None = None
+    failed_files: int | None = None
+    error_messages: tuple[Text, ...] = ()
+
+
+class JobCreate(AlfredEvent[JobCreateFields]):
+    TYPE = "stageline.job.create.v1"
+
+
+class JobStart(AlfredEvent[JobStartFields]):
+    TYPE = "stageline.job.start.v1"
+
+
+class JobStageUpdate(AlfredEvent[JobStageUpdateFields]):
+    TYPE = "stageline.job.stage_update.v1"
+
+
+class JobRetry(AlfredEvent[JobRetryFields]):
+    TYPE = "stageline.job.retry.v1"
+
+
+class JobExceededRetries(AlfredEvent[JobExceededRetriesFields]):
+    TYPE = "stageline.job.exceeded_retries.v1"
+
+
+class JobFailed(AlfredEvent[JobFailedFields]):
+    TYPE = "stageline.job.failed.v1"
+
+
+class JobInvalid(AlfredEvent[JobInvalidFields]):
+    TYPE = "stageline.job.invalid.v1"
+
+
+class JobFinished(AlfredEvent[JobFinishedFields]):
+    TYPE = "stageline.job.finished.v1"
+
+
+JobEvent = JobCreate | JobStart | JobStageUpdate | JobRetry | JobExceededRetries | JobFailed | JobInvalid | JobFinished
+JOB_EVENTS = (JobCreate, JobStart, JobStageUpdate, JobRetry, JobExceededRetries, JobFailed, JobInvalid, JobFinished)

@@ -1,0 +1,76 @@
+"""The spellings of the source documents, read leniently: why a vendor's own sample parses here.
+
+Alfred's pages quote booleans, counts and times as text and give `metadata` as text or as an object
+(`reference/vendor-apis.md` §1.1, §4.3). Writers never use these: strict mode refuses what is not the declared type,
+because the conversions below run only when the reader asked for them (`READ` as validation context).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, ValidationInfo
+
+READ: Final = {"reader": True}
+"""Validation context of a lenient reader (see `contracts.message.Contract.read`)."""
+
+
+def is_reader(info: ValidationInfo) -> bool:
+    """True when the value comes from the wire through a reader, not from our own writer."""
+    return bool(info.context and info.context.get("reader"))
+
+
+def _metadata(value: Any, info: ValidationInfo) -> Any:
+    # Vendors send a JSON text, plain prose or an object; readers always see an object or prose, never JSON-in-a-string.
+    if is_reader(info) and isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _time(value: Any, info: ValidationInfo) -> Any:
+    if is_reader(info) and isinstance(value, str):
+        text = value.strip()
+        try:
+            return datetime.fromtimestamp(float(text), UTC)
+        except (ValueError, OverflowError, OSError):
+            return text
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    # The source documents also give times with no zone; they are UTC there.
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _iso(value: datetime) -> str:
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(value: Any, info: ValidationInfo) -> Any:
+    # A number or boolean where text is declared (ids and values in the vendor's samples) is kept as its text.
+    if is_reader(info) and isinstance(value, (int, float)):
+        return json.dumps(value)
+    return value
+
+
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(_time),
+    AfterValidator(_utc),
+    PlainSerializer(_iso, return_type=str, when_used="json"),
+]
+"""A UTC time; ISO 8601 with milliseconds on the wire; readers also take Unix seconds as number or text."""
+
+Metadata = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(_metadata)]
+"""Free metadata of the producer: an object, a list (one entry per file), prose, or nothing."""
+
+Text = Annotated[str, BeforeValidator(_text)]
+"""Text; readers also take a number or boolean."""
+
+Id = Annotated[str, BeforeValidator(_text), StringConstraints(min_length=1, max_length=200)]
+"""An identifier. Ours are UUID text; the vendor's samples are not always valid UUIDs, so none is demanded."""

@@ -1,0 +1,85 @@
+"""The topic table: who says what, where, under which key, for how long. Everything about topics is generated from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.access import AccessKeyIssued, AccessKeyRevoked
+from contracts.delivery import DeliveryAttempted
+from contracts.file_events import FILE_EVENTS
+from contracts.job_commands import JOB_COMMANDS
+from contracts.job_events import JOB_EVENTS
+from contracts.message import Message
+from contracts.session import SESSION_COMMANDS, SESSION_EVENTS
+from contracts.stage import StageReport, StageTask, TaskCancelled
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One row of the table. `retention_s` in seconds; a compacted topic keeps the last record of each key instead."""
+
+    name: str
+    key: str
+    models: tuple[type[Message], ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    retention_s: int = 30 * DAY_S
+    cleanup: Literal["delete", "compact"] = "delete"
+    hot: bool = True
+    """Hot topics get the deployment's partition count, the others one partition."""
+
+
+SESSION_COMMANDS_TOPIC = Topic("session.commands", "session id", SESSION_COMMANDS, ("ingest", "producers"), ("session",))
+SESSION_EVENTS_TOPIC = Topic(
+    "session.events", "session id", SESSION_EVENTS, ("session",), ("ingest", "job_orchestrator", "notifier", "consumers")
+)
+JOB_COMMANDS_TOPIC = Topic("job.commands", "job id", JOB_COMMANDS, ("ingest", "producers"), ("job_orchestrator",))
+JOB_EVENTS_TOPIC = Topic(
+    "job.events", "job id", JOB_EVENTS, ("job_orchestrator",), ("ingest", "notifier", "consumers"), retention_s=90 * DAY_S
+)
+FILE_EVENTS_TOPIC = Topic(
+    "file.events", "job id", FILE_EVENTS, ("job_orchestrator",), ("ingest", "notifier", "consumers"), retention_s=90 * DAY_S
+)
+STAGE_REPORTS_TOPIC = Topic(
+    "stage.reports", "job id", (StageReport,), ("stage_worker", "workers"), ("job_orchestrator",), retention_s=7 * DAY_S
+)
+STAGE_CANCELLATIONS_TOPIC = Topic(
+    "stage.cancellations", "job id", (TaskCancelled,), ("job_orchestrator",), ("stage_worker", "workers"), 3600, hot=False
+)
+DELIVERY_EVENTS_TOPIC = Topic("delivery.events", "endpoint id", (DeliveryAttempted,), ("notifier",), ("consumers",), hot=False)
+ACCESS_EVENTS_TOPIC = Topic(
+    "access.events", "key hash", (AccessKeyIssued, AccessKeyRevoked), ("ingest",), ("ingest", "notifier"), 0, "compact", False
+)
+TASK_PREFIX = "stage.tasks."
+
+TOPICS: tuple[Topic, ...] = (
+    SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC,
+    STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC,
+)  # fmt: skip
+
+BUILT_IN_ACTIONS: tuple[str, ...] = (
+    "noop", "file.fetch", "file.identify", "file.guard", "text.extract", "text.ocr", "text.classify", "fields.extract",
+    "text.index", "result.package",
+)  # fmt: skip
+
+
+def task_topic(action: str) -> Topic:
+    """The row for the tasks of one action, e.g. `stage.tasks.text.extract`; customers' own actions get the same."""
+    return Topic(TASK_PREFIX + action, "file id, or job id", (StageTask,), ("job_orchestrator",), ("stage_worker",), 7 * DAY_S)
+
+
+def all_topics(actions: tuple[str, ...] = BUILT_IN_ACTIONS) -> tuple[Topic, ...]:
+    """The whole table for a deployment that runs `actions`."""
+    return (*TOPICS, *(task_topic(action) for action in actions))
+
+
+def dead_letter_topic(topic: str, group: str) -> str:
+    """Where `group` puts records of `topic` that can never work."""
+    return f"{topic}.{group}.dlq"
+
+
+MODELS: dict[str, type[Message]] = {m.TYPE: m for t in all_topics() for m in t.models}
+"""CloudEvents type → model, over all topics."""

@@ -1,0 +1,173 @@
+"""The job store on SQL: a header row per job, a row per lane, timers as a column with an index. No ORM on the hot path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
+from services.job_orchestrator.core.decide import LaneDue
+from services.job_orchestrator.core.job import Job, Lane
+from services.job_orchestrator.core.workflow import Workflow
+from shared.errors import Stop
+
+
+class JobRow(SQLModel, table=True):
+    """Header of a job."""
+
+    __tablename__ = "job"
+    id: str = Field(primary_key=True)
+    workflow_name: str
+    workflow_version: int
+    body: str
+    trace: str | None = None
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class LaneRow(SQLModel, table=True):
+    """One file of a job, or the job's own lane. `due_at` in Unix seconds is its timer."""
+
+    __tablename__ = "lane"
+    job_id: str = Field(primary_key=True)
+    lane_id: str = Field(primary_key=True)
+    lease: str
+    due_at: float | None = None
+    body: str
+    __table_args__ = (
+        Index("lane_due", "due_at", sqlite_where=text("due_at IS NOT NULL")),
+        {"sqlite_with_rowid": False},
+    )
+
+
+class WorkflowRow(SQLModel, table=True):
+    """A published workflow version, never changed."""
+
+    __tablename__ = "workflow"
+    name: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    body: str
+
+
+MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow)
+
+_LOAD_JOBS = text(
+    "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM json_each(:ids))"
+)
+_LOAD_LANES = text(
+    "SELECT l.job_id, l.lane_id, l.body FROM json_each(:pairs) p "
+    "JOIN lane l ON l.job_id = p.value ->> 0 AND l.lane_id = p.value ->> 1"
+)
+_LOAD_ALL_LANES = text("SELECT lane_id, body FROM lane WHERE job_id = :job_id")
+_SAVE_JOB = text(
+    "INSERT INTO job (id, workflow_name, workflow_version, body, trace) "
+    "VALUES (:id, :name, :version, :body, :trace) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+)
+_SAVE_LANE = text(
+    "INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) "
+    "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
+)
+_DUE = text(
+    "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
+    "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit"
+)
+_CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease")
+_NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
+
+
+class Catalog:
+    """Published workflows of this process, read once: a version never changes."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, int], Workflow] = {}
+
+    def publish(self, connection: Connection, workflow: Workflow) -> None:
+        """Publish a version. The same again is fine; another text under a published version is refused (`Stop`)."""
+        body = json.dumps(workflow.model_dump(mode="json"), sort_keys=True)
+        key = {"name": workflow.name, "version": workflow.version}
+        known = connection.execute(text("SELECT body FROM workflow WHERE name = :name AND version = :version"), key).scalar()
+        if known is None:
+            connection.execute(text("INSERT INTO workflow VALUES (:name, :version, :body)"), {**key, "body": body})
+        elif known != body:
+            raise Stop("workflow_changed", f"{workflow.ref} is published and cannot change; give it a new version")
+        self.versions[workflow.name, workflow.version] = workflow
+
+    def load(self, connection: Connection) -> None:
+        """Read every published version."""
+        for row in connection.execute(text("SELECT name, version, body FROM workflow")):
+            self.versions[row.name, row.version] = Workflow.model_validate_json(row.body)
+
+    def newest(self, name: str) -> Workflow | None:
+        """The highest version of a workflow."""
+        found = [w for (n, _), w in self.versions.items() if n == name]
+        return max(found, key=lambda w: w.version, default=None)
+
+    def pinned(self, name: str, version: int) -> Workflow:
+        """What a stored job is pinned to; a job of a workflow that never existed gets an empty stand-in."""
+        known = self.versions.get((name, version))
+        step = {"name": "none", "action": "none", "scope": "job"}
+        return known or Workflow.model_validate({"name": name, "version": version, "steps": [step]})
+
+
+class SqlJobStore:
+    """`JobStore` on one connection."""
+
+    def __init__(self, connection: Connection, catalog: Catalog) -> None:
+        self.connection = connection
+        self.catalog = catalog
+
+    def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
+        if not wanted:
+            return {}
+        pairs = json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes])
+        lanes: dict[str, dict[str, Lane]] = {}
+        for job_id, lane_id, body in self.connection.execute(_LOAD_LANES, {"pairs": pairs}):
+            lanes.setdefault(job_id, {})[lane_id] = lane_from_text(lane_id, body)
+        rows = self.connection.execute(_LOAD_JOBS, {"ids": json.dumps(list(wanted))})
+        return {
+            job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
+            for job_id, name, version, body in rows
+        }
+
+    def with_all_lanes(self, job: Job) -> Job:
+        rows = self.connection.execute(_LOAD_ALL_LANES, {"job_id": job.id})
+        return replace(job, lanes={**{i: lane_from_text(i, body) for i, body in rows}, **job.lanes})
+
+    def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
+        jobs: list[dict[str, Any]] = []
+        lanes: list[dict[str, Any]] = []
+        for job, changed, trace in changes:
+            jobs.append(
+                {"id": job.id, "name": job.workflow.name, "version": job.workflow.version, "body": job_to_text(job), "trace": trace}
+            )
+            for lane_id in changed:
+                lane = job.lanes[lane_id]
+                lanes.append(
+                    {"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": lane_to_text(lane)}
+                )
+        if jobs:
+            self.connection.execute(_SAVE_JOB, jobs)
+        if lanes:
+            self.connection.execute(_SAVE_LANE, lanes)
+
+    def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
+        rows = self.connection.execute(_DUE, {"now": now, "limit": limit})
+        return [(LaneDue(job_id, lane_id, lease), trace) for job_id, lane_id, lease, trace in rows]
+
+    def clear_due(self, void: Iterable[LaneDue]) -> None:
+        rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease} for v in void]
+        if rows:
+            self.connection.execute(_CLEAR, rows)
+
+    def workflow(self, name: str, version: int | None) -> Workflow | None:
+        return self.catalog.newest(name) if version is None else self.catalog.versions.get((name, version))
+
+
+def next_due(connection: Connection) -> float | None:
+    """Unix time of the earliest timer, or None."""
+    value: float | None = connection.execute(_NEXT_DUE).scalar()
+    return value

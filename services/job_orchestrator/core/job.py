@@ -1,0 +1,153 @@
+"""The job and its lanes as frozen values, and the table that says which signal a lane may take in which state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, Tenancy
+from services.job_orchestrator.core.workflow import Step, Workflow
+
+JOB_LANE = ""
+"""Id of the lane that job-scoped steps run on; file lanes have their file's id."""
+
+
+class LaneState(StrEnum):
+    """Where the open attempt of a lane is."""
+
+    IDLE = "idle"
+    QUEUED = "queued"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    ARRIVED = "arrived"
+    DONE = "done"
+    FAILED = "failed"
+    INVALID = "invalid"
+    CANCELLED = "cancelled"
+
+
+class Signal(StrEnum):
+    """What can happen to a lane."""
+
+    START = "start"
+    RUN = "run"
+    OK = "ok"
+    SKIP = "skip"
+    KO = "ko"
+    ERR = "err"
+    WAIT = "wait"
+    DUE = "due"
+    CANCEL = "cancel"
+
+
+_OPEN = (LaneState.QUEUED, LaneState.RUNNING)
+_ENDED = (LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED)
+
+LANE_TABLE: Mapping[tuple[LaneState, Signal], tuple[LaneState, ...]] = {
+    (LaneState.IDLE, Signal.START): (LaneState.QUEUED,),
+    (LaneState.IDLE, Signal.CANCEL): (LaneState.CANCELLED,),
+    (LaneState.ARRIVED, Signal.START): (LaneState.QUEUED,),
+    (LaneState.ARRIVED, Signal.CANCEL): (LaneState.CANCELLED,),
+    (LaneState.BACKOFF, Signal.DUE): (LaneState.QUEUED,),
+    (LaneState.BACKOFF, Signal.CANCEL): (LaneState.CANCELLED,),
+    **{(s, Signal.RUN): (LaneState.RUNNING,) for s in _OPEN},
+    **{(s, sig): (LaneState.QUEUED, LaneState.ARRIVED, LaneState.DONE) for s in _OPEN for sig in (Signal.OK, Signal.SKIP)},
+    **{(s, Signal.KO): (LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
+    **{(s, Signal.ERR): (LaneState.BACKOFF, LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
+    **{(s, Signal.WAIT): (LaneState.BACKOFF,) for s in _OPEN},
+    **{(s, Signal.DUE): (LaneState.BACKOFF, LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
+    **{(s, Signal.CANCEL): (LaneState.CANCELLED,) for s in _OPEN},
+}
+"""(state, signal) → states it may lead to. A missing pair is refused and changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One file's (or the job's own) way through the steps. `due_at` is Unix seconds."""
+
+    id: str
+    file: FileRef | None = None
+    state: LaneState = LaneState.IDLE
+    step: int = 0
+    attempt: int = 0
+    lease: str = ""
+    polls: int = 0
+    waiting: bool = False
+    """In back-off because the worker asked for time (QUEUED), which uses up no attempt."""
+    due_at: float | None = None
+    started_at: float | None = None
+    status: FileStatus = FileStatus.UPLOADED
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tag: str | None = None
+    score: float | None = None
+    worker: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more can happen to it."""
+        return self.state in _ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's header. Counters stand for the lanes that are not loaded; `lanes` holds those that an event touches."""
+
+    id: str
+    owner: Tenancy
+    request: JobRequest
+    workflow: Workflow
+    created_at: datetime
+    updated_at: datetime
+    session_id: str | None = None
+    stage: JobStage = JobStage.QUEUED
+    frontier: int = -1
+    sequence: int = 0
+    total: int = 0
+    arrived: int = 0
+    done: int = 0
+    failed: int = 0
+    invalid: int = 0
+    cancelled: int = 0
+    retries: int = 0
+    exceeded_retries: bool = False
+    errors: tuple[str, ...] = ()
+    lanes: Mapping[str, Lane] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """True in one of the four terminal stages."""
+        return self.stage.terminal
+
+    @property
+    def live(self) -> int:
+        """File lanes that have not dropped out."""
+        return self.total - self.failed - self.invalid - self.cancelled
+
+    def step_of(self, lane: Lane) -> Step:
+        """The step that a lane is at."""
+        return self.workflow.steps[lane.step]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A message for a topic. Commands (tasks, cancellations) leave after the facts they follow from."""
+
+    topic: str
+    message: Message
+    command: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from one event: the new job, what to publish, or why the event was refused (then nothing changed)."""
+
+    job: Job | None
+    outputs: tuple[Output, ...] = ()
+    refused: str | None = None
+
+
+class NeedsAllLanes(Exception):
+    """The decision concerns every lane of the job; load them all and decide again."""

@@ -1,0 +1,32 @@
+"""Attempts, back-off and time limits: numbers in, numbers out."""
+
+from __future__ import annotations
+
+from contracts.identity import derived
+from services.job_orchestrator.core.workflow import RetryPolicy, Timeouts
+
+
+def backoff_s(policy: RetryPolicy, attempt: int, seed: str) -> float:
+    """Seconds to wait after failed attempt number `attempt` (from 1).
+
+    Jitter spreads the delay by ±`policy.jitter`; it comes from `seed`, so that a replay waits the same.
+    """
+    if policy.backoff == "fixed":
+        delay = policy.initial_s
+    elif policy.backoff == "linear":
+        delay = policy.initial_s * attempt
+    else:
+        delay = policy.initial_s * 2.0 ** min(attempt - 1, 60)
+    delay = min(delay, policy.cap_s)
+    fraction = int(derived(seed, "jitter")[:8], 16) / 0xFFFFFFFF
+    return float(delay * (1 + policy.jitter * (2 * fraction - 1)))
+
+
+def silence_s(timeouts: Timeouts) -> float:
+    """How long a running worker may be silent before its lease is taken away: three heartbeats, at least 15 s."""
+    return max(15.0, 3 * timeouts.heartbeat_s)
+
+
+def may_retry(policy: RetryPolicy, attempt: int, code: str | None) -> bool:
+    """True when attempt number `attempt`, failed with `code`, leaves another one."""
+    return attempt < policy.max_attempts and (code or "") not in policy.fatal

@@ -1,0 +1,91 @@
+"""Sessions on SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Index, func, select, text
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import Field, SQLModel
+
+from contracts import FileRef, Tenancy
+from services.session.core.session import Session, SessionState
+from shared.store import table_of
+
+
+class SessionRow(SQLModel, table=True):
+    """Header of a session; times in Unix seconds."""
+
+    __tablename__ = "session"
+    id: str = Field(primary_key=True)
+    owner: str
+    state: str
+    created_at: float
+    expires_at: float
+    file_count: int
+    job_id: str | None = None
+    fingerprint: str | None = None
+    __table_args__ = (Index("session_due", "expires_at", sqlite_where=text("state = 'open'")),)
+
+
+class SessionFileRow(SQLModel, table=True):
+    """One file of a session."""
+
+    __tablename__ = "session_file"
+    session_id: str = Field(primary_key=True)
+    file_id: str = Field(primary_key=True)
+    position: int
+    body: str
+
+
+MODELS: tuple[type[SQLModel], ...] = (SessionRow, SessionFileRow)
+SESSION = table_of(SessionRow)
+FILE = table_of(SessionFileRow)
+
+
+class SqlSessionStore:
+    """`SessionStore` on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def session(self, session_id: str) -> Session | None:
+        row = self.connection.execute(select(SESSION).where(SESSION.c.id == session_id)).first()
+        if row is None:
+            return None
+        return Session(
+            row.id, Tenancy.model_validate_json(row.owner), SessionState(row.state),
+            datetime.fromtimestamp(row.created_at, UTC), datetime.fromtimestamp(row.expires_at, UTC), row.file_count,
+            row.job_id, row.fingerprint,
+        )  # fmt: skip
+
+    def has_file(self, session_id: str, file_id: str) -> bool:
+        query = select(FILE.c.position).where(FILE.c.session_id == session_id, FILE.c.file_id == file_id)
+        return self.connection.execute(query).first() is not None
+
+    def files(self, session_id: str) -> tuple[FileRef, ...]:
+        query = select(FILE.c.body).where(FILE.c.session_id == session_id).order_by(FILE.c.position)
+        return tuple(FileRef.model_validate_json(body) for body in self.connection.execute(query).scalars())
+
+    def save(self, session: Session) -> None:
+        values = {
+            "id": session.id, "owner": session.owner.to_json().decode(), "state": session.state.value,
+            "created_at": session.created_at.timestamp(), "expires_at": session.expires_at.timestamp(),
+            "file_count": session.file_count, "job_id": session.job_id, "fingerprint": session.fingerprint,
+        }  # fmt: skip
+        self.connection.execute(insert(SESSION).values(values).on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def add_file(self, session_id: str, position: int, file: FileRef) -> None:
+        values = {"session_id": session_id, "file_id": file.file_id, "position": position, "body": file.to_json().decode()}
+        self.connection.execute(FILE.insert(), values)
+
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        query = select(SESSION.c.id).where(SESSION.c.state == "open", SESSION.c.expires_at <= now).limit(limit)
+        return self.connection.execute(query).scalars().all()
+
+
+def next_due(connection: Connection) -> float | None:
+    """Unix time at which the next open session expires, or None."""
+    value: float | None = connection.execute(select(func.min(SESSION.c.expires_at)).where(SESSION.c.state == "open")).scalar()
+    return value

@@ -1,0 +1,143 @@
+"""The arbiter of add and close: one session, one command at a time, one answer for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol, assert_never
+
+from contracts import (
+    AddFile,
+    CloseSession,
+    FileAdded,
+    FileRef,
+    OpenSession,
+    SessionClosed,
+    SessionCommand,
+    SessionCommandRefused,
+    SessionExpired,
+    SessionOpened,
+    derived,
+)
+from contracts.work import MAX_FILES
+from services.session.core.session import Decision, Session, SessionState, job_of
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The session's time is over."""
+
+    session_id: str
+
+
+class Files(Protocol):
+    """The session's files, read only when they matter."""
+
+    def has_file(self, session_id: str, file_id: str) -> bool:
+        """True when the file is in the session."""
+        ...
+
+    def files(self, session_id: str) -> tuple[FileRef, ...]:
+        """All of them, in the order they were added."""
+        ...
+
+
+def decide(session: Session | None, event: SessionCommand | Expire, now: datetime, files: Files) -> Decision:
+    """What follows from `event` for `session` at `now`. Every command gets exactly one answer event."""
+    if isinstance(event, Expire):
+        return _expire(session, now)
+    if session is not None and session.owner.tenant_id != event.owner.tenant_id:
+        session = None
+        if isinstance(event, OpenSession):
+            return _refuse(event, now, "exists", "session_id: the id is taken")
+    if isinstance(event, OpenSession):
+        return _open(session, event, now)
+    if session is None:
+        text = f"Deferred Session with ID {event.session_id} does not exist."
+        return Decision(None, _refuse(event, now, "unknown_session", text).outputs)
+    if isinstance(event, AddFile):
+        return _add(session, event, now, files)
+    if isinstance(event, CloseSession):
+        return _close(session, event, now, files)
+    assert_never(event)
+
+
+def _refuse(
+    command: SessionCommand, now: datetime, reason: str, message: str, job_id: str | None = None, session: Session | None = None
+) -> Decision:
+    answer = SessionCommandRefused.model_validate(
+        {
+            "event_id": derived(command.command_id, "refused"), "session_id": command.session_id, "owner": command.owner,
+            "caused_by": command.command_id, "occurred_at": now, "reason": reason, "message": message, "job_id": job_id,
+            "file_id": command.file.file_id if isinstance(command, AddFile) else None,
+        }
+    )  # fmt: skip
+    return Decision(session, (answer,))
+
+
+def _open(session: Session | None, command: OpenSession, now: datetime) -> Decision:
+    if session is None:
+        session = Session(
+            command.session_id, command.owner, SessionState.OPEN, now, now + timedelta(seconds=command.ttl_s)
+        )
+    elif session.state is not SessionState.OPEN:
+        return _refuse(command, now, "exists", f"session_id: the session is {session.state.value}", session.job_id, session)
+    event = SessionOpened(
+        event_id=derived(command.command_id, "opened"), session_id=session.id, owner=session.owner,
+        caused_by=command.command_id, occurred_at=now, expires_at=session.expires_at,
+    )  # fmt: skip
+    return Decision(session, (event,))
+
+
+def _not_open(session: Session, command: SessionCommand, now: datetime) -> Decision | None:
+    if session.state is SessionState.CLOSED:
+        text = f"Deferred Session with ID {session.id} is closed: job {session.job_id} was created from it."
+        return _refuse(command, now, "closed", text, session.job_id, session)
+    if session.state is SessionState.EXPIRED or session.expires_at <= now:
+        text = f"Deferred Session with ID {session.id} expired at {session.expires_at.isoformat()}."
+        return _refuse(command, now, "expired", text, session=session)
+    return None
+
+
+def _add(session: Session, command: AddFile, now: datetime, files: Files) -> Decision:
+    refused = _not_open(session, command, now)
+    if refused is not None:
+        return refused
+    known = files.has_file(session.id, command.file.file_id)
+    if not known and session.file_count >= MAX_FILES:
+        return _refuse(command, now, "too_many_files", f"file: a session holds at most {MAX_FILES} files", session=session)
+    session = session if known else replace(session, file_count=session.file_count + 1)
+    event = FileAdded(
+        event_id=derived(command.command_id, "added"), session_id=session.id, owner=session.owner,
+        caused_by=command.command_id, occurred_at=now, file=command.file, file_count=session.file_count,
+    )  # fmt: skip
+    return Decision(session, (event,), adds_file=not known)
+
+
+def _close(session: Session, command: CloseSession, now: datetime, files: Files) -> Decision:
+    fingerprint = derived(command.job.to_json().decode(), "body")
+    if session.state is SessionState.CLOSED and session.fingerprint != fingerprint:
+        text = f"Deferred Session with ID {session.id} was closed with another body: job {session.job_id}."
+        return _refuse(command, now, "other_body", text, session.job_id, session)
+    refused = _not_open(session, command, now)
+    if refused is not None:
+        return refused
+    if session.file_count == 0:
+        return _refuse(command, now, "empty", f"Deferred Session with ID {session.id} has no files.", session=session)
+    job_id = job_of(session.id)
+    closed = replace(session, state=SessionState.CLOSED, job_id=job_id, fingerprint=fingerprint)
+    event = SessionClosed(
+        event_id=derived(session.id, "closed"), session_id=session.id, owner=session.owner, caused_by=command.command_id,
+        occurred_at=now, job_id=job_id, job=command.job, files=files.files(session.id),
+    )  # fmt: skip
+    return Decision(closed, (event,))
+
+
+def _expire(session: Session | None, now: datetime) -> Decision:
+    if session is None or session.state is not SessionState.OPEN or session.expires_at > now:
+        return Decision(session)
+    event = SessionExpired(
+        event_id=derived(session.id, "expired"), session_id=session.id, owner=session.owner,
+        caused_by=derived(session.id, "expires"), occurred_at=now, file_count=session.file_count,
+    )  # fmt: skip
+    return Decision(replace(session, state=SessionState.EXPIRED), (event,))

@@ -1,0 +1,51 @@
+"""Load, decide, save, emit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from contracts import AddFile, CloseSession, OpenSession, SessionCommand
+from contracts.topics import SESSION_EVENTS_TOPIC
+from services.session.core.decide import Expire, decide
+from services.session.ports import SessionStore
+from shared.settle import Inbound
+from shared.unit import Unit
+
+
+class Sessions:
+    """Handlers of the session service. `stores` opens a `SessionStore` on a connection."""
+
+    def __init__(self, stores: Callable[[Connection], SessionStore]) -> None:
+        self.stores = stores
+
+    def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
+        """`session.commands`."""
+        store = self.stores(unit.connection)
+        for item in batch:
+            with item.guard():
+                if isinstance(item.message, (OpenSession, AddFile, CloseSession)):
+                    self._one(unit, store, item.message.session_id, item.message, item.trace)
+
+    def fire(self, unit: Unit, limit: int) -> int:
+        """Sessions whose time is over."""
+        store = self.stores(unit.connection)
+        due = store.due(unit.now, limit)
+        for session_id in due:
+            self._one(unit, store, session_id, Expire(session_id), None)
+        return len(due)
+
+    def _one(
+        self, unit: Unit, store: SessionStore, session_id: str, event: SessionCommand | Expire, trace: str | None
+    ) -> None:
+        before = store.session(session_id)
+        now = datetime.fromtimestamp(unit.now, UTC)
+        decision = decide(before, event, now, store)
+        if decision.session is not None and decision.session is not before:
+            store.save(decision.session)
+            if decision.adds_file and isinstance(event, AddFile):
+                store.add_file(session_id, decision.session.file_count, event.file)
+        for message in decision.outputs:
+            unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)

@@ -1,0 +1,71 @@
+"""What runs inside the killable child: limits first, then one document, then a result file. Never imports the service."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from services.stage_worker.adapters.documents import guard, identify, ocr, text
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.limits import Limits
+
+_NEWUSER, _NEWNET = 0x10000000, 0x40000000
+
+
+def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], limits: Limits) -> None:
+    """Process `folder/input`, write `folder/result.json`, say progress on the pipe. Ends the process."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ["TMPDIR"] = folder
+    confine(limits)
+
+    def report(done: int, total: int | None) -> None:
+        pipe.send(("progress", done, total))
+
+    try:
+        result = _act(action, Path(folder) / "input", config, report)
+    except DocumentFault as fault:
+        result = {"fault": {"code": fault.code, "message": str(fault), "retriable": fault.retriable}}
+    except MemoryError:
+        text_ = f"Reading the file took more than {limits.memory_bytes >> 20} MiB of memory."
+        result = {"fault": {"code": "limit_memory", "message": text_, "retriable": False}}
+    except Exception as error:  # noqa: BLE001 - whatever a parser raises on a hostile file is the file's fault, typed
+        text_ = f"The file could not be read: {type(error).__name__}: {str(error)[:300]}"
+        result = {"fault": {"code": "unreadable", "message": text_, "retriable": False}}
+    (Path(folder) / "result.json").write_text(json.dumps(result))
+    pipe.send(("done",))
+    pipe.close()
+    os._exit(0)
+
+
+def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[str, Any]:
+    if action == "file.identify":
+        return identify.identify(path, config)
+    if action == "file.guard":
+        return guard.guard(path, config)
+    if action == "text.extract":
+        return text.extract_text(path, config, report)
+    if action == "text.ocr":
+        return ocr.recognise(path, config, report)
+    raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")
+
+
+def confine(limits: Limits) -> bool:
+    """Set the limits of this process and cut it off from the network. Returns whether the network is cut."""
+    for kind, value in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+    libc = ctypes.CDLL(None, use_errno=True)
+    return any(libc.unshare(flags) == 0 for flags in (_NEWNET, _NEWUSER | _NEWNET))

@@ -1,0 +1,73 @@
+"""OCR by tesseract, page by page, one thread per page: more threads only burn CPU (reference §0.16)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pypdfium2 as pdfium
+from PIL import Image, ImageSequence
+
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.text import Report
+
+DPI = 200
+MAX_PIXELS = 40_000_000
+
+
+def tesseract() -> str | None:
+    """Path of the tesseract program, or None when it is not installed."""
+    return shutil.which("tesseract")
+
+
+def recognise(path: Path, config: dict[str, Any], report: Report) -> dict[str, Any]:
+    """`{pages: {index: text}, confidence}` for the pages named in `config["pages"]`. `confidence` is a mean, 0 to 1."""
+    program = tesseract()
+    if program is None:
+        raise DocumentFault("ocr_not_installed", "OCR needs tesseract, which is not installed on this worker.")
+    wanted = [int(i) for i in config.get("pages", [])]
+    texts: dict[str, str] = {}
+    scores: list[float] = []
+    for done, index in enumerate(wanted):
+        picture = path.parent / f"page-{index}.png"
+        _render(path, str(config.get("kind")), index).save(picture)
+        text, score = _run(program, picture, str(config.get("languages", "eng")))
+        texts[str(index)] = text
+        scores.extend(score)
+        picture.unlink()
+        report(done + 1, len(wanted))
+    confidence = round(sum(scores) / len(scores) / 100, 3) if scores else 0.0
+    return {"pages": texts, "confidence": confidence, "tool": "tesseract"}
+
+
+def _render(path: Path, kind: str, index: int) -> Image.Image:
+    if kind == "pdf":
+        page = pdfium.PdfDocument(path)[index]
+        width, height = page.get_size()
+        scale = min(DPI / 72, (MAX_PIXELS / max(1.0, width * height)) ** 0.5)
+        image: Image.Image = page.render(scale=scale, grayscale=True).to_pil()
+        return image
+    with Image.open(path) as picture:
+        frame = next((f for i, f in enumerate(ImageSequence.Iterator(picture)) if i == index), None)
+        if frame is None:
+            raise DocumentFault("damaged", f"The image has no page {index + 1}.")
+        return frame.convert("L")
+
+
+def _run(program: str, picture: Path, languages: str) -> tuple[str, list[float]]:
+    out = picture.with_suffix("")
+    command = [program, str(picture), str(out), "-l", languages, "txt", "tsv"]
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    try:
+        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise DocumentFault("ocr_failed", f"tesseract: {reason[0][:300]}") from None
+    except subprocess.TimeoutExpired:
+        raise DocumentFault("limit_time", "tesseract took longer than 300 s for one page.") from None
+    rows = [line.split("\t") for line in out.with_suffix(".tsv").read_text().splitlines()[1:]]
+    scores = [float(r[10]) for r in rows if len(r) == 12 and r[11].strip() and float(r[10]) >= 0]
+    return out.with_suffix(".txt").read_text(), scores

@@ -1,0 +1,77 @@
+"""Downloads remote files, guarded against internal addresses, counted and hashed while they stream in."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urljoin
+
+import aiohttp
+
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from shared.addresses import AddressRefused, check_url, guarded_connector
+from shared.errors import Outcome
+from shared.objects import Objects, Stored, TooLarge
+
+MAX_REDIRECTS = 5
+_REDIRECT = (301, 302, 303, 307, 308)
+
+
+class GuardedDownloads:
+    """`Downloads` over HTTP. `limit` in bytes; `allow_loopback` is for development and tests."""
+
+    def __init__(self, objects: Objects, limit: int, allow_loopback: bool) -> None:
+        self.objects = objects
+        self.limit = limit
+        self.allow_loopback = allow_loopback
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, tenant: str, url: str) -> tuple[Stored, str]:
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                check_url(url, self.allow_loopback)
+                found = await self._once(tenant, url)
+            except AddressRefused as error:
+                raise DocumentFault("ssrf_refused", f"The address is not allowed: {error}") from None
+            except TooLarge as error:
+                raise DocumentFault("too_large", f"The remote file is too large: {error}") from None
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _unreachable(error) from None
+            if not isinstance(found, str):
+                return found
+            url = found
+        raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
+
+    async def _once(self, tenant: str, url: str) -> tuple[Stored, str] | str:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
+            self._session = aiohttp.ClientSession(
+                connector=guarded_connector(self.allow_loopback), timeout=timeout, trust_env=False, auto_decompress=False
+            )
+        async with self._session.get(url, allow_redirects=False) as response:
+            if response.status in _REDIRECT and "location" in response.headers:
+                return urljoin(url, response.headers["location"])
+            if response.status != 200:
+                temporary = response.status in (408, 425, 429) or response.status >= 500
+                code = "source_unavailable" if temporary else "source_refused"
+                raise DocumentFault(code, f"The source answered {response.status} {response.reason or ''}.", temporary)
+            if (response.content_length or 0) > self.limit:
+                raise TooLarge("too_large", f"{response.content_length} bytes; the limit is {self.limit}")
+            stored = await self.objects.put_stream(tenant, response.content.iter_chunked(256 * 1024), self.limit)
+            return stored, response.content_type
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def _unreachable(error: BaseException) -> DocumentFault:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AddressRefused):
+            return DocumentFault("ssrf_refused", f"The address is not allowed: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, Outcome):
+        raise error
+    reason = "no answer in time" if isinstance(error, (TimeoutError, asyncio.TimeoutError)) else str(error) or repr(error)
+    return DocumentFault("source_unavailable", f"The source cannot be reached: {reason[:300]}", retriable=True)

@@ -1,0 +1,109 @@
+"""One killable child process per document, forked from a warm server; a killed child is a typed result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.limits import Limits
+
+CHILD = "services.stage_worker.adapters.child"
+Progress = Callable[[int, int | None], None]
+
+
+class Sandbox:
+    """Runs sandboxed actions. The fork server starts with the first document and holds the parsers in memory."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([CHILD])
+        self._start = asyncio.Lock()
+        # Children must not import the service's main module again: half a second and 60 MB each.
+        main = sys.modules["__main__"]
+        main.__spec__ = None
+        with contextlib.suppress(AttributeError):
+            del main.__file__
+
+    async def run(self, action: str, data: bytes, config: dict[str, Any], timeout_s: float, progress: Progress) -> dict[str, Any]:
+        """Result of `action` on the document `data`. Raises `DocumentFault`, also for a killed child; cancels with a kill."""
+        folder = Path(tempfile.mkdtemp(prefix="stageline-"))
+        try:
+            await asyncio.to_thread((folder / "input").write_bytes, data)
+            await self._child(action, folder, config, timeout_s, progress)
+            result = json.loads(await asyncio.to_thread((folder / "result.json").read_bytes))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+        fault = result.get("fault")
+        if fault:
+            raise DocumentFault(fault["code"], fault["message"], fault["retriable"])
+        return dict(result)
+
+    async def _child(self, action: str, folder: Path, config: dict[str, Any], timeout_s: float, progress: Progress) -> None:
+        from services.stage_worker.adapters import child
+
+        receiver, sender = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=child.main, args=(sender, action, str(folder), config, self.limits), daemon=True)
+        async with self._start:
+            await asyncio.to_thread(process.start)
+        sender.close()
+        done = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                done = await _listen(receiver, progress)
+        except TimeoutError:
+            raise DocumentFault("limit_time", f"The document took longer than {timeout_s:.0f} s and was stopped.") from None
+        finally:
+            receiver.close()
+            if not done:
+                _kill(process.pid)
+            await asyncio.to_thread(process.join, 5)
+        if not done:
+            raise _died(process.exitcode)
+
+
+async def _listen(receiver: Any, progress: Progress) -> bool:
+    """Read messages until the child says it is done (True) or its end of the pipe closes (False)."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(receiver.fileno(), readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            while receiver.poll():
+                message = receiver.recv()
+                if message[0] == "done":
+                    return True
+                progress(message[1], message[2])
+    except (EOFError, OSError):
+        return False
+    finally:
+        loop.remove_reader(receiver.fileno())
+
+
+def _kill(pid: int | None) -> None:
+    if pid is None:
+        return
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _died(exitcode: int | None) -> DocumentFault:
+    if exitcode == -signal.SIGXCPU:
+        return DocumentFault("limit_cpu", "Reading the file took more CPU time than allowed.")
+    if exitcode == -signal.SIGKILL:
+        return DocumentFault("limit_memory", "Reading the file was stopped by the system, most likely for its memory.")
+    return DocumentFault("crashed", f"The reader crashed on this file (exit code {exitcode}).")

@@ -1,0 +1,51 @@
+"""Binds the task topics and the cancellations to the pool."""
+
+from __future__ import annotations
+
+from faststream import AckPolicy
+
+from contracts import task_topic
+from contracts.topics import STAGE_CANCELLATIONS_TOPIC
+from services.stage_worker.actions import Actions
+from services.stage_worker.adapters.fetch import GuardedDownloads
+from services.stage_worker.adapters.limits import Limits
+from services.stage_worker.adapters.sandbox import Sandbox
+from services.stage_worker.handlers import Ownership, Tasks, topics_of
+from services.stage_worker.pool import Pool, actions_named
+from services.stage_worker.reporter import Reporter
+from services.stage_worker.settings import WorkerSettings
+from shared.consume import raw_decoder, raw_parser
+from shared.lifecycle import Host
+from shared.objects import open_objects
+
+GROUP = "stage_worker"
+
+
+async def build(host: Host, settings: WorkerSettings) -> None:
+    """Wire actions, pool and reporter; declare both subscriptions."""
+    objects = open_objects(settings.objects())
+    downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.allow_loopback)
+    sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
+    actions = actions_named(Actions(objects, sandbox, downloads).table(), settings.actions)
+    topics = [task_topic(name) for name in actions]
+    await host.open(topics_of(tuple(actions)), models=None)
+    reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
+    pool = Pool(actions, reporter, host.telemetry, settings.instance, settings.concurrency)
+    tasks = Tasks(pool, reporter, topics, GROUP)
+    # A batch is small and may take long: the pool's slots are the back-pressure, so the poll interval is generous.
+    subscriber = host.broker.subscriber(
+        *(t.name for t in topics), group_id=GROUP, ack_policy=AckPolicy.MANUAL, batch=True,
+        max_records=settings.batch_records, auto_offset_reset="earliest", listener=Ownership(reporter), parser=raw_parser,
+        decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
+        heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000, consumer_timeout_ms=20,
+    )  # fmt: skip
+    subscriber(tasks.on_tasks)
+    # No group: a cancellation concerns whichever worker holds the task, so all of them read all of it.
+    cancellations = host.broker.subscriber(
+        STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, batch=True, max_records=1000,
+        auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False,
+    )  # fmt: skip
+    cancellations(tasks.on_cancellations)
+    host.background(reporter.run)
+    host.drainers.append(pool.drain)
+    host.closers.append(downloads.close)

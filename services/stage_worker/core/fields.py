@@ -1,0 +1,128 @@
+"""Fields from text: dates, amounts, numbers of invoices, accounts, taxes. Patterns find, validators decide."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from services.stage_worker.core.validators import valid_date, valid_iban, valid_vat
+
+LIMIT = 50
+"""Values kept per field: a result stays small enough to travel in an event."""
+
+_MONTHS = {
+    name: i // 4 + 1
+    for i, name in enumerate(
+        "january jan enero januar february feb febrero februar march mar marzo märz april apr abril apr. may mai mayo mai. "
+        "june jun junio juni july jul julio juli august aug agosto aug. september sep septiembre sept october oct octubre "
+        "oktober november nov noviembre nov. december dec diciembre dezember".split()
+    )
+}
+_MONTH = "|".join(sorted(map(re.escape, _MONTHS), key=len, reverse=True))
+_DATES = (
+    re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{1,2})-(?P<d>\d{1,2})\b"),
+    re.compile(r"\b(?P<d>\d{1,2})[./](?P<m>\d{1,2})[./](?P<y>\d{4})\b"),
+    re.compile(rf"\b(?P<d>\d{{1,2}})\.?\s+(?:de\s+)?(?P<n>{_MONTH})\.?,?\s+(?:de\s+)?(?P<y>\d{{4}})\b", re.I),
+    re.compile(rf"\b(?P<n>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y>\d{{4}})\b", re.I),
+)
+_SYMBOLS = {"€": "EUR", "$": "USD", "£": "GBP", "RD$": "DOP", "US$": "USD", "¥": "JPY"}
+_CODE = r"EUR|USD|GBP|CHF|DOP|MXN|SEK|NOK|DKK|PLN|CZK|JPY|CAD|AUD"
+_NUMBER = r"\d{1,3}(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d{2})|\d+[.,]\d{2}|\d{1,3}(?:[.,]\d{3})+|\d+"
+_SYMBOL = r"US\$|RD\$|[€$£¥]"
+_AMOUNT = re.compile(rf"(?P<pre>{_SYMBOL}|\b(?:{_CODE}))\s?(?P<n1>{_NUMBER})(?![\d])|(?<![\d.,])(?P<n2>{_NUMBER})\s?(?P<post>{_SYMBOL}|(?:{_CODE})\b)")
+_INVOICE = re.compile(
+    r"\b(?:invoice|factura|rechnung|facture|fattura)s?[ \t]*(?:no|nr|num(?:ber|ero)?|número|nummer|n[°º]|#|id)[.:#°º]*[ \t]*[:#]?[ \t]*"
+    r"(?P<v>[A-Z0-9][A-Z0-9/\-.]{2,29})",
+    re.I,
+)  # fmt: skip
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ \u00a0]?[A-Z0-9]{2,4}){3,8}\b")
+_VAT = re.compile(r"\b(?:AT|BE|BG|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)[ ]?[A-Z0-9][A-Z0-9 .\-]{6,13}[A-Z0-9]\b")
+_EMAIL = re.compile(r"\b[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,24}\b")
+_TOTAL = re.compile(r"^(?!.*\bsub[- ]?total\b).*\b(?:grand total|total due|amount due|total|gesamtbetrag|gesamt|importe total|montant total|totale)\b(?P<rest>.*)$", re.I)
+
+
+def extract_fields(text: str) -> dict[str, Any]:
+    """Fields found in `text`; only kinds that were found are present.
+
+    `dates` ISO 8601 · `amounts` `{value, currency}` with value as decimal text · `invoice_number` · `ibans` and
+    `vat_numbers` with valid check digits, without spaces · `emails` · `total` `{value, currency}`.
+    """
+    found: dict[str, Any] = {
+        "dates": _dates(text),
+        "amounts": _amounts(text),
+        "invoice_number": _invoice_number(text),
+        "ibans": _kept(re.sub(r"\s", "", t) for t in _candidates(_IBAN, text) if valid_iban(t)),
+        "vat_numbers": _kept(re.sub(r"[\s.\-]", "", t) for t in _candidates(_VAT, text) if valid_vat(t)),
+        "emails": _kept(m.group().lower() for m in _EMAIL.finditer(text)),
+        "total": _total(text),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _kept(values: Any) -> list[str]:
+    return list(dict.fromkeys(values))[:LIMIT]
+
+
+def _candidates(pattern: re.Pattern[str], text: str) -> list[str]:
+    # Groups of four run on into the next word; try each shorter reading too.
+    found: list[str] = []
+    for match in pattern.finditer(text):
+        words = re.split(r"[ \u00a0]", match.group())
+        found.extend(" ".join(words[:n]) for n in range(len(words), 0, -1))
+    return found
+
+
+def _dates(text: str) -> list[str]:
+    hits: list[tuple[int, str]] = []
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            parts = match.groupdict()
+            month = _MONTHS[parts["n"].lower()] if parts.get("n") else int(parts["m"])
+            iso = valid_date(int(parts["y"]), month, int(parts["d"]))
+            if iso:
+                hits.append((match.start(), iso))
+    return _kept(iso for _, iso in sorted(hits))
+
+
+def parse_amount(text: str) -> Decimal | None:
+    """Decimal of `1.234,56`, `1,234.56`, `1'234.56` or `1234`; the last separator before two digits is the point."""
+    digits = re.sub(r"[\s'\u00a0\u202f]", "", text)
+    point = max(digits.rfind("."), digits.rfind(","))
+    if point >= 0 and len(digits) - point - 1 == 3:
+        point = -1
+    whole = re.sub(r"[.,]", "", digits if point < 0 else digits[:point])
+    try:
+        return Decimal(whole if point < 0 else f"{whole}.{digits[point + 1 :]}")
+    except InvalidOperation:
+        return None
+
+
+def _amounts(text: str) -> list[dict[str, str]]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for match in _AMOUNT.finditer(text):
+        value = parse_amount(match["n1"] or match["n2"])
+        mark = (match["pre"] or match["post"]).upper()
+        if value is not None:
+            amount = {"value": str(value), "currency": _SYMBOLS.get(mark, mark)}
+            found.setdefault((amount["value"], amount["currency"]), amount)
+    return list(found.values())[:LIMIT]
+
+
+def _invoice_number(text: str) -> str | None:
+    for match in _INVOICE.finditer(text):
+        value = match["v"].rstrip(".-/")
+        if any(c.isdigit() for c in value):
+            return value
+    return None
+
+
+def _total(text: str) -> dict[str, str] | None:
+    lines = text.splitlines()
+    best: list[dict[str, str]] = []
+    for i, line in enumerate(lines):
+        match = _TOTAL.match(line)
+        if match:
+            # The figure stands behind the word, or alone on the next line of a two-column layout.
+            best = _amounts(match["rest"]) or (_amounts(lines[i + 1]) if i + 1 < len(lines) else []) or best
+    return best[-1] if best else None

@@ -1,0 +1,120 @@
+"""Publishes reports in batches and commits, per partition, the offsets below the lowest task that is still open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from contracts import Message, to_record
+from contracts.cloudevents import Headers
+from shared import crashpoints
+from shared.consume import commit_offsets
+from shared.errors import Retry
+from shared.outbox import Relay
+from shared.telemetry import Telemetry
+from shared.unit import Outgoing
+
+log = logging.getLogger(__name__)
+Mark = tuple[TopicPartition, int]
+"""Partition and offset of a task's delivery."""
+
+
+class Watermark:
+    """Open and finished offsets of the partitions we own."""
+
+    def __init__(self) -> None:
+        self.open: dict[TopicPartition, set[int]] = {}
+        self.high: dict[TopicPartition, int] = {}
+        self.committed: dict[TopicPartition, int] = {}
+
+    def opened(self, mark: Mark) -> None:
+        """A task was delivered."""
+        tp, offset = mark
+        self.open.setdefault(tp, set()).add(offset)
+        self.high[tp] = max(self.high.get(tp, -1), offset)
+
+    def closed(self, mark: Mark) -> None:
+        """Its report is in Kafka, or none is due."""
+        self.open.get(mark[0], set()).discard(mark[1])
+
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+        """They belong to somebody else now; what we finish for them is no longer ours to commit."""
+        for tp in partitions:
+            for table in (self.open, self.high, self.committed):
+                table.pop(tp, None)
+
+    def committable(self) -> dict[TopicPartition, int]:
+        """Partition → next offset, where it has moved since the last call."""
+        moved: dict[TopicPartition, int] = {}
+        for tp, high in self.high.items():
+            pending = self.open.get(tp)
+            upto = min(pending) if pending else high + 1
+            if upto > self.committed.get(tp, -1):
+                moved[tp] = self.committed[tp] = upto
+        return moved
+
+
+@dataclass
+class Reporter:
+    """`consumer` yields the running task consumer; `group` is its consumer group."""
+
+    relay: Relay
+    telemetry: Telemetry
+    consumer: Callable[[], Any]
+    group: str
+    watermark: Watermark = field(default_factory=Watermark)
+    queue: list[tuple[Outgoing, Sequence[Mark]]] = field(default_factory=list)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def put(self, topic: str, message: Message, trace: str | None, marks: Sequence[Mark]) -> None:
+        """Queue a report; `marks` are closed once Kafka has it."""
+        carried = self.telemetry.create(message, topic, trace)
+        extra: Headers = (("traceparent", carried.encode()),) if carried else ()
+        record = to_record(message, "/stageline/stage_worker", extra)
+        self.add(Outgoing(topic, record.key, record.value, record.headers), marks)
+
+    def add(self, row: Outgoing, marks: Sequence[Mark]) -> None:
+        """Queue a record as it is (dead letters)."""
+        self.queue.append((row, marks))
+        self.wake.set()
+
+    def done(self, mark: Mark) -> None:
+        """Close a delivery that needs no report."""
+        self.watermark.closed(mark)
+        self.wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled: publish what is queued, then commit what is finished."""
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            try:
+                await self.flush()
+            except Retry as error:
+                log.warning("reports will be sent again", extra={"code": error.code, "reason": str(error)})
+                self.wake.set()
+                await asyncio.sleep(1)
+
+    async def flush(self) -> None:
+        """Publish and commit once. Raises `Retry`, and then everything stays queued."""
+        async with self.busy:
+            batch = self.queue[:1000]
+            if batch:
+                crashpoints.reach("stage_worker", "before_report")
+                await self.relay.send([row for row, _ in batch])
+                del self.queue[: len(batch)]
+                crashpoints.reach("stage_worker", "after_publish")
+            for _, marks in batch:
+                for mark in marks:
+                    self.watermark.closed(mark)
+            if self.queue:
+                self.wake.set()
+            offsets = self.watermark.committable()
+            if offsets:
+                await commit_offsets(self.consumer(), offsets, self.telemetry, self.group)

@@ -1,0 +1,1 @@
+"""How things travel: the runtime that every service uses."""

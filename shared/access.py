@@ -1,0 +1,108 @@
+"""Keys and who they speak for. Every service with a door keeps the table up to date from `access.events`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+from sqlmodel import Field, SQLModel
+
+from contracts import AccessKeyIssued, AccessKeyRevoked, Tenancy
+from shared.settle import Inbound
+from shared.store import Store, table_of
+from shared.unit import Unit
+
+
+class AccessRow(SQLModel, table=True):
+    """A key by its hash; the key itself is shown once and kept nowhere."""
+
+    __tablename__ = "access_key"
+    key_hash: str = Field(primary_key=True)
+    tenant_id: str
+    tenant_name: str
+    user_name: str
+    role: str
+    prefix: str
+    revoked: bool = False
+
+
+ACCESS = table_of(AccessRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the tenant comes from the credential and from nowhere else."""
+
+    tenancy: Tenancy
+    role: str
+
+    @property
+    def tenant_id(self) -> str:
+        return self.tenancy.tenant_id
+
+    def may(self, *roles: str) -> bool:
+        """True when the role is one of `roles`; `admin` may everything."""
+        return self.role == "admin" or self.role in roles
+
+
+def new_key() -> str:
+    """`sl_` + 43 characters of 256 random bits + CRC-32 in hex, so that scanners recognise it and typos are caught."""
+    body = secrets.token_urlsafe(32)
+    return f"sl_{body}{zlib.crc32(body.encode()):08x}"
+
+
+def well_formed(key: str) -> bool:
+    """True when prefix and checksum are right; says nothing about whether the key is known."""
+    body, checksum = key[3:-8], key[-8:]
+    expected = f"{zlib.crc32(body.encode()):08x}"
+    return key.startswith("sl_") and hmac.compare_digest(expected.encode(), checksum.encode("utf-8", "replace"))
+
+
+def key_hash(key: str) -> str:
+    """What is kept of a key: SHA-256, hex."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def apply_access(unit: Unit, batch: Sequence[Inbound]) -> None:
+    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in."""
+    for item in batch:
+        message = item.message
+        with item.guard():
+            if isinstance(message, AccessKeyIssued):
+                _issue(unit.connection, message)
+            elif isinstance(message, AccessKeyRevoked):
+                unit.connection.execute(ACCESS.update().where(ACCESS.c.key_hash == message.key_hash).values(revoked=True))
+
+
+def _issue(connection: Connection, event: AccessKeyIssued) -> None:
+    known = connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first()
+    if known is None:
+        fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
+        connection.execute(ACCESS.insert().values(**fields, revoked=False))
+
+
+class Keyring:
+    """Looks up presented keys in the service's own table."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
+        """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
+        presented = headers.get("x-tagshelfapi-key") or headers.get("x-api-key") or ""
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        if not presented and scheme.lower() == "bearer":
+            presented = value.strip()
+        if not presented or not well_formed(presented):
+            return None
+        digest = key_hash(presented)
+        row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
+        if row is None or row.revoked:
+            return None
+        tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
+        return Principal(tenancy, row.role)

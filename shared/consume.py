@@ -1,0 +1,212 @@
+"""A batch subscription: decode each record ourselves, settle the batch, commit explicit offsets.
+
+The pattern of reference/kafka-runtime.md §5. FastStream declares and runs the subscription; acknowledging is ours alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
+
+from contracts import Topic, UndecodableRecord, from_record
+from shared import crashpoints
+from shared.errors import Retry, Stop
+from shared.settle import Handler, Inbound, Settler, Undecodable
+from shared.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+REVOKE_WAIT_S = 8.0
+
+
+class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Holds a rebalance until the batch in hand is settled: then nothing in flight is delivered twice."""
+
+    def __init__(self) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.assigned: frozenset[Any] = frozenset()
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        try:
+            await asyncio.wait_for(self.idle.wait(), REVOKE_WAIT_S)
+        except TimeoutError:
+            log.warning("a batch was still in hand when its partitions were taken away")
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self.assigned = frozenset(assigned)
+
+
+async def raw_parser(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaMessage:
+    """Wrap the raw records. FastStream's own parser would fail on a null header and thereby lose the record."""
+    return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
+
+
+async def raw_decoder(message: KafkaMessage) -> Sequence[ConsumerRecord[Any, Any]]:
+    """Hand the raw records to our own code."""
+    records: Sequence[ConsumerRecord[Any, Any]] = message.raw_message  # type: ignore[assignment]
+    return records
+
+
+def decode(
+    records: Sequence[ConsumerRecord[Any, Any]], allowed: dict[str, frozenset[str]]
+) -> tuple[list[Inbound], list[Undecodable]]:
+    """Split a batch into messages and undecodable records; never raises."""
+    good: list[Inbound] = []
+    bad: list[Undecodable] = []
+    for r in records:
+        try:
+            message = from_record(r.value, r.headers, allowed[r.topic])
+        except UndecodableRecord as error:
+            bad.append(Undecodable(r, error.code, str(error)))
+            continue
+        except Exception as error:  # noqa: BLE001 - whatever hostile bytes provoke, the record is parked, not the partition
+            bad.append(Undecodable(r, "invalid_data", f"{type(error).__name__}: {error}"))
+            continue
+        trace = next((v for n, v in r.headers if n == "traceparent" and v), None)
+        good.append(
+            Inbound(
+                message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers,
+                trace.decode("ascii", "ignore") if trace else None,
+            )
+        )  # fmt: skip
+    return good, bad
+
+
+class Subscription:
+    """One consumer group of a service over some topics, handled in batches by one `Handler`."""
+
+    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler) -> None:
+        self.settler = settler
+        self.topics = topics
+        self.group = group
+        self.handler = handler
+        self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
+        self.gate = Gate()
+        self.failures = 0
+        self.busy_since: float | None = None
+        self.on_fatal: Callable[[Stop], None] = lambda error: None
+        self._subscriber: Any = None
+
+    def declare(self, broker: KafkaBroker, max_records: int = 500) -> None:
+        """Declare the subscription on `broker`; it starts with it."""
+        subscriber = broker.subscriber(
+            *(t.name for t in self.topics), group_id=self.group, ack_policy=AckPolicy.MANUAL, batch=True,
+            max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
+            decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
+            heartbeat_interval_ms=3000, consumer_timeout_ms=20,
+        )  # fmt: skip
+        subscriber(self.on_batch)
+        self._subscriber = subscriber
+
+    @property
+    def consumer(self) -> Any:
+        """The running aiokafka consumer, or None."""
+        return self._subscriber.consumer if self._subscriber else None
+
+    async def on_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        """Settle one batch; on `Retry` back off and rewind, on `Stop` end the process."""
+        self.gate.idle.clear()
+        self.busy_since = time.monotonic()
+        try:
+            await self._settle(records)
+            self.failures = 0
+        except Retry as error:
+            await self._back_off(records, error)
+        except Stop as error:
+            self.on_fatal(error)
+            await asyncio.Event().wait()
+        finally:
+            self.busy_since = None
+            self.gate.idle.set()
+
+    async def _settle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        telemetry = self.settler.telemetry
+        started = time.monotonic()
+        good, bad = decode(records, self.allowed)
+        start_spans(telemetry, good, self.group)
+        try:
+            await self.settler.batch(self.handler, good, bad, self.group)
+        finally:
+            for item in good:
+                if item.span is not None:
+                    item.span.end()
+        telemetry.record("messaging.process.duration", time.monotonic() - started, group=self.group)
+        telemetry.record("pipeline.batch.records", len(records), group=self.group)
+        telemetry.count("messaging.client.consumed.messages", len(records), group=self.group)
+        crashpoints.reach(self.settler.service, "before_settle")
+        await commit(self.consumer, records, telemetry, self.group)
+        crashpoints.reach(self.settler.service, "after_settle")
+
+    async def _back_off(self, records: Sequence[ConsumerRecord[Any, Any]], error: Retry) -> None:
+        self.failures += 1
+        delay = min(30.0, 0.5 * 2 ** min(self.failures - 1, 6)) * random.uniform(0.8, 1.2)
+        log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
+        await asyncio.sleep(delay)
+        rewind(self.consumer, records)
+
+
+def start_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> None:
+    """Open the `process` span of each record, when spans are recorded at all."""
+    if not telemetry.enabled:
+        return
+    wall = time.time()
+    for item in batch:
+        where = {"messaging.destination.partition.id": str(item.partition), "messaging.kafka.offset": item.offset}
+        item.span = telemetry.start_process(
+            item.topic, group, item.message, item.traceparent, wall - item.timestamp, where
+        )  # fmt: skip
+
+
+def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicPartition, int]:
+    """Partition → the offset after its last record in the batch."""
+    offsets: dict[TopicPartition, int] = {}
+    for r in records:
+        tp = TopicPartition(r.topic, r.partition)
+        offsets[tp] = max(offsets.get(tp, 0), r.offset + 1)
+    return offsets
+
+
+async def commit(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]], telemetry: Telemetry, group: str) -> None:
+    """Commit explicit offsets. A failure is counted, not fatal: the records come again and the inbox drops them."""
+    await commit_offsets(consumer, next_offsets(records), telemetry, group)
+
+
+async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], telemetry: Telemetry, group: str) -> None:
+    """As `commit`, from offsets already worked out; partitions lost meanwhile are left to their new owner."""
+    if consumer is None:
+        return
+    mine = {tp: o for tp, o in offsets.items() if tp in consumer.assignment()}
+    if not mine:
+        return
+    try:
+        with telemetry.batch("commit", "settle", next(iter(mine)).topic, [], **{"messaging.consumer.group.name": group}):
+            await consumer.commit(mine)
+    except (CommitFailedError, IllegalStateError, KafkaError) as error:
+        telemetry.count("pipeline.offset_commit.failures", 1, group=group)
+        log.warning("offset commit failed", extra={"group": group, "reason": repr(error)})
+
+
+def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+    """Seek each partition back to its first record of the batch, where we still own it."""
+    if consumer is None:
+        return
+    first: dict[TopicPartition, int] = {}
+    for r in records:
+        tp = TopicPartition(r.topic, r.partition)
+        first[tp] = min(first.get(tp, r.offset), r.offset)
+    assignment = consumer.assignment()
+    for tp, offset in first.items():
+        if tp in assignment:
+            consumer.seek(tp, offset)
+
+

@@ -1,0 +1,72 @@
+"""Timers are rows: this loop sleeps until the next one is due, wakes when an earlier one is written, and fires them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from shared import clock
+from shared.errors import Retry
+from shared.settle import Settler
+from shared.unit import Unit
+
+log = logging.getLogger(__name__)
+SWEEP_S = 30.0
+"""Backstop: the table is looked at this often even if nothing woke us."""
+
+
+class DueLoop:
+    """Fires due rows of one kind.
+
+    `next_due` reads the earliest due time in Unix seconds (or None); `fire(unit, limit)` handles at most `limit` due rows in
+    one transaction and returns how many it handled.
+    """
+
+    def __init__(
+        self, settler: Settler, next_due: Callable[[Connection], float | None], fire: Callable[[Unit, int], int]
+    ) -> None:
+        self.settler = settler
+        self.next_due = next_due
+        self.fire = fire
+        self.last_pass = time.monotonic()
+        self._wake = asyncio.Event()
+        settler.after.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                delay = await self._pass()
+                failures = 0
+            except Retry as error:
+                failures += 1
+                delay = min(30.0, 0.5 * 2 ** min(failures, 6))
+                log.warning("timers will be looked at again", extra={"code": error.code, "reason": str(error)})
+            self.last_pass = time.monotonic()
+            if delay > 0:
+                await self._sleep(delay, wake=failures == 0)
+
+    async def _pass(self) -> float:
+        due = await self.settler.store.read(self.next_due)
+        wait = SWEEP_S if due is None else due - clock.unix()
+        if wait > 0:
+            return min(wait, SWEEP_S)
+        fired = await self.settler.run(lambda unit: self.fire(unit, 200))
+        return 0.0 if fired else 0.25
+
+    async def _sleep(self, delay: float, wake: bool) -> None:
+        if not wake:
+            await asyncio.sleep(delay)
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), delay)
+        except TimeoutError:
+            return
+        # A busy service commits hundreds of times a second; its timers need not be looked at as often.
+        await asyncio.sleep(0.05)

@@ -1,0 +1,73 @@
+"""The Kafka jars, pinned by hash: fetched once by jgo from Maven's repositories, then kept in the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+
+from shared.errors import Stop
+
+
+def pinned() -> list[tuple[str, str]]:
+    """(`group:artifact:version`, SHA-256) of every jar on the broker's class path."""
+    lines = files("shared.embedded").joinpath("kafka.lock").read_text().splitlines()
+    return [(coordinate, digest.removeprefix("sha256:")) for coordinate, digest in map(str.split, filter(None, lines))]
+
+
+def cache_folder() -> Path:
+    """`$STAGELINE_CACHE`, else `$XDG_CACHE_HOME/stageline`, else `~/.cache/stageline`."""
+    root = os.environ.get("STAGELINE_CACHE")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stageline"
+
+
+def missing() -> list[str]:
+    """Coordinates that are not in the cache."""
+    folder = cache_folder() / "kafka"
+    return [coordinate for coordinate, digest in pinned() if not (folder / f"{digest}.jar").exists()]
+
+
+def ensure_jars() -> list[Path]:
+    """Paths of all jars, downloading what is missing. Raises `Stop` in one line when that fails or a hash is wrong."""
+    folder = cache_folder() / "kafka"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda pin: _ensure(folder, *pin), pinned()))
+    except OSError as error:
+        raise Stop("cache_unwritable", f"cannot keep the Kafka jars in {folder}: {error.strerror or error}") from error
+
+
+def _ensure(folder: Path, coordinate: str, digest: str) -> Path:
+    target = folder / f"{digest}.jar"
+    if target.exists():
+        return target
+    source = _download(coordinate)
+    data = source.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Stop("hash_mismatch", f"{coordinate}: what was downloaded is not what is pinned in kafka.lock")
+    part = target.with_suffix(f".{os.getpid()}.part")
+    shutil.copyfile(source, part)
+    part.replace(target)
+    return target
+
+
+def _download(coordinate: str) -> Path:
+    from jgo.maven import MavenContext
+
+    group, artifact, version = coordinate.split(":")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = MavenContext().project(group, artifact).at_version(version).artifact().resolve()
+    except OSError:
+        raise
+    except Exception as error:
+        raise Stop("no_network", f"first start needs the network once: {coordinate} could not be fetched ({error})") from error
+    if not found:
+        raise Stop("no_network", f"first start needs the network once: {coordinate} could not be fetched")
+    return Path(found)

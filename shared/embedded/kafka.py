@@ -1,0 +1,105 @@
+"""A real Apache Kafka broker (KRaft, one node) from its own jars, keeping its data in a folder of ours."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+from shared.embedded.jars import ensure_jars
+from shared.embedded.java import find_java
+from shared.errors import Stop
+
+HEAP = "512m"
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+num.network.threads=2
+num.io.threads=4
+num.partitions=6
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+log.retention.check.interval.ms=300000
+log.segment.bytes=67108864
+log.index.size.max.bytes=1048576
+log.cleaner.dedupe.buffer.size=8388608
+offsets.retention.minutes=525600
+"""
+_LOG4J = """\
+status=error
+appender.file.type=File
+appender.file.name=file
+appender.file.fileName={log}
+appender.file.layout.type=PatternLayout
+appender.file.layout.pattern=%d %p %c{{1}} %m%n
+rootLogger.level=warn
+rootLogger.appenderRef.file.ref=file
+"""
+
+
+class EmbeddedKafka:
+    """`folder` holds configuration, log and data; `port` and `port + 1`-like `controller` are loopback ports."""
+
+    def __init__(self, folder: Path, port: int, controller: int) -> None:
+        self.folder = folder.resolve()
+        self.port = port
+        self.controller = controller
+        self._command: list[str] = []
+
+    @property
+    def bootstrap(self) -> str:
+        """For `KAFKA_BOOTSTRAP_SERVERS`."""
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        """Fetch jars, write configuration, format the storage once. Raises `Stop` in one line."""
+        java, version = find_java()
+        jars = ensure_jars()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            properties = self.folder / "server.properties"
+            data = self.folder / "data"
+            properties.write_text(_PROPERTIES.format(port=self.port, controller=self.controller, data=data))
+            logging = self.folder / "log4j2.properties"
+            logging.write_text(_LOG4J.format(log=self.folder / "kafka.log"))
+        except OSError as error:
+            raise Stop("disk", f"cannot write to {self.folder}: {error.strerror or error}") from error
+        base = [
+            str(java), f"-Xmx{HEAP}", "-Xms64m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+            "-XX:MaxHeapFreeRatio=30", "-XX:MinHeapFreeRatio=10", f"-Dlog4j2.configurationFile={logging}",
+            *(["--enable-native-access=ALL-UNNAMED"] if version >= 22 else []),
+            "-cp", os.pathsep.join(map(str, jars)),
+        ]  # fmt: skip
+        if not (data / "meta.properties").exists():
+            self._format(base, properties)
+        self._command = [*base, "kafka.Kafka", str(properties)]
+
+    def _format(self, base: list[str], properties: Path) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        out = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if out.returncode != 0:
+            lines = [line for line in (out.stderr + out.stdout).splitlines() if line.strip() and not line.startswith("\tat")]
+            raise Stop("kafka_format", f"Kafka could not prepare {self.folder}: {lines[0] if lines else 'no reason given'}")
+
+    @property
+    def command(self) -> list[str]:
+        """What to run, after `prepare`."""
+        return self._command

@@ -1,0 +1,81 @@
+"""Health that measures progress. Live: the loops still turn. Ready: Kafka and the database answer and work is assigned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from shared.consume import Subscription
+from shared.due import DueLoop
+
+POLL_STALL_S = 30.0
+BATCH_STALL_S = 240.0
+TIMER_STALL_S = 120.0
+
+
+@dataclass
+class Health:
+    """What is watched. `live` and `ready` return a reason per failing check; none means well."""
+
+    subscriptions: list[Subscription] = field(default_factory=list)
+    timers: list[DueLoop] = field(default_factory=list)
+    checks: list[Callable[[], Awaitable[str | None]]] = field(default_factory=list)
+    started: bool = False
+    stopping: bool = False
+
+    def live(self) -> dict[str, str]:
+        """Reasons to restart this process."""
+        now = time.monotonic()
+        faults: dict[str, str] = {}
+        for s in self.subscriptions:
+            consumer = s.consumer
+            if consumer is None or not self.started:
+                continue
+            if s.busy_since is not None:
+                if now - s.busy_since > BATCH_STALL_S:
+                    faults[s.group] = f"one batch has been in hand for {now - s.busy_since:.0f} s"
+            elif consumer.last_poll and now - consumer.last_poll > POLL_STALL_S:
+                faults[s.group] = f"no poll for {now - consumer.last_poll:.0f} s"
+        for loop in self.timers:
+            if self.started and now - loop.last_pass > TIMER_STALL_S:
+                faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
+        return faults
+
+    async def ready(self) -> dict[str, str]:
+        """Reasons not to send work here now."""
+        if self.stopping:
+            return {"lifecycle": "stopping"}
+        if not self.started:
+            return {"lifecycle": "starting"}
+        faults = self.live()
+        for s in self.subscriptions:
+            if s.failures:
+                faults[s.group] = f"the last {s.failures} batches had to be repeated"
+            elif s.consumer is not None and not s.consumer.assignment():
+                faults[s.group] = "no partitions assigned yet"
+        for check in self.checks:
+            reason = await check()
+            if reason:
+                faults[check.__name__] = reason
+        return faults
+
+    def routes(self) -> Sequence[Route]:
+        """`GET /health/live` and `GET /health/ready`: 200 or 503 with the reasons."""
+
+        async def live(_: Request) -> JSONResponse:
+            return _answer(self.live())
+
+        async def ready(_: Request) -> JSONResponse:
+            return _answer(await self.ready())
+
+        return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def _answer(faults: dict[str, str]) -> JSONResponse:
+    status = "failing" if faults else "ok"
+    return JSONResponse({"status": status, "reasons": faults}, status_code=503 if faults else 200)

@@ -1,0 +1,199 @@
+"""Start, run, drain, end: the life of a service process, the same for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from sqlmodel import SQLModel
+from starlette.applications import Starlette
+
+from contracts import Topic
+from shared import kafka, logs
+from shared.consume import Subscription
+from shared.due import DueLoop
+from shared.errors import Outcome, Stop
+from shared.health import Health
+from shared.outbox import Relay
+from shared.settings import Settings
+from shared.settle import Handler, Settler
+from shared.store import Store
+from shared.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are the host's: it stops the consumers before the HTTP server.
+        yield
+
+
+class Host:
+    """One service process. Fill it in `build`, then `serve` it. Attributes are set by `open`."""
+
+    store: Store
+    relay: Relay
+    settler: Settler
+    producer: AIOKafkaProducer
+
+    def __init__(self, service: str, settings: Settings) -> None:
+        self.service = service
+        self.settings = settings
+        self.telemetry = Telemetry.from_environment(service, settings.instance)
+        self.broker = kafka.make_broker(settings.kafka, settings.drain_timeout_s)
+        self.health = Health()
+        self.app: Starlette | None = None
+        self.fatal: Outcome | None = None
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.drainers: list[Callable[[], Awaitable[None]]] = []
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    async def open(self, topics: Iterable[Topic], models: Iterable[type[SQLModel]] | None) -> None:
+        """Connect to Kafka (waiting for it), create missing topics, open the database. `models=None`: keeps nothing."""
+        self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
+        await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
+        self.relay = Relay(self.producer, self.telemetry, shard=self.service)
+        if models is not None:
+            self.store = Store(self.settings.database_for(self.service), models)
+            self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
+            self.background(self._tidy)
+
+    def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler) -> Subscription:
+        """Handle `topics` as consumer group `group`."""
+        subscription = Subscription(self.settler, topics, group, handler)
+        subscription.on_fatal = self.fail
+        subscription.declare(self.broker, self.settings.batch_records)
+        self.health.subscriptions.append(subscription)
+        return subscription
+
+    def due(self, loop: DueLoop) -> None:
+        """Run a timer loop."""
+        self.health.timers.append(loop)
+        self.background(loop.run)
+
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine for the life of the service; if it ends in an error, so does the service."""
+        self._background.append(work)
+
+    def fail(self, error: Outcome) -> None:
+        """End the process with a non-zero exit code, because of `error`."""
+        log.critical("service stops", extra={"code": error.code, "reason": str(error)})
+        self.fatal = error
+        self._stop.set()
+
+    async def serve(self) -> int:
+        """Run until SIGTERM, SIGINT or a fatal error; drain; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop.set)
+        server, serving = await self._serve_http()
+        try:
+            await kafka.connect(self.broker)
+            await self.broker.start()
+            self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
+            self.health.started = True
+            log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka})
+            await self._stop.wait()
+        finally:
+            await self._drain(server, serving)
+        return 1 if self.fatal else 0
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Outcome as error:
+            self.fail(error)
+        except Exception as error:
+            log.exception("background work failed")
+            self.fail(Stop("background_failed", repr(error)))
+            raise
+
+    async def _serve_http(self) -> tuple[_Server, asyncio.Task[None]]:
+        app = self.app or Starlette()
+        app.router.routes.extend(self.health.routes())
+        sock = listen(self.settings.host, self.settings.port)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65
+        )
+        server = _Server(config)
+        return server, asyncio.create_task(server.serve(sockets=[sock]))
+
+    async def _tidy(self) -> None:
+        # What is published is deleted with the next batch; when none comes, here.
+        while True:
+            await asyncio.sleep(5)
+            if self.relay.unsaved_progress and not self.settler.order.locked():
+                await self.settler.run(lambda unit: None)
+
+    async def _drain(self, server: _Server, serving: asyncio.Task[None]) -> None:
+        self.health.stopping = True
+        server.should_exit = True
+        for drain in self.drainers:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self.broker.stop(), self.settings.drain_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(serving, 8)
+        for close in self.closers:
+            await close()
+        await self._close_stores()
+        self.telemetry.shutdown()
+
+    async def _close_stores(self) -> None:
+        if hasattr(self, "settler") and self.relay.unsaved_progress and not self.settler.order.locked():
+            with contextlib.suppress(Outcome):
+                await self.settler.run(lambda unit: None)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self.producer.stop(), 5)
+        if hasattr(self, "store"):
+            self.store.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `Stop` with the address when it is taken."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Stop("address_in_use", f"{host}:{port}: {error.strerror}") from error
+    return sock
+
+
+def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Entry point of every service: logging, event loop, `build`, serve, exit code."""
+    logs.configure(service, settings.log_level)
+
+    async def life() -> int:
+        host = Host(service, settings)
+        await build(host)
+        return await host.serve()
+
+    try:
+        import uvloop
+
+        code = uvloop.run(life())
+    except Outcome as error:
+        log.critical("service could not start", extra={"code": error.code, "reason": str(error)})
+        code = 1
+    sys.exit(code)

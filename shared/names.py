@@ -1,0 +1,28 @@
+"""Every metric and span name, typed, with unit and meaning. An unknown name fails mypy."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+
+Counter = Literal[
+    "messaging.client.sent.messages",  # {message}: records acknowledged by Kafka
+    "messaging.client.consumed.messages",  # {message}: records delivered to us, once per delivery
+    "pipeline.inbox.duplicates",  # {message}: records seen before, changed nothing
+    "pipeline.dead_letters",  # {message}: records parked, by code
+    "pipeline.reports.refused",  # {report}: late, repeated or forged reports
+    "pipeline.retry.scheduled",  # {task}: attempts that will be repeated
+    "pipeline.webhook.attempts",  # {attempt}: webhook tries, by outcome
+    "pipeline.offset_commit.failures",  # {commit}
+]
+Histogram = Literal[
+    "messaging.client.operation.duration",  # s: one send or commit; never processing time
+    "messaging.process.duration",  # s: one batch in our handler
+    "pipeline.job.duration",  # s: creation to end, by outcome
+    "pipeline.job.stage.duration",  # s: one attempt of one step on a worker
+    "pipeline.batch.records",  # {record}: size of a consumed batch
+]
+SpanOperation = Literal["create", "send", "process", "poll", "commit"]
+
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)

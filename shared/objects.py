@@ -1,0 +1,128 @@
+"""Documents by claim check: content-addressed bytes in a folder, S3, GCS or Azure, through obstore.
+
+A file is written before the event that names it, and its hash is checked when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from shared.clock import new_root
+from shared.errors import Outcome, Retry
+
+
+class ObjectMissing(Outcome):
+    """No object has that name, or its bytes do not hash to what was promised."""
+
+
+class TooLarge(Outcome):
+    """More bytes came than allowed; nothing was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object and its facts: `name` in the store, `size` in bytes, hex digests."""
+
+    name: str
+    size: int
+    sha256: str
+    md5: str
+
+
+def open_objects(url: str) -> Objects:
+    """The store behind `url` (`file:///…`, `s3://…`, `gs://…`, `az://…`); a local folder is created."""
+    if url.startswith("file://"):
+        folder = Path(url.removeprefix("file://"))
+        folder.mkdir(parents=True, exist_ok=True)
+        return Objects(LocalStore(folder))
+    return Objects(from_url(url))
+
+
+class Objects:
+    """Reads and writes objects of one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
+        """Store a stream under its SHA-256, hashing while it passes. Raises `TooLarge` past `limit` bytes."""
+        digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        size = 0
+        staging = f"incoming/{new_root()}"
+        try:
+            async with obstore.open_writer_async(self.store, staging, buffer_size=5 * 1024 * 1024) as writer:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > limit:
+                        raise TooLarge("too_large", f"the file is larger than the limit of {limit} bytes")
+                    for digest in digests:
+                        digest.update(chunk)
+                    await writer.write(chunk)
+        except BaseException as error:
+            await self._discard(staging)
+            if isinstance(error, (BaseError, OSError)):
+                raise Retry("object_store_unavailable", str(error)) from error
+            raise
+        sha256, md5 = (digest.hexdigest() for digest in digests)
+        name = object_name(tenant, sha256)
+        await obstore.rename_async(self.store, staging, name, overwrite=True)
+        return Stored(name, size, sha256, md5)
+
+    async def put(self, tenant: str, data: bytes) -> Stored:
+        """Store bytes under their SHA-256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = object_name(tenant, sha256)
+        try:
+            await obstore.put_async(self.store, name, data)
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+        return Stored(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+    async def put_json(self, tenant: str, value: Any) -> Stored:
+        """Store a JSON value."""
+        return await self.put(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+
+    async def get(self, name: str, sha256: str | None = None) -> bytes:
+        """The bytes of an object. Raises `ObjectMissing` when absent or not what `sha256` promises."""
+        try:
+            data = bytes(await (await obstore.get_async(self.store, name)).bytes_async())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ObjectMissing("object_missing", f"no object {name}") from error
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise ObjectMissing("hash_mismatch", f"object {name} does not hash to what was stored")
+        return data
+
+    async def stream(self, name: str) -> tuple[int, AsyncIterator[bytes]]:
+        """Size in bytes and the chunks of an object. Raises `ObjectMissing`."""
+        try:
+            result = await obstore.get_async(self.store, name)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ObjectMissing("object_missing", f"no object {name}") from error
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in result.stream(min_chunk_size=256 * 1024):
+                yield bytes(chunk)
+
+        return result.meta["size"], chunks()
+
+    async def _discard(self, name: str) -> None:
+        try:
+            await obstore.delete_async(self.store, name)
+        except (BaseError, OSError):
+            return  # an abandoned upload that was never visible
+
+
+def object_name(tenant: str, sha256: str) -> str:
+    """Where content lies: per tenant, spread over 256 folders, named by nothing that a user chose."""
+    return f"{tenant}/{sha256[:2]}/{sha256}"

@@ -1,0 +1,102 @@
+"""The relay: outbox rows to Kafka in the order of their decision, facts before the commands that follow from them.
+
+Rows are published from memory right after their transaction and deleted with the next one, so a batch costs one fsync.
+Rows that a crash or an outage left behind are read from the table and published first (same ids: receivers drop repeats).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from sqlalchemy import Connection, select
+
+from shared.errors import Retry, Stop
+from shared.store import OUTBOX
+from shared.telemetry import Telemetry
+from shared.unit import Outgoing, headers_from_text, insert_outbox
+
+PUBLISH_TIMEOUT_S = 60.0
+
+
+class Relay:
+    """One per process and database. `publish` and `write` are called under the caller's ordering lock."""
+
+    def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, shard: str) -> None:
+        self.producer = producer
+        self.telemetry = telemetry
+        self.shard = shard
+        self.left_behind = True
+        """Rows of an earlier life or a failed publish may lie in the table; they must go first."""
+        self._published: int | None = None
+        self._written: int | None = None
+
+    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> None:
+        """In the batch's transaction: drop what is published, add what is decided."""
+        if self._published is not None:
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == self.shard, OUTBOX.c.id <= self._published))
+        self._written = None
+        if rows:
+            rows.sort(key=lambda row: not row.urgent)
+            insert_outbox(connection, self.shard, rows, now)
+            self._written = connection.execute(
+                select(OUTBOX.c.id).where(OUTBOX.c.shard == self.shard).order_by(OUTBOX.c.id.desc()).limit(1)
+            ).scalar_one()
+
+    def committed(self) -> None:
+        """The transaction of the last `write` is durable."""
+        self._published = None
+
+    @property
+    def unsaved_progress(self) -> bool:
+        """True while published rows still lie in the table."""
+        return self._published is not None
+
+    async def publish(self, rows: Sequence[Outgoing]) -> None:
+        """Send `rows`; returns when Kafka has them all. Raises `Retry`, and then the rows stay in the table."""
+        self.left_behind = True
+        facts = [row for row in rows if row.urgent]
+        commands = [row for row in rows if not row.urgent]
+        await self.send(facts)
+        await self.send(commands)
+        self.left_behind = False
+        self._published = self._written if self._written is not None else self._published
+
+    async def send(self, rows: Sequence[Outgoing]) -> None:
+        """Send without the table (also used by services that keep none). Raises `Retry` after a bounded wait."""
+        if not rows:
+            return
+        topics = Tally(row.topic for row in rows)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                destination = next(iter(topics)) if len(topics) == 1 else "(several)"
+                with self.telemetry.batch("send", "send", destination, [row.traceparent for row in rows]):
+                    # Enqueued one after the other: per partition, this order is the order in the log.
+                    acks = [await self.producer.send(r.topic, r.value, r.key or None, headers=list(r.headers)) for r in rows]
+                    await asyncio.gather(*acks)
+        except MessageSizeTooLargeError as error:
+            raise Stop("record_too_large", str(error)) from error
+        except (TimeoutError, KafkaError) as error:
+            raise Retry("kafka_unavailable", f"publish failed: {error!r}") from error
+        self.telemetry.record("messaging.client.operation.duration", time.monotonic() - started,
+                              **{"messaging.operation.name": "send", "messaging.system": "kafka"})  # fmt: skip
+        for topic, n in topics.items():
+            self.telemetry.count("messaging.client.sent.messages", n, **{"messaging.destination.name": topic})
+
+
+def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[list[Outgoing], int | None]:
+    """The oldest unpublished rows of a shard and the id of the last of them."""
+    query = select(OUTBOX).where(OUTBOX.c.shard == shard).order_by(OUTBOX.c.id).limit(limit)
+    rows = connection.execute(query).all()
+    out = [Outgoing(r.topic, r.key or None, r.value, headers_from_text(r.headers)) for r in rows]
+    return out, rows[-1].id if rows else None
+
+
+def drop(connection: Connection, shard: str, upto: int) -> None:
+    """Delete the rows of a shard up to an id, after they were acknowledged."""
+    connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == shard, OUTBOX.c.id <= upto))

@@ -1,0 +1,41 @@
+"""Settings from the environment, one frozen object per process; each service adds its own in `settings.py`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What every service needs. Names as in the environment: `STAGELINE_*`, and Kafka's own `KAFKA_BOOTSTRAP_SERVERS`."""
+
+    model_config = SettingsConfigDict(env_prefix="STAGELINE_", frozen=True, extra="ignore", populate_by_name=True)
+
+    kafka: str = Field(default="127.0.0.1:29092", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    data_dir: Path = Path(".stageline")
+    database_url: str | None = None
+    """SQLAlchemy URL; by default a SQLite file per service in the data directory."""
+    object_store_url: str | None = None
+    """`file:///…`, `s3://bucket`, `gs://…`, `az://…`; by default `objects/` in the data directory."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Port of this service's HTTP (health, and its door if it has one); 0 takes a free one."""
+    instance: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
+    partitions: int = Field(default=6, ge=1, le=1000)
+    replication_factor: int = Field(default=1, ge=1, le=10)
+    drain_timeout_s: float = Field(default=15, gt=0)
+    batch_records: int = Field(default=500, ge=1, le=10_000)
+    park_limit: int = Field(default=50, ge=1)
+    """Records that our own code failed on before the process stops: many of them mean a bug, not bad records."""
+    log_level: str = "INFO"
+
+    def database_for(self, service: str) -> str:
+        """SQLAlchemy URL of a service's own database; nobody else opens it."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
+
+    def objects(self) -> str:
+        """URL of the object store."""
+        return self.object_store_url or f"file://{self.data_dir.resolve() / 'objects'}"

@@ -1,0 +1,181 @@
+"""One transaction for seen + state + outbox, then publish, then the offsets: the order that loses and doubles nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from opentelemetry.trace import Span
+from sqlalchemy import Connection
+
+from contracts import Message, dead_letter_topic, derived
+from contracts.cloudevents import Headers
+from shared import clock, crashpoints
+from shared.errors import Outcome, Park, Stop
+from shared.outbox import Relay, drop, left_behind
+from shared.store import Store, forget_seen, mark_seen
+from shared.telemetry import Telemetry, carried, fail
+from shared.unit import Outgoing, Unit
+
+log = logging.getLogger(__name__)
+SEEN_RETENTION_S = 14 * 86_400
+
+
+@dataclass(slots=True)
+class Inbound:
+    """One decoded record, with where it came from and the context it carries."""
+
+    message: Message
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    traceparent: str | None = None
+    span: Span | None = None
+    parked: Outcome | None = None
+
+    @property
+    def trace(self) -> str | None:
+        """What outputs of this message descend from."""
+        return carried(self.span, self.traceparent)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Handle one message: `Park` and faults of our own code park it alone; `Retry` and `Stop` stop the batch."""
+        try:
+            yield
+        except Park as error:
+            self.parked = error
+        except Outcome:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place that turns a fault into a dead letter
+            log.exception("handler failed on one record", extra={"topic": self.topic, "offset": self.offset})
+            self.parked = Park("handler_error", f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A record nobody can read, and why."""
+
+    record: Any
+    code: str
+    reason: str
+
+
+class Handler(Protocol):
+    """What a service does with a batch: reads and writes through `unit.connection`, emits through `unit`."""
+
+    def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None: ...
+
+
+@dataclass
+class Settler:
+    """Runs handlers in transactions, one at a time, and publishes what they decided. One per service."""
+
+    service: str
+    store: Store
+    relay: Relay
+    telemetry: Telemetry
+    park_limit: int = 50
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    parked_by_fault: int = 0
+    after: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each commit, in the event loop: wakes timers and waiters."""
+    _pruned_at: float = 0.0
+
+    async def batch(self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
+        """Apply one batch of records. On return all effects are durable and published; the offsets may follow."""
+
+        def work(unit: Unit) -> None:
+            fresh = mark_seen(unit.connection, [_seen_key(group, i) for i in inbound], unit.now)
+            todo: list[Inbound] = []
+            for item in inbound:
+                key = _seen_key(group, item)
+                if key in fresh:
+                    fresh.discard(key)
+                    todo.append(item)
+            self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
+            handler(unit, todo)
+            self._dead_letters(unit, todo, bad, group)
+
+        await self.run(work)
+
+    async def run(self, work: Callable[[Unit], Any]) -> Any:
+        """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
+        async with self.order:
+            if self.relay.left_behind:
+                await self._publish_left_behind()
+            result, unit = await self.store.transact(lambda connection: self._transaction(connection, work))
+            self.relay.committed()
+            crashpoints.reach(self.service, "after_commit")
+            await self.relay.publish(unit.outgoing)
+            crashpoints.reach(self.service, "after_publish")
+        for wake in self.after:
+            wake()
+        return result
+
+    def _transaction(self, connection: Connection, work: Callable[[Unit], Any]) -> tuple[Any, Unit]:
+        unit = Unit(connection, clock.unix(), f"/stageline/{self.service}", self.telemetry)
+        result = work(unit)
+        self.relay.write(connection, unit.outgoing, unit.now)
+        if time.monotonic() - self._pruned_at > 60:
+            self._pruned_at = time.monotonic()
+            forget_seen(connection, unit.now - SEEN_RETENTION_S)
+        crashpoints.reach(self.service, "before_commit")
+        return result, unit
+
+    async def _publish_left_behind(self) -> None:
+        while True:
+            rows, last = await self.store.read(lambda c: left_behind(c, self.relay.shard))
+            if last is None:
+                break
+            await self.relay.send(rows)
+            await self.store.transact(lambda c, upto=last: drop(c, self.relay.shard, upto))  # type: ignore[misc]
+        self.relay.left_behind = False
+
+    def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
+        for fault in bad:
+            r = fault.record
+            unit.outgoing.append(dead_letter(r, group, self.service, fault.code, fault.reason, unit.now))
+            self.telemetry.count("pipeline.dead_letters", 1, code=fault.code)
+        for item in done:
+            if item.parked is not None:
+                fail(item.span, item.parked.code)
+                unit.outgoing.append(dead_letter(item, group, self.service, item.parked.code, str(item.parked), unit.now))
+                self.telemetry.count("pipeline.dead_letters", 1, code=item.parked.code)
+                self.parked_by_fault += item.parked.code == "handler_error"
+        if self.parked_by_fault > self.park_limit:
+            raise Stop("too_many_faults", f"our own code failed on {self.parked_by_fault} records; see the dead letters")
+
+
+def _seen_key(group: str, item: Inbound) -> str:
+    # An operator's event and a job's event may share an id by a producer's mistake; the type keeps them apart.
+    return f"{item.message.message_id}|{item.message.TYPE}"
+
+
+def dead_letter(record: Any, group: str, service: str, code: str, reason: str, now: float) -> Outgoing:
+    """The record with its bytes and headers untouched, and `dlq-*` headers that say where, why and when."""
+    timestamp = getattr(record, "timestamp", 0)
+    facts = {
+        "dlq-id": derived(f"{record.topic}/{record.partition}/{record.offset}", group),
+        "dlq-original-topic": record.topic,
+        "dlq-original-partition": record.partition,
+        "dlq-original-offset": record.offset,
+        "dlq-original-timestamp": timestamp,
+        "dlq-group": group,
+        "dlq-service": service,
+        "dlq-code": code,
+        "dlq-reason": reason[:1000],
+        "dlq-failed-at": now,
+    }
+    headers: Headers = tuple((n, v if v is not None else b"") for n, v in record.headers)
+    added: Headers = tuple((n, str(v).encode("utf-8", "backslashreplace")) for n, v in facts.items())
+    return Outgoing(dead_letter_topic(record.topic, group), record.key, record.value or b"", headers + added)

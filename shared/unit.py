@@ -1,0 +1,75 @@
+"""The unit of work a handler sees: the connection of the batch's one transaction, and a place for its outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from contracts import Message, to_record
+from contracts.cloudevents import Headers
+from shared.store import OUTBOX
+from shared.telemetry import Telemetry
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One record to publish: the outbox row and, once the transaction is open, its id."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    urgent: bool = True
+    """Facts go first and are acknowledged before the commands that follow from them leave."""
+
+    @property
+    def traceparent(self) -> str | None:
+        for name, value in self.headers:
+            if name == "traceparent":
+                return value.decode()
+        return None
+
+
+@dataclass(slots=True)
+class Unit:
+    """Handed to handlers inside the transaction. Nothing that a handler does is visible before all of it is."""
+
+    connection: Connection
+    now: float
+    source: str
+    telemetry: Telemetry
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+    def emit(self, topic: str, message: Message, trace: str | None, command: bool = False) -> None:
+        """Publish `message` after the commit. `trace` is the context it descends from; commands leave after facts."""
+        carried = self.telemetry.create(message, topic, trace)
+        extra: Headers = (("traceparent", carried.encode()),) if carried else ()
+        record = to_record(message, self.source, extra)
+        self.outgoing.append(Outgoing(topic, record.key, record.value, record.headers, not command))
+
+
+def headers_to_text(headers: Headers) -> str:
+    """Headers as JSON text; bytes that are no UTF-8 survive by Latin-1."""
+    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
+
+
+def headers_from_text(text: str) -> Headers:
+    """Inverse of `headers_to_text`."""
+    return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
+
+
+def insert_outbox(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> None:
+    """Write the rows in the order given, facts first."""
+    values: list[dict[str, Any]] = [
+        {
+            "shard": shard, "topic": r.topic, "key": r.key or b"", "value": r.value,
+            "headers": headers_to_text(r.headers), "created_at": now,
+        }
+        for r in rows
+    ]  # fmt: skip
+    if values:
+        connection.execute(OUTBOX.insert(), values)
