@@ -89,6 +89,8 @@ class FileDoneFields(_Tagged):
     """Ours: object key of the result package (JSON)."""
     text_blob: str | None = None
     """Ours: object key of the text."""
+    index_blob: str | None = None
+    """Ours: object key of the text as the full-text index takes it."""
 
 
 class FileFailedFields(_Tagged):

@@ -102,7 +102,7 @@ class Telemetry:
         context = parse_traceparent(parent)
         span = self.tracer.start_span(
             f"create {topic}",
-            context=_as_parent(context),
+            context=as_parent(context),
             kind=SpanKind.PRODUCER,
             attributes=message_attributes("create", "create", topic, message),
         )
@@ -121,7 +121,7 @@ class Telemetry:
         attributes.update(where)
         return self.tracer.start_span(
             f"process {topic}",
-            context=_as_parent(context if age_s <= PROMPT_S else None),
+            context=as_parent(context if age_s <= PROMPT_S else None),
             kind=SpanKind.CONSUMER,
             attributes=attributes,
             links=[Link(context)] if context else [],
@@ -156,7 +156,8 @@ class Telemetry:
             self._meters.shutdown(timeout_millis=3000)
 
 
-def _as_parent(context: SpanContext | None) -> Any:
+def as_parent(context: SpanContext | None) -> Any:
+    """An OpenTelemetry context in which `context` is the parent; a root when None."""
     span = trace.NonRecordingSpan(context) if context else trace.INVALID_SPAN
     return trace.set_span_in_context(span)
 

@@ -54,7 +54,7 @@ def _file_done(draft: Draft, lane: Lane) -> None:
     draft.file_event(
         FileDone, lane, file_id=lane.file.file_id, blob_name=lane.file.blob_name or "", blob_url=lane.file.blob_url,
         tag_id=lane.tag, tag_name=lane.tag, file_status=FileStatus.FINISHED, result_blob=merged.get("result_blob"),
-        text_blob=merged.get("text_blob"),
+        text_blob=merged.get("text_blob"), index_blob=merged.get("index_blob"),
     )  # fmt: skip
 
 

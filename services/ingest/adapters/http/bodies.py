@@ -1,0 +1,98 @@
+"""Request bodies and answer examples of Alfred's dialect. Unknown fields are ignored, the vendor's loose spellings taken."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from contracts import JobRequest
+
+UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
+UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
+Meta = Annotated[dict[str, Any] | list[Any] | str | None, Field(description="Free metadata")]
+
+
+def _choice(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+class _Wish(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    metadata: Meta = None
+    propagate_metadata: Meta = None
+    merge: bool = False
+    parent_file_prefix: str | None = Field(default=None, max_length=400)
+    priority: Annotated[Literal["low", "normal", "high"], BeforeValidator(_choice)] = "normal"
+    channel: str = Field(default="library", max_length=100)
+    workflow: str = Field(default="documents", min_length=1, max_length=100, description="Ours: which workflow to run")
+    workflow_version: int | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
+
+    def wish(self) -> JobRequest:
+        """As the contract has it."""
+        fields = {k: v for k, v in self.model_dump().items() if k in JobRequest.model_fields}
+        return JobRequest(**fields)
+
+
+class JobCreate(_Wish):
+    """`session_id` is the only mandatory field."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"session_id": UUID_1, "metadata": {"case": "42"}}]})
+
+    session_id: str = Field(min_length=1, max_length=200)
+    decompose: bool = False
+    page_rotation: int | None = None
+
+
+class RemoteUpload(_Wish):
+    """`url` or `urls`."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"urls": ["https://example.com/files/invoice1.pdf"]}]})
+
+    url: str | None = Field(default=None, max_length=2048)
+    urls: list[Annotated[str, Field(max_length=2048)]] | None = Field(default=None, max_length=100)
+
+
+class Cancel(BaseModel):
+    """Why."""
+
+    reason: str = Field(default="", max_length=1000)
+
+
+def example(value: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """A 200 answer with an example."""
+    return {200: {"content": {"application/json": {"example": value}}}}
+
+
+def _error(status: int, title: str, message: str) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": title, "content": {"application/json": {"example": {"error": title, "message": message}}}}}
+
+
+NOT_FOUND = _error(404, "Not Found", "Deferred Session with ID 456f1234-e89b-12d3-a456-426655440000 does not exist.")
+CONFLICT = _error(409, "Conflict", f"Deferred Session with ID {UUID_1} is closed: job {UUID_2} was created from it.")
+TOO_LARGE = _error(413, "Content Too Large", "the file is larger than the limit of 104857600 bytes")
+UPLOAD_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "session_id"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "session_id": {"type": "string", "examples": [UUID_1]},
+                        "metadata": {"type": "string", "description": "JSON text", "examples": ['{"case": "42"}']},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def file_entry(record: dict[str, Any]) -> dict[str, Any]:
+    """A file as it stands in a job's or session's list."""
+    names = ("id", "creation_date", "update_date", "file_name", "tag_name", "is_parent", "is_children", "status", "code", "message")
+    return {name: record[name] for name in names}

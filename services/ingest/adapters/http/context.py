@@ -1,0 +1,66 @@
+"""What every route needs: who calls, what to read from, where to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
+from services.ingest.adapters.http.errors import ApiError
+from services.ingest.settings import IngestSettings
+from shared.access import Keyring, Principal
+from shared.objects import Objects
+from shared.settle import Settler
+from shared.store import Store
+
+
+@dataclass
+class Door:
+    """The door's parts, on `app.state.door`."""
+
+    settings: IngestSettings
+    store: Store
+    settler: Settler
+    objects: Objects
+    publisher: KafkaPublisher
+    decisions: StoredDecisions
+    keyring: Keyring
+
+    async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
+        """A tenant's record, or None: somebody else's does not exist."""
+        found = await self.store.read(lambda c: rm.records(c, table, [record_id]))
+        record = found.get(record_id)
+        return record if record is not None and record["company_id"] == tenant else None
+
+
+def door_of(request: Request) -> Door:
+    """The door's parts."""
+    door: Door = request.app.state.door
+    return door
+
+
+DoorDep = Annotated[Door, Depends(door_of)]
+
+
+def caller(*roles: str) -> Callable[[Request, Door], Any]:
+    """A dependency that admits the named roles (and `admin`). 401 without a valid key, 403 with the wrong role."""
+
+    async def admit(request: Request, door: DoorDep) -> Principal:
+        principal = await door.keyring.principal(request.headers)
+        if principal is None:
+            raise ApiError(401, "A valid key is needed: X-TagshelfAPI-Key, or Authorization: Bearer.")
+        if not principal.may(*roles):
+            raise ApiError(403, f"The key's role {principal.role!r} may not do this.")
+        return principal
+
+    return admit
+
+
+Writer = Annotated[Principal, Depends(caller("producer", "operator"))]
+Reader = Annotated[Principal, Depends(caller("reader", "producer", "operator"))]
+Operator = Annotated[Principal, Depends(caller("operator"))]
+Admin = Annotated[Principal, Depends(caller())]

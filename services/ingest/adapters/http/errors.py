@@ -1,0 +1,80 @@
+"""Errors in the dialect of the path: `{error, message}` for Alfred's, problem details (RFC 9457) for our own."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from services.ingest.adapters.upload import BadUpload
+from shared.http import failure_handlers
+from shared.objects import ObjectMissing, TooLarge
+
+
+class ApiError(Exception):
+    """An answer with a status, a sentence for people and, where one field is at fault, its name."""
+
+    def __init__(self, status: int, message: str, field: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+def shaped(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
+    """The error body in the dialect of the path."""
+    title = HTTPStatus(status).phrase
+    if request.url.path.startswith("/v1"):
+        body: dict[str, Any] = {"type": f"urn:stageline:error:{code}", "title": title, "status": status, "detail": message}
+        if field:
+            body["field"] = field
+        return JSONResponse(body, status, media_type="application/problem+json")
+    body = {"error": title, "message": message}
+    return JSONResponse(body | ({"field": field} if field else {}), status)
+
+
+def install(app: FastAPI) -> None:
+    """Register every handler."""
+
+    async def api(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        answer = shaped(request, error.status, HTTPStatus(error.status).name.lower(), error.message, error.field)
+        if error.retry_after_s is not None:
+            answer.headers["retry-after"] = str(error.retry_after_s)
+        if error.status == 401:
+            answer.headers["www-authenticate"] = "Bearer"
+        return answer
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
+        return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
+        for name, value in (error.headers or {}).items():
+            answer.headers[name] = value
+        return answer
+
+    async def large(request: Request, error: Exception) -> Response:
+        return shaped(request, 413, "too_large", str(error), "file")
+
+    async def upload(request: Request, error: Exception) -> Response:
+        return shaped(request, 400, "invalid_request", str(error), str(error).partition(":")[0])
+
+    async def missing(request: Request, error: Exception) -> Response:
+        return shaped(request, 404, "not_found", str(error))
+
+    handlers: dict[Any, Any] = {
+        ApiError: api, RequestValidationError: invalid, HTTPException: http, TooLarge: large, BadUpload: upload,
+        ObjectMissing: missing, **failure_handlers(shaped),
+    }  # fmt: skip
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

@@ -1,0 +1,80 @@
+"""Jobs without a session: remote files, once per idempotency key."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from fastapi import Request
+from sqlalchemy import Connection, text
+
+from contracts import CreateJob, FileRef, derived
+from contracts.topics import JOB_COMMANDS_TOPIC
+from services.ingest.adapters.http.bodies import RemoteUpload
+from services.ingest.adapters.http.context import Door
+from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.upload import clean_name
+from shared import clock
+from shared.access import Principal
+from shared.http import trace_of
+
+MAX_URLS = 100
+
+
+async def submit_remote(request: Request, door: Door, who: Principal, body: RemoteUpload) -> dict[str, Any]:
+    """Publish a CreateJob for the URLs and wait (bounded) until it shows; answers job and file ids."""
+    urls = body.urls if body.urls is not None else [body.url] if body.url else []
+    if not urls:
+        raise ApiError(400, "url: one of url and urls is required", "url")
+    root = await job_root(request, door, who, body.model_dump_json())
+    files = tuple(_remote(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
+    job_id = derived(root, "job")
+    command = CreateJob(
+        command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=body.wish(), files=files
+    )
+    await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    # Taken already; the wait only makes it visible to the caller's next request.
+    shown = text("SELECT 1 FROM job_view WHERE id = :i")
+    await door.decisions.until(lambda c: c.execute(shown, {"i": job_id}).scalar(), door.settings.decision_timeout_s)
+    return {"job_id": job_id, "file_id": files[0].file_id, "file_ids": [f.file_id for f in files]}
+
+
+async def job_root(request: Request, door: Door, who: Principal, body: str) -> str:
+    """What the job's ids derive from: new, or that of the `Idempotency-Key`. 409 for the same key with another body."""
+    key = request.headers.get("idempotency-key")
+    if not key:
+        return clock.new_root()
+    if len(key) > 200:
+        raise ApiError(400, "Idempotency-Key: at most 200 characters", "Idempotency-Key")
+    fingerprint = derived(body, "fingerprint")
+
+    def enter(connection: Connection) -> str:
+        values = {"t": who.tenant_id, "k": key, "f": fingerprint, "at": clock.unix()}
+        connection.execute(text("INSERT INTO idempotency VALUES (:t, :k, :f, :at) ON CONFLICT DO NOTHING"), values)
+        query = text("SELECT fingerprint FROM idempotency WHERE tenant_id = :t AND key = :k")
+        return str(connection.execute(query, values).scalar_one())
+
+    if await door.store.transact(enter) != fingerprint:
+        raise ApiError(409, "Idempotency-Key: the key was used with another body", "Idempotency-Key")
+    return derived(who.tenant_id, key, "idempotency")
+
+
+def _remote(root: str, index: int, url: str, metadata: Any) -> FileRef:
+    try:
+        parts = urlsplit(url)
+        name = clean_name(unquote(parts.path))
+    except ValueError as error:
+        raise ApiError(400, f"urls.{index}: {error}", "urls") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ApiError(400, f"urls.{index}: an http or https URL is expected", "urls")
+    return FileRef(file_id=derived(root, "file", index), file_name=name or f"file-{index + 1}", url=url, metadata=metadata)
+
+
+def _metadata(body: RemoteUpload, index: int, count: int) -> Any:
+    # An array has one entry per URL; one object for all files comes as `propagate_metadata` or with a single `url`.
+    if isinstance(body.metadata, list):
+        if len(body.metadata) != count:
+            raise ApiError(400, f"metadata: {len(body.metadata)} entries for {count} urls", "metadata")
+        found = body.metadata[index]
+        return found if isinstance(found, (dict, list, str)) else None
+    return body.propagate_metadata if body.propagate_metadata is not None else body.metadata

@@ -1,0 +1,190 @@
+"""The door's read model: records as JSON, folded from the topics; history; search; decisions that requests wait for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+from shared.access import AccessRow
+
+Record = dict[str, Any]
+
+
+class JobRow(SQLModel, table=True):
+    """A job's record."""
+
+    __tablename__ = "job_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    created_at: float
+    body: str
+    __table_args__ = (Index("job_view_newest", "tenant_id", "created_at"),)
+
+
+class FileRow(SQLModel, table=True):
+    """A file's record."""
+
+    __tablename__ = "file_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    session_id: str | None = Field(default=None, index=True)
+    job_id: str | None = Field(default=None, index=True)
+    created_at: float
+    body: str
+
+
+class SessionRow(SQLModel, table=True):
+    """A deferred session's record."""
+
+    __tablename__ = "session_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    body: str
+
+
+class HistoryRow(SQLModel, table=True):
+    """Everything that happened to a job, in order of arrival."""
+
+    __tablename__ = "history"
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: str = Field(index=True)
+    body: str
+
+
+class DecisionRow(SQLModel, table=True):
+    """Answer to a command that a request may wait for."""
+
+    __tablename__ = "decision"
+    command_id: str = Field(primary_key=True)
+    at: float = Field(index=True)
+    body: str
+
+
+class IndexPendingRow(SQLModel, table=True):
+    """Files whose text has yet to enter the full-text index."""
+
+    __tablename__ = "index_pending"
+    file_id: str = Field(primary_key=True)
+    tenant_id: str
+    file_name: str
+    blob: str
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """Idempotency keys: the same key with the same body is the same job."""
+
+    __tablename__ = "idempotency"
+    tenant_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    created_at: float
+
+
+MODELS: tuple[type[SQLModel], ...] = (
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow,
+)  # fmt: skip
+
+SEARCH_DDL = text(
+    "CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5("
+    "file_id UNINDEXED, tenant_id UNINDEXED, file_name, body, tokenize='unicode61 remove_diacritics 2')"
+)
+_SAVE_JOB = text(
+    "INSERT INTO job_view (id, tenant_id, created_at, body) VALUES (:id, :tenant, :created_at, :body) "
+    "ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+)
+_SAVE_FILE = text(
+    "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) "
+    "VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) ON CONFLICT (id) DO UPDATE SET "
+    "body = excluded.body, job_id = excluded.job_id, session_id = coalesce(file_view.session_id, excluded.session_id)"
+)
+_SAVE_SESSION = text(
+    "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+)
+
+
+def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
+    """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
+    assert table in ("job_view", "file_view", "session_view")
+    query = text(f"SELECT id, body FROM {table} WHERE id IN (SELECT value FROM json_each(:ids))")  # noqa: S608
+    return {i: json.loads(body) for i, body in connection.execute(query, {"ids": json.dumps(list(ids))})}
+
+
+def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> None:
+    """Write job records; the number is the creation time of new ones."""
+    rows = [{"id": r["id"], "tenant": r["company_id"], "created_at": at, "body": json.dumps(r)} for at, r in jobs]
+    if rows:
+        connection.execute(_SAVE_JOB, rows)
+
+
+def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:
+    """Write file records."""
+    rows = [
+        {
+            "id": r["id"], "tenant": r["company_id"], "session_id": r["deferred_session_id"], "job_id": r["job_id"],
+            "created_at": at, "body": json.dumps(r),
+        }
+        for at, r in files
+    ]  # fmt: skip
+    if rows:
+        connection.execute(_SAVE_FILE, rows)
+
+
+def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
+    """Write session records."""
+    rows = [{"id": r["id"], "tenant": r["company_id"], "body": json.dumps(r)} for r in sessions]
+    if rows:
+        connection.execute(_SAVE_SESSION, rows)
+
+
+def save_history(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Append (job id, event as JSON)."""
+    if rows:
+        values = [{"job_id": job_id, "body": body} for job_id, body in rows]
+        connection.execute(text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)"), values)
+
+
+def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], at: float) -> None:
+    """Answers by command id; the first one counts. Old ones are dropped on the way."""
+    values = [{"id": command_id, "at": at, "body": json.dumps(body)} for command_id, body in rows]
+    if values:
+        connection.execute(text("INSERT INTO decision VALUES (:id, :at, :body) ON CONFLICT DO NOTHING"), values)
+        connection.execute(text("DELETE FROM decision WHERE at < :old"), {"old": at - 86_400})
+
+
+def enter_search(connection: Connection, row: Any, body: str) -> None:
+    """Put a file's text into the index under the file's own row number, replacing what was there."""
+    number = connection.execute(text("SELECT rowid FROM file_view WHERE id = :f"), {"f": row.file_id}).scalar()
+    if number is not None:
+        connection.execute(text("DELETE FROM search WHERE rowid = :r"), {"r": number})
+        connection.execute(
+            text("INSERT INTO search (rowid, file_id, tenant_id, file_name, body) VALUES (:r, :f, :t, :n, :b)"),
+            {"r": number, "f": row.file_id, "t": row.tenant_id, "n": row.file_name, "b": body},
+        )
+    connection.execute(text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob"), {"f": row.file_id, "blob": row.blob})
+
+
+def match_expression(words: str) -> str | None:
+    """FTS5 expression of a person's words: all must occur, each taken literally, `word*` for a prefix. None if empty."""
+    terms: list[str] = []
+    for word in words.split()[:32]:
+        bare = word.rstrip("*").replace('"', '""')
+        if any(c.isalnum() for c in bare):
+            terms.append(f'"{bare}"' + ("*" if word.endswith("*") else ""))
+    return " ".join(terms) or None
+
+
+def search(connection: Connection, tenant: str, words: str, limit: int) -> list[Record]:
+    """Best matches of a tenant: `{file_id, file_name, snippet}`; hits in the snippet stand between `[` and `]`."""
+    expression = match_expression(words)
+    if expression is None:
+        return []
+    query = text(
+        "SELECT file_id, file_name, snippet(search, 3, '[', ']', ' … ', 16) AS snippet FROM search "
+        "WHERE search MATCH :e AND tenant_id = :t ORDER BY rank LIMIT :n"
+    )
+    rows = connection.execute(query, {"e": expression, "t": tenant, "n": limit})
+    return [{"file_id": f, "file_name": n, "snippet": s} for f, n, s in rows]

@@ -1,0 +1,121 @@
+"""Binds the door: event streams into the read model, HTTP routes, the first key, the full-text index."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from contracts import AccessKeyIssued, derived
+from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
+from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
+from services.ingest.adapters.http import alfred, errors, own
+from services.ingest.adapters.http.context import Door
+from services.ingest.handlers import on_batch
+from services.ingest.settings import IngestSettings
+from shared import clock
+from shared.access import ACCESS, Keyring, apply_access, key_hash, well_formed
+from shared.errors import Retry, Stop
+from shared.http import Traced
+from shared.lifecycle import Host
+from shared.objects import ObjectMissing, open_objects
+from shared.unit import Unit
+
+log = logging.getLogger(__name__)
+GROUP = "ingest"
+ACCESS_GROUP = "ingest-access"
+DEFAULT_TENANT = "default"
+
+
+async def build(host: Host, settings: IngestSettings) -> None:
+    """Open everything, enter the first key, declare subscriptions and routes."""
+    await host.open(TOPICS, rm.MODELS)
+    await host.store.transact(lambda c: c.execute(rm.SEARCH_DDL) and None)
+    objects = open_objects(settings.objects())
+    decisions = StoredDecisions(host.store)
+    host.settler.after.append(decisions.wake)
+    await _first_key(host, settings)
+    host.subscribe([SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, on_batch)
+    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
+    door = Door(
+        settings, host.store, host.settler, objects, KafkaPublisher(host.relay, host.telemetry), decisions, Keyring(host.store)
+    )
+    indexer = Indexer(host, door)
+    host.settler.after.append(indexer.wake.set)
+    host.background(indexer.run)
+    host.app = make_app(door, host)
+
+
+def make_app(door: Door, host: Host) -> FastAPI:
+    """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
+    app = FastAPI(title="Stageline", version="0.1.0", description="Documents in, typed events and results out.")
+    app.state.door = door
+    app.include_router(alfred.router)
+    app.include_router(alfred.uploads)
+    app.include_router(own.router)
+    errors.install(app)
+    app.add_middleware(Traced, telemetry=host.telemetry)
+    return app
+
+
+async def _first_key(host: Host, settings: IngestSettings) -> None:
+    """Enter the admin key of `STAGELINE_ADMIN_KEY_FILE`, once."""
+    if settings.admin_key_file is None:
+        return
+    try:
+        key = (await asyncio.to_thread(settings.admin_key_file.read_text)).strip()
+    except OSError as error:
+        raise Stop("admin_key", f"{settings.admin_key_file}: {error.strerror}") from error
+    if not well_formed(key):
+        raise Stop("admin_key", f"{settings.admin_key_file} holds no key of ours")
+    digest = key_hash(key)
+    event = AccessKeyIssued(
+        event_id=derived(digest, "issued"), key_hash=digest, tenant_id=DEFAULT_TENANT, tenant_name="Default",
+        user_name="admin", role="admin", prefix=key[:8], occurred_at=clock.now(),
+    )  # fmt: skip
+
+    def enter(unit: Unit) -> None:
+        known = unit.connection.execute(ACCESS.select().where(ACCESS.c.key_hash == digest)).first()
+        if known is None:
+            fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
+            unit.connection.execute(ACCESS.insert().values(**fields, revoked=False))
+            unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
+
+    await host.settler.run(enter)
+
+
+class Indexer:
+    """Enters the text of finished files into the full-text index; what is pending lies in the store."""
+
+    def __init__(self, host: Host, door: Door) -> None:
+        self.host = host
+        self.door = door
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        query = text("SELECT file_id, tenant_id, file_name, blob FROM index_pending LIMIT 50")
+        while True:
+            self.wake.clear()
+            try:
+                rows = await self.host.store.read(lambda c: c.execute(query).all())
+                for row in rows:
+                    await self._enter(row)
+            except Retry as error:
+                log.warning("indexing will be tried again", extra={"code": error.code, "reason": str(error)})
+                await asyncio.sleep(1)
+                continue
+            if not rows:
+                await self.wake.wait()
+                await asyncio.sleep(0.05)
+
+    async def _enter(self, row: object) -> None:
+        try:
+            body = (await self.door.objects.get(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
+        except ObjectMissing as error:
+            log.error("text for the index is gone", extra={"reason": str(error)})
+            body = ""
+        await self.host.store.transact(lambda c: rm.enter_search(c, row, body))

@@ -1,0 +1,94 @@
+"""A job as the door shows it: Alfred's record, folded from job events. Pure: (record, event) → record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from contracts import JobStage, SessionClosed
+from contracts.job_events import (
+    JobCreate,
+    JobEvent,
+    JobExceededRetries,
+    JobFailed,
+    JobFinished,
+    JobInvalid,
+    JobRetry,
+    JobStageUpdate,
+    JobStart,
+)
+
+Record = dict[str, Any]
+
+
+def text(at: datetime) -> str:
+    """A time as the door writes it."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_job(job_id: str, tenant: str, at: datetime) -> Record:
+    """An empty record with every field of the vendor's (reference/vendor-apis.md §1.6)."""
+    return {
+        "id": job_id, "creation_date": text(at), "update_date": text(at), "has_job_request_info": False,
+        "job_request_date": None, "start_date": None, "finish_date": None, "company_id": tenant, "bulk_id": None,
+        "deferred_session_id": None, "user_name": "", "channel": "library", "source": None, "container": None,
+        "remote_file_name": None, "remote_file_names": None, "merge": False, "decompose": False,
+        "propagate_metadata": None, "parent_file_prefix": None, "decomposed_page_rotation": None, "metadata": None,
+        "file_count": 0, "file_sources_count": 0, "metadata_objects_count": 0, "finished_files": 0, "retries": 0,
+        "exceeded_retries": False, "file_urls": [], "error_messages": [], "stage": JobStage.QUEUED.value,
+        "priority": "normal", "input_source_type": 0, "email_from": None, "email_subject": None, "email_body": None,
+        "workflow": None, "step": None, "sequence": 0, "retry": None,
+    }  # fmt: skip
+
+
+def of_session(record: Record, event: SessionClosed) -> Record:
+    """What only the closing of the session knows: the wish."""
+    job = event.job
+    return {
+        **record, "deferred_session_id": event.session_id, "user_name": event.owner.user_name, "channel": job.channel,
+        "has_job_request_info": True, "job_request_date": text(event.occurred_at), "merge": job.merge,
+        "decompose": job.decompose, "propagate_metadata": job.propagate_metadata, "metadata": job.metadata,
+        "parent_file_prefix": job.parent_file_prefix, "decomposed_page_rotation": job.page_rotation,
+        "priority": job.priority, "file_count": len(event.files), "file_sources_count": len(event.files),
+        "workflow": record["workflow"] or job.workflow,
+    }  # fmt: skip
+
+
+def fold(record: Record, event: JobEvent) -> Record:
+    """The record after `event`. An event that is not newer than the record changes nothing."""
+    fields = event.event
+    if fields.sequence is not None and fields.sequence <= record["sequence"]:
+        return record
+    new = {**record, "sequence": fields.sequence or record["sequence"], "update_date": text(fields.update_date)}
+    if isinstance(event, JobCreate):
+        new |= _created(event)
+    elif isinstance(event, JobStart):
+        new |= {"stage": JobStage.STARTED.value, "start_date": text(event.time)}
+    elif isinstance(event, JobStageUpdate):
+        new |= {"stage": event.event.stage.value, "step": fields.step, "retry": None}
+    elif isinstance(event, JobFinished):
+        new |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
+        new |= {"finished_files": event.event.finished_files or 0}
+    else:
+        new |= _trouble(event)
+    return new
+
+
+def _created(event: JobCreate) -> Record:
+    f = event.event
+    return {
+        "creation_date": text(f.creation_date), "user_name": f.user_name, "merge": f.merge, "metadata": f.metadata,
+        "file_count": f.file_count, "file_sources_count": f.file_count, "file_urls": list(f.file_urls),
+        "workflow": f.workflow, "deferred_session_id": f.deferred_session_id, "input_source_type": 1 if f.file_urls else 0,
+    }  # fmt: skip
+
+
+def _trouble(event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> Record:
+    f = event.event
+    found: Record = {"retries": f.retries, "exceeded_retries": f.exceeded_retries}
+    if isinstance(event, JobRetry):
+        why = {"step": f.step, "file_id": f.file_id, "attempt": f.attempt, "code": f.code, "message": f.message}
+        found["retry"] = {**why, "retry_at": f.retry_at}
+    if isinstance(event, (JobFailed, JobInvalid)):
+        found |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
+    return found

@@ -1,0 +1,29 @@
+"""Why does it wait? One reason code with its facts, from what the read model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contracts import JobStage
+
+
+def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dict[str, Any] | None:
+    """`{code, message, …facts}` for a job that has not ended, else None. `now` in Unix seconds.
+
+    Codes: `retry_due` (with `at`), `running` (with `workers`), `queued` (released, no worker has it yet).
+    """
+    if JobStage(job["stage"]).terminal:
+        return None
+    retry = job.get("retry")
+    if retry and retry.get("retry_at") and retry["retry_at"] > now:
+        reason = f"step {retry['step']} failed ({retry['code']}: {retry['message']}); next attempt in {retry['retry_at'] - now:.0f} s"
+        return {"code": "retry_due", "at": retry["retry_at"], "message": reason, **retry}
+    open_files = [f for f in files if f["status"] not in ("finished", "failed", "invalid", "cancelled")]
+    running = [f for f in open_files if f.get("worker")]
+    if running:
+        workers = sorted({f["worker"] for f in running})
+        message = f"{len(running)} of {len(open_files)} open files are running on {', '.join(workers)}"
+        return {"code": "running", "workers": workers, "message": message}
+    step = job.get("step") or "its first step"
+    return {"code": "queued", "step": job.get("step"), "message": f"released to workers for {step}; none has reported on it yet"}

@@ -1,0 +1,132 @@
+"""Folds the event streams into the read model; tells waiting requests what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from contracts import FileAdded, FileDone, SessionClosed, SessionCommandRefused, SessionEvent, SessionExpired, SessionOpened
+from contracts.alfred import AlfredEvent
+from contracts.job_events import JOB_EVENTS
+from services.ingest.adapters import read_model as rm
+from services.ingest.core import file_view, job_view
+from services.ingest.core.job_view import text
+from shared.settle import Inbound
+from shared.store import table_of
+from shared.unit import Unit
+
+Record = dict[str, Any]
+PENDING = table_of(rm.IndexPendingRow)
+
+
+class Fold:
+    """One batch in memory: records are loaded once, folded in order, written once."""
+
+    def __init__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
+        self.unit = unit
+        jobs: set[str] = set()
+        files: set[str] = set()
+        sessions: set[str] = set()
+        for item in batch:
+            m = item.message
+            if isinstance(m, AlfredEvent):
+                (jobs if isinstance(m, JOB_EVENTS) else files).add(record_id(m))
+            elif isinstance(m, SessionEvent):
+                sessions.add(m.session_id)
+                jobs |= {m.job_id} if isinstance(m, SessionClosed) else set()
+                files |= {f.file_id for f in m.files} if isinstance(m, SessionClosed) else set()
+                files |= {m.file.file_id} if isinstance(m, FileAdded) else set()
+        c = unit.connection
+        self.jobs = rm.records(c, "job_view", jobs) if jobs else {}
+        self.files = rm.records(c, "file_view", files) if files else {}
+        self.sessions = rm.records(c, "session_view", sessions) if sessions else {}
+        self.born: dict[str, float] = {}
+        self.touched: dict[str, set[str]] = {"jobs": set(), "files": set(), "sessions": set()}
+        self.history: list[tuple[str, str]] = []
+        self.decisions: list[tuple[str, Record]] = []
+
+    def job(self, job_id: str, tenant: str, at: datetime) -> Record:
+        """The job's record, new if need be."""
+        self.touched["jobs"].add(job_id)
+        self.born.setdefault(job_id, at.timestamp())
+        return self.jobs.get(job_id) or job_view.new_job(job_id, tenant, at)
+
+    def file(self, file_id: str, tenant: str, at: datetime) -> Record:
+        """The file's record, new if need be."""
+        self.touched["files"].add(file_id)
+        self.born.setdefault(file_id, at.timestamp())
+        return self.files.get(file_id) or file_view.new_file(file_id, tenant, at)
+
+    def save(self) -> None:
+        """Write what was touched."""
+        c = self.unit.connection
+        rm.save_jobs(c, ((self.born[i], self.jobs[i]) for i in self.touched["jobs"] if i in self.jobs))
+        rm.save_files(c, ((self.born[i], self.files[i]) for i in self.touched["files"] if i in self.files))
+        rm.save_sessions(c, (self.sessions[i] for i in self.touched["sessions"] if i in self.sessions))
+        rm.save_history(c, self.history)
+        rm.save_decisions(c, self.decisions, self.unit.now)
+
+
+def record_id(event: AlfredEvent[Any]) -> str:
+    """The job or file that an event is about."""
+    f = event.event
+    if f.KIND == "job_event":
+        return str(f.job_id)
+    return str(getattr(f, "file_id", None) or getattr(f, "file_log_id", ""))
+
+
+def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
+    """`session.events`, `job.events` and `file.events`."""
+    fold = Fold(unit, batch)
+    for item in batch:
+        with item.guard():
+            m = item.message
+            if isinstance(m, SessionEvent):
+                _session(fold, m)
+            elif isinstance(m, AlfredEvent):
+                _alfred(fold, m, item)
+    fold.save()
+
+
+def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
+    if event.event.job_id:
+        fold.history.append((event.event.job_id, item.value.decode("utf-8", "replace")))
+    key = record_id(event)
+    if isinstance(event, JOB_EVENTS):
+        fold.jobs[key] = job_view.fold(fold.job(key, event.tenant, event.time), event)
+        return
+    fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time), event)
+    if isinstance(event, FileDone) and event.event.index_blob:
+        row = {"file_id": key, "tenant_id": event.tenant, "file_name": record["file_name"], "blob": event.event.index_blob}
+        fold.unit.connection.execute(PENDING.insert().prefix_with("OR REPLACE"), row)
+
+
+def _session(fold: Fold, event: SessionEvent) -> None:
+    at = text(event.occurred_at)
+    session = fold.sessions.get(event.session_id)
+    if isinstance(event, SessionOpened) and session is None:
+        session = {
+            "id": event.session_id, "creation_date": at, "status": "open", "user_name": event.owner.user_name,
+            "company_id": event.owner.tenant_id, "job_id": None, "expires_at": text(event.expires_at),
+        }  # fmt: skip
+    elif isinstance(event, FileAdded):
+        record = file_view.of_reference(fold.file(event.file.file_id, event.tenant, event.occurred_at), event.file)
+        fold.files[event.file.file_id] = {**record, "deferred_session_id": event.session_id, "user_name": event.owner.user_name}
+    elif isinstance(event, SessionClosed):
+        session = {**(session or {}), "status": "closed", "job_id": event.job_id}
+        fold.jobs[event.job_id] = job_view.of_session(fold.job(event.job_id, event.tenant, event.occurred_at), event)
+        for f in event.files:
+            fold.files[f.file_id] = {**fold.file(f.file_id, event.tenant, event.occurred_at), "job_id": event.job_id}
+    elif isinstance(event, SessionExpired):
+        session = {**(session or {}), "status": "expired"}
+    if session is not None and not isinstance(event, SessionCommandRefused) and "id" in session:
+        fold.touched["sessions"].add(event.session_id)
+        fold.sessions[event.session_id] = {**session, "update_date": at}
+    fold.decisions.append((event.caused_by, _decision(event)))
+
+
+def _decision(event: SessionEvent) -> Record:
+    if isinstance(event, SessionCommandRefused):
+        return {"ok": False, "reason": event.reason, "message": event.message, "job_id": event.job_id}
+    return {"ok": True, "job_id": getattr(event, "job_id", None)}

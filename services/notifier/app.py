@@ -1,0 +1,42 @@
+"""Binds the notifier: events into deliveries, the dispatcher, HTTP."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
+from services.notifier.adapters.http import Desk, install_errors, router
+from services.notifier.adapters.sender import HttpSender
+from services.notifier.adapters.sql_store import MODELS
+from services.notifier.adapters.stream import EventStream
+from services.notifier.handlers import Dispatcher, on_batch
+from services.notifier.settings import NotifierSettings
+from shared.access import Keyring, apply_access
+from shared.http import Traced
+from shared.lifecycle import Host
+
+GROUP = "notifier"
+ACCESS_GROUP = "notifier-access"
+
+
+async def build(host: Host, settings: NotifierSettings) -> None:
+    """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
+    await host.open(TOPICS, MODELS)
+    events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
+    host.subscribe(events, GROUP, on_batch)
+    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
+    sender = HttpSender(settings.webhook_timeout_s, settings.allow_loopback)
+    dispatcher = Dispatcher(
+        host.settler, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
+        settings.webhooks_per_endpoint,
+    )  # fmt: skip
+    host.background(dispatcher.run)
+    host.drainers.append(dispatcher.drain)
+    host.closers.append(sender.close)
+    desk = Desk(settings, host.store, host.settler, Keyring(host.store), EventStream(settings.kafka, events))
+    app = FastAPI(title="Stageline notifier", version="0.1.0")
+    app.state.desk = desk
+    app.include_router(router)
+    install_errors(app)
+    app.add_middleware(Traced, telemetry=host.telemetry)
+    host.app = app

@@ -1,0 +1,92 @@
+"""Deliveries as values, and the rules: which event goes where, what an attempt's result means, when to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from contracts.identity import derived
+
+# Standard Webhooks' example schedule: ten attempts over 75 h 35 min (reference/notifier-and-documents.md §1.2).
+SCHEDULE_S: tuple[float, ...] = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.2
+DISABLE_AFTER_S = 5 * 86_400.0
+"""An endpoint that has not taken anything for so long is disabled when a delivery is given up."""
+
+
+class DeliveryState(StrEnum):
+    """`pending` and `retrying` have a due time; `in_flight` has a lease; the others are ends."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    RETRYING = "retrying"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+    REFUSED = "refused"
+    SUPPRESSED = "suppressed"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one try came to. `error` is a class of failure, None for an HTTP answer. Times in seconds."""
+
+    status_code: int | None = None
+    error: str | None = None
+    detail: str | None = None
+    retry_after_s: float | None = None
+    duration_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows: the delivery's new state, when it is due again, and why the endpoint must be disabled, if so."""
+
+    state: DeliveryState
+    outcome: Literal["delivered", "retrying", "exhausted", "refused", "disabled"]
+    due_at: float | None = None
+    disable: str | None = None
+    error: str | None = None
+
+
+def event_names(type_: str, alfred_name: str | None) -> tuple[str, ...]:
+    """The names a filter may use for an event: `job.finished`, its CloudEvents type, Alfred's `job_finished_event`."""
+    short = type_.removeprefix("stageline.").rpartition(".v")[0]
+    return (short, type_, alfred_name) if alfred_name else (short, type_)
+
+
+def wanted(filters: Sequence[str], names: Sequence[str]) -> bool:
+    """True when a filter names the event; `*` stands for any part (`job.*`). No filter at all wants everything."""
+    return not filters or any(fnmatchcase(name, pattern) for pattern in filters for name in names)
+
+
+def judge(
+    result: Result, attempt: int, now: float, seed: str, failing_since: float | None, schedule: Sequence[float] = SCHEDULE_S
+) -> Verdict:
+    """What attempt number `attempt` (from 1) means. `failing_since`: the endpoint's first failure after its last success."""
+    code = result.status_code
+    if code is not None and 200 <= code < 300:
+        return Verdict(DeliveryState.DELIVERED, "delivered")
+    error = result.error or "http_status"
+    if result.error == "ssrf_refused":
+        return Verdict(DeliveryState.REFUSED, "refused", disable=f"the address is refused: {result.detail}", error=error)
+    if code == 410:
+        return Verdict(DeliveryState.EXHAUSTED, "disabled", disable="the receiver answered 410 Gone", error=error)
+    if attempt >= len(schedule):
+        long = failing_since is not None and now - failing_since >= DISABLE_AFTER_S
+        reason = f"nothing was taken for {(now - (failing_since or now)) / 86_400:.0f} days" if long else None
+        return Verdict(DeliveryState.EXHAUSTED, "exhausted", disable=reason, error=error)
+    return Verdict(DeliveryState.RETRYING, "retrying", due_at=now + delay_s(schedule[attempt], result, seed), error=error)
+
+
+def delay_s(planned: float, result: Result, seed: str) -> float:
+    """The planned delay ±20 %, at least a minute for 429 and time-outs; Retry-After counts between 1× and 2× of it."""
+    fraction = int(derived(seed, "jitter")[:8], 16) / 0xFFFFFFFF
+    delay = planned * (1 + JITTER * (2 * fraction - 1))
+    if planned >= 60 and (result.status_code == 429 or result.error == "timeout"):
+        delay = max(delay, 60.0)
+    if result.retry_after_s is not None:
+        delay = min(max(delay, result.retry_after_s), 2 * max(delay, 1.0))
+    return delay

@@ -1,0 +1,32 @@
+"""What the notifier needs from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.notifier.core.delivery import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one endpoint, claimed for its next attempt (number `attempt`, from 1)."""
+
+    endpoint_id: str
+    event_id: str
+    tenant_id: str
+    event_type: str
+    job_id: str | None
+    body: bytes
+    trace: str | None
+    attempt: int
+    url: str
+    secret: str
+
+
+class Sender(Protocol):
+    """Makes one attempt; decides nothing."""
+
+    async def send(self, delivery: Delivery, timestamp: int) -> Result:
+        """POST the signed body. Never raises for what the receiver or the network does."""
+        ...

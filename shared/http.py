@@ -1,0 +1,84 @@
+"""What every HTTP door shares: a server span per request, answers for failed dependencies, no stack trace outside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.trace import SpanKind
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import Outcome
+from shared.telemetry import Telemetry, as_parent, carried, parse_traceparent
+
+log = logging.getLogger(__name__)
+_QUIET = ("/health/",)
+
+
+class Traced:
+    """ASGI middleware: `scope["state"]["trace"]` is the context that everything a request causes descends from."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self.app = app
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_QUIET):
+            await self.app(scope, receive, send)
+            return
+        incoming = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"traceparent"), None)
+        context = parse_traceparent(incoming)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        if not self.telemetry.enabled:
+            state["trace"] = incoming if context else self.telemetry.root()
+            await self.app(scope, receive, send)
+            return
+        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        span = self.telemetry.tracer.start_span(
+            f"{scope['method']} {scope['path']}", context=as_parent(context), kind=SpanKind.SERVER, attributes=attributes
+        )
+        state["trace"] = carried(span, None)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", None)
+                if route:
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.route", route)
+                span.set_attribute("http.response.status_code", message["status"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            span.end()
+
+
+def trace_of(request: Request) -> str | None:
+    """The context that everything this request causes descends from."""
+    trace: str | None = getattr(request.state, "trace", None)
+    return trace
+
+
+Shape = Callable[[Request, int, str, str], JSONResponse]
+"""(request, status, code, message) → an answer in the dialect of the request's path."""
+
+
+def failure_handlers(shape: Shape) -> dict[Any, Any]:
+    """Exception handlers for an app: a dependency that is down is 503 with Retry-After; a bug is a bare 500, logged."""
+
+    async def outcome(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Outcome)
+        answer = shape(request, 503, error.code, "The service cannot answer now; nothing is lost. Try again.")
+        answer.headers["retry-after"] = "5"
+        log.warning("request not answered", extra={"code": error.code, "reason": str(error), "path": request.url.path})
+        return answer
+
+    async def bug(request: Request, error: Exception) -> Response:
+        log.error("request failed", exc_info=error, extra={"path": request.url.path})
+        return shape(request, 500, "internal", "The service failed on this request. The operator's log says why.")
+
+    return {Outcome: outcome, Exception: bug}
