@@ -24,7 +24,7 @@ class JobCreateFields(JobFields):
     NAME: ClassVar[str] = "job_create_event"
     user_name: Text
     merge: bool
-    metadata: Metadata
+    metadata: Metadata = None
     file_count: int = Field(ge=0)
     file_urls: tuple[str, ...] = ()
 
@@ -47,7 +47,7 @@ class JobRetryFields(JobFields):
     NAME: ClassVar[str] = "job_retry_event"
     user_name: Text
     merge: bool
-    metadata: Metadata
+    metadata: Metadata = None
     file_count: int = Field(ge=0)
     retries: int = Field(ge=0)
     exceeded_retries: bool

@@ -81,5 +81,11 @@ def dead_letter_topic(topic: str, group: str) -> str:
     return f"{topic}.{group}.dlq"
 
 
+def dead_letters_of(topic: Topic, group: str) -> Topic:
+    """The row of a dead-letter topic: original bytes and headers, kept long enough to be looked at and sent again."""
+    name = dead_letter_topic(topic.name, group)
+    return Topic(name, "as in the original", topic.models, (group,), ("operators",), 30 * DAY_S, hot=False)
+
+
 MODELS: dict[str, type[Message]] = {m.TYPE: m for t in all_topics() for m in t.models}
 """CloudEvents type → model, over all topics."""

@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 from starlette.applications import Starlette
 
 from contracts import Topic
+from contracts.topics import dead_letters_of
 from shared import kafka, logs
 from shared.consume import Subscription
 from shared.due import DueLoop
@@ -60,16 +61,20 @@ class Host:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.dead_letters: list[Topic] = []
 
     async def open(self, topics: Iterable[Topic], models: Iterable[type[SQLModel]] | None) -> None:
         """Connect to Kafka (waiting for it), create missing topics, open the database. `models=None`: keeps nothing."""
         self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
+        await self._ensure(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
         if models is not None:
             self.store = Store(self.settings.database_for(self.service), models)
             self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
             self.background(self._tidy)
+
+    async def _ensure(self, topics: Iterable[Topic]) -> None:
+        await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
 
     def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler) -> Subscription:
         """Handle `topics` as consumer group `group`."""
@@ -77,7 +82,12 @@ class Host:
         subscription.on_fatal = self.fail
         subscription.declare(self.broker, self.settings.batch_records)
         self.health.subscriptions.append(subscription)
+        self.expect_dead_letters(topics, group)
         return subscription
+
+    def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
+        """Have the dead-letter topics of `group` ready before the first record is read."""
+        self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
 
     def due(self, loop: DueLoop) -> None:
         """Run a timer loop."""
@@ -101,6 +111,7 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
+            await self._ensure(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]

@@ -16,8 +16,8 @@ class SessionStore(Protocol):
         """The session, or None."""
         ...
 
-    def has_file(self, session_id: str, file_id: str) -> bool:
-        """True when the file is in the session."""
+    def file(self, session_id: str, file_id: str) -> FileRef | None:
+        """One file of the session, or None."""
         ...
 
     def files(self, session_id: str) -> tuple[FileRef, ...]:

@@ -40,6 +40,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
         heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000, consumer_timeout_ms=20,
     )  # fmt: skip
     subscriber(tasks.on_tasks)
+    host.expect_dead_letters(topics, GROUP)
     # No group: a cancellation concerns whichever worker holds the task, so all of them read all of it.
     cancellations = host.broker.subscriber(
         STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, batch=True, max_records=1000,

@@ -39,6 +39,7 @@ class _Parts:
         self.header_value = b""
         self.headers: dict[str, str] = {}
         self.events: list[tuple[str, bytes]] = []
+        self.begun: list[dict[str, str]] = []
 
     def callbacks(self) -> dict[str, object]:
         return {
@@ -46,10 +47,15 @@ class _Parts:
             "on_header_field": lambda d, s, e: setattr(self, "header_name", self.header_name + d[s:e]),
             "on_header_value": lambda d, s, e: setattr(self, "header_value", self.header_value + d[s:e]),
             "on_header_end": self._header_end,
-            "on_headers_finished": lambda: self.events.append(("part", b"")),
+            "on_headers_finished": self._begin,
             "on_part_data": lambda d, s, e: self.events.append(("data", bytes(d[s:e]))),
             "on_part_end": lambda: self.events.append(("end", b"")),
         }
+
+    def _begin(self) -> None:
+        # One chunk may hold several parts: the headers are kept with their own part.
+        self.begun.append(dict(self.headers))
+        self.events.append(("part", b""))
 
     def _header_end(self) -> None:
         self.headers[self.header_name.decode("latin-1").lower()] = self.header_value.decode("utf-8", "replace")
@@ -109,15 +115,15 @@ class _Reader:
         events, self.parts.events = self.parts.events, []
         for kind, data in events:
             if kind == "part":
-                self._begin()
+                self._begin(self.parts.begun.pop(0))
             elif kind == "data":
                 await self._data(data)
             else:
                 await self._end()
 
-    def _begin(self) -> None:
+    def _begin(self, headers: dict[str, str]) -> None:
         disposition = MailMessage()
-        disposition["content-disposition"] = self.parts.headers.get("content-disposition", "")
+        disposition["content-disposition"] = headers.get("content-disposition", "")
         self.name = str(disposition.get_param("name", "", "content-disposition"))
         file_name = disposition.get_filename()
         self.text = bytearray()
@@ -127,7 +133,7 @@ class _Reader:
             if self.upload.stored is not None:
                 raise BadUpload("file: one file per request is expected")
             self.upload.file_name = clean_name(file_name or "")
-            self.upload.content_type = self.parts.headers.get("content-type", "application/octet-stream")[:200]
+            self.upload.content_type = headers.get("content-type", "application/octet-stream")[:200]
             self.queue = asyncio.Queue(8)
             self.storing = asyncio.create_task(self.objects.put_stream(self.tenant, _drain(self.queue), self.limit))
 

@@ -60,9 +60,10 @@ class SqlSessionStore:
             row.job_id, row.fingerprint,
         )  # fmt: skip
 
-    def has_file(self, session_id: str, file_id: str) -> bool:
-        query = select(FILE.c.position).where(FILE.c.session_id == session_id, FILE.c.file_id == file_id)
-        return self.connection.execute(query).first() is not None
+    def file(self, session_id: str, file_id: str) -> FileRef | None:
+        query = select(FILE.c.body).where(FILE.c.session_id == session_id, FILE.c.file_id == file_id)
+        body = self.connection.execute(query).scalar()
+        return None if body is None else FileRef.model_validate_json(body)
 
     def files(self, session_id: str) -> tuple[FileRef, ...]:
         query = select(FILE.c.body).where(FILE.c.session_id == session_id).order_by(FILE.c.position)

@@ -33,8 +33,8 @@ class Expire:
 class Files(Protocol):
     """The session's files, read only when they matter."""
 
-    def has_file(self, session_id: str, file_id: str) -> bool:
-        """True when the file is in the session."""
+    def file(self, session_id: str, file_id: str) -> FileRef | None:
+        """One file of the session, or None."""
         ...
 
     def files(self, session_id: str) -> tuple[FileRef, ...]:
@@ -103,15 +103,17 @@ def _add(session: Session, command: AddFile, now: datetime, files: Files) -> Dec
     refused = _not_open(session, command, now)
     if refused is not None:
         return refused
-    known = files.has_file(session.id, command.file.file_id)
-    if not known and session.file_count >= MAX_FILES:
+    known = files.file(session.id, command.file.file_id)
+    if known is not None and known.sha256 != command.file.sha256:
+        return _refuse(command, now, "other_body", "file: this file id was added with other content", session=session)
+    if known is None and session.file_count >= MAX_FILES:
         return _refuse(command, now, "too_many_files", f"file: a session holds at most {MAX_FILES} files", session=session)
-    session = session if known else replace(session, file_count=session.file_count + 1)
+    session = session if known is not None else replace(session, file_count=session.file_count + 1)
     event = FileAdded(
         event_id=derived(command.command_id, "added"), session_id=session.id, owner=session.owner,
         caused_by=command.command_id, occurred_at=now, file=command.file, file_count=session.file_count,
     )  # fmt: skip
-    return Decision(session, (event,), adds_file=not known)
+    return Decision(session, (event,), adds_file=known is None)
 
 
 def _close(session: Session, command: CloseSession, now: datetime, files: Files) -> Decision:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query, Request
 from sqlalchemy import text
 from starlette.responses import StreamingResponse
 
-from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession
+from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
 from services.ingest.adapters.http import bodies
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
@@ -26,6 +26,14 @@ uploads = APIRouter(prefix="/api", tags=["Alfred"])
 REFUSED = {"unknown_session": 404, "closed": 409, "expired": 409, "other_body": 409, "empty": 400, "too_many_files": 400}
 
 
+def root_of(request: Request, who: Principal, role: str) -> str:
+    """A new id, or the one that an `Idempotency-Key` stands for: repeating a request then makes nothing new."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 200:
+        raise ApiError(400, "Idempotency-Key: 1 to 200 characters are expected", "Idempotency-Key")
+    return derived(who.tenant_id, key, role) if key else clock.new_root()
+
+
 async def decided(door: Door, command_id: str, what: str) -> dict[str, Any]:
     """The session service's answer to a command. Raises the error it stands for, 503 when none came in time."""
     answer = await door.decisions.decision(command_id, door.settings.decision_timeout_s)
@@ -38,7 +46,7 @@ async def decided(door: Door, command_id: str, what: str) -> dict[str, Any]:
 @router.post("/deferred/create", summary="Open a deferred session", responses=bodies.example({"session_id": bodies.UUID_1}))
 async def create_session(request: Request, door: DoorDep, who: Writer) -> dict[str, str]:
     """Open a session that takes files until a job is created from it, or it expires."""
-    session_id = clock.new_root()
+    session_id = root_of(request, who, "session")
     command = OpenSession(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
         ttl_s=door.settings.session_ttl_s,
@@ -80,8 +88,9 @@ async def upload_file(request: Request, door: DoorDep, who: Writer) -> dict[str,
     if not upload.file_name:
         raise ApiError(400, "file: a file name is required", "file")
     command = AddFile(
-        command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(), file=_reference(upload)
-    )
+        command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
+        file=_reference(upload, root_of(request, who, "file")),
+    )  # fmt: skip
     await door.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
     answer = await decided(door, command.command_id, "The file")
     if not answer["ok"]:
@@ -89,7 +98,7 @@ async def upload_file(request: Request, door: DoorDep, who: Writer) -> dict[str,
     return {"file_id": command.file.file_id}
 
 
-def _reference(upload: Upload) -> FileRef:
+def _reference(upload: Upload, file_id: str) -> FileRef:
     assert upload.stored is not None
     metadata = upload.fields.get("metadata") or None
     if metadata is not None:
@@ -101,7 +110,7 @@ def _reference(upload: Upload) -> FileRef:
             raise ApiError(400, "metadata: a JSON object is expected", "metadata")
     stored = upload.stored
     return FileRef(
-        file_id=clock.new_root(), file_name=upload.file_name, content_type=upload.content_type or "application/octet-stream",
+        file_id=file_id, file_name=upload.file_name, content_type=upload.content_type or "application/octet-stream",
         size=stored.size, sha256=stored.sha256, md5=stored.md5, blob_name=stored.name, metadata=metadata,
     )  # fmt: skip
 

@@ -97,8 +97,10 @@ def _xlsx(path: Path, report: Report) -> dict[str, Any]:
     import openpyxl
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        pages = [_bounded(_rows(sheet), "\n") for sheet in book.worksheets]
+        # A stream, not a path: openpyxl judges paths by their extension, and ours have none.
+        with path.open("rb") as stream:
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+            pages = [_bounded(_rows(sheet), "\n") for sheet in book.worksheets]
     except DocumentFault:
         raise
     except Exception as error:  # noqa: BLE001 - openpyxl raises whatever its parsers raise on damaged files

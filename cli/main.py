@@ -1,0 +1,221 @@
+"""`stageline`: run the pipeline here, hand in documents, see what happens.
+
+Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong use · 3 not reachable ·
+4 not found · 5 refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli import pipeline
+from cli.client import Client, CliError, find_target
+from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
+
+app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
+webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
+app.add_typer(webhooks, name="webhooks")
+app.command()(pipeline.up)
+app.command()(pipeline.down)
+app.command()(pipeline.reset)
+app.command()(pipeline.doctor)
+
+# Piped output is for other programs: never cut to a terminal's width.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+T = TypeVar("T")
+DataDir = pipeline.DataDir
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with a client of the pipeline."""
+
+    async def body() -> T:
+        async with Client(find_target(data_dir)) as client:
+            return await work(client)
+
+    return asyncio.run(body())
+
+
+def show(value: Any, as_json: bool, plain: Callable[[], Any]) -> None:
+    """JSON for scripts, or what `plain` makes for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    else:
+        out.print(plain())
+
+
+@app.command()
+def submit(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="A remote file; may repeat")] = None,
+    workflow: Annotated[str, typer.Option(help="Which workflow to run")] = "documents",
+    metadata: Annotated[str | None, typer.Option(help="JSON object kept with the job")] = None,
+    watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job ends")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+) -> None:
+    """Hand in documents as one job. With --watch the exit code is 1 unless the job completed."""
+    files = find_files(paths or [])
+    if not files and not url:
+        raise CliError("nothing to submit: name files, folders or --url", 2)
+    if files and url:
+        raise CliError("files and --url make different jobs: submit them one after the other", 2)
+    wish = {"workflow": workflow, "metadata": parse_metadata(metadata)}
+
+    async def work(client: Client) -> dict[str, Any]:
+        job_id = await (submit_files(client, files, wish) if files else submit_urls(client, url or [], wish))
+        if not watching:
+            return {"id": job_id}
+        return (await watch(client, [job_id], out, live=out.is_terminal and not as_json))[0]
+
+    job = run(data_dir, work)
+    show(job, as_json, lambda: render([job], 0, 10_000) if watching and not out.is_terminal else job["id"])
+    if watching and job["stage"] != "completed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR
+) -> None:
+    """List jobs, newest first."""
+    found = run(data_dir, lambda c: c.call("GET", f"/api/job/all?pageSize={limit}"))
+
+    def plain() -> Table:
+        table = Table("job", "stage", "files", "workflow", "created", box=None)
+        for j in found["result"]:
+            table.add_row(j["id"], j["stage"], f"{j['finished_files']}/{j['file_count']}", str(j["workflow"]), j["creation_date"])
+        return table
+
+    show(found["result"], as_json, plain)
+
+
+@app.command()
+def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+    """Show a job: its stages, attempts and files, and why it waits."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        record = await client.call("GET", f"/v1/jobs/{job_id}")
+        history = await client.call("GET", f"/v1/jobs/{job_id}/history?limit=1000")
+        return {**record, "history": history["result"]}
+
+    found = run(data_dir, work)
+    show(found, as_json, lambda: pipeline.job_page(found, file_table(found["files"], 200)))
+
+
+@app.command()
+def text(file_id: str, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+    """Print the text of a file."""
+    sys.stdout.write(run(data_dir, lambda c: c.call("GET", f"/v1/files/{file_id}/text")) + "\n")
+
+
+@app.command()
+def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+    """Find files that hold all the words; `word*` matches beginnings. Exit code 4 when there is none."""
+    found = run(data_dir, lambda c: c.call("GET", "/v1/search", params={"q": " ".join(words)}))["result"]
+
+    def plain() -> Table:
+        table = Table("file", "name", "where", box=None)
+        for hit in found:
+            table.add_row(hit["file_id"], hit["file_name"], hit["snippet"].replace("[", r"\["))
+        return table
+
+    show(found, as_json, plain)
+    if not found:
+        raise typer.Exit(4)
+
+
+@app.command()
+def events(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes")] = False,
+    job_id: Annotated[str | None, typer.Option("--job")] = None,
+    types: Annotated[str, typer.Option(help="Names or patterns, e.g. job.*,file.done")] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+) -> None:
+    """Print events: all that are kept, or with --follow those from now on as well."""
+
+    async def work(client: Client) -> None:
+        async for event in client.events("beginning", types, job_id, follow):
+            line = json.dumps(event, ensure_ascii=False) if as_json else pipeline.event_line(event)
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    run(data_dir, work)
+
+
+@app.command()
+def cancel(
+    job_id: str, reason: Annotated[str, typer.Option()] = "", as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR
+) -> None:
+    """Cancel a job; running workers are told."""
+    answer = run(data_dir, lambda c: c.call("POST", f"/api/job/cancel/{job_id}", json={"reason": reason}))
+    show(answer, as_json, lambda: f"{job_id}: cancellation is on its way")
+
+
+@webhooks.command("add")
+def webhooks_add(
+    url: str,
+    event: Annotated[list[str] | None, typer.Option(help="Name or pattern; may repeat; none means all")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+) -> None:
+    """Register an endpoint. The signing secret is printed once."""
+    body = {"url": url, "events": event or []}
+    made = run(data_dir, lambda c: c.call("POST", "/v1/webhooks", notifier=True, json=body))
+    show(made, as_json, lambda: f"{made['id']}\nsecret: {made['secret']}")
+
+
+@webhooks.command("list")
+def webhooks_list(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+    """List endpoints."""
+    found = run(data_dir, lambda c: c.call("GET", "/v1/webhooks", notifier=True))["result"]
+
+    def plain() -> Table:
+        table = Table("endpoint", "url", "events", "state", "reason", box=None)
+        for e in found:
+            table.add_row(e["id"], e["url"], ", ".join(e["events"]) or "all", e["state"], e["disabled_reason"] or "")
+        return table
+
+    show(found, as_json, plain)
+
+
+@webhooks.command("log")
+def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+    """Show every attempt at an endpoint, newest first."""
+    found = run(data_dir, lambda c: c.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True))
+
+    def plain() -> Table:
+        table = Table("event", "type", "try", "outcome", "status", "error", "ms", box=None)
+        for a in found["result"]:
+            table.add_row(
+                a["event_id"], a["event_type"], str(a["attempt"]), a["outcome"], str(a["status_code"] or ""), a["error"] or "",
+                f"{a['duration_ms']:.1f}",
+            )  # fmt: skip
+        return table
+
+    show(found, as_json, plain)
+
+
+def main() -> None:
+    """Entry point of the `stageline` command."""
+    try:
+        app()
+    except CliError as error:
+        sys.stderr.write(f"stageline: {error}\n")
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+__all__ = ["ENDS", "main"]
