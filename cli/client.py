@@ -64,15 +64,20 @@ class Client:
         await self.http.close()
 
     async def call(
-        self, method: str, path: str, *, notifier: bool = False, form: Callable[[], aiohttp.FormData] | None = None, **more: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        notifier: bool = False,
+        form: Callable[[], aiohttp.FormData] | None = None,
+        **more: Any,
     ) -> Any:
         """JSON of an answer. Repeats while the service is away, for at most a minute; raises `CliError`."""
         url = (self.target.notifier_url if notifier else self.target.url) + path
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                data = {"data": form()} if form else {}
-                async with self.http.request(method, url, **data, **more) as answer:
+                async with self.http.request(method, url, data=form() if form else None, **more) as answer:
                     if answer.status != 503:
                         return await self._read(answer)
                     reason = (await self._message(answer)) or "503"

@@ -95,16 +95,22 @@ async def main() -> int:
         await neighbour.stop()
     for fault in faults:
         out.print(f"[red]NOT AS IT SHOULD BE: {fault}[/red]")
-    out.print(f"\n[bold]{'Everything held' if not faults else 'Something did not hold'}[/bold] after {time.monotonic() - started:.1f} s.")
+    out.print(
+        f"\n[bold]{'Everything held' if not faults else 'Something did not hold'}[/bold] after {time.monotonic() - started:.1f} s."
+    )
     return 1 if faults else 0
 
 
 async def tour(client: Client, neighbour: Neighbour, telemetry: OtlpReceiver) -> list[str]:
     """Submit, watch, and print what came of it; returns what was not as it should be."""
-    endpoint = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": neighbour.url + "/hook", "events": ["job.*", "file.done"]})
+    endpoint = await client.call(
+        "POST", "/v1/webhooks", notifier=True, json={"url": neighbour.url + "/hook", "events": ["job.*", "file.done"]}
+    )
     neighbour.secret = endpoint["secret"]
     files = sorted(SAMPLES.iterdir())
-    out.print(f"[bold]Submitting {len(files)} documents as a deferred session, {len(REMOTE)} as remote URLs, one locked PDF alone[/bold]")
+    out.print(
+        f"[bold]Submitting {len(files)} documents as a deferred session, {len(REMOTE)} as remote URLs, one locked PDF alone[/bold]"
+    )
     ids = [
         await submit_files(client, files, {"metadata": {"case": "demo"}}),
         await submit_urls(client, [f"{neighbour.url}/files/{name}" for name in REMOTE], {}),
@@ -136,7 +142,17 @@ def show_outcomes(jobs: list[dict[str, Any]]) -> None:
 def show_invoices(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Fields of the invoices."""
     invoices = [f for f in job["files"] if f["tag_name"] == "invoice" and f["fields"]]
-    table = Table("invoice", "number", "total", "IBAN", "VAT", "dates", box=None, title="\nExtracted fields of the invoices", title_justify="left")
+    table = Table(
+        "invoice",
+        "number",
+        "total",
+        "IBAN",
+        "VAT",
+        "dates",
+        box=None,
+        title="\nExtracted fields of the invoices",
+        title_justify="left",
+    )
     for f in invoices:
         d = f["fields"]
         total = d.get("total") or {}
@@ -175,7 +191,9 @@ async def settled_log(client: Client, endpoint_id: str) -> dict[str, Any]:
 
 def show_webhooks(neighbour: Neighbour, log: dict[str, Any]) -> None:
     """Webhooks delivered and verified."""
-    out.print(f"\n[bold]Webhooks[/bold]  {sum(neighbour.verified.values())} delivered and verified, {neighbour.rejected} rejected")
+    out.print(
+        f"\n[bold]Webhooks[/bold]  {sum(neighbour.verified.values())} delivered and verified, {neighbour.rejected} rejected"
+    )
     out.print("  " + ", ".join(f"{name} {n}" for name, n in sorted(neighbour.verified.items())))
     out.print(f"  the notifier's own log: {log['deliveries']}")
 
@@ -194,7 +212,9 @@ async def settled_trace(telemetry: OtlpReceiver, job_id: str) -> list[ReceivedSp
 
 def show_trace(spans: list[ReceivedSpan]) -> None:
     """The job's trace as a tree. Where several files take the same way, the first is drawn and the others counted."""
-    out.print(f"\n[bold]Trace of the remote job[/bold]  {len(spans)} spans, {len({s.service for s in spans})} services, {len(roots(spans))} root")
+    out.print(
+        f"\n[bold]Trace of the remote job[/bold]  {len(spans)} spans, {len({s.service for s in spans})} services, {len(roots(spans))} root"
+    )
     children: dict[str, list[ReceivedSpan]] = defaultdict(list)
     for span in spans:
         children[span.parent_id].append(span)
@@ -204,7 +224,9 @@ def show_trace(spans: list[ReceivedSpan]) -> None:
 
 def _draw(span: ReceivedSpan, children: dict[str, list[ReceivedSpan]], origin: int, depth: int) -> None:
     service = span.service.removeprefix("stageline-")
-    out.print(f"  {'  ' * depth}{span.name}  [dim]{service}  +{(span.start - origin) / 1e6:.0f} ms, took {span.duration_ms:.1f} ms[/dim]")
+    out.print(
+        f"  {'  ' * depth}{span.name}  [dim]{service}  +{(span.start - origin) / 1e6:.0f} ms, took {span.duration_ms:.1f} ms[/dim]"
+    )
     groups: dict[tuple[str, str], list[ReceivedSpan]] = defaultdict(list)
     for child in children[span.span_id]:
         # A message's `create` span is a moment; what follows from it is what its receivers did.
@@ -229,7 +251,12 @@ def show_stages(spans: list[ReceivedSpan]) -> None:
 
 
 def check(
-    jobs: list[dict[str, Any]], invoices: list[Any], hits: list[Any], neighbour: Neighbour, log: dict[str, Any], spans: list[ReceivedSpan]
+    jobs: list[dict[str, Any]],
+    invoices: list[Any],
+    hits: list[Any],
+    neighbour: Neighbour,
+    log: dict[str, Any],
+    spans: list[ReceivedSpan],
 ) -> list[str]:
     """What was not as it should be."""
     ocr = shutil.which("tesseract") is not None
@@ -247,7 +274,9 @@ def check(
     if not hits:
         faults.append("the search found nothing")
     if neighbour.rejected or sum(neighbour.verified.values()) != sum(log["deliveries"].values()):
-        faults.append(f"webhooks: {sum(neighbour.verified.values())} verified, {neighbour.rejected} rejected, log {log['deliveries']}")
+        faults.append(
+            f"webhooks: {sum(neighbour.verified.values())} verified, {neighbour.rejected} rejected, log {log['deliveries']}"
+        )
     if neighbour.verified["job.finished"] != 2 or neighbour.verified["job.invalid"] != 1:
         faults.append(f"webhooks by type: {dict(neighbour.verified)}")
     if len(roots(spans)) != 1 or not any(s.name == "POST" for s in spans):

@@ -86,7 +86,9 @@ def submit(
 
 @app.command()
 def jobs(
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    as_json: AsJson = False,
+    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
 ) -> None:
     """List jobs, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/api/job/all?pageSize={limit}"))
@@ -156,7 +158,10 @@ def events(
 
 @app.command()
 def cancel(
-    job_id: str, reason: Annotated[str, typer.Option()] = "", as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR
+    job_id: str,
+    reason: Annotated[str, typer.Option()] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
 ) -> None:
     """Cancel a job; running workers are told."""
     answer = run(data_dir, lambda c: c.call("POST", f"/api/job/cancel/{job_id}", json={"reason": reason}))

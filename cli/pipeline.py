@@ -69,7 +69,11 @@ def _detach(data_dir: Path) -> None:
     log = data_dir / "supervisor.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments], stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, "-m", "cli", *arguments],
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     while process.poll() is None:
         if "admin key" in log.read_text():
@@ -108,9 +112,7 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def reset(
-    data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False
-) -> None:
+def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False) -> None:
     """Delete everything the local pipeline keeps: jobs, events, documents, keys."""
     if (data_dir / "run" / "state.json").exists():
         raise CliError(f"a pipeline runs in {data_dir}: stop it first with `stageline down`", 1)
@@ -173,7 +175,11 @@ def event_line(event: dict[str, Any]) -> str:
     """One event for people: time, name, job, and what changed."""
     data = event["data"]
     inner = data.get("event", data)
-    when = time.strftime("%H:%M:%S", time.gmtime(data["event_time"])) if "event_time" in data else str(data.get("occurred_at", ""))[11:19]
+    when = (
+        time.strftime("%H:%M:%S", time.gmtime(data["event_time"]))
+        if "event_time" in data
+        else str(data.get("occurred_at", ""))[11:19]
+    )
     about = " ".join(str(inner[k]) for k in ("stage", "file_status", "description", "code", "message", "reason") if inner.get(k))
     return f"{when}  {event['type']:<28} {inner.get('job_id') or inner.get('session_id') or inner.get('file_id') or ''}  {about}"
 

@@ -108,7 +108,9 @@ def file_table(files: Sequence[dict[str, Any]], rows: int) -> Table:
     shown = list(files)
     if len(shown) > rows:
         rank = {"failed": 0, "invalid": 0}
-        shown = sorted(files, key=lambda f: (rank.get(f["status"], 2 if f["status"] in FILE_ENDS else 1), f["file_name"]))[: rows - 1]
+        shown = sorted(files, key=lambda f: (rank.get(f["status"], 2 if f["status"] in FILE_ENDS else 1), f["file_name"]))[
+            : rows - 1
+        ]
     for f in shown:
         progress = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
         note = f.get("message") or f.get("tag_name") or f.get("step") or ""

@@ -121,7 +121,10 @@ def _open(kind: type[E], value: Any, info: ValidationInfo) -> E:
 
 _AS_TEXT = PlainSerializer(str, return_type=str, when_used="json")
 JobStageValue = Annotated[
-    JobStage, PlainValidator(_stage), _AS_TEXT, WithJsonSchema({"type": "string", "examples": [s.value for s in JobStage]})
+    JobStage,
+    PlainValidator(_stage),
+    _AS_TEXT,
+    WithJsonSchema({"type": "string", "examples": [s.value for s in JobStage]}),
 ]
 FileStatusValue = Annotated[
     FileStatus,

@@ -34,24 +34,51 @@ class Topic:
 
 SESSION_COMMANDS_TOPIC = Topic("session.commands", "session id", SESSION_COMMANDS, ("ingest", "producers"), ("session",))
 SESSION_EVENTS_TOPIC = Topic(
-    "session.events", "session id", SESSION_EVENTS, ("session",), ("ingest", "job_orchestrator", "notifier", "consumers")
+    "session.events",
+    "session id",
+    SESSION_EVENTS,
+    ("session",),
+    ("ingest", "job_orchestrator", "notifier", "consumers"),
 )
 JOB_COMMANDS_TOPIC = Topic("job.commands", "job id", JOB_COMMANDS, ("ingest", "producers"), ("job_orchestrator",))
 JOB_EVENTS_TOPIC = Topic(
-    "job.events", "job id", JOB_EVENTS, ("job_orchestrator",), ("ingest", "notifier", "consumers"), retention_s=90 * DAY_S
+    "job.events",
+    "job id",
+    JOB_EVENTS,
+    ("job_orchestrator",),
+    ("ingest", "notifier", "consumers"),
+    retention_s=90 * DAY_S,
 )
 FILE_EVENTS_TOPIC = Topic(
-    "file.events", "job id", FILE_EVENTS, ("job_orchestrator",), ("ingest", "notifier", "consumers"), retention_s=90 * DAY_S
+    "file.events",
+    "job id",
+    FILE_EVENTS,
+    ("job_orchestrator",),
+    ("ingest", "notifier", "consumers"),
+    retention_s=90 * DAY_S,
 )
 STAGE_REPORTS_TOPIC = Topic(
     "stage.reports", "job id", (StageReport,), ("stage_worker", "workers"), ("job_orchestrator",), retention_s=7 * DAY_S
 )
 STAGE_CANCELLATIONS_TOPIC = Topic(
-    "stage.cancellations", "job id", (TaskCancelled,), ("job_orchestrator",), ("stage_worker", "workers"), 3600, hot=False
+    "stage.cancellations",
+    "job id",
+    (TaskCancelled,),
+    ("job_orchestrator",),
+    ("stage_worker", "workers"),
+    3600,
+    hot=False,
 )
 DELIVERY_EVENTS_TOPIC = Topic("delivery.events", "endpoint id", (DeliveryAttempted,), ("notifier",), ("consumers",), hot=False)
 ACCESS_EVENTS_TOPIC = Topic(
-    "access.events", "key hash", (AccessKeyIssued, AccessKeyRevoked), ("ingest",), ("ingest", "notifier"), 0, "compact", False
+    "access.events",
+    "key hash",
+    (AccessKeyIssued, AccessKeyRevoked),
+    ("ingest",),
+    ("ingest", "notifier"),
+    0,
+    "compact",
+    False,
 )
 TASK_PREFIX = "stage.tasks."
 

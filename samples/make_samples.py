@@ -35,7 +35,7 @@ def pdf(pages: list[list[str]], size: int = 11) -> bytes:
         y = A4[1] - 25 * mm
         for line in lines:
             canvas.drawString(25 * mm, y, line)
-            y -= (size + 4.5)
+            y -= size + 4.5
         canvas.drawString(95 * mm, 12 * mm, f"Page {number} of {len(pages)}")
         canvas.showPage()
     canvas.save()
@@ -54,7 +54,9 @@ def wrap(text: str, width: int = 88) -> list[str]:
     return [*lines, line]
 
 
-def invoice(seller: str, number: str, day: str, due: str, items: list[tuple[str, int, float]], iban: str, vat: str, mail: str) -> list[str]:
+def invoice(
+    seller: str, number: str, day: str, due: str, items: list[tuple[str, int, float]], iban: str, vat: str, mail: str
+) -> list[str]:
     """First page of an invoice."""
     lines = [seller, "1 Harbour Street, Dublin", f"VAT ID: {vat}", mail, "", "INVOICE", f"Invoice No: {number}", f"Invoice date: {day}",
              f"Due date: {due}", "", "Bill to: Northwind Trading Ltd, 7 Canal Road, Cork", "", "Qty  Description  Unit price  Amount"]  # fmt: skip
@@ -91,9 +93,21 @@ def invoices() -> dict[str, bytes]:
 
 def contracts() -> dict[str, bytes]:
     """A four-page service contract and a short one."""
-    head = ["SERVICE AGREEMENT", "", "between Northwind Trading Ltd and Globex Software SARL", "dated 15 January 2026", ""]
+    head = [
+        "SERVICE AGREEMENT",
+        "",
+        "between Northwind Trading Ltd and Globex Software SARL",
+        "dated 15 January 2026",
+        "",
+    ]
     pages = [[*head, *wrap(TERMS * 4)], *([f"Section {n}", "", *wrap(TERMS * 5)] for n in range(2, 5))]
-    nda = ["NON-DISCLOSURE AGREEMENT", "", "between Acme Industrial GmbH and Northwind Trading Ltd", "", *wrap(TERMS * 2)]
+    nda = [
+        "NON-DISCLOSURE AGREEMENT",
+        "",
+        "between Acme Industrial GmbH and Northwind Trading Ltd",
+        "",
+        *wrap(TERMS * 2),
+    ]
     return {"contract-services.pdf": pdf(pages), "contract-nda.pdf": pdf([nda])}
 
 
@@ -129,11 +143,29 @@ def letters() -> dict[str, bytes]:
     """Two Word letters."""
     made: dict[str, bytes] = {}
     for name, subject, body in (
-        ("letter-complaint.docx", "Re: late delivery of order 4471", "the pumps of our order 4471 came two weeks late. Please tell us why."),
-        ("letter-offer.docx", "Regarding your enquiry", "we are glad to offer you the annual maintenance for EUR 3,600.00, until 31 July 2026."),
+        (
+            "letter-complaint.docx",
+            "Re: late delivery of order 4471",
+            "the pumps of our order 4471 came two weeks late. Please tell us why.",
+        ),
+        (
+            "letter-offer.docx",
+            "Regarding your enquiry",
+            "we are glad to offer you the annual maintenance for EUR 3,600.00, until 31 July 2026.",
+        ),
     ):
         letter = docx.Document()
-        for line in ("Northwind Trading Ltd", "7 Canal Road, Cork", "", "4 June 2026", "", subject, "", "Dear Ms Byrne,", ""):
+        for line in (
+            "Northwind Trading Ltd",
+            "7 Canal Road, Cork",
+            "",
+            "4 June 2026",
+            "",
+            subject,
+            "",
+            "Dear Ms Byrne,",
+            "",
+        ):
             letter.add_paragraph(line)
         letter.add_paragraph(f"Thank you for your letter. In this matter {body}")
         letter.add_paragraph("Kind regards,")
@@ -172,7 +204,10 @@ def mails() -> dict[str, bytes]:
     news = EmailMessage()
     news["From"], news["To"] = "Globex <news@globex.example>", "it@northwind.example"
     news["Subject"], news["Date"] = "Planned maintenance on 9 May", "Tue, 28 Apr 2026 15:00:00 +0000"
-    news.set_content("<html><body><h1>Maintenance</h1><p>The platform is <b>not available</b> on 2026-05-09 from 02:00 UTC.</p></body></html>", subtype="html")
+    news.set_content(
+        "<html><body><h1>Maintenance</h1><p>The platform is <b>not available</b> on 2026-05-09 from 02:00 UTC.</p></body></html>",
+        subtype="html",
+    )
     for mail in (order, news):
         if mail.is_multipart():
             mail.set_boundary("=-stageline-sample")

@@ -208,5 +208,3 @@ def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
     for tp, offset in first.items():
         if tp in assignment:
             consumer.seek(tp, offset)
-
-

@@ -38,7 +38,10 @@ class Traced:
             return
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
         span = self.telemetry.tracer.start_span(
-            f"{scope['method']} {scope['path']}", context=as_parent(context), kind=SpanKind.SERVER, attributes=attributes
+            f"{scope['method']} {scope['path']}",
+            context=as_parent(context),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
         )
         state["trace"] = carried(span, None)
 

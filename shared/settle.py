@@ -56,7 +56,7 @@ class Inbound:
             self.parked = error
         except Outcome:
             raise
-        except Exception as error:  # noqa: BLE001 - the one place that turns a fault into a dead letter
+        except Exception as error:
             log.exception("handler failed on one record", extra={"topic": self.topic, "offset": self.offset})
             self.parked = Park("handler_error", f"{type(error).__name__}: {error}")
 

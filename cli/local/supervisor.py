@@ -77,7 +77,7 @@ class Supervisor:
         self.plan = plan
         self.say = say
         self.children: dict[str, Child] = {}
-        self.stopping = False
+        self.stopping = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
 
@@ -135,11 +135,11 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         delay = 0.1
-        while not self.stopping:
+        while not self.stopping.is_set():
             assert child.process is not None
             started = time.monotonic()
             code = await child.process.wait()
-            if self.stopping:
+            if self.stopping.is_set():
                 return
             delay = 0.1 if time.monotonic() - started > 10 else min(5.0, delay * 2)
             child.restarts += 1
@@ -153,7 +153,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Services first (they drain), then the broker."""
-        self.stopping = True
+        self.stopping.set()
         for watcher in self._watchers:
             watcher.cancel()
         services = [c for c in self.children.values() if c.name != "kafka"]

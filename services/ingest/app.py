@@ -41,7 +41,13 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.subscribe([SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, on_batch)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     door = Door(
-        settings, host.store, host.settler, objects, KafkaPublisher(host.relay, host.telemetry), decisions, Keyring(host.store)
+        settings,
+        host.store,
+        host.settler,
+        objects,
+        KafkaPublisher(host.relay, host.telemetry),
+        decisions,
+        Keyring(host.store),
     )
     indexer = Indexer(host, door)
     host.settler.after.append(indexer.wake.set)

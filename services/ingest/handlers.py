@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from contracts import FileAdded, FileDone, SessionClosed, SessionCommandRefused, SessionEvent, SessionExpired, SessionOpened
+from contracts import (
+    FileAdded,
+    FileDone,
+    SessionClosed,
+    SessionCommandRefused,
+    SessionEvent,
+    SessionExpired,
+    SessionOpened,
+)
 from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS
 from services.ingest.adapters import read_model as rm
@@ -98,7 +106,12 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
         return
     fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time), event)
     if isinstance(event, FileDone) and event.event.index_blob:
-        row = {"file_id": key, "tenant_id": event.tenant, "file_name": record["file_name"], "blob": event.event.index_blob}
+        row = {
+            "file_id": key,
+            "tenant_id": event.tenant,
+            "file_name": record["file_name"],
+            "blob": event.event.index_blob,
+        }
         fold.unit.connection.execute(PENDING.insert().prefix_with("OR REPLACE"), row)
 
 
@@ -112,7 +125,11 @@ def _session(fold: Fold, event: SessionEvent) -> None:
         }  # fmt: skip
     elif isinstance(event, FileAdded):
         record = file_view.of_reference(fold.file(event.file.file_id, event.tenant, event.occurred_at), event.file)
-        fold.files[event.file.file_id] = {**record, "deferred_session_id": event.session_id, "user_name": event.owner.user_name}
+        fold.files[event.file.file_id] = {
+            **record,
+            "deferred_session_id": event.session_id,
+            "user_name": event.owner.user_name,
+        }
     elif isinstance(event, SessionClosed):
         session = {**(session or {}), "status": "closed", "job_id": event.job_id}
         fold.jobs[event.job_id] = job_view.of_session(fold.job(event.job_id, event.tenant, event.occurred_at), event)

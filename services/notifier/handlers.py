@@ -56,7 +56,13 @@ class Dispatcher:
     """Claims due deliveries, sends them side by side, records what came of it. One slow endpoint delays no other."""
 
     def __init__(
-        self, settler: Settler, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int
+        self,
+        settler: Settler,
+        sender: Sender,
+        telemetry: Telemetry,
+        schedule: Sequence[float],
+        in_flight: int,
+        per_endpoint: int,
     ) -> None:
         self.settler = settler
         self.sender = sender
@@ -97,9 +103,7 @@ class Dispatcher:
         if room <= 0:
             return 1.0
         busy, jobs = dict(self.busy), set(self.jobs)
-        claimed = await self.settler.store.transact(
-            lambda c: db.claim(c, now, min(room, 100), busy, self.per_endpoint, jobs)
-        )
+        claimed = await self.settler.store.transact(lambda c: db.claim(c, now, min(room, 100), busy, self.per_endpoint, jobs))
         for delivery in claimed:
             self.busy[delivery.endpoint_id] = self.busy.get(delivery.endpoint_id, 0) + 1
             self.jobs.add((delivery.endpoint_id, delivery.job_id or delivery.event_id))
@@ -134,7 +138,12 @@ class Dispatcher:
         batch = self.results[:500]
         if not batch:
             return
-        await self.settler.run(lambda unit: [self._settle(unit, *entry) for entry in batch])
+
+        def work(unit: Unit) -> None:
+            for entry in batch:
+                self._settle(unit, *entry)
+
+        await self.settler.run(work)
         del self.results[: len(batch)]
         for delivery, _, _ in batch:
             self.busy[delivery.endpoint_id] -= 1
@@ -142,7 +151,9 @@ class Dispatcher:
 
     def _settle(self, unit: Unit, delivery: Delivery, result: Result, started: float) -> None:
         attempt_id = derived(delivery.endpoint_id, delivery.event_id, delivery.attempt)
-        row = unit.connection.execute(db.text("SELECT failing_since FROM endpoint WHERE id = :e"), {"e": delivery.endpoint_id}).first()
+        row = unit.connection.execute(
+            db.text("SELECT failing_since FROM endpoint WHERE id = :e"), {"e": delivery.endpoint_id}
+        ).first()
         if row is None:
             return  # the endpoint was deleted, and its deliveries with it
         verdict = judge(result, delivery.attempt, unit.now, attempt_id, row.failing_since, self.schedule)

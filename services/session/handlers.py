@@ -37,9 +37,7 @@ class Sessions:
             self._one(unit, store, session_id, Expire(session_id), None)
         return len(due)
 
-    def _one(
-        self, unit: Unit, store: SessionStore, session_id: str, event: SessionCommand | Expire, trace: str | None
-    ) -> None:
+    def _one(self, unit: Unit, store: SessionStore, session_id: str, event: SessionCommand | Expire, trace: str | None) -> None:
         before = store.session(session_id)
         now = datetime.fromtimestamp(unit.now, UTC)
         decision = decide(before, event, now, store)

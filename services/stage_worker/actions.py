@@ -92,7 +92,11 @@ class Actions:
         pages = [str(p) for p in result["pages"]]
         blob = await self._put_text(task, pages)
         characters = sum(map(len, pages))
-        return ok(text_blob=blob, needs_ocr=result["needs_ocr"][:5000], properties={"characters": characters, "text_tool": result["tool"]})
+        return ok(
+            text_blob=blob,
+            needs_ocr=result["needs_ocr"][:5000],
+            properties={"characters": characters, "text_tool": result["tool"]},
+        )
 
     async def _put_text(self, task: StageTask, pages: list[str]) -> str:
         return (await self.objects.put(task.tenant_id, PAGE_BREAK.join(pages).encode("utf-8", "replace"))).name

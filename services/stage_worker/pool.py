@@ -111,7 +111,7 @@ class Pool:
             return Answer(TaskStatus.KO, error.code, str(error))
         except TimeoutError:
             return Answer(TaskStatus.ERR, "limit_time", f"The step took longer than {task.timeout_s:.0f} s.")
-        except Exception as error:  # noqa: BLE001 - a fault of an action is an answer about its task, never the worker's end
+        except Exception as error:
             log.exception("action failed", extra={"job.id": task.job_id, "action": task.action})
             return Answer(TaskStatus.ERR, "worker_error", f"{type(error).__name__}: {str(error)[:500]}")
 

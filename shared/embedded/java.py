@@ -35,7 +35,10 @@ def find_java() -> tuple[Path, int]:
         if version is not None and version >= OLDEST:
             return Path(home) / "bin" / "java", version
         found = "no Java" if version is None else f"Java {version}"
-        raise Stop("java_too_old", f"JAVA_HOME={home} has {found}, Kafka needs {OLDEST} or newer; unset it to use the bundled one")
+        raise Stop(
+            "java_too_old",
+            f"JAVA_HOME={home} has {found}, Kafka needs {OLDEST} or newer; unset it to use the bundled one",
+        )
     on_path = shutil.which("java")
     for program in (Path(on_path) if on_path else None, _bundled()):
         version = java_version(program) if program else None

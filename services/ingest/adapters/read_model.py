@@ -109,7 +109,7 @@ _SAVE_SESSION = text(
 def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
     assert table in ("job_view", "file_view", "session_view")
-    query = text(f"SELECT id, body FROM {table} WHERE id IN (SELECT value FROM json_each(:ids))")  # noqa: S608
+    query = text(f"SELECT id, body FROM {table} WHERE id IN (SELECT value FROM json_each(:ids))")
     return {i: json.loads(body) for i, body in connection.execute(query, {"ids": json.dumps(list(ids))})}
 
 
@@ -164,7 +164,9 @@ def enter_search(connection: Connection, row: Any, body: str) -> None:
             text("INSERT INTO search (rowid, file_id, tenant_id, file_name, body) VALUES (:r, :f, :t, :n, :b)"),
             {"r": number, "f": row.file_id, "t": row.tenant_id, "n": row.file_name, "b": body},
         )
-    connection.execute(text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob"), {"f": row.file_id, "blob": row.blob})
+    connection.execute(
+        text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob"), {"f": row.file_id, "blob": row.blob}
+    )
 
 
 def match_expression(words: str) -> str | None:

@@ -109,7 +109,14 @@ def _done(record: Record, f: Any) -> Record:
 
 
 def _failed(record: Record, f: Any) -> Record:
-    return {"status": f.file_status.value, "step": f.step, "code": f.code, "message": f.message, "worker": None, "progress": None}
+    return {
+        "status": f.file_status.value,
+        "step": f.step,
+        "code": f.code,
+        "message": f.message,
+        "worker": None,
+        "progress": None,
+    }
 
 
 _FOLDS: dict[type, Any] = {

@@ -17,7 +17,9 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
         return None
     retry = job.get("retry")
     if retry and retry.get("retry_at") and retry["retry_at"] > now:
-        reason = f"step {retry['step']} failed ({retry['code']}: {retry['message']}); next attempt in {retry['retry_at'] - now:.0f} s"
+        reason = (
+            f"step {retry['step']} failed ({retry['code']}: {retry['message']}); next attempt in {retry['retry_at'] - now:.0f} s"
+        )
         return {"code": "retry_due", "at": retry["retry_at"], "message": reason, **retry}
     open_files = [f for f in files if f["status"] not in ("finished", "failed", "invalid", "cancelled")]
     running = [f for f in open_files if f.get("worker")]
@@ -26,4 +28,8 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
         message = f"{len(running)} of {len(open_files)} open files are running on {', '.join(workers)}"
         return {"code": "running", "workers": workers, "message": message}
     step = job.get("step") or "its first step"
-    return {"code": "queued", "step": job.get("step"), "message": f"released to workers for {step}; none has reported on it yet"}
+    return {
+        "code": "queued",
+        "step": job.get("step"),
+        "message": f"released to workers for {step}; none has reported on it yet",
+    }

@@ -15,9 +15,7 @@ _COUNTERS = (
     "frontier", "sequence", "total", "arrived", "done", "failed", "invalid", "cancelled", "retries", "exceeded_retries",
     "session_id",
 )  # fmt: skip
-_LANE_PLAIN = tuple(
-    f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results")
-)
+_LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results"))
 
 
 def job_to_text(job: Job) -> str:

@@ -55,9 +55,7 @@ class WorkflowRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow)
 
-_LOAD_JOBS = text(
-    "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM json_each(:ids))"
-)
+_LOAD_JOBS = text("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM json_each(:ids))")
 _LOAD_LANES = text(
     "SELECT l.job_id, l.lane_id, l.body FROM json_each(:pairs) p "
     "JOIN lane l ON l.job_id = p.value ->> 0 AND l.lane_id = p.value ->> 1"
@@ -142,12 +140,24 @@ class SqlJobStore:
         lanes: list[dict[str, Any]] = []
         for job, changed, trace in changes:
             jobs.append(
-                {"id": job.id, "name": job.workflow.name, "version": job.workflow.version, "body": job_to_text(job), "trace": trace}
+                {
+                    "id": job.id,
+                    "name": job.workflow.name,
+                    "version": job.workflow.version,
+                    "body": job_to_text(job),
+                    "trace": trace,
+                }
             )
             for lane_id in changed:
                 lane = job.lanes[lane_id]
                 lanes.append(
-                    {"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": lane_to_text(lane)}
+                    {
+                        "job_id": job.id,
+                        "lane_id": lane_id,
+                        "lease": lane.lease,
+                        "due_at": lane.due_at,
+                        "body": lane_to_text(lane),
+                    }
                 )
         if jobs:
             self.connection.execute(_SAVE_JOB, jobs)

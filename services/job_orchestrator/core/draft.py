@@ -93,9 +93,7 @@ class Draft:
     def finished(self) -> None:
         """JobFinished, with the faults that best effort left behind."""
         job = self.job
-        self.job_event(
-            JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors
-        )
+        self.job_event(JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors)
 
     def ended_badly(self, model: type[AlfredEvent[Any]], **more: Any) -> None:
         """JobFailed, JobInvalid, JobRetry or JobExceededRetries: they share their fields."""

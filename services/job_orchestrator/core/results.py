@@ -31,7 +31,9 @@ def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> La
         lane = _file_facts(draft, lane, result["file"])
     if isinstance(result.get("properties"), Mapping):
         for name, value in sorted(result["properties"].items()):
-            draft.file_event(FilePropertyCreate, lane, name, file_log_id=lane.id, file_id=lane.id, name=str(name), value=str(value))
+            draft.file_event(
+                FilePropertyCreate, lane, name, file_log_id=lane.id, file_id=lane.id, name=str(name), value=str(value)
+            )
     if "tag" in result:
         lane = _tagged(draft, lane, result["tag"])
     if isinstance(result.get("fields"), Mapping) and result["fields"]:
@@ -56,7 +58,9 @@ def _file_facts(draft: Draft, lane: Lane, facts: Mapping[str, Any]) -> Lane:
 
 def _tagged(draft: Draft, lane: Lane, tag: Any) -> Lane:
     if not isinstance(tag, Mapping) or not tag.get("name"):
-        draft.file_event(FileCategoryDelete, lane, file_log_id=lane.id, file_id=lane.id, description="no tag fits", confidence=0.0)
+        draft.file_event(
+            FileCategoryDelete, lane, file_log_id=lane.id, file_id=lane.id, description="no tag fits", confidence=0.0
+        )
         return lane
     name, confidence = str(tag["name"]), min(1.0, max(0.0, float(tag.get("confidence", 0))))
     draft.file_event(FileCategoryCreate, lane, file_log_id=lane.id, file_id=lane.id, description=name, confidence=confidence)

@@ -53,7 +53,12 @@ DeskDep = Annotated[Desk, Depends(desk_of)]
 
 def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
     """Problem details (RFC 9457)."""
-    body = {"type": f"urn:stageline:error:{code}", "title": HTTPStatus(status).phrase, "status": status, "detail": message}
+    body = {
+        "type": f"urn:stageline:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": message,
+    }
     return JSONResponse(body, status, media_type="application/problem+json")
 
 
@@ -128,7 +133,7 @@ async def delete_endpoint(endpoint_id: str, desk: DeskDep, who: Writer) -> None:
 
     def delete(c: Any) -> None:
         for statement in ("attempt WHERE endpoint_id", "delivery WHERE endpoint_id", "endpoint WHERE id"):
-            c.execute(text(f"DELETE FROM {statement} = :e"), {"e": endpoint_id})  # noqa: S608
+            c.execute(text(f"DELETE FROM {statement} = :e"), {"e": endpoint_id})
 
     await desk.store.transact(delete)
 

@@ -87,7 +87,9 @@ class Endpoint:
 
 def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoint]:
     """Endpoints of some tenants."""
-    query = text("SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM json_each(:t))")
+    query = text(
+        "SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM json_each(:t))"
+    )
     rows = connection.execute(query, {"t": json.dumps(sorted(set(tenants)))})
     return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
 
@@ -111,7 +113,9 @@ def next_due(connection: Connection) -> float | None:
     return value
 
 
-def claim(connection: Connection, now: float, limit: int, busy: dict[str, int], per_endpoint: int, jobs: set[Any]) -> list[Delivery]:
+def claim(
+    connection: Connection, now: float, limit: int, busy: dict[str, int], per_endpoint: int, jobs: set[Any]
+) -> list[Delivery]:
     """Lease due deliveries, oldest first: at most `per_endpoint` in flight each, one per (endpoint, job) for order."""
     query = text(
         "SELECT d.*, e.url, e.secret FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id "
@@ -127,13 +131,23 @@ def claim(connection: Connection, now: float, limit: int, busy: dict[str, int], 
         busy[r.endpoint_id] = busy.get(r.endpoint_id, 0) + 1
         claimed.append(
             Delivery(
-                r.endpoint_id, r.event_id, r.tenant_id, r.event_type, r.job_id, r.body, r.trace, r.attempt + 1, r.url, r.secret
+                r.endpoint_id,
+                r.event_id,
+                r.tenant_id,
+                r.event_type,
+                r.job_id,
+                r.body,
+                r.trace,
+                r.attempt + 1,
+                r.url,
+                r.secret,
             )
         )
     rows = [{"e": d.endpoint_id, "v": d.event_id, "due": now + LEASE_S} for d in claimed]
     if rows:
         connection.execute(
-            text("UPDATE delivery SET state = 'in_flight', due_at = :due WHERE endpoint_id = :e AND event_id = :v"), rows
+            text("UPDATE delivery SET state = 'in_flight', due_at = :due WHERE endpoint_id = :e AND event_id = :v"),
+            rows,
         )
     return claimed
 
@@ -159,7 +173,9 @@ def settle(connection: Connection, delivery: Delivery, result: Result, verdict: 
     if verdict.state is DeliveryState.DELIVERED:
         connection.execute(text("UPDATE endpoint SET failing_since = NULL WHERE id = :e AND failing_since IS NOT NULL"), keys)
     else:
-        connection.execute(text("UPDATE endpoint SET failing_since = :at WHERE id = :e AND failing_since IS NULL"), {**keys, "at": now})
+        connection.execute(
+            text("UPDATE endpoint SET failing_since = :at WHERE id = :e AND failing_since IS NULL"), {**keys, "at": now}
+        )
     if verdict.disable is not None:
         disable(connection, delivery.endpoint_id, verdict.disable)
 
@@ -181,5 +197,7 @@ def enable(connection: Connection, endpoint_id: str, now: float) -> int:
     """Start it again and make everything that was held back due now; returns how much that is."""
     values = {"e": endpoint_id, "now": now}
     connection.execute(text("UPDATE endpoint SET disabled_reason = NULL, failing_since = NULL WHERE id = :e"), values)
-    held = text("UPDATE delivery SET state = 'pending', reason = NULL, due_at = :now WHERE endpoint_id = :e AND state = 'suppressed'")
+    held = text(
+        "UPDATE delivery SET state = 'pending', reason = NULL, due_at = :now WHERE endpoint_id = :e AND state = 'suppressed'"
+    )
     return connection.execute(held, values).rowcount

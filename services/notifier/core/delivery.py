@@ -63,7 +63,12 @@ def wanted(filters: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def judge(
-    result: Result, attempt: int, now: float, seed: str, failing_since: float | None, schedule: Sequence[float] = SCHEDULE_S
+    result: Result,
+    attempt: int,
+    now: float,
+    seed: str,
+    failing_since: float | None,
+    schedule: Sequence[float] = SCHEDULE_S,
 ) -> Verdict:
     """What attempt number `attempt` (from 1) means. `failing_since`: the endpoint's first failure after its last success."""
     code = result.status_code

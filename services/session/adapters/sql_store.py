@@ -78,7 +78,12 @@ class SqlSessionStore:
         self.connection.execute(insert(SESSION).values(values).on_conflict_do_update(index_elements=["id"], set_=values))
 
     def add_file(self, session_id: str, position: int, file: FileRef) -> None:
-        values = {"session_id": session_id, "file_id": file.file_id, "position": position, "body": file.to_json().decode()}
+        values = {
+            "session_id": session_id,
+            "file_id": file.file_id,
+            "position": position,
+            "body": file.to_json().decode(),
+        }
         self.connection.execute(FILE.insert(), values)
 
     def due(self, now: float, limit: int) -> Sequence[str]:

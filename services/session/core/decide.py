@@ -63,7 +63,12 @@ def decide(session: Session | None, event: SessionCommand | Expire, now: datetim
 
 
 def _refuse(
-    command: SessionCommand, now: datetime, reason: str, message: str, job_id: str | None = None, session: Session | None = None
+    command: SessionCommand,
+    now: datetime,
+    reason: str,
+    message: str,
+    job_id: str | None = None,
+    session: Session | None = None,
 ) -> Decision:
     answer = SessionCommandRefused.model_validate(
         {
@@ -77,9 +82,7 @@ def _refuse(
 
 def _open(session: Session | None, command: OpenSession, now: datetime) -> Decision:
     if session is None:
-        session = Session(
-            command.session_id, command.owner, SessionState.OPEN, now, now + timedelta(seconds=command.ttl_s)
-        )
+        session = Session(command.session_id, command.owner, SessionState.OPEN, now, now + timedelta(seconds=command.ttl_s))
     elif session.state is not SessionState.OPEN:
         return _refuse(command, now, "exists", f"session_id: the session is {session.state.value}", session.job_id, session)
     event = SessionOpened(

@@ -45,7 +45,10 @@ class GuardedDownloads:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(
-                connector=guarded_connector(self.allow_loopback), timeout=timeout, trust_env=False, auto_decompress=False
+                connector=guarded_connector(self.allow_loopback),
+                timeout=timeout,
+                trust_env=False,
+                auto_decompress=False,
             )
         async with self._session.get(url, allow_redirects=False) as response:
             if response.status in _REDIRECT and "location" in response.headers:

@@ -32,9 +32,7 @@ RULES: Mapping[str, Mapping[str, float]] = {
 """tag → pattern → weight. A pattern counts once, twice at most: long documents are not louder than short ones."""
 
 MIN_SCORE = 5.0
-_COMPILED = {
-    tag: [(re.compile(pattern, re.I), weight) for pattern, weight in rules.items()] for tag, rules in RULES.items()
-}
+_COMPILED = {tag: [(re.compile(pattern, re.I), weight) for pattern, weight in rules.items()] for tag, rules in RULES.items()}
 
 
 def classify(text: str, extra: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any] | None:

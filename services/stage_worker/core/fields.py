@@ -14,9 +14,56 @@ LIMIT = 50
 _MONTHS = {
     name: i // 4 + 1
     for i, name in enumerate(
-        "january jan enero januar february feb febrero februar march mar marzo märz april apr abril apr. may mai mayo mai. "
-        "june jun junio juni july jul julio juli august aug agosto aug. september sep septiembre sept october oct octubre "
-        "oktober november nov noviembre nov. december dec diciembre dezember".split()
+        [
+            "january",
+            "jan",
+            "enero",
+            "januar",
+            "february",
+            "feb",
+            "febrero",
+            "februar",
+            "march",
+            "mar",
+            "marzo",
+            "märz",
+            "april",
+            "apr",
+            "abril",
+            "apr.",
+            "may",
+            "mai",
+            "mayo",
+            "mai.",
+            "june",
+            "jun",
+            "junio",
+            "juni",
+            "july",
+            "jul",
+            "julio",
+            "juli",
+            "august",
+            "aug",
+            "agosto",
+            "aug.",
+            "september",
+            "sep",
+            "septiembre",
+            "sept",
+            "october",
+            "oct",
+            "octubre",
+            "oktober",
+            "november",
+            "nov",
+            "noviembre",
+            "nov.",
+            "december",
+            "dec",
+            "diciembre",
+            "dezember",
+        ]
     )
 }
 _MONTH = "|".join(sorted(map(re.escape, _MONTHS), key=len, reverse=True))
@@ -30,16 +77,23 @@ _SYMBOLS = {"€": "EUR", "$": "USD", "£": "GBP", "RD$": "DOP", "US$": "USD", "
 _CODE = r"EUR|USD|GBP|CHF|DOP|MXN|SEK|NOK|DKK|PLN|CZK|JPY|CAD|AUD"
 _NUMBER = r"\d{1,3}(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d{2})|\d+[.,]\d{2}|\d{1,3}(?:[.,]\d{3})+|\d+"
 _SYMBOL = r"US\$|RD\$|[€$£¥]"
-_AMOUNT = re.compile(rf"(?P<pre>{_SYMBOL}|\b(?:{_CODE}))\s?(?P<n1>{_NUMBER})(?![\d])|(?<![\d.,])(?P<n2>{_NUMBER})\s?(?P<post>{_SYMBOL}|(?:{_CODE})\b)")
+_AMOUNT = re.compile(
+    rf"(?P<pre>{_SYMBOL}|\b(?:{_CODE}))\s?(?P<n1>{_NUMBER})(?![\d])|(?<![\d.,])(?P<n2>{_NUMBER})\s?(?P<post>{_SYMBOL}|(?:{_CODE})\b)"
+)
 _INVOICE = re.compile(
     r"\b(?:invoice|factura|rechnung|facture|fattura)s?[ \t]*(?:no|nr|num(?:ber|ero)?|número|nummer|n[°º]|#|id)[.:#°º]*[ \t]*[:#]?[ \t]*"
     r"(?P<v>[A-Z0-9][A-Z0-9/\-.]{2,29})",
     re.I,
 )  # fmt: skip
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ \u00a0]?[A-Z0-9]{2,4}){3,8}\b")
-_VAT = re.compile(r"\b(?:AT|BE|BG|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)[ ]?[A-Z0-9][A-Z0-9 .\-]{6,13}[A-Z0-9]\b")
+_VAT = re.compile(
+    r"\b(?:AT|BE|BG|CY|CZ|DE|DK|EE|EL|ES|FI|FR|GB|HR|HU|IE|IT|LT|LU|LV|MT|NL|PL|PT|RO|SE|SI|SK)[ ]?[A-Z0-9][A-Z0-9 .\-]{6,13}[A-Z0-9]\b"
+)
 _EMAIL = re.compile(r"\b[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,24}\b")
-_TOTAL = re.compile(r"^(?!.*\bsub[- ]?total\b).*\b(?:grand total|total due|amount due|total|gesamtbetrag|gesamt|importe total|montant total|totale)\b(?P<rest>.*)$", re.I)
+_TOTAL = re.compile(
+    r"^(?!.*\bsub[- ]?total\b).*\b(?:grand total|total due|amount due|total|gesamtbetrag|gesamt|importe total|montant total|totale)\b(?P<rest>.*)$",
+    re.I,
+)
 
 
 def extract_fields(text: str) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from shared.http import trace_of
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 uploads = APIRouter(prefix="/api", tags=["Alfred"])
-REFUSED = {"unknown_session": 404, "closed": 409, "expired": 409, "other_body": 409, "empty": 400, "too_many_files": 400}
+REFUSED = {
+    "unknown_session": 404,
+    "closed": 409,
+    "expired": 409,
+    "other_body": 409,
+    "empty": 400,
+    "too_many_files": 400,
+}
 
 
 def root_of(request: Request, who: Principal, role: str) -> str:
@@ -68,7 +75,7 @@ async def session_detail(session_id: str, door: DoorDep, who: Reader) -> dict[st
 async def files_of(door: Door, column: str, value: str) -> list[dict[str, Any]]:
     """File records of a session or job, in the order they came."""
     assert column in ("session_id", "job_id")
-    query = text(f"SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id")  # noqa: S608
+    query = text(f"SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id")
     rows = await door.store.read(lambda c: c.execute(query, {"v": value}).scalars().all())
     return [json.loads(body) for body in rows]
 
@@ -130,12 +137,14 @@ async def upload_remote(
     "/job/create", summary="Close a session and make its job",
     responses={**bodies.example({"job_id": bodies.UUID_1}), **bodies.NOT_FOUND, **bodies.CONFLICT},
 )  # fmt: skip
-async def create_job(
-    request: Request, door: DoorDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]
-) -> dict[str, str]:
+async def create_job(request: Request, door: DoorDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]) -> dict[str, str]:
     """One session makes one job: repeating the call with the same body answers the same job, with another body 409."""
     command = CloseSession(
-        command_id=clock.new_root(), session_id=body.session_id, owner=who.tenancy, issued_at=clock.now(), job=body.wish()
+        command_id=clock.new_root(),
+        session_id=body.session_id,
+        owner=who.tenancy,
+        issued_at=clock.now(),
+        job=body.wish(),
     )
     await door.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
     answer = await decided(door, command.command_id, "The job")
@@ -188,9 +197,7 @@ async def cancel_job(
     if job["stage"] in ("completed", "failed", "invalid", "cancelled"):
         raise ApiError(409, f"Job with ID {job_id} has ended: {job['stage']}.")
     reason = body.reason if body else ""
-    command = CancelJob(
-        command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason
-    )
+    command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason)
     await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     return {"job_id": job_id, "command_id": command.command_id}
 

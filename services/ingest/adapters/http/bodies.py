@@ -38,7 +38,9 @@ class _Wish(BaseModel):
 class JobCreate(_Wish):
     """`session_id` is the only mandatory field."""
 
-    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"session_id": UUID_1, "metadata": {"case": "42"}}]})
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"session_id": UUID_1, "metadata": {"case": "42"}}]}
+    )
 
     session_id: str = Field(min_length=1, max_length=200)
     decompose: bool = False
@@ -48,7 +50,9 @@ class JobCreate(_Wish):
 class RemoteUpload(_Wish):
     """`url` or `urls`."""
 
-    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [{"urls": ["https://example.com/files/invoice1.pdf"]}]})
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"examples": [{"urls": ["https://example.com/files/invoice1.pdf"]}]}
+    )
 
     url: str | None = Field(default=None, max_length=2048)
     urls: list[Annotated[str, Field(max_length=2048)]] | None = Field(default=None, max_length=100)
@@ -66,7 +70,12 @@ def example(value: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
 
 
 def _error(status: int, title: str, message: str) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": title, "content": {"application/json": {"example": {"error": title, "message": message}}}}}
+    return {
+        status: {
+            "description": title,
+            "content": {"application/json": {"example": {"error": title, "message": message}}},
+        }
+    }
 
 
 NOT_FOUND = _error(404, "Not Found", "Deferred Session with ID 456f1234-e89b-12d3-a456-426655440000 does not exist.")
@@ -94,5 +103,16 @@ UPLOAD_FORM = {
 
 def file_entry(record: dict[str, Any]) -> dict[str, Any]:
     """A file as it stands in a job's or session's list."""
-    names = ("id", "creation_date", "update_date", "file_name", "tag_name", "is_parent", "is_children", "status", "code", "message")
+    names = (
+        "id",
+        "creation_date",
+        "update_date",
+        "file_name",
+        "tag_name",
+        "is_parent",
+        "is_children",
+        "status",
+        "code",
+        "message",
+    )
     return {name: record[name] for name in names}

@@ -30,7 +30,12 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
     """The error body in the dialect of the path."""
     title = HTTPStatus(status).phrase
     if request.url.path.startswith("/v1"):
-        body: dict[str, Any] = {"type": f"urn:stageline:error:{code}", "title": title, "status": status, "detail": message}
+        body: dict[str, Any] = {
+            "type": f"urn:stageline:error:{code}",
+            "title": title,
+            "status": status,
+            "detail": message,
+        }
         if field:
             body["field"] = field
         return JSONResponse(body, status, media_type="application/problem+json")
@@ -38,43 +43,47 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
     return JSONResponse(body | ({"field": field} if field else {}), status)
 
 
+async def _api(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    answer = shaped(request, error.status, HTTPStatus(error.status).name.lower(), error.message, error.field)
+    if error.retry_after_s is not None:
+        answer.headers["retry-after"] = str(error.retry_after_s)
+    if error.status == 401:
+        answer.headers["www-authenticate"] = "Bearer"
+    return answer
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
+    return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _large(request: Request, error: Exception) -> Response:
+    return shaped(request, 413, "too_large", str(error), "file")
+
+
+async def _upload(request: Request, error: Exception) -> Response:
+    return shaped(request, 400, "invalid_request", str(error), str(error).partition(":")[0])
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    return shaped(request, 404, "not_found", str(error))
+
+
 def install(app: FastAPI) -> None:
     """Register every handler."""
-
-    async def api(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ApiError)
-        answer = shaped(request, error.status, HTTPStatus(error.status).name.lower(), error.message, error.field)
-        if error.retry_after_s is not None:
-            answer.headers["retry-after"] = str(error.retry_after_s)
-        if error.status == 401:
-            answer.headers["www-authenticate"] = "Bearer"
-        return answer
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
-        return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
-
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
-        for name, value in (error.headers or {}).items():
-            answer.headers[name] = value
-        return answer
-
-    async def large(request: Request, error: Exception) -> Response:
-        return shaped(request, 413, "too_large", str(error), "file")
-
-    async def upload(request: Request, error: Exception) -> Response:
-        return shaped(request, 400, "invalid_request", str(error), str(error).partition(":")[0])
-
-    async def missing(request: Request, error: Exception) -> Response:
-        return shaped(request, 404, "not_found", str(error))
-
     handlers: dict[Any, Any] = {
-        ApiError: api, RequestValidationError: invalid, HTTPException: http, TooLarge: large, BadUpload: upload,
-        ObjectMissing: missing, **failure_handlers(shaped),
+        ApiError: _api, RequestValidationError: _invalid, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
+        ObjectMissing: _missing, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -30,7 +30,12 @@ async def submit_remote(request: Request, door: Door, who: Principal, body: Remo
     files = tuple(_remote(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
     command = CreateJob(
-        command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=body.wish(), files=files
+        command_id=derived(root, "create"),
+        job_id=job_id,
+        owner=who.tenancy,
+        issued_at=clock.now(),
+        job=body.wish(),
+        files=files,
     )
     await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     # Taken already; the wait only makes it visible to the caller's next request.

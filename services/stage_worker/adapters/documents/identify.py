@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pylibmagic  # noqa: F401 - brings libmagic where the system has none; must come before `magic`
+
 import magic  # isort: skip
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
@@ -42,7 +43,12 @@ def detect(path: Path) -> tuple[str, str | None]:
         mime = _office(path) or mime
     if mime.startswith("application/vnd.openxmlformats"):
         mime = _office(path) or mime
-    if mime in ("application/encrypted", "application/x-ole-storage", "application/CDFV2", "application/CDFV2-encrypted"):
+    if mime in (
+        "application/encrypted",
+        "application/x-ole-storage",
+        "application/CDFV2",
+        "application/CDFV2-encrypted",
+    ):
         _refuse_encrypted_office(head)
     if mime.startswith("text/") and _looks_like_mail(head):
         mime = "message/rfc822"

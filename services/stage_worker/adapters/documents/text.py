@@ -26,7 +26,15 @@ Report = Callable[[int, int | None], None]
 def extract_text(path: Path, config: dict[str, Any], report: Report) -> dict[str, Any]:
     """`{pages: [text…], needs_ocr: [page index…], tool}`. Raises `damaged`, `too_much_text`."""
     kind = str(config.get("kind"))
-    readers = {"pdf": _pdf, "docx": _docx, "xlsx": _xlsx, "html": _html, "email": _email, "text": _plain, "image": _image}
+    readers = {
+        "pdf": _pdf,
+        "docx": _docx,
+        "xlsx": _xlsx,
+        "html": _html,
+        "email": _email,
+        "text": _plain,
+        "image": _image,
+    }
     if kind not in readers:
         raise DocumentFault("unsupported_type", f"There is no text reader for {kind}.")
     return readers[kind](path, report)
