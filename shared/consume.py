@@ -53,7 +53,7 @@ async def raw_parser(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaMess
 
 async def raw_decoder(message: KafkaMessage) -> Sequence[ConsumerRecord[Any, Any]]:
     """Hand the raw records to our own code."""
-    records: Sequence[ConsumerRecord[Any, Any]] = message.raw_message  # type: ignore[assignment]
+    records: Sequence[ConsumerRecord[Any, Any]] = message.raw_message
     return records
 
 
@@ -99,11 +99,14 @@ class Subscription:
 
     def declare(self, broker: KafkaBroker, max_records: int = 500) -> None:
         """Declare the subscription on `broker`; it starts with it."""
+        # `consumer_timeout_ms`: aiokafka would fetch without the partitions that still have records buffered, and those then
+        # wait for that fetch to end; held back until all is consumed, every fetch asks for every partition, and may wait long.
         subscriber = broker.subscriber(
             *(t.name for t in self.topics), group_id=self.group, ack_policy=AckPolicy.MANUAL, batch=True,
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
             decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
-            heartbeat_interval_ms=3000, consumer_timeout_ms=20,
+            heartbeat_interval_ms=3000, consumer_timeout_ms=60_000,
+            fetch_max_wait_ms=2000,
         )  # fmt: skip
         subscriber(self.on_batch)
         self._subscriber = subscriber

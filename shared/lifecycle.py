@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
+    async def main_loop(self) -> None:
+        # uvicorn looks for its end ten times a second; once is enough, and an idle service should be idle.
+        while not await self.on_tick(0):
+            await asyncio.sleep(1.0)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals are the host's: it stops the consumers before the HTTP server.

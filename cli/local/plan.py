@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -34,10 +35,11 @@ class Plan:
     def resolve(self) -> None:
         """Fix every port. Raises `Stop` naming the first that is taken, before anything has started."""
         names = ["ingest", "notifier", "session", "job_orchestrator", *self.worker_names()]
+        free = iter(free_ports(len(names) + 2))
         for offset, name in enumerate(names):
-            self.ports[name] = free_port() if self.port == 0 else self.port + offset
-        self.ports["kafka"] = free_port() if self.kafka_port == 0 else self.kafka_port
-        self.ports["kafka_controller"] = free_port() if self.kafka_port == 0 else self.kafka_port + 1
+            self.ports[name] = next(free) if self.port == 0 else self.port + offset
+        self.ports["kafka"] = next(free) if self.kafka_port == 0 else self.kafka_port
+        self.ports["kafka_controller"] = next(free) if self.kafka_port == 0 else self.kafka_port + 1
         for name, port in self.ports.items():
             check_port(name, port)
 
@@ -100,11 +102,13 @@ class Plan:
         part.replace(self.run_dir / "state.json")
 
 
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that are free now: all are held before the first is let go."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 def check_port(name: str, port: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from opentelemetry.trace import SpanKind
+from sqlalchemy import text
 
 from contracts import DeliveryAttempted, derived
 from contracts.alfred import AlfredEvent
@@ -152,7 +153,7 @@ class Dispatcher:
     def _settle(self, unit: Unit, delivery: Delivery, result: Result, started: float) -> None:
         attempt_id = derived(delivery.endpoint_id, delivery.event_id, delivery.attempt)
         row = unit.connection.execute(
-            db.text("SELECT failing_since FROM endpoint WHERE id = :e"), {"e": delivery.endpoint_id}
+            text("SELECT failing_since FROM endpoint WHERE id = :e"), {"e": delivery.endpoint_id}
         ).first()
         if row is None:
             return  # the endpoint was deleted, and its deliveries with it

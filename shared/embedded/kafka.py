@@ -44,13 +44,12 @@ offsets.retention.minutes=525600
 """
 _LOG4J = """\
 status=error
-appender.file.type=File
-appender.file.name=file
-appender.file.fileName={log}
-appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d %p %c{{1}} %m%n
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d %p %c{1} %m%n%throwable{short.message}
 rootLogger.level=warn
-rootLogger.appenderRef.file.ref=file
+rootLogger.appenderRef.console.ref=console
 """
 
 
@@ -78,7 +77,7 @@ class EmbeddedKafka:
             data = self.folder / "data"
             properties.write_text(_PROPERTIES.format(port=self.port, controller=self.controller, data=data))
             logging = self.folder / "log4j2.properties"
-            logging.write_text(_LOG4J.format(log=self.folder / "kafka.log"))
+            logging.write_text(_LOG4J)
         except OSError as error:
             raise Stop("disk", f"cannot write to {self.folder}: {error.strerror or error}") from error
         base = [
