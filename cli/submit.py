@@ -45,12 +45,11 @@ async def submit_files(client: Client, files: Sequence[Path], wish: dict[str, An
 
     async def upload(index: int, path: Path) -> None:
         async with gate:
-            data = await asyncio.to_thread(path.read_bytes)
-
             def form() -> aiohttp.FormData:
                 parts = aiohttp.FormData()
                 parts.add_field("session_id", session)
-                parts.add_field("file", data, filename=path.name)
+                # An open file: aiohttp streams it and closes it.
+                parts.add_field("file", path.open("rb"), filename=path.name)
                 return parts
 
             await client.call("POST", "/api/file/uploadfile", form=form, headers={"idempotency-key": f"{run}-{index}"})

@@ -74,11 +74,15 @@ class _SessionEvent(_SessionMessage):
 
 
 class SessionOpened(_SessionEvent):
+    """The session takes files from now on, until `expires_at`."""
+
     TYPE = "stageline.session.opened.v1"
     expires_at: Timestamp
 
 
 class FileAdded(_SessionEvent):
+    """The file is in the session, which now holds `file_count` files."""
+
     TYPE = "stageline.session.file_added.v1"
     file: FileRef
     file_count: int = Field(ge=1)
@@ -94,6 +98,8 @@ class SessionClosed(_SessionEvent):
 
 
 class SessionExpired(_SessionEvent):
+    """Its time is over; what was in it never became a job."""
+
     TYPE = "stageline.session.expired.v1"
     file_count: int = Field(ge=0)
 

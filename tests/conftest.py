@@ -1,0 +1,123 @@
+"""Fixtures of all tiers: one running pipeline per session, on real Kafka, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from cli.client import Client, Target
+from cli.local.otlp_receiver import OtlpReceiver
+
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci")
+SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
+
+
+@dataclass
+class Pipeline:
+    """A pipeline of its own in `data_dir`, started and stopped through the command line as a user would."""
+
+    data_dir: Path
+    options: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *arguments: str, timeout: float = 100, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run `stageline …` on this pipeline."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments, "--data-dir", str(self.data_dir)], capture_output=True, text=True,
+            timeout=timeout, check=check, env={**os.environ, **self.environment},
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """`stageline up`, until it is ready."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        out = (self.data_dir / "up.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "up", "--port", "0", "--kafka-port", "0", "--allow-loopback", "--data-dir", str(self.data_dir), *self.options],
+            stdout=out, stderr=out, env={**os.environ, **self.environment},
+        )  # fmt: skip
+        out.close()
+        deadline = time.monotonic() + 120
+        while not (self.data_dir / "run" / "state.json").exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("no start: " + (self.data_dir / "up.log").read_text())
+            try:
+                self.process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def stop(self) -> None:
+        """SIGTERM, as Ctrl-C or `stageline down` would."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(90) == 0
+        self.process = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What runs: pids, ports, addresses."""
+        found: dict[str, Any] = json.loads((self.data_dir / "run" / "state.json").read_text())
+        return found
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap server."""
+        return str(self.state["kafka"])
+
+    def target(self, key: str | None = None) -> Target:
+        """Where it is, and the admin key or another."""
+        state = self.state
+        return Target(state["url"], state["notifier_url"], key or Path(state["key_file"]).read_text().strip())
+
+
+@pytest.fixture(scope="session")
+async def otlp() -> AsyncIterator[OtlpReceiver]:
+    """A local OTLP receiver that the shared pipeline reports to."""
+    receiver = OtlpReceiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture(scope="session")
+async def pipeline(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> AsyncIterator[Pipeline]:
+    """The shared pipeline: tests use their own jobs in it and break nothing."""
+    workflows = tmp_path_factory.mktemp("workflows")
+    for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
+        (workflows / path.name).write_text(path.read_text())
+    environment = {
+        "STAGELINE_WORKFLOWS": str(workflows),
+        "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
+        "STAGELINE_MAX_FILE_BYTES": "2000000",
+    }
+    running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def client(pipeline: Pipeline) -> AsyncIterator[Client]:
+    """A client of the shared pipeline with the admin key."""
+    async with Client(pipeline.target()) as made:
+        yield made
+
+
+@pytest.fixture
+def own_pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    """A pipeline that a test may break."""
+    running = Pipeline(tmp_path / "data")
+    yield running
+    running.stop()

@@ -1,0 +1,110 @@
+"""One example of every message type, as our writers make it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts import (
+    MODELS,
+    AccessKeyIssued,
+    AccessKeyRevoked,
+    AddFile,
+    CancelJob,
+    CloseSession,
+    CreateJob,
+    DeliveryAttempted,
+    FileAdded,
+    FileRef,
+    FileStatus,
+    JobRequest,
+    JobStage,
+    Message,
+    OpenSession,
+    Progress,
+    SessionClosed,
+    SessionCommandRefused,
+    SessionExpired,
+    SessionOpened,
+    StageReport,
+    StageTask,
+    TaskCancelled,
+    TaskStatus,
+    Tenancy,
+)
+from contracts.alfred import AlfredEvent
+
+AT = datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
+OWNER = Tenancy(tenant_id="286e2ed0-3626-4faa-a745-8ebf3488fbd7", tenant_name="Acme Corp", user_name="john_doe")
+JOB = "12345678-1234-1234-1234-123456789abc"
+SESSION = "0f767925-b464-4ffa-b621-1a0aeacac256"
+FILE = FileRef(
+    file_id="7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d", file_name="invoice1.pdf", content_type="application/pdf", size=1925,
+    sha256="ab" * 32, md5="cd" * 16, blob_name="t/ab/" + "ab" * 32, metadata={"case": "42"},
+)  # fmt: skip
+LEASE: dict[str, Any] = {
+    "job_id": JOB, "tenant_id": OWNER.tenant_id, "file_id": FILE.file_id, "step": "text", "action": "text.extract",
+    "attempt": 2, "lease": "5b45453c-cdd0-51ed-afa1-0242ac120002",
+}  # fmt: skip
+EVENT = {"event_id": "e-1", "caused_by": "c-1", "session_id": SESSION, "owner": OWNER, "occurred_at": AT}
+COMMAND = {"command_id": "c-1", "owner": OWNER, "issued_at": AT}
+ACCESS = {"event_id": "e-1", "key_hash": "0f" * 32, "tenant_id": "default", "occurred_at": AT}
+
+# Values for the fields of Alfred's events, by name; each event takes those it has.
+FIELDS: dict[str, Any] = {
+    "company_id": OWNER.tenant_id, "company_name": OWNER.tenant_name, "sequence": 3, "caused_by": "c-1",
+    "workflow": "documents@1", "step": "text", "job_id": JOB, "deferred_session_id": SESSION, "creation_date": AT,
+    "update_date": AT, "user_name": "john_doe", "merge": True, "metadata": {"batch": "May"}, "file_count": 2,
+    "file_urls": ("https://example.com/files/invoice1.pdf",), "stage": JobStage.IN_PROGRESS,
+    "previous_stage": JobStage.DOWNLOADED, "retries": 1, "exceeded_retries": False, "file_id": FILE.file_id, "attempt": 2,
+    "code": "worker_error", "message": "gone", "retry_at": 1795348800.25, "error_messages": ("a: b [c]",),
+    "finished_files": 1, "failed_files": 1, "file_name": "invoice1.pdf", "file_size": 1925,
+    "content_type": "application/pdf", "blob_name": FILE.blob_name, "md5_hash": FILE.md5, "file_log_id": FILE.file_id,
+    "description": "invoice", "confidence": 0.94, "previous_tag_id": "letter", "previous_tag_name": "letter",
+    "proposed_tag_id": "invoice", "classification_score": 0.94, "new_tag_id": "invoice", "new_tag_name": "invoice",
+    "blob_url": "stageline://x", "tag_id": "invoice", "tag_name": "invoice", "file_status": FileStatus.OCR,
+    "result_blob": "t/aa/1", "text_blob": "t/bb/2", "index_blob": "t/cc/3", "classification_status": "waiting", "attempts": 2,
+    "content": "{}", "provider": "extract", "file_name_without_extension": "invoice1", "previous_file_directory": "Inbox",
+    "new_file_directory": "Invoices", "name": "page_count", "value": "3", "tag_being_removed_id": "letter",
+    "tag_being_removed_name": "letter", "manual_classification": False, "progress_done": 1, "progress_total": 3,
+    "worker": "w-1", "page_count": 3,
+}  # fmt: skip
+
+OTHERS: tuple[Message, ...] = (
+    OpenSession(session_id=SESSION, ttl_s=60, **COMMAND),
+    AddFile(session_id=SESSION, file=FILE, **COMMAND),
+    CloseSession(session_id=SESSION, job=JobRequest(metadata="prose", priority="high"), **COMMAND),
+    SessionOpened(expires_at=AT, **EVENT),
+    FileAdded(file=FILE, file_count=1, **EVENT),
+    SessionClosed(job_id=JOB, job=JobRequest(), files=(FILE,), **EVENT),
+    SessionExpired(file_count=0, **EVENT),
+    SessionCommandRefused(reason="closed", message="closed already", job_id=JOB, **EVENT),
+    CreateJob(job_id=JOB, job=JobRequest(workflow="noop-five"), files=(FILE,), **COMMAND),
+    CancelJob(job_id=JOB, reason="not needed", **COMMAND),
+    StageTask(task_id="t-1", issued_at=AT, file=FILE, config={"a": 1}, inputs={"fetch": {"b": 2}}, timeout_s=60.0, heartbeat_s=5.0, **LEASE),
+    StageReport(
+        report_id="r-1", reported_at=AT, status=TaskStatus.OK, result={"text_blob": "x"}, progress=Progress(done=1, total=3),
+        worker="w-1", duration_ms=12.5, **LEASE,
+    ),
+    TaskCancelled(event_id="e-1", occurred_at=AT, reason="cancelled", **LEASE),
+    DeliveryAttempted(
+        attempt_id="a-1", tenant_id=OWNER.tenant_id, endpoint_id="ep-1", event_id="e-1", event_type="job.finished", job_id=JOB,
+        attempt=1, attempted_at=AT, outcome="retrying", status_code=500, error="http_status", duration_ms=3.5, next_attempt_at=AT,
+    ),
+    AccessKeyIssued(tenant_name="Default", user_name="admin", role="admin", prefix="sl_abcde", **ACCESS),
+    AccessKeyRevoked(**ACCESS),
+)  # fmt: skip
+
+
+def example(model: type[Message]) -> Message:
+    """The example of a type."""
+    if issubclass(model, AlfredEvent):
+        inner = model.model_fields["event"].annotation
+        fields = {k: v for k, v in FIELDS.items() if k in inner.model_fields}  # type: ignore[union-attr]
+        return model.of(event_id="e-1", at=AT, **fields)
+    return next(m for m in OTHERS if type(m) is model)
+
+
+def examples() -> dict[str, Message]:
+    """CloudEvents type → example, for every type."""
+    return {type_: example(model) for type_, model in MODELS.items()}

@@ -1,0 +1,123 @@
+"""Drives the pure orchestrator core by hand: a job, a clock, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from contracts import CancelJob, CreateJob, FileRef, JobRequest, JobStage, StageReport, StageTask, TaskStatus, Tenancy, derived
+from contracts.alfred import AlfredEvent
+from contracts.stage import TaskCancelled
+from services.job_orchestrator.core.decide import JobInput, LaneDue, Start, decide
+from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane
+from services.job_orchestrator.core.workflow import Workflow
+
+OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
+
+
+def workflow(*steps: dict[str, Any], join: str = "best_effort") -> Workflow:
+    """A workflow of steps; `name` and `action` default to the position."""
+    full = [{"name": f"s{i}", "action": f"a{i}", **s} for i, s in enumerate(steps)]
+    return Workflow.model_validate({"name": "w", "version": 1, "join": join, "steps": full})
+
+
+class Drive:
+    """One job under test. Checks after each decision what must always hold."""
+
+    def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1") -> None:
+        self.flow = flow
+        self.job: Job | None = None
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.events: list[AlfredEvent[Any]] = []
+        self.tasks: list[StageTask] = []
+        self.revoked: list[TaskCancelled] = []
+        self.ids: set[str] = set()
+        refs = tuple(FileRef(file_id=f"f{i}", file_name=f"file{i}.pdf", blob_name=f"t1/{i}") for i in range(files))
+        command = CreateJob(
+            command_id=f"c-{job_id}", job_id=job_id, owner=OWNER, issued_at=self.now, job=JobRequest(workflow="w"), files=refs
+        )
+        self.start = Start(command, flow)
+
+    def feed(self, event: JobInput) -> Decision:
+        """Decide `event` now."""
+        decision = decide(self.job, event, self.now)
+        if decision.refused is not None:
+            assert decision.job is self.job and not decision.outputs
+            return decision
+        assert decision == decide(self.job, event, self.now), "the same input must decide the same"
+        ended_before = self.job is not None and self.job.ended
+        assert not ended_before, "an ended job changed"
+        self.job = decision.job
+        for output in decision.outputs:
+            message = output.message
+            assert message.message_id not in self.ids, f"{message.TYPE} repeats an id"
+            self.ids.add(message.message_id)
+            if isinstance(message, AlfredEvent):
+                self.events.append(message)
+            elif isinstance(message, StageTask):
+                self.tasks.append(message)
+            elif isinstance(message, TaskCancelled):
+                self.revoked.append(message)
+        self.check()
+        return decision
+
+    def check(self) -> None:
+        """Invariants S3, S4, S11 of the reliability notes."""
+        assert self.job is not None
+        sequences = [e.event.sequence for e in self.events if e.event.KIND == "job_event"]
+        assert sequences == list(range(1, len(sequences) + 1))
+        ends = [n for n in self.names() if n in ("job_finished_event", "job_failed_event", "job_invalid_event")]
+        assert len(ends) == (1 if self.job.ended else 0)
+        stage = JobStage.QUEUED
+        for e in self.events:
+            if e.event.NAME == "job_start_event":
+                stage = JobStage.STARTED
+            if e.event.NAME == "job_stage_update_event":
+                assert e.event.previous_stage == stage
+                stage = e.event.stage
+        assert stage == self.job.stage
+        for lane in self.job.lanes.values():
+            assert lane.attempt <= self.job.step_of(lane).retry.max_attempts
+            assert not (self.job.ended and lane.due_at is not None), "a timer outlives the job"
+
+    def report(self, task: StageTask, status: TaskStatus = TaskStatus.OK, **more: Any) -> Decision:
+        """A worker's word on a task."""
+        role = derived(task.lease, status.value, str(len(self.events)))
+        fields = task.model_dump(include={"job_id", "tenant_id", "file_id", "step", "action", "attempt", "lease"})
+        return self.feed(StageReport(report_id=role, reported_at=self.now, status=status, **{**fields, **more}))
+
+    def due(self, lane_id: str = "f0") -> Decision:
+        """Let the lane's timer go off when it is due."""
+        lane = self.lane(lane_id)
+        assert lane.due_at is not None
+        self.now = max(self.now, datetime.fromtimestamp(lane.due_at, UTC) + timedelta(milliseconds=1))
+        return self.feed(LaneDue(self.job.id if self.job else "", lane_id, lane.lease))
+
+    def cancel(self, tenant: str = "t1") -> Decision:
+        """The owner's (or somebody else's) wish to end it."""
+        owner = replace_tenant(tenant)
+        return self.feed(CancelJob(command_id="cancel", job_id="job-1", owner=owner, issued_at=self.now, reason="enough"))
+
+    def lane(self, lane_id: str) -> Lane:
+        """A lane as it is now."""
+        assert self.job is not None
+        return self.job.lanes[lane_id]
+
+    def names(self) -> list[str]:
+        """Names of all events so far."""
+        return [e.event.NAME for e in self.events]
+
+    def stages(self) -> list[str]:
+        """Stages of all JobStageUpdates so far."""
+        return [e.event.stage.value for e in self.events if e.event.NAME == "job_stage_update_event"]
+
+    def unloaded(self, *keep: str) -> None:
+        """Forget all lanes but some, as a store does that loads only what an event touches."""
+        assert self.job is not None
+        self.job = replace(self.job, lanes={k: v for k, v in self.job.lanes.items() if k in (*keep, JOB_LANE)})
+
+
+def replace_tenant(tenant: str) -> Tenancy:
+    """The owner under another tenant."""
+    return Tenancy(tenant_id=tenant, tenant_name="x", user_name="ann")

@@ -1,0 +1,96 @@
+"""Any order of reports, repeats, forgeries, timers and cancels keeps the job's promises."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from contracts import TaskStatus
+from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
+from services.job_orchestrator.core.job import LANE_TABLE, LaneState, Signal
+from tests.unit.orchestration import Drive, workflow
+
+STEP = st.fixed_dictionaries(
+    {
+        "scope": st.sampled_from(["file", "file", "job"]),
+        "validates": st.booleans(),
+        "stage": st.sampled_from(["downloading", "in_progress", "syncing"]),
+        "retry": st.fixed_dictionaries({"max_attempts": st.integers(1, 3), "initial_s": st.sampled_from([0, 5])}),
+    }
+)
+
+
+class JobMachine(RuleBasedStateMachine):
+    """`Drive` checks dense sequences, one end, declared stages and bounded attempts after every decision."""
+
+    @initialize(
+        steps=st.lists(STEP, min_size=1, max_size=4), files=st.integers(1, 4), join=st.sampled_from(["best_effort", "all"])
+    )
+    def create(self, steps: list[dict[str, object]], files: int, join: str) -> None:
+        self.drive = Drive(workflow(*steps, join=join), files=files)
+        self.drive.feed(self.drive.start)
+
+    @rule(data=st.data(), status=st.sampled_from([TaskStatus.OK] * 4 + list(TaskStatus)))
+    def report_on_any_task(self, data: st.DataObject, status: TaskStatus) -> None:
+        if self.drive.tasks:
+            self.drive.report(data.draw(st.sampled_from(self.drive.tasks)), status, code="c", message="m", worker="w")
+
+    @rule(data=st.data())
+    def a_timer_goes_off(self, data: st.DataObject) -> None:
+        assert self.drive.job is not None
+        waiting = [lane.id for lane in self.drive.job.lanes.values() if lane.due_at is not None]
+        if waiting:
+            self.drive.due(data.draw(st.sampled_from(sorted(waiting))))
+
+    @rule()
+    def create_again(self) -> None:
+        assert self.drive.feed(self.drive.start).refused == "job exists"
+
+    @precondition(lambda self: len(self.drive.events) > 12)
+    @rule()
+    def cancel(self) -> None:
+        self.drive.cancel()
+
+    @rule()
+    def store_and_load(self) -> None:
+        job = self.drive.job
+        assert job is not None
+        lanes = {k: lane_from_text(k, lane_to_text(v)) for k, v in job.lanes.items()}
+        self.drive.job = job_from_text(job.id, job_to_text(job), job.workflow, lanes)
+        assert self.drive.job == job
+
+    @invariant()
+    def an_open_job_has_somebody_who_moves_it(self) -> None:
+        job = getattr(self, "drive", None) and self.drive.job
+        if job and not job.ended:
+            assert any(lane.due_at is not None for lane in job.lanes.values()), "orphan: no attempt and no timer"
+
+    @invariant()
+    def counters_say_what_the_lanes_say(self) -> None:
+        job = getattr(self, "drive", None) and self.drive.job
+        if job:
+            states = [lane.state for key, lane in job.lanes.items() if key]
+            counted = {
+                "done": LaneState.DONE,
+                "failed": LaneState.FAILED,
+                "invalid": LaneState.INVALID,
+                "cancelled": LaneState.CANCELLED,
+            }
+            for name, state in counted.items():
+                assert getattr(job, name) == states.count(state), name
+
+
+JobMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestJobMachine = JobMachine.TestCase
+
+
+def test_every_pair_is_listed_or_refused() -> None:
+    ended = {LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED}
+    for state in LaneState:
+        for signal in Signal:
+            if state in ended:
+                assert (state, signal) not in LANE_TABLE
+    assert all(targets for targets in LANE_TABLE.values())
