@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -191,14 +192,15 @@ def job_page(job: dict[str, Any], files: Table) -> Group:
         f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}",
     ]
     if job.get("waiting"):
-        lines.append(f"waiting: {job['waiting']['message']} [dim]({job['waiting']['code']})[/dim]")
-    lines += [f"[red]{message}[/red]" for message in job["error_messages"]]
+        lines.append(f"waiting: {escape(job['waiting']['message'])} [dim]({job['waiting']['code']})[/dim]")
+    lines += [f"[red]{escape(message)}[/red]" for message in job["error_messages"]]
     history = Table("time", "event", "step", "what", box=None)
     for event in job["history"]:
         inner = event["event"]
         if inner["event_type"] == "job_event":
             history.add_row(
                 time.strftime("%H:%M:%S", time.gmtime(event["event_time"])), inner["event_name"].removesuffix("_event"),
-                inner.get("step") or "", " ".join(str(inner[k]) for k in ("stage", "attempt", "code", "message") if inner.get(k)),
+                inner.get("step") or "",
+                escape(" ".join(str(inner[k]) for k in ("stage", "attempt", "code", "message") if inner.get(k))),
             )  # fmt: skip
     return Group(*(Text.from_markup(line) for line in lines), Text(), files, Text(), history)

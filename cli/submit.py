@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -45,6 +46,7 @@ async def submit_files(client: Client, files: Sequence[Path], wish: dict[str, An
 
     async def upload(index: int, path: Path) -> None:
         async with gate:
+
             def form() -> aiohttp.FormData:
                 parts = aiohttp.FormData()
                 parts.add_field("session_id", session)
@@ -95,7 +97,7 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     for job in jobs:
         tally = Counter(f["status"] for f in job["files"])
         done = sum(tally[s] for s in FILE_ENDS)
-        waits = f"  [dim]{job['waiting']['message']}[/dim]" if job.get("waiting") else ""
+        waits = f"  [dim]{escape(job['waiting']['message'])}[/dim]" if job.get("waiting") else ""
         head = f"[bold]{job['id']}[/bold]  [{STYLE.get(job['stage'], 'cyan')}]{job['stage']}[/]  {done}/{len(job['files'])} files  {elapsed:.1f} s"
         parts += [Text.from_markup(head + waits), file_table(job["files"], max(3, room // len(jobs)))]
     return Group(*parts)

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         # uvicorn looks for its end ten times a second; once is enough, and an idle service should be idle.
-        while not await self.on_tick(0):
+        while not await self.on_tick(0):  # noqa: ASYNC110 - the flag is uvicorn's own
             await asyncio.sleep(1.0)
 
     @contextlib.contextmanager

@@ -30,7 +30,7 @@ class Outgoing:
     def traceparent(self) -> str | None:
         for name, value in self.headers:
             if name == "traceparent":
-                return value.decode()
+                return value.decode("ascii", "replace")  # a dead letter keeps hostile headers as they are
         return None
 
 

@@ -98,6 +98,7 @@ async def pipeline(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver)
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
     environment = {
+        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
         "STAGELINE_MAX_FILE_BYTES": "2000000",

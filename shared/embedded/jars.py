@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -58,16 +56,16 @@ def _ensure(folder: Path, coordinate: str, digest: str) -> Path:
 
 
 def _download(coordinate: str) -> Path:
+    # Imported here: half a second of imports that only a first start needs.
     from jgo.maven import MavenContext
+    from requests.exceptions import RequestException
 
     group, artifact, version = coordinate.split(":")
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            found = MavenContext().project(group, artifact).at_version(version).artifact().resolve()
-    except OSError:
-        raise
-    except Exception as error:
-        raise Stop("no_network", f"first start needs the network once: {coordinate} could not be fetched ({error})") from error
+        found = MavenContext().project(group, artifact).at_version(version).artifact().resolve()
+    except (RequestException, RuntimeError, ValueError) as error:
+        # RequestException is an OSError: told apart from a full disk only by its class.
+        raise Stop("no_network", f"the first start needs the network once: {coordinate} could not be fetched") from error
     if not found:
-        raise Stop("no_network", f"first start needs the network once: {coordinate} could not be fetched")
+        raise Stop("no_network", f"the first start needs the network once: {coordinate} could not be fetched")
     return Path(found)

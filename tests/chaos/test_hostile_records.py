@@ -1,0 +1,96 @@
+"""Ten thousand hostile records on every topic: parked with a reason, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+
+import pytest
+
+from cli.client import Client
+from contracts import Topic, all_topics, dead_letter_topic
+from contracts.topics import TASK_PREFIX
+from shared.kafka import make_producer
+from tests.conftest import Pipeline
+from tests.e2e.test_consumers import ended, read_all, submit
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+RECORDS = 10_000
+GROUPS = {
+    "session.commands": ["session"], "session.events": ["ingest", "job_orchestrator", "notifier"], "job.commands": ["job_orchestrator"],
+    "job.events": ["ingest", "notifier"], "file.events": ["ingest", "notifier"], "stage.reports": ["job_orchestrator"],
+    "access.events": ["ingest-access", "notifier-access"],
+}  # fmt: skip
+
+
+def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
+    """A record nobody can read: noise, wrong JSON, broken envelopes, null and non-UTF-8 headers, wrong types."""
+    known = rng.choice(types).encode()
+    value = rng.choice(
+        [
+            None, b"", rng.randbytes(rng.randrange(1, 200)), b"{", b"[]", b"null", b'{"event": 5}', b"[" * rng.randrange(1, 3000),
+            json.dumps({"event_id": 1, "event": {"event_name": "job_create_event"}}).encode(), b'{"type": "x", "data": {}}',
+            json.dumps({"job_id": "x" * 500, "status": "OK", "attempt": -1}).encode(), "{\"a\": \"\ud800\"}".encode("utf-8", "surrogatepass"),
+        ]
+    )  # fmt: skip
+    headers: list[tuple[str, bytes | None]] = rng.choice(
+        [[], [("ce_type", known)], [("ce_type", b"\xff\xfe")], [("x", b""), ("ce_type", known)], [("content-type", b"application/cloudevents+json")],
+         [("ce_type", known), ("traceparent", b"\xff")], [("ce_type", b"stageline.unknown.v9")]]
+    )  # fmt: skip
+    key = rng.choice([None, b"", b"k", rng.randbytes(10)]) if value is not None else b"k"
+    return key, value, headers
+
+
+async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> None:
+    """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process."""
+    producer = await make_producer(pipeline.kafka, "hostile")
+    types = [m.TYPE for m in topic.models]
+    for _ in range(count // 500):
+        futures = []
+        for _ in range(500):
+            key, value, headers = hostile(rng, types)
+            # Kafka itself refuses a record without a key on a compacted topic.
+            key = key or (b"k" if topic.cleanup == "compact" else None)
+            futures.append(await producer.send(topic.name, value, key, headers=headers))
+        await asyncio.gather(*futures)
+    await producer.stop()
+
+
+async def lacking(pipeline: Pipeline, topic: str, group: str, sent: int) -> int:
+    """How many records of `topic` the group has not parked yet; each parked one must say why and from where."""
+    letters = await read_all(pipeline, dead_letter_topic(topic, group))
+    for letter in letters:
+        headers = dict(letter.headers)
+        assert headers["dlq-code"] and headers["dlq-reason"] and headers["dlq-original-topic"].decode() == topic
+    return sent - len({dict(r.headers)["dlq-id"] for r in letters})
+
+
+@pytest.mark.timeout(280)
+async def test_hostile_records_are_parked_and_delay_nobody(client: Client, pipeline: Pipeline) -> None:
+    waits: list[float] = []
+    stop = asyncio.Event()
+
+    async def normal_work() -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            job = await ended(client, await submit(pipeline, "noop-five"))
+            assert job["stage"] == "completed"
+            waits.append(time.monotonic() - started)
+
+    working = asyncio.create_task(normal_work())
+    rng = random.Random(4471)
+    for topic in (t for t in all_topics() if t.name not in ("delivery.events", "stage.cancellations")):
+        count = RECORDS if not topic.name.startswith(TASK_PREFIX) else RECORDS // 10
+        await pour(pipeline, rng, topic, count)
+        for group in GROUPS.get(topic.name, ["stage_worker"]):
+
+            async def parked(name: str = topic.name, group: str = group, count: int = count) -> bool:
+                return await lacking(pipeline, name, group, count) <= 0
+
+            await eventually(parked, 60, 0.5)
+    stop.set()
+    await working
+    assert waits and max(waits) < 5.0, f"normal jobs took up to {max(waits):.1f} s"

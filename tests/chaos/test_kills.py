@@ -1,0 +1,115 @@
+"""SIGKILL any process while 200 files are on their way: every job still ends rightly, nothing missing, nothing doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.client import Client
+from contracts import MODELS, from_record
+from tests.conftest import Pipeline
+from tests.e2e.test_consumers import read_all
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+FILES = 200
+PROCESSES = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier", "kafka"]
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
+    for n in range(FILES):
+        (folder / f"note-{n:03}.txt").write_text(
+            f"Invoice No: N-{n}\nDate: 2026-01-02\nTotal due: EUR {n}.50\nIBAN and VAT follow.\n"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    running = Pipeline(tmp_path_factory.mktemp("chaos"))
+    running.start()
+    yield running
+    running.stop()
+
+
+async def files_finished(client: Client, job_ids: set[str]) -> int:
+    jobs = (await client.call("GET", "/api/job/all?pageSize=100"))["result"]
+    new = [j["id"] for j in jobs if j["id"] not in job_ids]
+    if not new:
+        return 0
+    job = await client.call("GET", f"/api/job/detail/{new[0]}")
+    return sum(f["status"] == "finished" for f in job["files"])
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("name", PROCESSES)
+async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: str) -> None:
+    async with Client(victim.target()) as client:
+        before = {j["id"] for j in (await client.call("GET", "/api/job/all?pageSize=100"))["result"]}
+        command = [sys.executable, "-m", "cli", "submit", str(documents), "--watch", "--json", "--data-dir", str(victim.data_dir)]
+        submit = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        killed: set[int] = set()
+
+        async def under_way() -> bool:
+            assert submit.poll() is None, submit.communicate()[1]
+            return await files_finished(client, before) >= 10
+
+        await eventually(under_way, 60)
+        for _ in range(2):
+            # Twice: once in the middle of the work, once right after it is back.
+            pid = victim.state["pids"][name]
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+
+            async def restarted() -> bool:
+                return victim.state["pids"][name] not in killed
+
+            await eventually(restarted, 30)
+
+        async def done() -> bool:
+            return submit.poll() is not None
+
+        await eventually(done, 120)
+        out, err = submit.communicate()
+        assert submit.returncode == 0, err
+        job = json.loads(out)
+        assert job["stage"] == "completed" and len(job["files"]) == FILES
+        assert Counter(f["status"] for f in job["files"]) == {"finished": FILES}
+    await check_topics(victim, job["id"])
+
+
+async def check_topics(pipeline: Pipeline, job_id: str) -> None:
+    """A reader that de-duplicates by id sees every event once, with dense sequences, and one end."""
+    allowed = frozenset(MODELS)
+    records = [r for r in await read_all(pipeline, "job.events", "file.events") if r.key == job_id.encode()]
+    seen: dict[str, bytes] = {}
+    sequences: list[int] = []
+    per_file: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        event: Any = from_record(record.value, record.headers, allowed)
+        if event.event_id in seen:
+            assert seen[event.event_id] == record.value, "a repeat under the same id says the same"
+            continue
+        seen[event.event_id] = record.value
+        if event.event.KIND == "job_event":
+            sequences.append(event.event.sequence)
+        else:
+            key = getattr(event.event, "file_id", None) or event.event.file_log_id
+            per_file[key][event.event.NAME] += 1
+    assert sequences == list(range(1, len(sequences) + 1)), "dense and in order"
+    assert len(per_file) == FILES
+    for counts in per_file.values():
+        assert counts["file_add_to_job_event"] == counts["file_done_event"] == counts["file_category_create_event"] == 1
+        assert counts["file_extracted_data_create_event"] == 1
+    ends = [v for v in seen.values() if b'"job_finished_event"' in v or b'"job_failed_event"' in v]
+    assert len(ends) == 1

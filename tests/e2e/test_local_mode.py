@@ -1,0 +1,139 @@
+"""Embedded mode as an operator meets it: start, errors in one line, stop, and finding everything again."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.client import Client
+from tests.conftest import SAMPLES, Pipeline
+
+pytestmark = pytest.mark.kafka
+
+
+def up(data_dir: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *options], capture_output=True, text=True, timeout=100,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("stageline: "), result.stderr
+    return lines[0]
+
+
+async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipeline) -> None:
+    own_pipeline.start()
+    key_file = Path(own_pipeline.state["key_file"])
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    key = key_file.read_text()
+    done = own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch", "--json")
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout)
+    own_pipeline.stop()
+    own_pipeline.start()
+    assert key_file.read_text() == key
+    async with Client(own_pipeline.target()) as client:
+        again = await client.call("GET", f"/v1/jobs/{job['id']}")
+    assert again["stage"] == "completed" and again["files"] == job["files"]
+    events = own_pipeline.command("events", "--job", job["id"], "--json")
+    names = [json.loads(line)["type"] for line in events.stdout.splitlines()]
+    assert names.count("job.finished") == 1 and names.count("file.done") == 1
+    more = own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch")
+    assert more.returncode == 0, more.stderr
+
+
+def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        assert f"port {port} for ingest is in use" in one_line(up(tmp_path / "a", "--port", str(port), "--kafka-port", "0"))
+        assert f"port {port} for kafka is in use" in one_line(up(tmp_path / "b", "--port", "0", "--kafka-port", str(port)))
+    assert not (tmp_path / "a" / "run" / "state.json").exists()
+    assert list((tmp_path / "a" / "logs").iterdir()) == [], "no process was started"
+
+
+def test_a_java_that_is_too_old(tmp_path: Path) -> None:
+    java = tmp_path / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    line = one_line(up(tmp_path / "d", "--port", "0", "--kafka-port", "0", JAVA_HOME=str(tmp_path / "jdk")))
+    assert "Java 11" in line and "needs 17" in line
+
+
+def test_no_network_at_the_first_start(tmp_path: Path) -> None:
+    proxy = "http://127.0.0.1:9"
+    nowhere = {
+        "http_proxy": proxy,
+        "https_proxy": proxy,
+        "HTTP_PROXY": proxy,
+        "HTTPS_PROXY": proxy,
+        "no_proxy": "",
+        "HOME": str(tmp_path / "home"),
+    }
+    line = one_line(
+        up(
+            tmp_path / "d",
+            "--port",
+            "0",
+            "--kafka-port",
+            "0",
+            STAGELINE_CACHE=str(tmp_path / "cache"),
+            XDG_CACHE_HOME=str(tmp_path / "xdg"),
+            **nowhere,
+        )
+    )
+    assert "needs the network once" in line
+
+
+def test_a_data_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in one_line(up(tmp_path / "file" / "d", "--port", "0", "--kafka-port", "0"))
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cli.local import plan
+    from shared.errors import Stop
+
+    monkeypatch.setattr(plan, "MIN_FREE_BYTES", 1 << 60)
+    with pytest.raises(Stop, match="MiB left"):
+        plan.prepare_data_dir(tmp_path / "d", tmp_path / "d" / "admin.key")
+
+
+def test_two_pipelines_in_one_directory_are_refused(pipeline: Pipeline) -> None:
+    assert "already runs" in one_line(up(pipeline.data_dir, "--port", "0", "--kafka-port", "0"))
+
+
+def test_reset_refuses_while_running_and_strange_folders(pipeline: Pipeline, tmp_path: Path) -> None:
+    assert pipeline.command("reset", "--yes").returncode == 1
+    assert Pipeline(tmp_path).command("reset", "--yes").returncode == 2
+
+
+def test_detach_down_and_reset(tmp_path: Path) -> None:
+    where = Pipeline(tmp_path / "d")
+    started = where.command("up", "--detach", "--port", "0", "--kafka-port", "0")
+    assert started.returncode == 0 and "admin key" in started.stdout, started.stderr
+    assert where.command("jobs").returncode == 0
+    assert where.command("down").returncode == 0
+    assert where.command("down").returncode == 3
+    assert where.command("jobs").returncode == 3
+    assert where.command("reset", "--yes").returncode == 0 and not (tmp_path / "d").exists()
+
+
+def test_doctor_says_what_is_here(tmp_path: Path) -> None:
+    said = Pipeline(tmp_path / "d").command("doctor")
+    assert said.returncode == 0
+    for what in ("python", "java", "kafka 4.3.1", "disk", "tesseract", "sandbox"):
+        assert what in said.stdout
