@@ -57,11 +57,13 @@ async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: st
     async with Client(victim.target()) as client:
         before = {j["id"] for j in (await client.call("GET", "/api/job/all?pageSize=100"))["result"]}
         command = [sys.executable, "-m", "cli", "submit", str(documents), "--watch", "--json", "--data-dir", str(victim.data_dir)]
-        submit = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        said, complained = victim.data_dir / f"{name}.out", victim.data_dir / f"{name}.err"
+        with said.open("w") as out, complained.open("w") as err:
+            submit = subprocess.Popen(command, stdout=out, stderr=err)
         killed: set[int] = set()
 
         async def under_way() -> bool:
-            assert submit.poll() is None, submit.communicate()[1]
+            assert submit.poll() is None, complained.read_text()
             return await files_finished(client, before) >= 10
 
         await eventually(under_way, 60)
@@ -80,9 +82,8 @@ async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: st
             return submit.poll() is not None
 
         await eventually(done, 120)
-        out, err = submit.communicate()
-        assert submit.returncode == 0, err
-        job = json.loads(out)
+        assert submit.returncode == 0, complained.read_text()
+        job = json.loads(said.read_text())
         assert job["stage"] == "completed" and len(job["files"]) == FILES
         assert Counter(f["status"] for f in job["files"]) == {"finished": FILES}
     await check_topics(victim, job["id"])
