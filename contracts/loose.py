@@ -35,6 +35,8 @@ def _metadata(value: Any, info: ValidationInfo) -> Any:
 def _time(value: Any, info: ValidationInfo) -> Any:
     if is_reader(info) and isinstance(value, str):
         text = value.strip()
+        if text[4:5] == "-":
+            return text
         try:
             return datetime.fromtimestamp(float(text), UTC)
         except (ValueError, OverflowError, OSError):

@@ -35,12 +35,14 @@ class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
         self.idle = asyncio.Event()
         self.idle.set()
         self.assigned: frozenset[Any] = frozenset()
+        self.forget: Callable[[Any], None] = lambda partitions: None
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         try:
             await asyncio.wait_for(self.idle.wait(), REVOKE_WAIT_S)
         except TimeoutError:
             log.warning("a batch was still in hand when its partitions were taken away")
+        self.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.assigned = frozenset(assigned)
@@ -85,8 +87,9 @@ def decode(
 class Subscription:
     """One consumer group of a service over some topics, handled in batches by one `Handler`."""
 
-    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler) -> None:
+    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> None:
         self.settler = settler
+        self.inbox = inbox
         self.topics = topics
         self.group = group
         self.handler = handler
@@ -99,17 +102,20 @@ class Subscription:
 
     def declare(self, broker: KafkaBroker, max_records: int = 500) -> None:
         """Declare the subscription on `broker`; it starts with it."""
-        # `consumer_timeout_ms`: aiokafka would fetch without the partitions that still have records buffered, and those then
-        # wait for that fetch to end; held back until all is consumed, every fetch asks for every partition, and may wait long.
         subscriber = broker.subscriber(
             *(t.name for t in self.topics), group_id=self.group, ack_policy=AckPolicy.MANUAL, batch=True,
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
             decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
-            heartbeat_interval_ms=3000, consumer_timeout_ms=60_000,
+            heartbeat_interval_ms=3000,
             fetch_max_wait_ms=2000,
         )  # fmt: skip
         subscriber(self.on_batch)
         self._subscriber = subscriber
+        self.gate.forget = self._forget
+
+    def _forget(self, partitions: Any) -> None:
+        if self.consumer is not None:
+            self.consumer.forget(partitions)
 
     @property
     def consumer(self) -> Any:
@@ -138,7 +144,7 @@ class Subscription:
         good, bad = decode(records, self.allowed)
         start_spans(telemetry, good, self.group)
         try:
-            await self.settler.batch(self.handler, good, bad, self.group)
+            await self.settler.batch(self.handler, good, bad, self.group, self.inbox)
         finally:
             for item in good:
                 if item.span is not None:

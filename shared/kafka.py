@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -19,24 +20,94 @@ from shared.errors import Retry
 
 log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_048_576
+HELD_LIMIT = 2000
 
 
 class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
-    """A consumer whose `getmany` returns only with records.
+    """A consumer that takes records over as they arrive and hands them out in one piece when asked.
 
-    FastStream sleeps `batch_timeout_ms` after each empty poll, so its polling costs either latency or idle CPU. Waiting
-    here costs neither, and leaves a mark of progress every second.
+    Two reasons. FastStream sleeps `batch_timeout_ms` after each empty poll, so its polling costs latency or idle CPU; here
+    `getmany` waits for the first record and costs neither. And aiokafka asks the broker no more for partitions whose records
+    lie in its buffer, so that a batch in hand would delay them by a whole long poll; taken over at once they never lie there,
+    and what arrives meanwhile makes the next batch larger. At most `HELD_LIMIT` records are held.
     """
 
     last_poll: float = 0.0
+    _pump: asyncio.Task[None] | None = None
+
+    def _prepare(self) -> None:
+        self._held: dict[Any, deque[Any]] = {}
+        self._count = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._pump = asyncio.create_task(self._take_over())
+
+    async def _take_over(self) -> None:
+        while True:
+            batch = await super().getmany(timeout_ms=1000)
+            self.last_poll = time.monotonic()
+            for tp, records in batch.items():
+                self._held.setdefault(tp, deque()).extend(records)
+                self._count += len(records)
+            if batch:
+                self._arrived.set()
+            while self._count >= HELD_LIMIT:
+                self._room.clear()
+                await self._room.wait()
+                self.last_poll = time.monotonic()
 
     async def getmany(self, *partitions: Any, timeout_ms: float = 0, max_records: int | None = None) -> Any:
-        """As aiokafka's, but never empty; cancelled when the subscriber stops."""
-        while True:
-            batch = await super().getmany(*partitions, timeout_ms=1000, max_records=max_records)
-            self.last_poll = time.monotonic()
-            if batch:
-                return batch
+        """Partition → records, never empty, at most `max_records` in all; cancelled when the subscriber stops."""
+        if self._pump is None:
+            self._prepare()
+        pump = self._pump
+        assert pump is not None
+        while not self._count:
+            self._arrived.clear()
+            arrival = asyncio.ensure_future(self._arrived.wait())
+            await asyncio.wait({arrival, pump}, return_when=asyncio.FIRST_COMPLETED)
+            arrival.cancel()
+            if pump.done():
+                self._pump = None
+                pump.result()
+        taken = self._take(max_records or self._count)
+        self._room.set()
+        return taken
+
+    def _take(self, room: int) -> dict[Any, list[Any]]:
+        taken: dict[Any, list[Any]] = {}
+        for tp in list(self._held):
+            records = self._held[tp]
+            count = min(room, len(records))
+            if count:
+                taken[tp] = [records.popleft() for _ in range(count)]
+                room -= count
+                self._count -= count
+            # What had no turn goes first the next time.
+            if not records:
+                del self._held[tp]
+        for tp in taken:
+            if tp in self._held:
+                self._held[tp] = self._held.pop(tp)
+        return taken
+
+    def forget(self, partitions: Iterable[Any]) -> None:
+        """Drop what is held of partitions that are no longer ours, or will be read again."""
+        if self._pump is not None:
+            for tp in partitions:
+                self._count -= len(self._held.pop(tp, ()))
+
+    def seek(self, partition: Any, offset: int) -> None:
+        """As aiokafka's; what is held of the partition is dropped."""
+        self.forget([partition])
+        super().seek(partition, offset)
+
+    async def stop(self) -> None:
+        """Stop taking over, then leave the group."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        await super().stop()
 
 
 def make_broker(bootstrap: str, drain_timeout_s: float) -> KafkaBroker:

@@ -12,10 +12,11 @@ from collections import Counter as Tally
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 from sqlalchemy import Connection, select
 
-from shared.errors import Retry, Stop
+from shared.batches import Batches
+from shared.errors import Retry
 from shared.store import OUTBOX
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing, headers_from_text, insert_outbox
@@ -27,7 +28,7 @@ class Relay:
     """One per process and database. `publish` and `write` are called under the caller's ordering lock."""
 
     def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, shard: str) -> None:
-        self.producer = producer
+        self.batches = Batches(producer)
         self.telemetry = telemetry
         self.shard = shard
         self.left_behind = True
@@ -77,10 +78,7 @@ class Relay:
                 destination = next(iter(topics)) if len(topics) == 1 else "(several)"
                 with self.telemetry.batch("send", "send", destination, [row.traceparent for row in rows]):
                     # Enqueued one after the other: per partition, this order is the order in the log.
-                    acks = [await self.producer.send(r.topic, r.value, r.key or None, headers=list(r.headers)) for r in rows]
-                    await asyncio.gather(*acks)
-        except MessageSizeTooLargeError as error:
-            raise Stop("record_too_large", str(error)) from error
+                    await asyncio.gather(*await self.batches.enqueue(rows))
         except (TimeoutError, KafkaError) as error:
             raise Retry("kafka_unavailable", f"publish failed: {error!r}") from error
         self.telemetry.record("messaging.client.operation.duration", time.monotonic() - started,

@@ -91,10 +91,19 @@ class Settler:
     """Called after each commit, in the event loop: wakes timers and waiters."""
     _pruned_at: float = 0.0
 
-    async def batch(self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
-        """Apply one batch of records. On return all effects are durable and published; the offsets may follow."""
+    async def batch(
+        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: bool = True
+    ) -> None:
+        """Apply one batch of records. On return all effects are durable and published; the offsets may follow.
+
+        `inbox=False` is for handlers whose own keys make a repeat change nothing; they get repeats too.
+        """
 
         def work(unit: Unit) -> None:
+            if not inbox:
+                handler(unit, inbound)
+                self._dead_letters(unit, inbound, bad, group)
+                return
             fresh = mark_seen(unit.connection, [_seen_key(group, i) for i in inbound], unit.now)
             todo: list[Inbound] = []
             for item in inbound:

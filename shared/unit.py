@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from contracts import Message, to_record
@@ -54,7 +55,7 @@ class Unit:
 
 def headers_to_text(headers: Headers) -> str:
     """Headers as JSON text; bytes that are no UTF-8 survive by Latin-1."""
-    return json.dumps([[name, value.decode("latin-1")] for name, value in headers])
+    return to_json([[name, value.decode("latin-1")] for name, value in headers]).decode()
 
 
 def headers_from_text(text: str) -> Headers:

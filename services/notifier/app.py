@@ -23,7 +23,8 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
     await host.open(TOPICS, MODELS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
-    host.subscribe(events, GROUP, on_batch)
+    # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
+    host.subscribe(events, GROUP, on_batch, inbox=False)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.allow_loopback)
     dispatcher = Dispatcher(

@@ -32,7 +32,7 @@ def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
     for endpoint in db.endpoints_of(unit.connection, {i.message.tenant for i in batch}) if batch else ():
         endpoints.setdefault(endpoint.tenant_id, []).append(endpoint)
     rows: list[dict[str, Any]] = []
-    for item in batch:
+    for item in batch if endpoints else ():
         message = item.message
         alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
         names = event_names(message.TYPE, alfred)

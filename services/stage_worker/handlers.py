@@ -29,6 +29,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Any) -> None:
         await self.reporter.flush()
         self.reporter.watermark.forget(list(revoked))
+        consumer = self.reporter.consumer()
+        if consumer is not None:
+            consumer.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         return

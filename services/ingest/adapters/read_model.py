@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
@@ -110,12 +111,12 @@ def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str,
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
     assert table in ("job_view", "file_view", "session_view")
     query = text(f"SELECT id, body FROM {table} WHERE id IN (SELECT value FROM json_each(:ids))")
-    return {i: json.loads(body) for i, body in connection.execute(query, {"ids": json.dumps(list(ids))})}
+    return {i: from_json(body) for i, body in connection.execute(query, {"ids": json.dumps(list(ids))})}
 
 
 def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> None:
     """Write job records; the number is the creation time of new ones."""
-    rows = [{"id": r["id"], "tenant": r["company_id"], "created_at": at, "body": json.dumps(r)} for at, r in jobs]
+    rows = [{"id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode()} for at, r in jobs]
     if rows:
         connection.execute(_SAVE_JOB, rows)
 
@@ -125,7 +126,7 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
     rows = [
         {
             "id": r["id"], "tenant": r["company_id"], "session_id": r["deferred_session_id"], "job_id": r["job_id"],
-            "created_at": at, "body": json.dumps(r),
+            "created_at": at, "body": to_json(r).decode(),
         }
         for at, r in files
     ]  # fmt: skip
@@ -135,7 +136,7 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
 
 def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
     """Write session records."""
-    rows = [{"id": r["id"], "tenant": r["company_id"], "body": json.dumps(r)} for r in sessions]
+    rows = [{"id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode()} for r in sessions]
     if rows:
         connection.execute(_SAVE_SESSION, rows)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from contracts import FileRef, FileStatus, JobRequest, JobStage, Tenancy
 from services.job_orchestrator.core.job import Job, Lane, LaneState
@@ -18,23 +20,34 @@ _COUNTERS = (
 _LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results"))
 
 
+@lru_cache(maxsize=10_000)
+def _owner(text: str) -> Tenancy:
+    return Tenancy.model_validate_json(text)
+
+
+@lru_cache(maxsize=10_000)
+def _request(text: str) -> JobRequest:
+    # Frozen, and the same text for every load of a job: parsed once.
+    return JobRequest.model_validate_json(text)
+
+
 def job_to_text(job: Job) -> str:
     """Everything of the header except the workflow's text, which is stored once per version."""
     body: dict[str, Any] = {name: getattr(job, name) for name in _COUNTERS}
     body["stage"] = job.stage.value
-    body["owner"] = job.owner.model_dump(mode="json")
-    body["request"] = job.request.model_dump(mode="json", exclude_none=True)
+    body["owner"] = job.owner.to_json().decode()
+    body["request"] = job.request.to_json().decode()
     body["created_at"] = job.created_at.isoformat()
     body["updated_at"] = job.updated_at.isoformat()
     body["errors"] = job.errors
-    return json.dumps(body, separators=(",", ":"))
+    return to_json(body).decode()
 
 
 def job_from_text(job_id: str, text: str, workflow: Workflow, lanes: dict[str, Lane]) -> Job:
     """Inverse of `job_to_text`."""
-    body = json.loads(text)
+    body = from_json(text)
     return Job(
-        id=job_id, owner=Tenancy.model_construct(**body["owner"]), request=JobRequest.model_validate(body["request"]),
+        id=job_id, owner=_owner(body["owner"]), request=_request(body["request"]),
         workflow=workflow, created_at=datetime.fromisoformat(body["created_at"]),
         updated_at=datetime.fromisoformat(body["updated_at"]), stage=JobStage(body["stage"]), lanes=lanes,
         errors=tuple(body["errors"]), **{name: body[name] for name in _COUNTERS},
@@ -48,12 +61,12 @@ def lane_to_text(lane: Lane) -> str:
     body["status"] = lane.status.value
     body["results"] = lane.results
     body["file"] = lane.file.model_dump(mode="json", exclude_none=True) if lane.file else None
-    return json.dumps(body, separators=(",", ":"))
+    return to_json(body).decode()
 
 
 def lane_from_text(lane_id: str, text: str) -> Lane:
     """Inverse of `lane_to_text`."""
-    body = json.loads(text)
+    body = from_json(text)
     return Lane(
         id=lane_id, file=FileRef.model_validate(body["file"]) if body["file"] else None, state=LaneState(body["state"]),
         status=FileStatus(body["status"]), results=body["results"], **{name: body[name] for name in _LANE_PLAIN},

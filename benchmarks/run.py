@@ -1,0 +1,137 @@
+"""`make bench`: five-stage no-op jobs through the real services, side by side with the limit, in one run on one broker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load import Ends, Meter, backlog, bare_job, our_end, our_job, producer, trickle
+from cli.local.plan import Plan
+from cli.local.supervisor import Supervisor
+from contracts.topics import JOB_EVENTS_TOPIC
+
+DATA_DIR = Path(".stageline") / "bench"
+JOBS = int(os.environ.get("BENCH_JOBS", "3000"))
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "20"))
+STAGE_UPDATES = 6
+"""JobStageUpdates of one such job: five steps and the end."""
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+async def make_limit_topics(bootstrap: str) -> None:
+    """Topics of the limit, with as many partitions as ours have."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(f"limit.{n}", 6, 1) for n in ("commands", "events", "tasks", "reports", "done")])
+    await admin.close()
+
+
+@contextlib.asynccontextmanager
+async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
+    """The limit's two processes, while they are needed."""
+    command = [sys.executable, "-m", "benchmarks.limit"]
+    relay = await asyncio.create_subprocess_exec(*command, "relay", bootstrap, str(DATA_DIR / "limit.db"))
+    worker = await asyncio.create_subprocess_exec(*command, "worker", bootstrap)
+    try:
+        yield
+    finally:
+        for process in (relay, worker):
+            process.terminate()
+            await process.wait()
+
+
+async def main() -> int:
+    """Run the benchmark and print it; nothing in it is asserted."""
+    shutil.rmtree(DATA_DIR, ignore_errors=True)
+    plan = Plan(DATA_DIR, port=0, kafka_port=0)
+    supervisor = Supervisor(plan, out.print)
+    await supervisor.start()
+    try:
+        await measure(plan, {c.name: c.process.pid for c in supervisor.children.values() if c.process is not None})
+    finally:
+        await supervisor.stop()
+    return 0
+
+
+async def measure(plan: Plan, pids: dict[str, int]) -> None:
+    """All measurements, ours and the limit's taking turns."""
+    bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
+    await asyncio.sleep(10)
+    idle = Meter(pids)
+    begin = time.monotonic()
+    await asyncio.sleep(10)
+    idle_share = sum(idle.cpu_s().values()) / (time.monotonic() - begin)
+    sink = producer(bootstrap)
+    await sink.start()
+    await make_limit_topics(bootstrap)
+    ours: list[float] = []
+    limit: list[float] = []
+    out.print(
+        f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable"
+    )
+    async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends, Ends(bootstrap, "limit.done", lambda r: True) as done:
+        await trickle(sink, ends, our_job, 50, 25)
+        quick = await trickle(sink, ends, our_job, 5 * TRICKLE_S, 5)
+        meter = Meter(pids)
+        for _ in range(ROUNDS):
+            ours.append(await backlog(sink, ends, our_job, JOBS))
+        cpu, peak = meter.cpu_s(), meter.peak_mib()
+        async with bare_relay(bootstrap):
+            await trickle(sink, done, bare_job, 50, 25)
+            bare_quick = await trickle(sink, done, bare_job, 5 * TRICKLE_S, 5)
+            for _ in range(ROUNDS):
+                limit.append(await backlog(sink, done, bare_job, JOBS))
+    await sink.stop()
+    report(ours, limit, quick, bare_quick, cpu, peak, idle_share)
+
+
+def report(
+    ours: list[float], limit: list[float], quick: list[float], bare_quick: list[float], cpu: dict[str, float],
+    peak: dict[str, float], idle_share: float,
+) -> None:  # fmt: skip
+    """Print what was measured."""
+
+    def ms(values: list[float], share: float) -> str:
+        return f"{values[min(len(values) - 1, int(len(values) * share))] * 1000:.0f}"
+
+    mine, bare = statistics.median(ours), statistics.median(limit)
+    table = Table("", "jobs/s (median, min-max)", "stage updates/s", "submit to finish at 5/s: p50 ms", "p99 ms", box=None)
+    table.add_row(
+        "Stageline",
+        f"{mine:.0f} ({min(ours):.0f}-{max(ours):.0f})",
+        f"{mine * STAGE_UPDATES:.0f}",
+        ms(quick, 0.5),
+        ms(quick, 0.99),
+    )
+    table.add_row(
+        "limit",
+        f"{bare:.0f} ({min(limit):.0f}-{max(limit):.0f})",
+        f"{bare * STAGE_UPDATES:.0f}",
+        ms(bare_quick, 0.5),
+        ms(bare_quick, 0.99),
+    )
+    out.print(table)
+    out.print(f"\nratio: {mine / bare:.1%} of the limit\n")
+    jobs = JOBS * len(ours)
+    parts = Table("process", "CPU ms per job", "peak MiB", box=None)
+    for name in cpu:
+        parts.add_row(name, f"{cpu[name] / jobs * 1000:.3f}", f"{peak[name]:.0f}")
+    parts.add_row("all", f"{sum(cpu.values()) / jobs * 1000:.3f}", f"{sum(peak.values()):.0f}")
+    out.print(parts)
+    out.print(f"\nidle: {idle_share:.1%} of a core over 10 s, broker and all services")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
