@@ -51,12 +51,9 @@ def unwrap(address: Address) -> Address:
     if address.sixtofour is not None:
         return address.sixtofour
     packed = address.packed
-    if packed[:12] in (b"\0" * 12, bytes.fromhex("0064ff9b") + b"\0" * 8) and packed[12:] not in (
-        b"\0\0\0\0",
-        b"\0\0\0\1",
-    ):
+    if packed[:12] == bytes.fromhex("0064ff9b") + b"\0" * 8 or packed[:6] == bytes.fromhex("0064ff9b0001"):
         return ipaddress.IPv4Address(packed[12:])
-    if packed[:6] == bytes.fromhex("0064ff9b0001"):
+    if packed[:12] == b"\0" * 12 and packed[12:] not in (b"\0\0\0\0", b"\0\0\0\1"):
         return ipaddress.IPv4Address(packed[12:])
     return address
 

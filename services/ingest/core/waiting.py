@@ -20,7 +20,8 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
         reason = (
             f"step {retry['step']} failed ({retry['code']}: {retry['message']}); next attempt in {retry['retry_at'] - now:.0f} s"
         )
-        return {"code": "retry_due", "at": retry["retry_at"], "message": reason, **retry}
+        facts = {k: retry[k] for k in ("step", "file_id", "attempt") if k in retry}
+        return {**facts, "code": "retry_due", "error_code": retry["code"], "at": retry["retry_at"], "message": reason}
     open_files = [f for f in files if f["status"] not in ("finished", "failed", "invalid", "cancelled")]
     running = [f for f in open_files if f.get("worker")]
     if running:

@@ -53,6 +53,9 @@ def detect(path: Path) -> tuple[str, str | None]:
     if mime.startswith("text/") and _looks_like_mail(head):
         mime = "message/rfc822"
     kind = KINDS.get(mime) or ("text" if mime.startswith("text/") else None)
+    if kind == "text" and b"\0" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        # libmagic calls some binary headers text; text has no null bytes unless it is UTF-16.
+        return "application/octet-stream", None
     return mime, kind
 
 

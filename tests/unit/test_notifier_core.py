@@ -1,0 +1,93 @@
+"""Signatures by the published vector, verdicts by the published schedule."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from services.notifier.core.delivery import SCHEDULE_S, DeliveryState, Result, delay_s, event_names, judge, wanted
+from services.notifier.core.signature import new_secret, sign
+
+
+def test_the_published_vector() -> None:
+    signature = sign(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_public_library_verifies_ours() -> None:
+    secret, now = new_secret(b"k" * 32), int(datetime.now(UTC).timestamp())
+    headers = {"webhook-id": "e-1", "webhook-timestamp": str(now), "webhook-signature": sign(secret, "e-1", now, b'{"a": 1}')}
+    assert Webhook(secret).verify(b'{"a": 1}', headers) == {"a": 1}
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_!!!", "whsec_YWJj", "v1,whsec_abc"])
+def test_a_bad_secret_says_what_is_wrong(secret: str) -> None:
+    with pytest.raises(ValueError, match="secret"):
+        sign(secret, "e", 1, b"")
+
+
+def test_an_id_with_a_full_stop_is_refused() -> None:
+    with pytest.raises(ValueError, match="full stop"):
+        sign(new_secret(b"k" * 24), "a.b", 1, b"")
+
+
+def test_ten_attempts_over_three_days() -> None:
+    assert len(SCHEDULE_S) == 10 and sum(SCHEDULE_S) == 75 * 3600 + 35 * 60 + 5
+
+
+@pytest.mark.parametrize(
+    ("result", "attempt", "state", "outcome"),
+    [
+        (Result(204), 1, DeliveryState.DELIVERED, "delivered"),
+        (Result(302), 1, DeliveryState.RETRYING, "retrying"),
+        (Result(404), 1, DeliveryState.RETRYING, "retrying"),
+        (Result(500), 9, DeliveryState.RETRYING, "retrying"),
+        (Result(500), 10, DeliveryState.EXHAUSTED, "exhausted"),
+        (Result(410), 1, DeliveryState.EXHAUSTED, "disabled"),
+        (Result(error="ssrf_refused"), 1, DeliveryState.REFUSED, "refused"),
+        (Result(error="dns_error"), 1, DeliveryState.RETRYING, "retrying"),
+    ],
+)
+def test_verdicts(result: Result, attempt: int, state: DeliveryState, outcome: str) -> None:
+    verdict = judge(result, attempt, 1000.0, "seed", None)
+    assert (verdict.state, verdict.outcome) == (state, outcome)
+    assert (verdict.due_at is not None) == (state is DeliveryState.RETRYING)
+    assert (verdict.disable is not None) == (outcome in ("disabled", "refused"))
+
+
+def test_only_a_long_failure_disables_an_exhausted_endpoint() -> None:
+    assert judge(Result(500), 10, 1e6, "s", 1e6 - 3600).disable is None
+    assert "6 days" in str(judge(Result(500), 10, 1e6, "s", 1e6 - 6 * 86_400).disable)
+
+
+def test_jitter_is_bounded_and_repeatable() -> None:
+    delays = [delay_s(300, Result(500), f"s{n}") for n in range(200)]
+    assert all(240 <= d <= 360 for d in delays) and len(set(delays)) > 100
+    assert delay_s(300, Result(500), "x") == delay_s(300, Result(500), "x")
+
+
+def test_retry_after_counts_within_bounds() -> None:
+    assert delay_s(300, Result(503, retry_after_s=400), "s") == 400
+    assert delay_s(300, Result(503, retry_after_s=1e9), "s") <= 720
+    assert delay_s(300, Result(503, retry_after_s=1), "s") >= 240
+
+
+@pytest.mark.parametrize(
+    ("filters", "hit"),
+    [
+        ([], True),
+        (["*"], True),
+        (["job.*"], True),
+        (["job.finished"], True),
+        (["job_finished_event"], True),
+        (["file.*"], False),
+        (["job"], False),
+    ],
+)
+def test_filters(filters: list[str], hit: bool) -> None:
+    names = event_names("stageline.job.finished.v1", "job_finished_event")
+    assert names[0] == "job.finished" and wanted(filters, names) is hit

@@ -1,0 +1,167 @@
+"""Small parts of the runtime, without a broker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.identity import derived
+from services.ingest.adapters.read_model import match_expression
+from services.ingest.adapters.upload import clean_name
+from services.ingest.core.waiting import why
+from services.job_orchestrator.core.policy import backoff_s, may_retry
+from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
+from services.stage_worker.reporter import Watermark
+from shared.access import key_hash, new_key, well_formed
+from shared.batches import key_hash as partition_hash
+from shared.logs import JsonFormatter
+from shared.store import Store, forget_seen, mark_seen
+from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
+from shared.unit import headers_from_text, headers_to_text
+
+TP = TopicPartition("t", 0)
+
+
+def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
+    mark = Watermark()
+    for offset in (5, 6, 7):
+        mark.opened((TP, offset))
+    mark.closed((TP, 6))
+    assert mark.committable() == {TP: 5}
+    mark.closed((TP, 5))
+    assert mark.committable() == {TP: 7}
+    assert mark.committable() == {}
+    mark.closed((TP, 7))
+    assert mark.committable() == {TP: 8}
+    mark.opened((TP, 8))
+    mark.forget([TP])
+    mark.closed((TP, 8))
+    assert mark.committable() == {}
+
+
+@given(st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=30)), max_size=5))
+def test_headers_survive_the_outbox(headers: list[tuple[str, bytes]]) -> None:
+    assert headers_from_text(headers_to_text(tuple(headers))) == tuple(headers)
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(1, 50))
+def test_our_partitions_are_everybodys(key: bytes, count: int) -> None:
+    assert partition_hash(key) % count == DefaultPartitioner()(key, list(range(count)), list(range(count)))
+
+
+def test_the_inbox_lets_each_id_through_once(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/x.db", [])
+    with store.engine.begin() as connection:
+        assert mark_seen(connection, ["a", "b", "a"], 1.0) == {"a", "b"}
+        assert mark_seen(connection, ["b", "c"], 2.0) == {"c"}
+        assert forget_seen(connection, 2.0) == 2
+        assert mark_seen(connection, ["a"], 3.0) == {"a"}
+    store.close()
+
+
+def test_keys_are_recognised_and_typos_caught() -> None:
+    key = new_key()
+    assert well_formed(key) and key.startswith("sl_") and len(key_hash(key)) == 64
+    assert not well_formed(key[:-1] + ("0" if key[-1] != "0" else "1")) and not well_formed("") and not well_formed("sl_é")
+    assert new_key() != key
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "00-1-2-3", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "z" * 32 + "-" + "1" * 16 + "-01"]
+)
+def test_malformed_trace_contexts_are_none(value: str | None) -> None:
+    assert parse_traceparent(value) is None
+
+
+def test_trace_contexts_round_trip() -> None:
+    made = Telemetry("t", "i").root()
+    context = parse_traceparent(made)
+    assert context is not None and format_traceparent(context) == made
+
+
+def test_backoff_grows_to_its_cap_and_repeats_exactly() -> None:
+    policy = RetryPolicy(max_attempts=10, initial_s=1, cap_s=8, jitter=0)
+    assert [backoff_s(policy, n, "s") for n in range(1, 7)] == [1, 2, 4, 8, 8, 8]
+    assert backoff_s(RetryPolicy(backoff="linear", initial_s=2, jitter=0), 3, "s") == 6
+    assert backoff_s(RetryPolicy(backoff="fixed", initial_s=2, jitter=0), 9, "s") == 2
+    jittered = RetryPolicy(initial_s=100, jitter=0.2)
+    assert 80 <= backoff_s(jittered, 1, "a") <= 120 and backoff_s(jittered, 1, "a") == backoff_s(jittered, 1, "a")
+    assert may_retry(policy, 9, None) and not may_retry(policy, 10, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"version": 0}, "version"),
+        ({"steps": []}, "steps"),
+        ({"join": "some"}, "join"),
+        ({"steps": [{"name": "a", "action": "b"}] * 2}, "unique"),
+        ({"steps": [{"name": "a", "action": "b", "stage": "completed"}]}, "stage"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_bad_workflow_names_the_field(change: dict[str, object], field: str) -> None:
+    good: dict[str, object] = {"name": "w", "version": 1, "steps": [{"name": "a", "action": "b"}]}
+    Workflow.model_validate(good)
+    with pytest.raises(ValueError, match=field):
+        Workflow.model_validate({**good, **change})
+
+
+def test_logs_are_json_with_their_facts() -> None:
+    record = logging.getLogger("x").makeRecord("x", 20, "f", 1, "done %s", ("it",), None, extra={"job.id": "j"})
+    line = json.loads(JsonFormatter("session").format(record))
+    assert line["message"] == "done it" and line["job.id"] == "j" and line["service"] == "session" and line["level"] == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("words", "expression"),
+    [("a b", '"a" "b"'), ('quo"te', '"quo""te"'), ("pre*", '"pre"*'), ("AND OR", '"AND" "OR"'), ("* ( )", None), ("", None)],
+)
+def test_search_words_are_taken_literally(words: str, expression: str | None) -> None:
+    assert match_expression(words) == expression
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("../../x", "x"),
+        ("C:\\a\\b.txt", "b.txt"),
+        ("a\x00b\n", "ab"),
+        ("x" * 400, "x" * 255),
+        ("naïve.pdf", "naïve.pdf"),
+        ("/", ""),
+    ],
+)
+def test_file_names_are_names(name: str, clean: str) -> None:
+    assert clean_name(name) == clean
+
+
+def test_why_a_job_waits() -> None:
+    job = {"stage": "in_progress", "step": "text", "retry": None}
+    file = {"status": "transformed", "worker": None}
+    assert why({**job, "stage": "completed"}, [], 0) is None
+    assert (why(job, [file], 0) or {})["code"] == "queued"
+    assert (why(job, [{**file, "worker": "w-1"}], 0) or {})["workers"] == ["w-1"]
+    retry = {"step": "text", "code": "busy", "message": "later", "retry_at": 60.0}
+    waits = why({**job, "retry": retry}, [file], 0) or {}
+    assert waits["code"] == "retry_due" and waits["at"] == 60.0
+
+
+def test_derived_ids_are_version_five_and_stable() -> None:
+    assert derived("a", "b", 1) == derived("a", "b", 1) != derived("a", "b", 2)
+    assert derived("a", "b")[14] == "5"
+
+
+def test_contracts_import_nothing_but_pydantic() -> None:
+    import subprocess
+
+    code = "import sys, contracts; print([m for m in ('aiokafka','faststream','sqlalchemy','opentelemetry','fastapi','shared') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
