@@ -14,7 +14,8 @@ from contracts import Topic, all_topics, dead_letter_topic
 from contracts.topics import TASK_PREFIX
 from shared.kafka import make_producer
 from tests.conftest import Pipeline
-from tests.e2e.test_consumers import ended, read_all, submit
+from tests.e2e.outside import read_all, submit
+from tests.e2e.test_door import ended
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]

@@ -16,7 +16,7 @@ import pytest
 from cli.client import Client
 from contracts import MODELS, from_record
 from tests.conftest import Pipeline
-from tests.e2e.test_consumers import read_all
+from tests.e2e.outside import read_all
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]

@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-from aiokafka import AIOKafkaConsumer
 
 from cli.client import Client
-from cli.local.otlp_receiver import OtlpReceiver, roots
-from contracts import JOB_EVENTS, MODELS, CancelJob, CreateJob, JobRequest, Tenancy, derived, from_record, to_record
+from contracts import JOB_EVENTS, MODELS, CancelJob, from_record, to_record
 from shared import clock
 from shared.kafka import make_producer
 from tests.conftest import Pipeline
+from tests.e2e.outside import OWNER, read_all, sse, submit
 from tests.e2e.test_door import ended, session_with
 from tests.eventually import eventually
 from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.kafka
-OWNER = Tenancy(tenant_id="default", tenant_name="Default", user_name="test")
-
-
-async def submit(pipeline: Pipeline, workflow: str) -> str:
-    """Publish a CreateJob as an outside producer does."""
-    producer = await make_producer(pipeline.kafka, "test")
-    job_id = clock.new_root()
-    command = CreateJob(
-        command_id=derived(job_id, "c"), job_id=job_id, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow=workflow)
-    )
-    record = to_record(command, "/test")
-    await producer.send_and_wait("job.commands", record.value, record.key, headers=list(record.headers))
-    await producer.stop()
-    return job_id
-
-
-async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
-    """Every record of some topics, up to their ends of now."""
-    consumer = AIOKafkaConsumer(
-        *topics, bootstrap_servers=pipeline.kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    found = []
-    ends = await consumer.end_offsets(consumer.assignment())
-    missing = {tp for tp, end in ends.items() if end > 0}
-    while missing:
-        for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-            found += records
-            if records[-1].offset + 1 >= ends[tp]:
-                missing.discard(tp)
-    await consumer.stop()
-    return found
 
 
 async def test_webhooks_are_signed_retried_and_logged(client: Client, pipeline: Pipeline) -> None:
@@ -132,20 +97,6 @@ async def test_a_receiver_that_is_gone_is_disabled_and_sent_what_it_missed(clien
 async def test_endpoints_at_internal_addresses_are_refused(client: Client, url: str) -> None:
     async with client.http.post(client.target.notifier_url + "/v1/webhooks", json={"url": url}) as answer:
         assert answer.status == 400 and (await answer.json())["detail"].startswith("url")
-
-
-async def sse(client: Client, query: dict[str, str], cursor: str | None = None) -> AsyncIterator[tuple[str | None, str, Any]]:
-    headers = {"last-event-id": cursor} if cursor else {}
-    async with client.http.get(client.target.notifier_url + "/events/stream", params=query, headers=headers) as answer:
-        assert answer.status == 200
-        item: dict[str, str] = {}
-        async for raw in answer.content:
-            name, _, value = raw.decode().rstrip("\n").partition(": ")
-            if name:
-                item[name] = value
-            elif "data" in item:
-                yield item.get("id"), item["event"], json.loads(item["data"])
-                item = {}
 
 
 async def test_the_stream_resumes_exactly_where_it_stopped(client: Client, pipeline: Pipeline) -> None:
@@ -245,78 +196,9 @@ async def test_a_command_for_an_unknown_job_is_dead_lettered_with_the_reason(pip
     assert headers["ce_id"] == command.command_id.encode() and headers["dlq-original-topic"] == b"job.commands"
 
 
-async def test_the_trace_of_a_job_is_one_tree_with_the_current_names(
-    client: Client, pipeline: Pipeline, otlp: OtlpReceiver
-) -> None:
-    async with Receiver() as receiver:
-        made = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished"]})
-        receiver.secret = made["secret"]
-        session = await session_with(client, "letter-complaint.docx")
-        job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
-        await ended(client, job_id)
-
-        async def complete() -> Any:
-            spans = otlp.trace_of_job(job_id)
-            return spans if len(roots(spans)) == 1 and any(s.name == "POST" for s in spans) else None
-
-        spans = await eventually(complete, 30)
-        await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
-    (root,) = roots(spans)
-    assert root.name == "POST /api/job/create" and root.kind == 2
-    assert {s.service for s in spans} == {
-        f"stageline-{n}" for n in ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
-    }
-    assert receiver.headers[0]["traceparent"].split("-")[1] == root.trace_id
-    check_conventions([s for s in spans if "messaging.system" in s.attributes])
-    check_conventions([s for s in otlp.spans if s.name.split()[0] in ("send", "commit")])
-
-
-RETIRED = {
-    "messaging.operation",
-    "messaging.kafka.consumer.group",
-    "messaging.kafka.destination.partition",
-    "messaging.kafka.message.offset",
-    "messaging.client_id",
-}
-KINDS = {"create": 4, "send": 3, "process": 5, "commit": 3}
-
-
-def check_conventions(spans: list[Any]) -> None:
-    assert spans
-    for s in spans:
-        a = s.attributes
-        operation = s.name.split()[0]
-        assert s.name == f"{operation} {a['messaging.destination.name']}" and a["messaging.operation.name"] == operation
-        assert a["messaging.system"] == "kafka" and s.kind == KINDS[operation], s.name
-        assert not RETIRED & set(a) and not any(k.startswith("messaging.destination_publish") for k in a)
-        if operation == "process":
-            assert a["messaging.operation.type"] == "process" and a["messaging.consumer.group.name"]
-            assert isinstance(a["messaging.destination.partition.id"], str) and isinstance(a["messaging.kafka.offset"], int)
-            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, "linked to and child of the creation context"
-        if operation == "send":
-            assert a["messaging.operation.type"] == "send" and a["messaging.batch.message_count"] >= 1
-        if operation == "commit":
-            assert a["messaging.operation.type"] == "settle"
-
-
-async def test_metrics_are_exported(otlp: OtlpReceiver, pipeline: Pipeline) -> None:
-    async def some() -> bool:
-        return otlp.metric_posts > 0
-
-    await eventually(some, 20, 0.2)
-
-
-async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
-    async with aiohttp.ClientSession() as http:
-        for name, port in pipeline.state["ports"].items():
-            if not name.startswith("kafka"):
-                async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
-                    assert answer.status == 200, await answer.text()
-                async with http.get(f"http://127.0.0.1:{port}/health/live") as answer:
-                    assert (await answer.json())["status"] == "ok"
-
-
-async def test_every_header_of_every_event_is_cloudevents(pipeline: Pipeline) -> None:
+async def test_every_header_of_every_event_is_cloudevents(client: Client, pipeline: Pipeline) -> None:
+    session = await session_with(client, "invoice-globex-117.pdf", "locked-invoice.pdf")
+    await ended(client, (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"])
     per_type: dict[str, int] = defaultdict(int)
     for record in await read_all(pipeline, "job.events", "file.events", "session.events"):
         headers = dict(record.headers)

@@ -1,0 +1,88 @@
+"""What operators see: one tree per job by the current conventions, metrics, health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cli.client import Client
+from cli.local.otlp_receiver import OtlpReceiver, roots
+from tests.conftest import Pipeline
+from tests.e2e.test_door import ended, session_with
+from tests.eventually import eventually
+from tests.webhook_receiver import Receiver
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_the_trace_of_a_job_is_one_tree_with_the_current_names(
+    client: Client, pipeline: Pipeline, otlp: OtlpReceiver
+) -> None:
+    async with Receiver() as receiver:
+        made = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished"]})
+        receiver.secret = made["secret"]
+        session = await session_with(client, "letter-complaint.docx")
+        job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
+        await ended(client, job_id)
+
+        async def complete() -> Any:
+            spans = otlp.trace_of_job(job_id)
+            return spans if len(roots(spans)) == 1 and any(s.name == "POST" for s in spans) else None
+
+        spans = await eventually(complete, 30)
+        await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
+    (root,) = roots(spans)
+    assert root.name == "POST /api/job/create" and root.kind == 2
+    assert {s.service for s in spans} == {
+        f"stageline-{n}" for n in ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
+    }
+    assert receiver.headers[0]["traceparent"].split("-")[1] == root.trace_id
+    check_conventions([s for s in spans if "messaging.system" in s.attributes])
+    check_conventions([s for s in otlp.spans if s.name.split()[0] in ("send", "commit")])
+
+
+RETIRED = {
+    "messaging.operation",
+    "messaging.kafka.consumer.group",
+    "messaging.kafka.destination.partition",
+    "messaging.kafka.message.offset",
+    "messaging.client_id",
+}
+KINDS = {"create": 4, "send": 3, "process": 5, "commit": 3}
+
+
+def check_conventions(spans: list[Any]) -> None:
+    assert spans
+    for s in spans:
+        a = s.attributes
+        operation = s.name.split()[0]
+        assert s.name == f"{operation} {a['messaging.destination.name']}" and a["messaging.operation.name"] == operation
+        assert a["messaging.system"] == "kafka" and s.kind == KINDS[operation], s.name
+        assert not RETIRED & set(a) and not any(k.startswith("messaging.destination_publish") for k in a)
+        if operation == "process":
+            assert a["messaging.operation.type"] == "process" and a["messaging.consumer.group.name"]
+            assert isinstance(a["messaging.destination.partition.id"], str) and isinstance(a["messaging.kafka.offset"], int)
+            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, "linked to and child of the creation context"
+        if operation == "send":
+            assert a["messaging.operation.type"] == "send" and a["messaging.batch.message_count"] >= 1
+        if operation == "commit":
+            assert a["messaging.operation.type"] == "settle"
+
+
+async def test_metrics_are_exported(otlp: OtlpReceiver, pipeline: Pipeline) -> None:
+    async def some() -> bool:
+        return otlp.metric_posts > 0
+
+    await eventually(some, 20, 0.2)
+
+
+async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
+    async with aiohttp.ClientSession() as http:
+        for name, port in pipeline.state["ports"].items():
+            if not name.startswith("kafka"):
+                async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
+                    assert answer.status == 200, await answer.text()
+                async with http.get(f"http://127.0.0.1:{port}/health/live") as answer:
+                    assert (await answer.json())["status"] == "ok"
