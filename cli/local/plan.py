@@ -54,8 +54,8 @@ class Plan:
 
     def environment(self, name: str) -> dict[str, str]:
         """Environment of one service process: ours, then the settings of this deployment."""
-        env = {k: v for k, v in os.environ.items() if k != "STAGELINE_CRASH_AT"}
-        env |= {
+        env = {
+            **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
             "STAGELINE_DATA_DIR": str(self.data_dir.resolve()),
             "STAGELINE_PORT": str(self.ports[name]),

@@ -49,6 +49,8 @@ class Child:
             )  # fmt: skip
         finally:
             stream.close()
+            # A planted crash is for the first life; the second must get through.
+            self.environment.pop("STAGELINE_CRASH_AT", None)
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL when it does not listen."""

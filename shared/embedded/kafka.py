@@ -94,14 +94,19 @@ class EmbeddedKafka:
         self._command = [*base, "kafka.Kafka", str(properties)]
 
     def _format(self, base: list[str], properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = new_cluster_id(uuid.uuid4().bytes)
         command = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
         out = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if out.returncode != 0:
             lines = [line for line in (out.stderr + out.stdout).splitlines() if line.strip() and not line.startswith("\tat")]
-            raise Stop("kafka_format", f"Kafka could not prepare {self.folder}: {lines[0] if lines else 'no reason given'}")
+            raise Stop("kafka_format", f"Kafka could not prepare {self.folder}: {lines[-1] if lines else 'no reason given'}")
 
     @property
     def command(self) -> list[str]:
         """What to run, after `prepare`."""
         return self._command
+
+
+def new_cluster_id(random: bytes) -> str:
+    """A cluster id as Kafka writes them: 16 bytes in URL-safe base64, never with a dash in front (it would be an option)."""
+    return "S" + base64.urlsafe_b64encode(random).decode()[1:22]

@@ -31,7 +31,7 @@ async def session_with(client: Client, *names: str) -> str:
 
 
 def form(session: str, name: str, data: bytes | io.BytesIO | None = None, **fields: str) -> aiohttp.FormData:
-    parts = aiohttp.FormData()
+    parts = aiohttp.FormData(quote_fields=False)
     parts.add_field("session_id", session)
     parts.add_field("file", data if data is not None else (SAMPLES / name).read_bytes(), filename=name)
     for key, value in fields.items():

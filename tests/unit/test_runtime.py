@@ -22,6 +22,7 @@ from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
 from services.stage_worker.reporter import Watermark
 from shared.access import key_hash, new_key, well_formed
 from shared.batches import key_hash as partition_hash
+from shared.embedded.kafka import new_cluster_id
 from shared.logs import JsonFormatter
 from shared.store import Store, forget_seen, mark_seen
 from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
@@ -165,3 +166,9 @@ def test_contracts_import_nothing_but_pydantic() -> None:
 
     code = "import sys, contracts; print([m for m in ('aiokafka','faststream','sqlalchemy','opentelemetry','fastapi','shared') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_cluster_id_is_never_taken_for_an_option(random: bytes) -> None:
+    made = new_cluster_id(random)
+    assert len(made) == 22 and not made.startswith("-")

@@ -1,0 +1,47 @@
+"""Every service dies at the same named boundary, in the middle of the work; one effect each is left after the restart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cli.client import Client
+from cli.submit import submit_files
+from tests.chaos.test_kills import check_topics
+from tests.conftest import Pipeline
+from tests.e2e.test_door import ended
+from tests.webhook_receiver import Receiver
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+SERVICES = ("ingest", "session", "job_orchestrator", "notifier")
+FILES = 12
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("point", ["before_commit", "after_commit", "after_publish", "before_settle", "after_settle"])
+async def test_death_at_a_boundary_leaves_one_effect(tmp_path: Path, point: str) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for n in range(FILES):
+        (documents / f"note-{n}.txt").write_text(f"Invoice No: N-{n}\nTotal due: EUR {n}.50\nIBAN and VAT follow.\n")
+    worker = "stage_worker.before_report:7" if point.startswith("before") else "stage_worker.after_publish:7"
+    planted = ",".join([f"{name}.{point}:6" for name in SERVICES] + [worker])
+    pipeline = Pipeline(tmp_path / "data", environment={"STAGELINE_CRASH_AT": planted})
+    pipeline.start()
+    try:
+        async with Client(pipeline.target()) as client, Receiver() as receiver:
+            made = await client.call(
+                "POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished", "file.done"]}
+            )
+            receiver.secret = made["secret"]
+            job_id = await submit_files(client, sorted(documents.iterdir()), {})
+            job = await ended(client, job_id)
+            assert job["stage"] == "completed" and Counter(f["status"] for f in job["files"]) == {"finished": FILES}
+            await check_topics(pipeline, job_id, FILES)
+        died = re.findall(r"^(\w+) ended with code 137", (pipeline.data_dir / "up.log").read_text(), re.M)
+        assert set(died) >= {"session", "job_orchestrator", "stage_worker", "ingest"}, "the crash was planted and happened"
+    finally:
+        pipeline.stop()
