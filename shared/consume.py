@@ -100,10 +100,10 @@ class Subscription:
         self.on_fatal: Callable[[Stop], None] = lambda error: None
         self._subscriber: Any = None
 
-    def declare(self, broker: KafkaBroker, max_records: int = 500) -> None:
-        """Declare the subscription on `broker`; it starts with it."""
+    def declare(self, broker: KafkaBroker, max_records: int = 500, instance: str | None = None) -> None:
+        """Declare the subscription on `broker`; it starts with it. `instance` names a static member of the group."""
         subscriber = broker.subscriber(
-            *(t.name for t in self.topics), group_id=self.group, ack_policy=AckPolicy.MANUAL, batch=True,
+            *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL, batch=True,
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
             decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
             heartbeat_interval_ms=3000,

@@ -86,7 +86,7 @@ class Host:
         """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats."""
         subscription = Subscription(self.settler, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
-        subscription.declare(self.broker, self.settings.batch_records)
+        subscription.declare(self.broker, self.settings.batch_records, self.settings.group_instance)
         self.health.subscriptions.append(subscription)
         self.expect_dead_letters(topics, group)
         return subscription

@@ -32,6 +32,14 @@ class Settings(BaseSettings):
     """Records that our own code failed on before the process stops: many of them mean a bug, not bad records."""
     log_level: str = "INFO"
 
+    @property
+    def group_instance(self) -> str | None:
+        """Static membership (KIP-345) for a process with a name of its own: restarted, it goes on with its partitions at once.
+
+        A generated name dies with its process, so it gets none: the group would wait for it in vain.
+        """
+        return self.instance if "instance" in self.model_fields_set else None
+
     def database_for(self, service: str) -> str:
         """SQLAlchemy URL of a service's own database; nobody else opens it."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
