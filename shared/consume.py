@@ -132,11 +132,18 @@ class Subscription:
         except Retry as error:
             await self._back_off(records, error)
         except Stop as error:
-            self.on_fatal(error)
-            await asyncio.Event().wait()
+            await self._give_up(error)
+        except Exception as error:
+            log.exception("batch failed", extra={"group": self.group})
+            await self._give_up(Stop("handler_failed", f"{type(error).__name__}: {error}"))
         finally:
             self.busy_since = None
             self.gate.idle.set()
+
+    async def _give_up(self, error: Stop) -> None:
+        # Never returns: FastStream would go on with the next batch. The process ends, the offset stays.
+        self.on_fatal(error)
+        await asyncio.Event().wait()
 
     async def _settle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         telemetry = self.settler.telemetry

@@ -23,7 +23,7 @@ from contracts.topics import dead_letters_of
 from shared import kafka, logs
 from shared.consume import Subscription
 from shared.due import DueLoop
-from shared.errors import Outcome, Stop
+from shared.errors import Outcome, Retry, Stop
 from shared.health import Health
 from shared.outbox import Relay
 from shared.settings import Settings
@@ -151,11 +151,14 @@ class Host:
         return server, asyncio.create_task(server.serve(sockets=[sock]))
 
     async def _tidy(self) -> None:
-        # What is published is deleted with the next batch; when none comes, here.
+        # What is published is deleted, and what was left behind is published, with the next batch; when none comes, here.
         while True:
             await asyncio.sleep(5)
-            if self.relay.unsaved_progress and not self.settler.order.locked():
-                await self.settler.run(lambda unit: None)
+            if (self.relay.unsaved_progress or self.relay.left_behind) and not self.settler.order.locked():
+                try:
+                    await self.settler.run(lambda unit: None)
+                except Retry as error:
+                    log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
 
     async def _drain(self, server: _Server, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True

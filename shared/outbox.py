@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from sqlalchemy import Connection, select
 
+from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.batches import Batches
 from shared.errors import Retry
 from shared.store import OUTBOX
@@ -22,6 +23,8 @@ from shared.telemetry import Telemetry
 from shared.unit import Outgoing, headers_from_text, insert_outbox
 
 PUBLISH_TIMEOUT_S = 60.0
+COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
+"""What follows from facts, and is sent after them also when it was left behind."""
 
 
 class Relay:
@@ -91,7 +94,10 @@ def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[
     """The oldest unpublished rows of a shard and the id of the last of them."""
     query = select(OUTBOX).where(OUTBOX.c.shard == shard).order_by(OUTBOX.c.id).limit(limit)
     rows = connection.execute(query).all()
-    out = [Outgoing(r.topic, r.key or None, r.value, headers_from_text(r.headers)) for r in rows]
+    out = [
+        Outgoing(r.topic, r.key or None, r.value, headers_from_text(r.headers), not r.topic.startswith(COMMAND_TOPICS))
+        for r in rows
+    ]
     return out, rows[-1].id if rows else None
 
 

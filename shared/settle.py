@@ -18,7 +18,7 @@ from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.errors import Outcome, Park, Stop
 from shared.outbox import Relay, drop, left_behind
-from shared.store import Store, forget_seen, mark_seen
+from shared.store import Store, forget_seen, mark_seen, unmark_seen
 from shared.telemetry import Telemetry, carried, fail
 from shared.unit import Outgoing, Unit
 
@@ -104,15 +104,17 @@ class Settler:
                 handler(unit, inbound)
                 self._dead_letters(unit, inbound, bad, group)
                 return
-            fresh = mark_seen(unit.connection, [_seen_key(group, i) for i in inbound], unit.now)
+            fresh = mark_seen(unit.connection, [_seen_key(i) for i in inbound], unit.now)
             todo: list[Inbound] = []
             for item in inbound:
-                key = _seen_key(group, item)
+                key = _seen_key(item)
                 if key in fresh:
                     fresh.discard(key)
                     todo.append(item)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
+            # A parked message has had no effect: sent again one day, it must not be taken for a repeat.
+            unmark_seen(unit.connection, [_seen_key(i) for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
         await self.run(work)
@@ -146,7 +148,8 @@ class Settler:
             rows, last = await self.store.read(lambda c: left_behind(c, self.relay.shard))
             if last is None:
                 break
-            await self.relay.send(rows)
+            await self.relay.send([row for row in rows if row.urgent])
+            await self.relay.send([row for row in rows if not row.urgent])
             await self.store.transact(lambda c, upto=last: drop(c, self.relay.shard, upto))  # type: ignore[misc]
         self.relay.left_behind = False
 
@@ -165,7 +168,7 @@ class Settler:
             raise Stop("too_many_faults", f"our own code failed on {self.parked_by_fault} records; see the dead letters")
 
 
-def _seen_key(group: str, item: Inbound) -> str:
+def _seen_key(item: Inbound) -> str:
     # An operator's event and a job's event may share an id by a producer's mistake; the type keeps them apart.
     return f"{item.message.message_id}|{item.message.TYPE}"
 

@@ -124,6 +124,12 @@ def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]
     return set(connection.execute(_MARK, {"at": at, "ids": json.dumps(ids)}).scalars())
 
 
+def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:
+    """Take ids out of the inbox again."""
+    if ids:
+        connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(ids)))
+
+
 def forget_seen(connection: Connection, before: float, limit: int = 5000) -> int:
     """Drop inbox rows older than any possible redelivery; returns how many."""
     old = select(SEEN.c.message_id).where(SEEN.c.seen_at < before).limit(limit)

@@ -31,7 +31,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     await host.open(topics_of(tuple(actions)), models=None)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
     pool = Pool(actions, reporter, host.telemetry, settings.instance, settings.concurrency)
-    tasks = Tasks(pool, reporter, topics, GROUP)
+    tasks = Tasks(pool, reporter, topics, GROUP, host.fail)
     # A batch is small and may take long: the pool's slots are the back-pressure, so the poll interval is generous.
     subscriber = host.broker.subscriber(
         *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
@@ -48,6 +48,12 @@ async def build(host: Host, settings: WorkerSettings) -> None:
         auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False, fetch_max_wait_ms=2000,
     )  # fmt: skip
     cancellations(tasks.on_cancellations)
+
+    async def tasks_assigned() -> str | None:
+        consumer = subscriber.consumer
+        return None if consumer is not None and consumer.assignment() else "no partitions assigned yet"
+
+    host.health.checks.append(tasks_assigned)
     host.background(reporter.run)
     host.drainers.append(pool.drain)
     host.closers.append(downloads.close)

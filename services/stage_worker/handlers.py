@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -15,6 +16,7 @@ from services.stage_worker.pool import Pool
 from services.stage_worker.reporter import Reporter
 from shared import clock
 from shared.consume import decode, start_spans
+from shared.errors import Stop
 from shared.settle import dead_letter
 
 log = logging.getLogger(__name__)
@@ -40,14 +42,25 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 class Tasks:
     """Handlers of the worker."""
 
-    def __init__(self, pool: Pool, reporter: Reporter, topics: Sequence[Topic], group: str) -> None:
+    def __init__(
+        self, pool: Pool, reporter: Reporter, topics: Sequence[Topic], group: str, on_fatal: Callable[[Stop], None]
+    ) -> None:
+        self.on_fatal = on_fatal
         self.pool = pool
         self.reporter = reporter
         self.group = group
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
 
     async def on_tasks(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-        """`stage.tasks.<action>`: one batch, in order of partition and offset."""
+        """`stage.tasks.<action>`: one batch, in order of partition and offset. A fault of our own ends the process."""
+        try:
+            await self._accept(records)
+        except Exception as error:
+            log.exception("batch failed", extra={"group": self.group})
+            self.on_fatal(Stop("handler_failed", f"{type(error).__name__}: {error}"))
+            await asyncio.Event().wait()
+
+    async def _accept(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         for r in records:
             self.reporter.watermark.opened((TopicPartition(r.topic, r.partition), r.offset))
         good, bad = decode(records, self.allowed)

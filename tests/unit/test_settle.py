@@ -1,0 +1,145 @@
+"""What the runtime promises a handler, with a real store and a relay that only notes what it would send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from sqlalchemy import text
+
+from contracts import to_record
+from contracts.topics import JOB_COMMANDS_TOPIC
+from shared.consume import Subscription, decode
+from shared.errors import Park, Retry, Stop
+from shared.outbox import Relay
+from shared.settle import Inbound, Settler
+from shared.store import Store
+from shared.telemetry import Telemetry
+from shared.unit import Outgoing, Unit
+from tests.contracts.examples import OTHERS
+
+TYPES = {JOB_COMMANDS_TOPIC.name: frozenset(m.TYPE for m in JOB_COMMANDS_TOPIC.models)}
+
+
+class NotingRelay(Relay):
+    """Sends nowhere; fails as Kafka would while `down`."""
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+        self.down = False
+        self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
+        self._published = self._written = None
+
+    async def send(self, rows: Sequence[Outgoing]) -> None:
+        if self.down:
+            raise Retry("kafka_unavailable", "down")
+        self.sent += rows
+
+
+def record(message: Any, offset: int = 0) -> ConsumerRecord[Any, Any]:
+    made = to_record(message, "/t")
+    return ConsumerRecord(JOB_COMMANDS_TOPIC.name, 0, offset, 1000, 0, made.key, made.value, None, 0, 0, made.headers)
+
+
+@pytest.fixture
+def settler(tmp_path: Path) -> Any:
+    relay = NotingRelay()
+    store = Store(f"sqlite:///{tmp_path}/t.db", [])
+    yield Settler("t", store, relay, relay.telemetry)
+    store.close()
+
+
+CREATE, CANCEL = (m for m in OTHERS if m.TYPE in TYPES[JOB_COMMANDS_TOPIC.name])
+
+
+def inbound(*messages: Any) -> list[Inbound]:
+    good, bad = decode([record(m, n) for n, m in enumerate(messages)], TYPES)
+    assert not bad
+    return good
+
+
+async def test_a_repeat_reaches_the_handler_once(settler: Settler) -> None:
+    seen: list[str] = []
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        seen.extend(i.message.message_id + i.message.TYPE for i in batch)
+
+    await settler.batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
+    await settler.batch(handler, inbound(CREATE), [], "g")
+    assert len(seen) == 2
+
+
+async def test_facts_leave_before_commands_and_survive_an_outage(settler: Settler) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            unit.emit("stage.tasks.noop", item.message, None, command=True)
+            unit.emit("job.events", item.message, None)
+
+    relay: Any = settler.relay
+    await settler.batch(lambda unit, batch: None, [], [], "g")
+    relay.down = True
+    with pytest.raises(Retry):
+        await settler.batch(handler, inbound(CREATE), [], "g")
+    relay.down = False
+    # The same input comes again: the inbox drops it, and what it had decided goes out all the same.
+    await settler.batch(handler, inbound(CREATE), [], "g")
+    assert [row.topic for row in relay.sent] == ["job.events", "stage.tasks.noop"]
+    await settler.run(lambda unit: None)
+    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox")).scalar()) == 0
+
+
+async def test_a_parked_message_is_a_dead_letter_and_no_repeat(settler: Settler) -> None:
+    refuse = True
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                if refuse:
+                    raise Park("no_good", "field: reason")
+                unit.emit("job.events", item.message, None)
+
+    relay: Any = settler.relay
+    await settler.batch(handler, inbound(CREATE), [], "g")
+    (letter,) = relay.sent
+    headers = dict(letter.headers)
+    assert (
+        letter.topic == "job.commands.g.dlq"
+        and headers["dlq-code"] == b"no_good"
+        and headers["ce_id"] == CREATE.message_id.encode()
+    )
+    refuse = False
+    await settler.batch(handler, inbound(CREATE), [], "g")
+    assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
+
+
+async def test_a_fault_on_one_record_parks_it_alone_until_there_are_too_many(settler: Settler) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                raise KeyError("bug")
+
+    settler.park_limit = 2
+    await settler.batch(handler, inbound(CREATE, CANCEL), [], "g")
+    relay: Any = settler.relay
+    assert [dict(r.headers)["dlq-code"] for r in relay.sent] == [b"handler_error"] * 2
+    with pytest.raises(Stop, match="failed on"):
+        await settler.batch(handler, inbound(CREATE), [], "g")
+
+
+async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothing(settler: Settler) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        raise RuntimeError("bug")
+
+    ended: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+    subscription = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", handler)
+    subscription.on_fatal = ended.set_result
+    batch = asyncio.create_task(subscription.on_batch([record(CREATE)]))
+    error = await asyncio.wait_for(ended, 5)
+    assert error.code == "handler_failed" and not batch.done(), "FastStream is not let on to the next batch"
+    batch.cancel()
+    await asyncio.gather(batch, return_exceptions=True)
+    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen")).scalar()) == 0
