@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from contracts import Progress, StageReport, StageTask, TaskStatus, derived
@@ -38,6 +39,7 @@ class Pool:
         self.marks: dict[str, list[Mark]] = {}
         self.cancelled: OrderedDict[str, str] = OrderedDict()
         self.closing = False
+        self.life = clock.new_root()
 
     async def accept(self, item: Inbound, mark: Mark) -> None:
         """Take one task; returns when it is done (inline) or has a slot."""
@@ -59,32 +61,42 @@ class Pool:
             self.slots.release()
             return
         self.marks[task.lease] = [mark]
-        run = asyncio.create_task(self._slot(task, item))
+        run = asyncio.create_task(self._run(task, item, self.marks[task.lease]))
         self.running[task.lease] = run
+        run.add_done_callback(partial(self._ended, task.lease))
 
-    async def _slot(self, task: StageTask, item: Inbound) -> None:
-        try:
-            await self._run(task, item, self.marks[task.lease])
-        finally:
-            self.running.pop(task.lease, None)
-            self.marks.pop(task.lease, None)
-            self.slots.release()
+    def _ended(self, lease: str, run: asyncio.Task[None]) -> None:
+        # A callback, not a `finally`: a run that is cancelled before its first step never enters its own code.
+        self.running.pop(lease, None)
+        marks = self.marks.pop(lease, [])
+        self.slots.release()
+        if run.cancelled():
+            if lease in self.cancelled:
+                for mark in marks:
+                    self.reporter.done(mark)
+        elif run.exception() is not None:
+            log.error("a run failed outside its action", exc_info=run.exception())
 
     async def _run(self, task: StageTask, item: Inbound, marks: list[Mark]) -> None:
         started = time.monotonic()
         answer = await self._answer(task, item.trace)
-        if answer is None:
-            for mark in marks:
-                self.reporter.done(mark)
-            return
         elapsed = time.monotonic() - started
         self.telemetry.record("pipeline.job.stage.duration", elapsed, step=task.step, status=answer.status.value)
-        report = self._report(task, answer.status, "end", answer, duration_ms=round(elapsed * 1000, 3))
         if item.span is not None:
             item.span.end()
+        try:
+            self._end(task, item, answer, elapsed, marks)
+        except (ValueError, TypeError) as error:
+            # The action's result is no JSON, or not what a report may hold: said so, instead of leaving the task open.
+            log.exception("result cannot be reported", extra={"job.id": task.job_id, "action": task.action})
+            failed = Answer(TaskStatus.ERR, "invalid_result", f"{type(error).__name__}: {error}")
+            self._end(task, item, failed, elapsed, marks)
+
+    def _end(self, task: StageTask, item: Inbound, answer: Answer, elapsed_s: float, marks: list[Mark]) -> None:
+        report = self._report(task, answer.status, "end", answer, duration_ms=round(elapsed_s * 1000, 3))
         self.reporter.put(STAGE_REPORTS_TOPIC.name, report, item.trace, marks)
 
-    async def _answer(self, task: StageTask, trace: str | None) -> Answer | None:
+    async def _answer(self, task: StageTask, trace: str | None) -> Answer:
         action = self.actions.get(task.action)
         if action is None:
             return Answer(TaskStatus.KO, "unknown_action", f"This worker has no action {task.action!r}.")
@@ -94,10 +106,6 @@ class Pool:
         beating = asyncio.create_task(beat.run(task.heartbeat_s))
         try:
             return await self._guarded(action, task, beat.progress)
-        except asyncio.CancelledError:
-            if task.lease in self.cancelled:
-                return None
-            raise
         finally:
             beating.cancel()
 
@@ -116,14 +124,16 @@ class Pool:
             return Answer(TaskStatus.ERR, "worker_error", f"{type(error).__name__}: {str(error)[:500]}")
 
     def _beat(self, task: StageTask, number: int, progress: tuple[int, int | None] | None) -> StageReport:
-        return self._report(task, TaskStatus.RUN, f"beat-{number}", Answer(TaskStatus.RUN),
+        # A later life of this worker beats anew: its beats must not be taken for repeats of the earlier one's.
+        return self._report(task, TaskStatus.RUN, f"beat-{self.life}-{number}", Answer(TaskStatus.RUN),
                             progress=Progress(done=progress[0], total=progress[1]) if progress else None)  # fmt: skip
 
     def _report(self, task: StageTask, status: TaskStatus, role: str, answer: Answer, **more: Any) -> StageReport:
         return StageReport(
             report_id=derived(task.lease, self.worker, role), job_id=task.job_id, tenant_id=task.tenant_id,
             file_id=task.file_id, step=task.step, action=task.action, attempt=task.attempt, lease=task.lease,
-            reported_at=clock.now(), status=status, code=answer.code, message=answer.message, result=answer.result,
+            reported_at=clock.now(), status=status, code=answer.code and answer.code[:100],
+            message=answer.message and answer.message[:4000], result=answer.result,
             worker=self.worker, **more,
         )  # fmt: skip
 
