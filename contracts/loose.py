@@ -8,6 +8,7 @@ because the conversions below run only when the reader asked for them (`READ` as
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -26,9 +27,37 @@ def _metadata(value: Any, info: ValidationInfo) -> Any:
     # Vendors send a JSON text, plain prose or an object; readers always see an object or prose, never JSON-in-a-string.
     if is_reader(info) and isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            value = json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            pass
+    return check_json(value)
+
+
+MAX_DEPTH = 32
+"""Deepest nesting of metadata: far beyond any use, far below what breaks a parser somewhere downstream."""
+
+
+def check_json(value: Any, depth: int = 0) -> Any:
+    """The value, when every program can write it as JSON: nested at most 32 deep, finite numbers, valid Unicode.
+
+    Raises `ValueError` saying which of these it breaks.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("text that is not valid Unicode (a lone surrogate)") from None
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_json(key, depth)
+            check_json(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_json(item, depth + 1)
     return value
 
 

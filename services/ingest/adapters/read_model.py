@@ -173,7 +173,7 @@ def enter_search(connection: Connection, row: Any, body: str) -> None:
 def match_expression(words: str) -> str | None:
     """FTS5 expression of a person's words: all must occur, each taken literally, `word*` for a prefix. None if empty."""
     terms: list[str] = []
-    for word in words.split()[:32]:
+    for word in "".join(c if c.isprintable() else " " for c in words).split()[:32]:
         bare = word.rstrip("*").replace('"', '""')
         if any(c.isalnum() for c in bare):
             terms.append(f'"{bare}"' + ("*" if word.endswith("*") else ""))

@@ -72,8 +72,8 @@ async def receive(request: Request, objects: Objects, tenant: str, limit: int) -
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
-    reader = _Reader(request, objects, tenant, limit, boundary)
     try:
+        reader = _Reader(request, objects, tenant, limit, boundary)
         await reader.read()
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None

@@ -7,9 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from contracts.cloudevents import describe
 from services.ingest.adapters.upload import BadUpload
 from shared.http import failure_handlers
 from shared.objects import ObjectMissing, TooLarge
@@ -60,6 +62,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
 
 
+async def _contract(request: Request, error: Exception) -> Response:
+    # A value that passed the route's own checks but not the contract's is still the caller's.
+    assert isinstance(error, ValidationError)
+    field = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else "body"
+    return shaped(request, 400, "invalid_request", describe(error), field)
+
+
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
@@ -82,7 +91,7 @@ async def _missing(request: Request, error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Register every handler."""
     handlers: dict[Any, Any] = {
-        ApiError: _api, RequestValidationError: _invalid, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
+        ApiError: _api, RequestValidationError: _invalid, ValidationError: _contract, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
         ObjectMissing: _missing, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():

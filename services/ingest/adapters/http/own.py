@@ -66,7 +66,7 @@ async def history(
     job_id: str,
     door: DoorDep,
     who: Reader,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> dict[str, Any]:
     """The job's and its files' events in order, from cursor `after`; `next` is the cursor of the following page."""
