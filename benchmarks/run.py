@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import statistics
@@ -54,6 +55,7 @@ async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
 
 async def main() -> int:
     """Run the benchmark and print it; nothing in it is asserted."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports each topic's first seconds as errors
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     plan = Plan(DATA_DIR, port=0, kafka_port=0)
     supervisor = Supervisor(plan, out.print)

@@ -112,7 +112,7 @@ def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAU
         return {**record, "history": history["result"]}
 
     found = run(data_dir, work)
-    show(found, as_json, lambda: pipeline.job_page(found, file_table(found["files"], 200)))
+    show(found, as_json, lambda: pipeline.job_page(found, file_table(found["files"], 200, ids=True)))
 
 
 @app.command()

@@ -103,8 +103,8 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     return Group(*parts)
 
 
-def file_table(files: Sequence[dict[str, Any]], rows: int) -> Table:
-    """Files of a job, the interesting ones first when there is no room for all."""
+def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) -> Table:
+    """Files of a job, the interesting ones first when there is no room for all; with their ids when asked."""
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     shown = list(files)
     if len(shown) > rows:
@@ -116,7 +116,7 @@ def file_table(files: Sequence[dict[str, Any]], rows: int) -> Table:
         progress = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
         note = f.get("message") or f.get("tag_name") or f.get("step") or ""
         status = Text(f["status"], STYLE.get(f["status"], "cyan"))
-        table.add_row(Text(f["file_name"]), status, progress, Text(note))
+        table.add_row(*([f["id"]] if ids else []), Text(f["file_name"]), status, progress, Text(note))
     if len(files) > len(shown):
         table.add_row(f"… and {len(files) - len(shown)} more", "", "", "")
     return table
