@@ -117,13 +117,15 @@ def claim(
     connection: Connection, now: float, limit: int, busy: dict[str, int], per_endpoint: int, jobs: set[Any]
 ) -> list[Delivery]:
     """Lease due deliveries, oldest first: at most `per_endpoint` in flight each, one per (endpoint, job) for order."""
+    # One row per (endpoint, job): a job with a thousand due events must not fill the page and hide everybody else's.
     query = text(
-        "SELECT d.*, e.url, e.secret FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id "
-        "WHERE d.due_at <= :now AND e.id NOT IN (SELECT value FROM json_each(:full)) ORDER BY d.due_at, d.rowid LIMIT :n"
+        "SELECT d.*, e.url, e.secret FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, coalesce(job_id, event_id) "
+        "ORDER BY due_at, rowid) AS turn FROM delivery WHERE due_at <= :now AND endpoint_id NOT IN "
+        "(SELECT value FROM json_each(:full))) d JOIN endpoint e ON e.id = d.endpoint_id WHERE d.turn = 1 ORDER BY d.due_at LIMIT :n"
     )
     full = [e for e, n in busy.items() if n >= per_endpoint]
     claimed: list[Delivery] = []
-    for r in connection.execute(query, {"now": now, "full": json.dumps(full), "n": limit * 4}):
+    for r in connection.execute(query, {"now": now, "full": json.dumps(full), "n": limit + len(jobs)}):
         key = (r.endpoint_id, r.job_id or r.event_id)
         if key in jobs or busy.get(r.endpoint_id, 0) >= per_endpoint or len(claimed) >= limit:
             continue
