@@ -30,11 +30,24 @@ def _metadata(value: Any, info: ValidationInfo) -> Any:
             value = json.loads(value)
         except (ValueError, RecursionError):
             pass
-    return check_json(value)
+    return check_metadata(value)
 
 
 MAX_DEPTH = 32
 """Deepest nesting of metadata: far beyond any use, far below what breaks a parser somewhere downstream."""
+
+
+MAX_METADATA_BYTES = 65_536
+"""Largest metadata as JSON: it travels in every task and several events of a job, which must fit into a Kafka record."""
+
+
+def check_metadata(value: Any) -> Any:
+    """The value, when it is writable JSON (`check_json`) of at most `MAX_METADATA_BYTES`. Raises `ValueError`."""
+    check_json(value)
+    size = len(value.encode()) if isinstance(value, str) else len(json.dumps(value)) if value else 0
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"{size} bytes of JSON; the limit is {MAX_METADATA_BYTES}")
+    return value
 
 
 def check_json(value: Any, depth: int = 0) -> Any:

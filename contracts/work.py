@@ -12,6 +12,9 @@ from contracts.message import Contract
 MAX_FILES = 1000
 """Files in one session or job: a record naming them all stays below Kafka's 1 MiB default."""
 
+MAX_LIST_BYTES = 600_000
+"""All files of a session as JSON: with the wish (two metadata of 64 KiB) they travel in one record of less than 1 MiB."""
+
 
 class FileRef(Contract):
     """A file by claim check: where its bytes are and what they must hash to. `url` instead while still remote."""

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from shared.errors import Stop
-from shared.kafka import MAX_RECORD_BYTES
+from shared.kafka import max_record_bytes
 from shared.unit import Outgoing
 
 PARTITIONS_TTL_S = 60.0
@@ -61,7 +61,8 @@ class Batches:
 
 
 def _append(builder: Any, row: Outgoing) -> bool:
-    if len(row.value) + 4096 > MAX_RECORD_BYTES:
-        raise Stop("record_too_large", f"a record for {row.topic} has {len(row.value)} bytes; the limit is {MAX_RECORD_BYTES}")
+    limit = max_record_bytes(row.topic)
+    if len(row.value) + 4096 > limit:
+        raise Stop("record_too_large", f"a record for {row.topic} has {len(row.value)} bytes; the limit is {limit}")
     added = builder.append(timestamp=None, key=row.key or None, value=row.value, headers=list(row.headers))
     return added is not None

@@ -26,6 +26,8 @@ from shared.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
+MAX_INPUT_BYTES = 917_504
+"""Larger records are parked: what follows from a message repeats parts of it, and must fit into a record too."""
 
 
 class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -66,6 +68,9 @@ def decode(
     good: list[Inbound] = []
     bad: list[Undecodable] = []
     for r in records:
+        if r.value is not None and len(r.value) > MAX_INPUT_BYTES:
+            bad.append(Undecodable(r, "too_large", f"the record has {len(r.value)} bytes; the limit is {MAX_INPUT_BYTES}"))
+            continue
         try:
             message = from_record(r.value, r.headers, allowed[r.topic])
         except UndecodableRecord as error:

@@ -139,7 +139,7 @@ async def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
     while True:
         producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap, client_id=client_id, enable_idempotence=True, max_batch_size=262_144, linger_ms=0,
-            max_request_size=MAX_RECORD_BYTES, request_timeout_ms=30_000,
+            max_request_size=2 * MAX_RECORD_BYTES + 65_536, request_timeout_ms=30_000,
         )  # fmt: skip
         try:
             await producer.start()
@@ -168,8 +168,13 @@ async def ensure_topics(bootstrap: str, topics: Iterable[Topic], partitions: int
         await admin.close()
 
 
+def max_record_bytes(topic: str) -> int:
+    """Largest record of a topic; a dead letter holds a whole record of the original's size and the reason."""
+    return 2 * MAX_RECORD_BYTES if topic.endswith(".dlq") else MAX_RECORD_BYTES
+
+
 def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
-    configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(MAX_RECORD_BYTES)}
+    configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(max_record_bytes(topic.name))}
     if topic.cleanup == "delete":
         configs["retention.ms"] = str(topic.retention_s * 1000)
     if replication > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,12 @@ from sqlalchemy import Connection
 
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
+from shared.errors import Park
 from shared.store import OUTBOX
 from shared.telemetry import Telemetry
+
+MAX_VALUE_BYTES = 1_040_000
+"""Largest value of a record: Kafka's 1 MiB less what key and headers take."""
 
 
 @dataclass(slots=True)
@@ -45,11 +50,26 @@ class Unit:
     telemetry: Telemetry
     outgoing: list[Outgoing] = field(default_factory=list)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Outputs that belong together: if one is refused, none of them is published."""
+        before = len(self.outgoing)
+        try:
+            yield
+        except BaseException:
+            del self.outgoing[before:]
+            raise
+
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False) -> None:
-        """Publish `message` after the commit. `trace` is the context it descends from; commands leave after facts."""
+        """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""
         carried = self.telemetry.create(message, topic, trace)
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, self.source, extra)
+        if len(record.value) > MAX_VALUE_BYTES:
+            raise Park(
+                "too_large",
+                f"the {type(message).__name__} that follows has {len(record.value)} bytes; the limit is {MAX_VALUE_BYTES}",
+            )
         self.outgoing.append(Outgoing(topic, record.key, record.value, record.headers, not command))
 
 

@@ -41,12 +41,14 @@ class Work:
             decision = decide(job, event, self.now)
         if decision.refused is None and decision.job is not None:
             before = job.lanes if job is not None else {}
+            # First what may still be refused for its size; a parked message leaves the job as it was.
+            with self.unit.together():
+                for output in decision.outputs:
+                    self.unit.emit(output.topic, output.message, trace, output.command)
             changed = {key for key, lane in decision.job.lanes.items() if before.get(key) is not lane}
             self.touched.setdefault(job_id, set()).update(changed)
             self.jobs[job_id] = decision.job
             self.traces.setdefault(job_id, trace)
-            for output in decision.outputs:
-                self.unit.emit(output.topic, output.message, trace, output.command)
         return decision
 
     def save(self) -> None:

@@ -41,9 +41,11 @@ class Sessions:
         before = store.session(session_id)
         now = datetime.fromtimestamp(unit.now, UTC)
         decision = decide(before, event, now, store)
+        # First what may still be refused for its size; a parked command leaves the session as it was.
+        with unit.together():
+            for message in decision.outputs:
+                unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)
         if decision.session is not None and decision.session is not before:
             store.save(decision.session)
             if decision.adds_file and isinstance(event, AddFile):
                 store.add_file(session_id, decision.session.file_count, event.file)
-        for message in decision.outputs:
-            unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)

@@ -21,9 +21,17 @@ from services.job_orchestrator.core.job import Lane
 RESULT_KEYS = ("file", "tag", "fields", "properties")
 """`file`: better facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value."""
 
+MAX_RESULTS_BYTES = 400_000
+"""Results of a lane's steps together: they travel in its next task."""
+
 
 def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> Lane:
     """Keep a step's result on the lane and publish what it says. Values of the wrong type raise `ValueError`."""
+    size = len(json.dumps({**lane.results, step: dict(result)}))
+    if size > MAX_RESULTS_BYTES:
+        raise ValueError(
+            f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"
+        )
     lane = draft.put(lane, results={**lane.results, step: dict(result)})
     if lane.file is None:
         return lane

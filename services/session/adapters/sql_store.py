@@ -26,6 +26,7 @@ class SessionRow(SQLModel, table=True):
     file_count: int
     job_id: str | None = None
     fingerprint: str | None = None
+    list_bytes: int = 0
     __table_args__ = (Index("session_due", "expires_at", sqlite_where=text("state = 'open'")),)
 
 
@@ -58,6 +59,7 @@ class SqlSessionStore:
             row.id, Tenancy.model_validate_json(row.owner), SessionState(row.state),
             datetime.fromtimestamp(row.created_at, UTC), datetime.fromtimestamp(row.expires_at, UTC), row.file_count,
             row.job_id, row.fingerprint,
+            row.list_bytes,
         )  # fmt: skip
 
     def file(self, session_id: str, file_id: str) -> FileRef | None:
@@ -73,7 +75,7 @@ class SqlSessionStore:
         values = {
             "id": session.id, "owner": session.owner.to_json().decode(), "state": session.state.value,
             "created_at": session.created_at.timestamp(), "expires_at": session.expires_at.timestamp(),
-            "file_count": session.file_count, "job_id": session.job_id, "fingerprint": session.fingerprint,
+            "file_count": session.file_count, "job_id": session.job_id, "fingerprint": session.fingerprint, "list_bytes": session.list_bytes,
         }  # fmt: skip
         self.connection.execute(insert(SESSION).values(values).on_conflict_do_update(index_elements=["id"], set_=values))
 

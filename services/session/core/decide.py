@@ -19,7 +19,7 @@ from contracts import (
     SessionOpened,
     derived,
 )
-from contracts.work import MAX_FILES
+from contracts.work import MAX_FILES, MAX_LIST_BYTES
 from services.session.core.session import Decision, Session, SessionState, job_of
 
 
@@ -111,7 +111,12 @@ def _add(session: Session, command: AddFile, now: datetime, files: Files) -> Dec
         return _refuse(command, now, "other_body", "file: this file id was added with other content", session=session)
     if known is None and session.file_count >= MAX_FILES:
         return _refuse(command, now, "too_many_files", f"file: a session holds at most {MAX_FILES} files", session=session)
-    session = session if known is not None else replace(session, file_count=session.file_count + 1)
+    size = session.list_bytes + len(command.file.to_json()) + 1
+    if known is None and size > MAX_LIST_BYTES:
+        text = f"file: names and metadata of the session's files would take more than {MAX_LIST_BYTES} bytes"
+        return _refuse(command, now, "too_many_files", text, session=session)
+    if known is None:
+        session = replace(session, file_count=session.file_count + 1, list_bytes=size)
     event = FileAdded(
         event_id=derived(command.command_id, "added"), session_id=session.id, owner=session.owner,
         caused_by=command.command_id, occurred_at=now, file=command.file, file_count=session.file_count,

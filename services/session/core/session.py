@@ -30,6 +30,8 @@ class Session:
     file_count: int = 0
     job_id: str | None = None
     fingerprint: str | None = None
+    list_bytes: int = 0
+    """Size of its file list as JSON."""
 
 
 @dataclass(frozen=True, slots=True)

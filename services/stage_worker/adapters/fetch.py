@@ -60,7 +60,7 @@ class GuardedDownloads:
             if (response.content_length or 0) > self.limit:
                 raise TooLarge("too_large", f"{response.content_length} bytes; the limit is {self.limit}")
             stored = await self.objects.put_stream(tenant, response.content.iter_chunked(256 * 1024), self.limit)
-            return stored, response.content_type
+            return stored, response.content_type[:200]
 
     async def close(self) -> None:
         """Let go of the connections."""

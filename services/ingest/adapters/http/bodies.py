@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts import JobRequest
-from contracts.loose import check_json
+from contracts.loose import check_metadata
 
 UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
 UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
-Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_json), Field(description="Free metadata")]
+Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_metadata), Field(description="Free metadata")]
 
 
 def _choice(value: Any) -> Any:

@@ -1,0 +1,75 @@
+"""Records at Kafka's own limit, and wishes that would grow beyond it: parked or refused, never the end of a service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.client import Client
+from contracts import AddFile, CloseSession, FileRef, JobRequest, OpenSession, to_record
+from contracts.topics import all_topics, dead_letter_topic
+from shared import clock
+from shared.kafka import make_producer
+from tests.conftest import Pipeline
+from tests.e2e.outside import OWNER, read_all, submit
+from tests.e2e.test_door import ended, raw
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+READ_BY = {
+    "session.commands": "session",
+    "job.commands": "job_orchestrator",
+    "stage.reports": "job_orchestrator",
+    "file.events": "ingest",
+    "stage.tasks.noop": "stage_worker",
+}
+
+
+async def test_records_as_large_as_kafka_takes_them_are_parked(client: Client, pipeline: Pipeline) -> None:
+    producer = await make_producer(pipeline.kafka, "large")
+    for topic in (t for t in all_topics() if t.name in READ_BY):
+        headers = [("ce_type", topic.models[0].TYPE.encode())]
+        await producer.send_and_wait(topic.name, b"x" * 1_048_000, b"large", headers=headers)
+    await producer.stop()
+    for topic_name, group in READ_BY.items():
+
+        async def parked(name: str = dead_letter_topic(topic_name, group)) -> Any:
+            return [r for r in await read_all(pipeline, name) if r.key == b"large"]
+
+        (letter,) = await eventually(parked, 30)
+        assert dict(letter.headers)["dlq-code"] == b"too_large" and len(letter.value) == 1_048_000
+    assert (await ended(client, await submit(pipeline, "noop-five")))["stage"] == "completed"
+
+
+async def test_metadata_has_a_limit(client: Client) -> None:
+    status, body, _ = await raw(client, "POST", "/api/job/create", json={"session_id": "x", "metadata": {"a": "x" * 70_000}})
+    assert status == 400 and body["message"].startswith("metadata") and "65536" in body["message"]
+
+
+@pytest.mark.timeout(100)
+async def test_a_session_is_full_before_its_closing_is_too_large(client: Client, pipeline: Pipeline) -> None:
+    session_id = clock.new_root()
+    common: dict[str, Any] = {"session_id": session_id, "owner": OWNER, "issued_at": clock.now()}
+    fat = {"note": "x" * 60_000}
+    files = [FileRef(file_id=clock.new_root(), file_name=f"{n}.txt", blob_name="default/aa/bb", metadata=fat) for n in range(12)]
+    close = CloseSession(
+        command_id=clock.new_root(), job=JobRequest(workflow="noop-five", metadata=fat, propagate_metadata=fat), **common
+    )
+    commands = [
+        OpenSession(command_id=clock.new_root(), **common),
+        *(AddFile(command_id=clock.new_root(), file=f, **common) for f in files),
+        close,
+    ]
+    producer = await make_producer(pipeline.kafka, "large")
+    for command in commands:
+        record = to_record(command, "/test")
+        await producer.send_and_wait("session.commands", record.value, record.key, headers=list(record.headers))
+    await producer.stop()
+
+    async def decided() -> Any:
+        events = [r for r in await read_all(pipeline, "session.events") if r.key == session_id.encode()]
+        return events if len(events) == len(commands) else None
+
+    types = [dict(r.headers)["ce_type"].decode().split(".")[2] for r in await eventually(decided, 30)]
+    assert types == ["opened", *["file_added"] * 9, *["command_refused"] * 3, "closed"]
