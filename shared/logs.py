@@ -38,6 +38,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+def about(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
+    """`extra=` for a line about a message: its trace (a `traceparent`) and job, and whatever else is known."""
+    parts = (trace or "").split("-")
+    if len(parts) == 4:
+        facts |= {"trace_id": parts[1], "span_id": parts[2]}
+    if job_id:
+        facts["job.id"] = job_id
+    return facts
+
+
 class RateLimit(logging.Filter):
     """Lets one logger say the same thing at most once a second: aiokafka says ~100 lines/s while a broker is away."""
 

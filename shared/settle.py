@@ -17,6 +17,7 @@ from contracts import Message, dead_letter_topic, derived
 from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.errors import Outcome, Park, Stop
+from shared.logs import about
 from shared.outbox import Relay, drop, left_behind
 from shared.store import Store, forget_seen, mark_seen, unmark_seen
 from shared.telemetry import Telemetry, carried, fail
@@ -57,7 +58,8 @@ class Inbound:
         except Outcome:
             raise
         except Exception as error:
-            log.exception("handler failed on one record", extra={"topic": self.topic, "offset": self.offset})
+            where = {"topic": self.topic, "partition": self.partition, "offset": self.offset, "event.id": self.message.message_id}
+            log.exception("handler failed on one record", extra=about(self.trace, getattr(self.message, "job_id", None), **where))
             self.parked = Park("handler_error", f"{type(error).__name__}: {error}")
 
 
@@ -158,8 +160,13 @@ class Settler:
             r = fault.record
             unit.outgoing.append(dead_letter(r, group, self.service, fault.code, fault.reason, unit.now))
             self.telemetry.count("pipeline.dead_letters", 1, code=fault.code)
+        if bad:
+            codes = sorted({fault.code for fault in bad})
+            log.warning("records parked that cannot be read", extra={"group": group, "count": len(bad), "codes": codes})
         for item in done:
             if item.parked is not None:
+                why = {"code": item.parked.code, "reason": str(item.parked), "topic": item.topic, "offset": item.offset}
+                log.warning("record parked", extra=about(item.trace, getattr(item.message, "job_id", None), **why))
                 fail(item.span, item.parked.code)
                 unit.outgoing.append(dead_letter(item, group, self.service, item.parked.code, str(item.parked), unit.now))
                 self.telemetry.count("pipeline.dead_letters", 1, code=item.parked.code)

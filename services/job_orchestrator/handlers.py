@@ -13,6 +13,7 @@ from services.job_orchestrator.core.decide import JobInput, LaneDue, Start, deci
 from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, NeedsAllLanes
 from services.job_orchestrator.ports import JobStore
 from shared.errors import Park
+from shared.logs import about
 from shared.settle import Inbound
 from shared.unit import Unit
 
@@ -48,6 +49,13 @@ class Work:
             changed = {key for key, lane in decision.job.lanes.items() if before.get(key) is not lane}
             self.touched.setdefault(job_id, set()).update(changed)
             self.jobs[job_id] = decision.job
+            if decision.job.ended:
+                facts = {
+                    "stage": decision.job.stage.value,
+                    "workflow": decision.job.workflow.ref,
+                    "errors": len(decision.job.errors),
+                }
+                log.info("job ended", extra=about(trace, job_id, **facts))
             self.traces.setdefault(job_id, trace)
         return decision
 
@@ -84,14 +92,14 @@ class Orchestrator:
         elif isinstance(message, (StageReport, CancelJob)):
             decision = work.decide(message.job_id, message, item.trace)
             if decision.refused is not None:
-                self._refused(work.unit, message, decision.refused)
+                self._refused(work.unit, message, decision.refused, item.trace)
 
-    def _refused(self, unit: Unit, message: StageReport | CancelJob, reason: str) -> None:
+    def _refused(self, unit: Unit, message: StageReport | CancelJob, reason: str, trace: str | None) -> None:
         if reason == "unknown job":
             raise Park("unknown_job", f"job_id: there is no job {message.job_id}")
         if isinstance(message, StageReport):
             unit.telemetry.count("pipeline.reports.refused", 1, reason=reason)
-        log.info("refused", extra={"job.id": message.job_id, "type": message.TYPE, "reason": reason})
+        log.info("refused", extra=about(trace, message.job_id, type=message.TYPE, reason=reason))
 
     def fire(self, unit: Unit, limit: int) -> int:
         """Timers that are due."""

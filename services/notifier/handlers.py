@@ -19,6 +19,7 @@ from services.notifier.core.delivery import DeliveryState, Result, event_names, 
 from services.notifier.ports import Delivery, Sender
 from shared import clock
 from shared.errors import Retry
+from shared.logs import about
 from shared.settle import Inbound, Settler
 from shared.telemetry import Telemetry, as_parent, carried, fail, parse_traceparent
 from shared.unit import Unit
@@ -160,6 +161,14 @@ class Dispatcher:
         verdict = judge(result, delivery.attempt, unit.now, attempt_id, row.failing_since, self.schedule)
         db.settle(unit.connection, delivery, result, verdict, attempt_id, started)
         self.telemetry.count("pipeline.webhook.attempts", 1, outcome=verdict.outcome)
+        if verdict.outcome != "delivered":
+            facts = {
+                "endpoint.id": delivery.endpoint_id,
+                "outcome": verdict.outcome,
+                "error": verdict.error,
+                "attempt": delivery.attempt,
+            }
+            log.warning("webhook not delivered", extra=about(delivery.trace, delivery.job_id, **facts))
         at = clock.now()
         event = DeliveryAttempted(
             attempt_id=attempt_id, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id, event_id=delivery.event_id,

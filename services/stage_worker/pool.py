@@ -16,6 +16,7 @@ from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.ports import Action, Answer
 from services.stage_worker.reporter import Mark, Reporter
 from shared import clock
+from shared.logs import about
 from shared.objects import ObjectMissing
 from shared.settle import Inbound
 from shared.telemetry import Telemetry
@@ -88,7 +89,7 @@ class Pool:
             self._end(task, item, answer, elapsed, marks)
         except (ValueError, TypeError) as error:
             # The action's result is no JSON, or not what a report may hold: said so, instead of leaving the task open.
-            log.exception("result cannot be reported", extra={"job.id": task.job_id, "action": task.action})
+            log.exception("result cannot be reported", extra=about(item.trace, task.job_id, action=task.action))
             failed = Answer(TaskStatus.ERR, "invalid_result", f"{type(error).__name__}: {error}")
             self._end(task, item, failed, elapsed, marks)
 
@@ -105,11 +106,13 @@ class Pool:
         beat = Heartbeat(lambda n, p: self.reporter.put(STAGE_REPORTS_TOPIC.name, self._beat(task, n, p), trace, []))
         beating = asyncio.create_task(beat.run(task.heartbeat_s))
         try:
-            return await self._guarded(action, task, beat.progress)
+            return await self._guarded(action, task, beat.progress, trace)
         finally:
             beating.cancel()
 
-    async def _guarded(self, action: Action, task: StageTask, progress: Callable[[int, int | None], None]) -> Answer:
+    async def _guarded(
+        self, action: Action, task: StageTask, progress: Callable[[int, int | None], None], trace: str | None
+    ) -> Answer:
         try:
             async with asyncio.timeout(task.timeout_s + 5):
                 return await action(task, progress)
@@ -120,7 +123,7 @@ class Pool:
         except TimeoutError:
             return Answer(TaskStatus.ERR, "limit_time", f"The step took longer than {task.timeout_s:.0f} s.")
         except Exception as error:
-            log.exception("action failed", extra={"job.id": task.job_id, "action": task.action})
+            log.exception("action failed", extra=about(trace, task.job_id, action=task.action, attempt=task.attempt))
             return Answer(TaskStatus.ERR, "worker_error", f"{type(error).__name__}: {str(error)[:500]}")
 
     def _beat(self, task: StageTask, number: int, progress: tuple[int, int | None] | None) -> StageReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
@@ -86,3 +87,12 @@ async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
                     assert answer.status == 200, await answer.text()
                 async with http.get(f"http://127.0.0.1:{port}/health/live") as answer:
                     assert (await answer.json())["status"] == "ok"
+
+
+async def test_logs_tell_the_job_and_its_trace(client: Client, pipeline: Pipeline) -> None:
+    session = await session_with(client, "email-maintenance.eml")
+    job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
+    await ended(client, job_id)
+    lines = [json.loads(line) for line in (pipeline.data_dir / "logs" / "job_orchestrator.log").read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("job.id") == job_id and line["message"] == "job ended"]
+    assert line["stage"] == "completed" and len(line["trace_id"]) == 32 and line["service"] == "job_orchestrator"
