@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from opentelemetry.trace import Span
@@ -176,8 +178,13 @@ class Settler:
 
 
 def _seen_key(item: Inbound) -> str:
-    # An operator's event and a job's event may share an id by a producer's mistake; the type keeps them apart.
-    return f"{item.message.message_id}|{item.message.TYPE}"
+    # Two types may share an id by a producer's mistake; a short word of the type keeps them apart.
+    return f"{item.message.message_id}|{_type_word(item.message.TYPE)}"
+
+
+@lru_cache
+def _type_word(type_: str) -> str:
+    return f"{zlib.crc32(type_.encode()):08x}"
 
 
 def dead_letter(record: Any, group: str, service: str, code: str, reason: str, now: float) -> Outgoing:

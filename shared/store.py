@@ -57,7 +57,14 @@ def table_of(model: type[SQLModel]) -> Table:
 
 def _pragmas(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON", "cache_size=-8000"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=5000",
+        "foreign_keys=ON",
+        "cache_size=-16000",
+        "wal_autocheckpoint=4000",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from contracts import CancelJob, CreateJob, Message, SessionClosed, StageReport
+from contracts import CancelJob, CreateJob, JobStage, Message, SessionClosed, StageReport
 from services.job_orchestrator.core.decide import JobInput, LaneDue, Start, decide
 from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, NeedsAllLanes
 from services.job_orchestrator.ports import JobStore
@@ -49,13 +49,13 @@ class Work:
             changed = {key for key, lane in decision.job.lanes.items() if before.get(key) is not lane}
             self.touched.setdefault(job_id, set()).update(changed)
             self.jobs[job_id] = decision.job
-            if decision.job.ended:
+            if decision.job.ended and decision.job.stage is not JobStage.COMPLETED:
                 facts = {
                     "stage": decision.job.stage.value,
                     "workflow": decision.job.workflow.ref,
                     "errors": len(decision.job.errors),
                 }
-                log.info("job ended", extra=about(trace, job_id, **facts))
+                log.warning("job ended badly", extra=about(trace, job_id, **facts))
             self.traces.setdefault(job_id, trace)
         return decision
 

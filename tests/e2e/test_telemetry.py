@@ -90,9 +90,9 @@ async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
 
 
 async def test_logs_tell_the_job_and_its_trace(client: Client, pipeline: Pipeline) -> None:
-    session = await session_with(client, "email-maintenance.eml")
+    session = await session_with(client, "locked-invoice.pdf")
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
     await ended(client, job_id)
     lines = [json.loads(line) for line in (pipeline.data_dir / "logs" / "job_orchestrator.log").read_text().splitlines()]
-    (line,) = [line for line in lines if line.get("job.id") == job_id and line["message"] == "job ended"]
-    assert line["stage"] == "completed" and len(line["trace_id"]) == 32 and line["service"] == "job_orchestrator"
+    (line,) = [line for line in lines if line.get("job.id") == job_id and line["message"] == "job ended badly"]
+    assert line["stage"] == "invalid" and len(line["trace_id"]) == 32 and line["service"] == "job_orchestrator"
