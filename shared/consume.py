@@ -112,7 +112,8 @@ class Subscription:
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
             decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
             heartbeat_interval_ms=3000,
-            fetch_max_wait_ms=5000,
+            # While the consumer is full, fetching waits; else aiokafka would ask without the partitions that still hold records.
+            fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
         )  # fmt: skip
         subscriber(self.on_batch)
         self._subscriber = subscriber

@@ -38,14 +38,14 @@ async def build(host: Host, settings: WorkerSettings) -> None:
         max_records=settings.batch_records, auto_offset_reset="earliest", listener=Ownership(reporter), parser=raw_parser,
         decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
         heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000,
-            fetch_max_wait_ms=5000,
+            fetch_max_wait_ms=2000,
     )  # fmt: skip
     subscriber(tasks.on_tasks)
     host.expect_dead_letters(topics, GROUP)
     # No group: a cancellation concerns whichever worker holds the task, so all of them read all of it.
     cancellations = host.broker.subscriber(
         STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, batch=True, max_records=1000,
-        auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False, fetch_max_wait_ms=5000,
+        auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False, fetch_max_wait_ms=2000,
     )  # fmt: skip
     cancellations(tasks.on_cancellations)
 

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError
 
 from cli.client import Client
 from contracts import CreateJob, JobRequest, Tenancy, derived, to_record
 from shared import clock
 from shared.kafka import make_producer
 from tests.conftest import Pipeline
+from tests.eventually import eventually
 
 OWNER = Tenancy(tenant_id="default", tenant_name="Default", user_name="test")
 
@@ -30,12 +32,22 @@ async def submit(pipeline: Pipeline, workflow: str) -> str:
     return job_id
 
 
-async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
-    """Every record of some topics, up to their ends of now."""
+async def _started(pipeline: Pipeline, topics: tuple[str, ...]) -> Any:
+    """A running consumer, or None while the broker is (still) away."""
     consumer = AIOKafkaConsumer(
         *topics, bootstrap_servers=pipeline.kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
+    try:
+        await consumer.start()
+    except KafkaConnectionError:
+        await consumer.stop()
+        return None
+    return consumer
+
+
+async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
+    """Every record of some topics, up to their ends of now."""
+    consumer = await eventually(lambda: _started(pipeline, topics), 60, 0.5)
     found = []
     ends = await consumer.end_offsets(consumer.assignment())
     missing = {tp for tp, end in ends.items() if end > 0}
