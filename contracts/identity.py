@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 NAMESPACE = uuid5(NAMESPACE_URL, "urn:stageline:ids")
 """Never change it: every derived id, and with it every consumer's de-duplication, hangs on it."""
@@ -19,4 +19,5 @@ def derived(cause: str, *role: str | int) -> str:
     digest = bytearray(sha1(_PREFIX + "\x1f".join((cause, *map(str, role))).encode(), usedforsecurity=False).digest()[:16])
     digest[6] = (digest[6] & 0x0F) | 0x50
     digest[8] = (digest[8] & 0x3F) | 0x80
-    return str(UUID(bytes=bytes(digest)))
+    h = digest.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"

@@ -37,8 +37,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
         *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
         max_records=settings.batch_records, auto_offset_reset="earliest", listener=Ownership(reporter), parser=raw_parser,
         decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
-        heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000,
-            fetch_max_wait_ms=2000,
+        heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
     )  # fmt: skip
     subscriber(tasks.on_tasks)
     host.expect_dead_letters(topics, GROUP)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from contracts.file_events import FileAddToJob, FileFailed, FileStatusUpdate
 from contracts.job_events import JobCreate, JobFinished, JobStageUpdate, JobStart
 from contracts.stage import StageTask, TaskCancelled
 from contracts.topics import FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
-from services.job_orchestrator.core.job import Decision, Job, Lane, LaneState, Output
+from services.job_orchestrator.core.job import Decision, Job, Lane, LaneState, Output, evolve
 
 
 class Draft:
@@ -28,15 +27,15 @@ class Draft:
 
     def decision(self) -> Decision:
         """The finished decision."""
-        return Decision(replace(self.job, lanes=self.lanes, updated_at=self.now), tuple(self.outputs))
+        return Decision(evolve(self.job, {"lanes": self.lanes, "updated_at": self.now}), tuple(self.outputs))
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the job."""
-        self.job = replace(self.job, **fields)
+        self.job = evolve(self.job, fields)
 
     def put(self, lane: Lane, **fields: Any) -> Lane:
         """Replace fields of a lane and keep it."""
-        lane = replace(lane, **fields)
+        lane = evolve(lane, fields)
         self.lanes[lane.id] = lane
         return lane
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, Tenancy
 from services.job_orchestrator.core.workflow import Step, Workflow
@@ -64,7 +64,7 @@ LANE_TABLE: Mapping[tuple[LaneState, Signal], tuple[LaneState, ...]] = {
 """(state, signal) → states it may lead to. A missing pair is refused and changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lane:
     """One file's (or the job's own) way through the steps. `due_at` is Unix seconds."""
 
@@ -91,7 +91,7 @@ class Lane:
         return self.state in _ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A job's header. Counters stand for the lanes that are not loaded; `lanes` holds those that an event touches."""
 
@@ -129,6 +129,23 @@ class Job:
     def step_of(self, lane: Lane) -> Step:
         """The step that a lane is at."""
         return self.workflow.steps[lane.step]
+
+
+V = TypeVar("V", Job, Lane)
+
+
+def evolve(value: V, fields: Mapping[str, Any]) -> V:
+    """A copy of `value` with `fields` replaced. Raises `TypeError` for a field that it does not have.
+
+    As `dataclasses.replace`, which sets all twenty fields one by one: that was a sixth of the orchestrator's CPU.
+    """
+    known = vars(value)
+    if not fields.keys() <= known.keys():
+        raise TypeError(f"{type(value).__name__} has no field {', '.join(sorted(fields.keys() - known.keys()))}")
+    copy = object.__new__(type(value))
+    vars(copy).update(known)
+    vars(copy).update(fields)
+    return copy
 
 
 @dataclass(frozen=True, slots=True)
