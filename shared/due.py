@@ -17,6 +17,8 @@ from shared.unit import Unit
 log = logging.getLogger(__name__)
 SWEEP_S = 30.0
 """Backstop: the table is looked at this often even if nothing woke us."""
+SHARED_SWEEP_S = 2.0
+"""The same where another replica may have written an earlier timer and died."""
 
 
 class DueLoop:
@@ -33,6 +35,7 @@ class DueLoop:
         self.next_due = next_due
         self.fire = fire
         self.last_pass = time.monotonic()
+        self.sweep_s = SHARED_SWEEP_S if settler.store.shared else SWEEP_S
         self._wake = asyncio.Event()
         settler.after.append(self._wake.set)
 
@@ -54,9 +57,9 @@ class DueLoop:
 
     async def _pass(self) -> float:
         due = await self.settler.store.read(self.next_due)
-        wait = SWEEP_S if due is None else due - clock.unix()
+        wait = self.sweep_s if due is None else due - clock.unix()
         if wait > 0:
-            return min(wait, SWEEP_S)
+            return min(wait, self.sweep_s)
         fired = await self.settler.run(lambda unit: self.fire(unit, 200))
         return 0.0 if fired else 0.25
 

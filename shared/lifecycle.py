@@ -15,7 +15,6 @@ from typing import Any
 import uvicorn
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from sqlmodel import SQLModel
 from starlette.applications import Starlette
 
 from contracts import Topic
@@ -25,10 +24,11 @@ from shared.consume import Subscription
 from shared.due import DueLoop
 from shared.errors import Outcome, Retry, Stop
 from shared.health import Health
+from shared.migrate import migrate
 from shared.outbox import Relay
 from shared.settings import Settings
 from shared.settle import Handler, Settler
-from shared.store import Store
+from shared.store import Store, open_store
 from shared.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -69,13 +69,18 @@ class Host:
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.dead_letters: list[Topic] = []
 
-    async def open(self, topics: Iterable[Topic], models: Iterable[type[SQLModel]] | None) -> None:
-        """Connect to Kafka (waiting for it), create missing topics, open the database. `models=None`: keeps nothing."""
+    async def open(self, topics: Iterable[Topic], keeps: bool = True) -> None:
+        """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it `keeps` one."""
         self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
         await self._ensure(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
-        if models is not None:
-            self.store = Store(self.settings.database_for(self.service), models)
+        if keeps:
+            self.store = open_store(self.settings.database_for(self.service))
+            await migrate(self.store, self.service)
+            if self.store.shared:
+                from shared.shards import SharedRelay
+
+                self.relay = SharedRelay(self.producer, self.telemetry, self.settings.partitions)
             self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
             self.background(self._tidy)
 
@@ -154,7 +159,8 @@ class Host:
         # What is published is deleted, and what was left behind is published, with the next batch; when none comes, here.
         while True:
             await asyncio.sleep(5)
-            if (self.relay.unsaved_progress or self.relay.left_behind) and not self.settler.order.locked():
+            self.relay.sweep()
+            if self.relay.work_left and not self.settler.order.locked():
                 try:
                     await self.settler.run(lambda unit: None)
                 except Retry as error:
@@ -179,13 +185,13 @@ class Host:
         self.telemetry.shutdown()
 
     async def _close_stores(self) -> None:
-        if hasattr(self, "settler") and self.relay.unsaved_progress and not self.settler.order.locked():
+        if hasattr(self, "settler") and self.relay.work_left and not self.settler.order.locked():
             with contextlib.suppress(Outcome):
                 await self.settler.run(lambda unit: None)
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.producer.stop(), 5)
         if hasattr(self, "store"):
-            self.store.close()
+            await self.store.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

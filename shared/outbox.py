@@ -1,7 +1,8 @@
 """The relay: outbox rows to Kafka in the order of their decision, facts before the commands that follow from them.
 
-Rows are published from memory right after their transaction and deleted with the next one, so a batch costs one fsync.
-Rows that a crash or an outage left behind are read from the table and published first (same ids: receivers drop repeats).
+With a database of our own, rows are published from memory right after their transaction and deleted with the next one, so a
+batch costs one fsync. Rows that a crash or an outage left behind are read from the table and published first (same ids:
+receivers drop repeats). Where replicas share the database, `shared/shards.py` takes the place of the memory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -18,7 +20,7 @@ from sqlalchemy import Connection, select
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.batches import Batches
 from shared.errors import Retry
-from shared.store import OUTBOX
+from shared.store import OUTBOX, Store
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing, headers_from_text, insert_outbox
 
@@ -46,29 +48,44 @@ class Relay:
         self._written = None
         if rows:
             rows.sort(key=lambda row: not row.urgent)
-            insert_outbox(connection, self.shard, rows, now)
+            insert_outbox(connection, [self.shard] * len(rows), rows, now)
             self._written = connection.execute(
                 select(OUTBOX.c.id).where(OUTBOX.c.shard == self.shard).order_by(OUTBOX.c.id.desc()).limit(1)
             ).scalar_one()
+
+    async def before(self, store: Store) -> None:
+        """Before a transaction: what an earlier life or a failed publish left behind goes first. Raises `Retry`."""
+        while self.left_behind:
+            rows, last = await store.read(lambda c: left_behind(c, self.shard))
+            if last is None:
+                self.left_behind = False
+                return
+            await self.send_in_order(rows)
+            await store.transact(lambda c, upto=last: drop(c, self.shard, upto))  # type: ignore[misc]
+
+    async def after(self, store: Store, rows: Sequence[Outgoing]) -> None:
+        """After the transaction of the last `write`: returns when Kafka has all `rows`. Raises `Retry`; then they stay."""
+        self.left_behind = True
+        await self.send_in_order(rows)
+        self.left_behind = False
+        self._published = self._written
 
     def committed(self) -> None:
         """The transaction of the last `write` is durable."""
         self._published = None
 
     @property
-    def unsaved_progress(self) -> bool:
-        """True while published rows still lie in the table."""
-        return self._published is not None
+    def work_left(self) -> bool:
+        """True while the table holds rows of ours, published or not."""
+        return self._published is not None or self.left_behind
 
-    async def publish(self, rows: Sequence[Outgoing]) -> None:
-        """Send `rows`; returns when Kafka has them all. Raises `Retry`, and then the rows stay in the table."""
-        self.left_behind = True
-        facts = [row for row in rows if row.urgent]
-        commands = [row for row in rows if not row.urgent]
-        await self.send(facts)
-        await self.send(commands)
-        self.left_behind = False
-        self._published = self._written if self._written is not None else self._published
+    def sweep(self) -> None:
+        """Called every few seconds; nobody but us writes to our shard, so there is nothing to look for."""
+
+    async def send_in_order(self, rows: Sequence[Outgoing]) -> None:
+        """Facts, and once Kafka has them the commands that follow from them."""
+        await self.send([row for row in rows if row.urgent])
+        await self.send([row for row in rows if not row.urgent])
 
     async def send(self, rows: Sequence[Outgoing]) -> None:
         """Send without the table (also used by services that keep none). Raises `Retry` after a bounded wait."""
@@ -94,11 +111,13 @@ def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[
     """The oldest unpublished rows of a shard and the id of the last of them."""
     query = select(OUTBOX).where(OUTBOX.c.shard == shard).order_by(OUTBOX.c.id).limit(limit)
     rows = connection.execute(query).all()
-    out = [
-        Outgoing(r.topic, r.key or None, r.value, headers_from_text(r.headers), not r.topic.startswith(COMMAND_TOPICS))
-        for r in rows
-    ]
-    return out, rows[-1].id if rows else None
+    return [outgoing(r) for r in rows], rows[-1].id if rows else None
+
+
+def outgoing(row: Any) -> Outgoing:
+    """An outbox row as it was decided."""
+    urgent = not row.topic.startswith(COMMAND_TOPICS)
+    return Outgoing(row.topic, row.key or None, row.value, headers_from_text(row.headers), urgent)
 
 
 def drop(connection: Connection, shard: str, upto: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
 
 
 class Settings(BaseSettings):
@@ -16,8 +17,8 @@ class Settings(BaseSettings):
 
     kafka: str = Field(default="127.0.0.1:29092", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
     data_dir: Path = Path(".stageline")
-    database_url: str | None = None
-    """SQLAlchemy URL; by default a SQLite file per service in the data directory."""
+    database_url: SecretStr | None = None
+    """`postgresql://user:password@host/database`; by default a SQLite file per service in the data directory."""
     object_store_url: str | None = None
     """`file:///…`, `s3://bucket`, `gs://…`, `az://…`; by default `objects/` in the data directory."""
     host: str = "127.0.0.1"
@@ -41,8 +42,13 @@ class Settings(BaseSettings):
         return self.instance if "instance" in self.model_fields_set else None
 
     def database_for(self, service: str) -> str:
-        """SQLAlchemy URL of a service's own database; nobody else opens it."""
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
+        """SQLAlchemy URL of a service's own database: a file, or a schema of the service's name; nobody else opens it."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
+        url = make_url(self.database_url.get_secret_value())
+        if url.get_backend_name() == "postgresql":
+            url = url.set(drivername="postgresql+asyncpg").update_query_dict({"schema": url.query.get("schema", service)})
+        return url.render_as_string(hide_password=False)
 
     def objects(self) -> str:
         """URL of the object store."""

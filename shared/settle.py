@@ -20,7 +20,7 @@ from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.errors import Outcome, Park, Stop
 from shared.logs import about
-from shared.outbox import Relay, drop, left_behind
+from shared.outbox import Relay
 from shared.store import Store, forget_seen, mark_seen, unmark_seen
 from shared.telemetry import Telemetry, carried, fail
 from shared.unit import Outgoing, Unit
@@ -126,12 +126,11 @@ class Settler:
     async def run(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
         async with self.order:
-            if self.relay.left_behind:
-                await self._publish_left_behind()
+            await self.relay.before(self.store)
             result, unit = await self.store.transact(lambda connection: self._transaction(connection, work))
             self.relay.committed()
             crashpoints.reach(self.service, "after_commit")
-            await self.relay.publish(unit.outgoing)
+            await self.relay.after(self.store, unit.outgoing)
             crashpoints.reach(self.service, "after_publish")
         for wake in self.after:
             wake()
@@ -146,16 +145,6 @@ class Settler:
             forget_seen(connection, unit.now - SEEN_RETENTION_S)
         crashpoints.reach(self.service, "before_commit")
         return result, unit
-
-    async def _publish_left_behind(self) -> None:
-        while True:
-            rows, last = await self.store.read(lambda c: left_behind(c, self.relay.shard))
-            if last is None:
-                break
-            await self.relay.send([row for row in rows if row.urgent])
-            await self.relay.send([row for row in rows if not row.urgent])
-            await self.store.transact(lambda c, upto=last: drop(c, self.relay.shard, upto))  # type: ignore[misc]
-        self.relay.left_behind = False
 
     def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
         for fault in bad:

@@ -1,26 +1,30 @@
 """A service's own database: one writer transaction per batch holding what was seen, the new state and the outbox.
 
-`transact` takes a plain function over a SQLAlchemy connection and runs it on the one writer thread; thereby a whole
-batch costs a single hop and, on SQLite in WAL mode with `synchronous=FULL`, a single fsync.
+`transact` takes a plain function over a SQLAlchemy connection. On SQLite (WAL, `synchronous=FULL`) it runs on the one writer
+thread, so that a whole batch costs a single hop and a single fsync. On PostgreSQL it runs over asyncpg in the event loop, in a
+schema of the service's own, and replicas meet only in row and advisory locks (`shared/sql.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, select, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import BigInteger, Connection, Engine, Integer, Table, create_engine, event, func, select
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
 from shared.errors import Retry, Stop
+from shared.sql import Statement
 
 T = TypeVar("T")
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+"""A counted id: 64 bits in both databases (in SQLite only `INTEGER` counts by itself, and is as wide)."""
 
 
 class SeenRow(SQLModel, table=True):
@@ -36,7 +40,7 @@ class OutboxRow(SQLModel, table=True):
     """Messages decided but perhaps not yet acknowledged by Kafka, in the order of their decision within a shard."""
 
     __tablename__ = "outbox"
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
     shard: str = Field(index=True)
     topic: str
     key: bytes
@@ -47,12 +51,49 @@ class OutboxRow(SQLModel, table=True):
 
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
 OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
+RUNTIME_TABLES = (SEEN, OUTBOX)
+"""What every service's database has beside its own tables."""
 
 
 def table_of(model: type[SQLModel]) -> Table:
     """The Core table behind a model: hot paths write rows, not objects."""
     table: Table = model.__table__  # type: ignore[attr-defined]
     return table
+
+
+class Store:
+    """One database, of which other processes may be users too when `shared`."""
+
+    shared = False
+
+    async def prepare(self) -> None:
+        """Make room for our tables, where that is not done by opening."""
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one durable transaction. Raises `Retry` when the database is busy, full or away."""
+        raise NotImplementedError
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a read beside the writer; sees every transaction that has ended."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Wait for the running transaction, then let go."""
+        raise NotImplementedError
+
+
+def open_store(url: str) -> Store:
+    """The store behind a SQLAlchemy URL: `sqlite:///…` or `postgresql+asyncpg://…?schema=…`. Raises `Stop` for another."""
+    parsed = make_url(url)
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        return SqliteStore(parsed)
+    if kind == "postgresql":
+        # Imported here: asyncpg and greenlet are only for those who use them.
+        from shared.postgres import PostgresStore
+
+        return PostgresStore(parsed)
+    raise Stop("unsupported_database", f"{kind}: sqlite and postgresql are supported")
 
 
 def _pragmas(connection: Any, _: Any) -> None:
@@ -69,34 +110,21 @@ def _pragmas(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        raise Stop("unsupported_database", f"{parsed.get_backend_name()}: this version stores in SQLite only")
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False})
-    event.listen(engine, "connect", _pragmas)
-    return engine
+class SqliteStore(Store):
+    """A file of our own: one writer thread, readers beside it."""
 
-
-class Store:
-    """One database. `url` as SQLAlchemy writes it; `models` are the tables to create."""
-
-    def __init__(self, url: str, models: Iterable[type[SQLModel]]) -> None:
-        self.engine = _engine(url)
-        metadata: MetaData = SQLModel.metadata
-        tables = [SEEN, OUTBOX, *(table_of(m) for m in models)]
-        metadata.create_all(self.engine, tables=tables)
+    def __init__(self, url: URL) -> None:
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine: Engine = create_engine(url, connect_args={"check_same_thread": False})
+        event.listen(self.engine, "connect", _pragmas)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="store-reader")
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one durable transaction. Raises `Retry` when the database is busy, full or away."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._in_transaction, work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a read beside the writer; sees every transaction that has ended."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._in_read, work)
 
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
@@ -113,22 +141,21 @@ class Store:
         except OperationalError as error:
             raise Retry("store_unavailable", str(error.orig)) from error
 
-    def close(self) -> None:
-        """Wait for the running transaction, then let go of the files."""
-        self._writer.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
+    async def close(self) -> None:
+        await asyncio.to_thread(self._writer.shutdown, wait=True)
+        await asyncio.to_thread(self._readers.shutdown, wait=True)
         self.engine.dispose()
 
 
-_MARK = text(
-    "INSERT INTO seen (message_id, seen_at) SELECT DISTINCT value, :at FROM json_each(:ids) WHERE true "
-    "ON CONFLICT DO NOTHING RETURNING message_id"
+_MARK = Statement(
+    "INSERT INTO seen (message_id, seen_at) SELECT DISTINCT value, CAST(:at AS double precision) FROM [ids] WHERE true "
+    "ORDER BY 1 ON CONFLICT DO NOTHING RETURNING message_id"
 )
 
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
     """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
-    return set(connection.execute(_MARK, {"at": at, "ids": json.dumps(ids)}).scalars())
+    return set(_MARK.run(connection, {"at": at, "ids": json.dumps(ids)}).scalars())
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:

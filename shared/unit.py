@@ -83,14 +83,14 @@ def headers_from_text(text: str) -> Headers:
     return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
 
 
-def insert_outbox(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> None:
-    """Write the rows in the order given, facts first."""
+def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[Outgoing], now: float) -> None:
+    """Write the rows in the order given, facts first, each into its shard."""
     values: list[dict[str, Any]] = [
         {
             "shard": shard, "topic": r.topic, "key": r.key or b"", "value": r.value,
             "headers": headers_to_text(r.headers), "created_at": now,
         }
-        for r in rows
+        for shard, r in zip(shards, rows, strict=True)
     ]  # fmt: skip
     if values:
         connection.execute(OUTBOX.insert(), values)

@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from cli.client import Client, Target
 from cli.local.otlp_receiver import OtlpReceiver
+from tests.servers import POSTGRES_IMAGE, choice, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
@@ -80,6 +81,18 @@ class Pipeline:
         """Where it is, and the admin key or another."""
         state = self.state
         return Target(state["url"], state["notifier_url"], key or Path(state["key_file"]).read_text().strip())
+
+
+def pytest_report_header() -> list[str]:
+    """Which servers this run uses."""
+    return [f"postgresql: {choice(POSTGRES_IMAGE)}"]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server for the whole run; tests make schemas or databases of their own in it."""
+    with postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from fastapi import FastAPI
@@ -10,10 +11,10 @@ from sqlalchemy import text
 
 from contracts import AccessKeyIssued, derived
 from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
-from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.http import alfred, errors, own
 from services.ingest.adapters.http.context import Door
+from services.ingest.adapters.search_index import enter_search
 from services.ingest.handlers import on_batch
 from services.ingest.settings import IngestSettings
 from shared import clock
@@ -32,8 +33,7 @@ DEFAULT_TENANT = "default"
 
 async def build(host: Host, settings: IngestSettings) -> None:
     """Open everything, enter the first key, declare subscriptions and routes."""
-    await host.open(TOPICS, rm.MODELS)
-    await host.store.transact(lambda c: c.execute(rm.SEARCH_DDL) and None)
+    await host.open(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
     host.settler.after.append(decisions.wake)
@@ -115,7 +115,9 @@ class Indexer:
                 await asyncio.sleep(1)
                 continue
             if not rows:
-                await self.wake.wait()
+                # Woken by our own commits; another replica may have died with rows of its own.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), 5 if self.host.store.shared else None)
                 await asyncio.sleep(0.05)
 
     async def _enter(self, row: object) -> None:
@@ -124,4 +126,4 @@ class Indexer:
         except ObjectMissing as error:
             log.error("text for the index is gone", extra={"reason": str(error)})
             body = ""
-        await self.host.store.transact(lambda c: rm.enter_search(c, row, body))
+        await self.host.store.transact(lambda c: enter_search(c, row, body))

@@ -21,11 +21,10 @@ from services.ingest.adapters import read_model as rm
 from services.ingest.core import file_view, job_view
 from services.ingest.core.job_view import text
 from shared.settle import Inbound
-from shared.store import table_of
+from shared.sql import exclusive
 from shared.unit import Unit
 
 Record = dict[str, Any]
-PENDING = table_of(rm.IndexPendingRow)
 
 
 class Fold:
@@ -33,6 +32,8 @@ class Fold:
 
     def __init__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         self.unit = unit
+        # A job's record is folded from topics with different keys, so two replicas may hold events of the same one.
+        exclusive(unit.connection, "fold")
         jobs: set[str] = set()
         files: set[str] = set()
         sessions: set[str] = set()
@@ -112,7 +113,7 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
             "file_name": record["file_name"],
             "blob": event.event.index_blob,
         }
-        fold.unit.connection.execute(PENDING.insert().prefix_with("OR REPLACE"), row)
+        rm.await_index(fold.unit.connection, [row])
 
 
 def _session(fold: Fold, event: SessionEvent) -> None:

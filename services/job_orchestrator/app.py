@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 
 from contracts.cloudevents import describe
 from contracts.topics import BUILT_IN_ACTIONS, JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REPORTS_TOPIC, all_topics
-from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore, next_due
+from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator
 from services.job_orchestrator.settings import OrchestratorSettings
 from shared.due import DueLoop
 from shared.errors import Stop
 from shared.lifecycle import Host
+from shared.sql import exclusive
 
 GROUP = "job_orchestrator"
 BUILT_IN = Path(__file__).parent / "workflows"
@@ -41,10 +42,11 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     """Open the store, publish the workflows, declare the subscription and the timers."""
     workflows = read_workflows(f for f in (BUILT_IN, settings.workflows) if f)
     actions = {*BUILT_IN_ACTIONS, *(step.action for w in workflows for step in w.steps)}
-    await host.open(all_topics(tuple(sorted(actions))), MODELS)
+    await host.open(all_topics(tuple(sorted(actions))))
     catalog = Catalog()
 
     def publish(connection: Connection) -> None:
+        exclusive(connection, "workflows")
         for workflow in workflows:
             catalog.publish(connection, workflow)
         catalog.load(connection)

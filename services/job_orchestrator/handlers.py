@@ -114,7 +114,7 @@ class Orchestrator:
             if work.decide(event.job_id, event, trace).refused is not None:
                 void.append(event)
         work.save()
-        store.clear_due(void)
+        store.clear_due(void, unit.now)
         return len(due)
 
 

@@ -29,8 +29,8 @@ class JobStore(Protocol):
         """Timers that are due, earliest first, each with its job's trace."""
         ...
 
-    def clear_due(self, void: Iterable[LaneDue]) -> None:
-        """Forget timers that the core refused."""
+    def clear_due(self, void: Iterable[LaneDue], now: float) -> None:
+        """Forget timers that the core refused, unless they were set anew to a time after `now` (Unix seconds)."""
         ...
 
     def workflow(self, name: str, version: int | None) -> Workflow | None:

@@ -7,7 +7,6 @@ from fastapi import FastAPI
 from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
 from services.notifier.adapters.http import Desk, install_errors, router
 from services.notifier.adapters.sender import HttpSender
-from services.notifier.adapters.sql_store import MODELS
 from services.notifier.adapters.stream import EventStream
 from services.notifier.handlers import Dispatcher, on_batch
 from services.notifier.settings import NotifierSettings
@@ -21,7 +20,7 @@ ACCESS_GROUP = "notifier-access"
 
 async def build(host: Host, settings: NotifierSettings) -> None:
     """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
-    await host.open(TOPICS, MODELS)
+    await host.open(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
     host.subscribe(events, GROUP, on_batch, inbox=False)

@@ -18,6 +18,7 @@ from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, Result, event_names, judge, wanted
 from services.notifier.ports import Delivery, Sender
 from shared import clock
+from shared.due import SHARED_SWEEP_S, SWEEP_S
 from shared.errors import Retry
 from shared.logs import about
 from shared.settle import Inbound, Settler
@@ -39,7 +40,7 @@ def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
         names = event_names(message.TYPE, alfred)
         for endpoint in endpoints.get(message.tenant, ()):
             if wanted(endpoint.filters, names):
-                rows.append(_row(item, endpoint, names[0], unit.now))
+                rows.append({**_row(item, endpoint, names[0], unit.now), "position": int(unit.now * 1e6) + len(rows)})
     db.add_deliveries(unit.connection, rows)
 
 
@@ -100,7 +101,8 @@ class Dispatcher:
         due = await self.settler.store.read(db.next_due)
         now = clock.unix()
         if due is None or due > now:
-            return 30.0 if due is None else min(30.0, due - now)
+            sweep = SHARED_SWEEP_S if self.settler.store.shared else SWEEP_S
+            return sweep if due is None else min(sweep, due - now)
         room = self.in_flight - len(self.tasks)
         if room <= 0:
             return 1.0

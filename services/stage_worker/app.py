@@ -28,7 +28,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
     actions = actions_named(Actions(objects, sandbox, downloads).table(), settings.actions)
     topics = [task_topic(name) for name in actions]
-    await host.open(topics_of(tuple(actions)), models=None)
+    await host.open(topics_of(tuple(actions)), keeps=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
     pool = Pool(actions, reporter, host.telemetry, settings.instance, settings.concurrency)
     tasks = Tasks(pool, reporter, topics, GROUP, host.fail)

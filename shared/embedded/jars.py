@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +13,9 @@ from pathlib import Path
 from shared.errors import Stop
 
 
-def pinned() -> list[tuple[str, str]]:
-    """(`group:artifact:version`, SHA-256) of every jar on the broker's class path."""
-    lines = files("shared.embedded").joinpath("kafka.lock").read_text().splitlines()
+def pinned(lock: str = "kafka.lock") -> list[tuple[str, str]]:
+    """(`group:artifact:version`, SHA-256) of every jar in a lock file; `kafka.lock` is the broker's class path."""
+    lines = files("shared.embedded").joinpath(lock).read_text().splitlines()
     return [(coordinate, digest.removeprefix("sha256:")) for coordinate, digest in map(str.split, filter(None, lines))]
 
 
@@ -30,15 +31,16 @@ def missing() -> list[str]:
     return [coordinate for coordinate, digest in pinned() if not (folder / f"{digest}.jar").exists()]
 
 
-def ensure_jars() -> list[Path]:
+def ensure_jars(pins: Sequence[tuple[str, str]] | None = None) -> list[Path]:
     """Paths of all jars, downloading what is missing. Raises `Stop` in one line when that fails or a hash is wrong."""
     folder = cache_folder() / "kafka"
+    pins = pinned() if pins is None else pins
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(lambda pin: _ensure(folder, *pin), pinned()))
+            return list(pool.map(lambda pin: _ensure(folder, *pin), pins))
     except OSError as error:
-        raise Stop("cache_unwritable", f"cannot keep the Kafka jars in {folder}: {error.strerror or error}") from error
+        raise Stop("cache_unwritable", f"cannot keep the jars in {folder}: {error.strerror or error}") from error
 
 
 def _ensure(folder: Path, coordinate: str, digest: str) -> Path:
@@ -48,7 +50,7 @@ def _ensure(folder: Path, coordinate: str, digest: str) -> Path:
     source = _download(coordinate)
     data = source.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise Stop("hash_mismatch", f"{coordinate}: what was downloaded is not what is pinned in kafka.lock")
+        raise Stop("hash_mismatch", f"{coordinate}: what was downloaded is not what is pinned")
     part = target.with_suffix(f".{os.getpid()}.part")
     shutil.copyfile(source, part)
     part.replace(target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from pathlib import Path
 from uuid import uuid5
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.identity import NAMESPACE, derived
-from services.ingest.adapters.read_model import match_expression
+from services.ingest.adapters.search_index import match_expression
 from services.ingest.adapters.upload import clean_name
 from services.ingest.core.waiting import why
 from services.job_orchestrator.core.policy import backoff_s, may_retry
@@ -25,7 +24,6 @@ from shared.access import key_hash, new_key, well_formed
 from shared.batches import key_hash as partition_hash
 from shared.embedded.kafka import new_cluster_id
 from shared.logs import JsonFormatter
-from shared.store import Store, forget_seen, mark_seen
 from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
 from shared.unit import headers_from_text, headers_to_text
 
@@ -57,16 +55,6 @@ def test_headers_survive_the_outbox(headers: list[tuple[str, bytes]]) -> None:
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))
 def test_our_partitions_are_everybodys(key: bytes, count: int) -> None:
     assert partition_hash(key) % count == DefaultPartitioner()(key, list(range(count)), list(range(count)))
-
-
-def test_the_inbox_lets_each_id_through_once(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/x.db", [])
-    with store.engine.begin() as connection:
-        assert mark_seen(connection, ["a", "b", "a"], 1.0) == {"a", "b"}
-        assert mark_seen(connection, ["b", "c"], 2.0) == {"c"}
-        assert forget_seen(connection, 2.0) == 2
-        assert mark_seen(connection, ["a"], 3.0) == {"a"}
-    store.close()
 
 
 def test_keys_are_recognised_and_typos_caught() -> None:

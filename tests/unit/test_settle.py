@@ -15,9 +15,10 @@ from contracts import to_record
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.consume import Subscription, decode
 from shared.errors import Park, Retry, Stop
+from shared.migrate import RUNTIME, upgrade
 from shared.outbox import Relay
 from shared.settle import Inbound, Settler
-from shared.store import Store
+from shared.store import open_store
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing, Unit
 from tests.contracts.examples import OTHERS
@@ -46,11 +47,12 @@ def record(message: Any, offset: int = 0) -> ConsumerRecord[Any, Any]:
 
 
 @pytest.fixture
-def settler(tmp_path: Path) -> Any:
+async def settler(tmp_path: Path) -> Any:
     relay = NotingRelay()
-    store = Store(f"sqlite:///{tmp_path}/t.db", [])
+    store = open_store(f"sqlite:///{tmp_path}/t.db")
+    await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME}))
     yield Settler("t", store, relay, relay.telemetry)
-    store.close()
+    await store.close()
 
 
 CREATE, CANCEL = (m for m in OTHERS if m.TYPE in TYPES[JOB_COMMANDS_TOPIC.name])

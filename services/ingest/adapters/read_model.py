@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from shared.access import AccessRow
+from shared.sql import Statement
+from shared.store import BIG_ID
 
 Record = dict[str, Any]
 
@@ -51,7 +53,7 @@ class HistoryRow(SQLModel, table=True):
     """Everything that happened to a job, in order of arrival."""
 
     __tablename__ = "history"
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
     job_id: str = Field(index=True)
     body: str
 
@@ -89,9 +91,13 @@ MODELS: tuple[type[SQLModel], ...] = (
     JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow,
 )  # fmt: skip
 
-SEARCH_DDL = text(
-    "CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5("
-    "file_id UNINDEXED, tenant_id UNINDEXED, file_name, body, tokenize='unicode61 remove_diacritics 2')"
+_RECORDS = {
+    t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
+    for t in ("job_view", "file_view", "session_view")
+}
+_PENDING = text(
+    "INSERT INTO index_pending (file_id, tenant_id, file_name, blob) VALUES (:file_id, :tenant_id, :file_name, :blob) ON CONFLICT "
+    "(file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
 )
 _SAVE_JOB = text(
     "INSERT INTO job_view (id, tenant_id, created_at, body) VALUES (:id, :tenant, :created_at, :body) "
@@ -109,9 +115,7 @@ _SAVE_SESSION = text(
 
 def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
-    assert table in ("job_view", "file_view", "session_view")
-    query = text(f"SELECT id, body FROM {table} WHERE id IN (SELECT value FROM json_each(:ids))")
-    return {i: from_json(body) for i, body in connection.execute(query, {"ids": json.dumps(list(ids))})}
+    return {i: from_json(body) for i, body in _RECORDS[table].run(connection, {"ids": json.dumps(list(ids))})}
 
 
 def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> None:
@@ -156,38 +160,7 @@ def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], a
         connection.execute(text("DELETE FROM decision WHERE at < :old"), {"old": at - 86_400})
 
 
-def enter_search(connection: Connection, row: Any, body: str) -> None:
-    """Put a file's text into the index under the file's own row number, replacing what was there."""
-    number = connection.execute(text("SELECT rowid FROM file_view WHERE id = :f"), {"f": row.file_id}).scalar()
-    if number is not None:
-        connection.execute(text("DELETE FROM search WHERE rowid = :r"), {"r": number})
-        connection.execute(
-            text("INSERT INTO search (rowid, file_id, tenant_id, file_name, body) VALUES (:r, :f, :t, :n, :b)"),
-            {"r": number, "f": row.file_id, "t": row.tenant_id, "n": row.file_name, "b": body},
-        )
-    connection.execute(
-        text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob"), {"f": row.file_id, "blob": row.blob}
-    )
-
-
-def match_expression(words: str) -> str | None:
-    """FTS5 expression of a person's words: all must occur, each taken literally, `word*` for a prefix. None if empty."""
-    terms: list[str] = []
-    for word in "".join(c if c.isprintable() else " " for c in words).split()[:32]:
-        bare = word.rstrip("*").replace('"', '""')
-        if any(c.isalnum() for c in bare):
-            terms.append(f'"{bare}"' + ("*" if word.endswith("*") else ""))
-    return " ".join(terms) or None
-
-
-def search(connection: Connection, tenant: str, words: str, limit: int) -> list[Record]:
-    """Best matches of a tenant: `{file_id, file_name, snippet}`; hits in the snippet stand between `[` and `]`."""
-    expression = match_expression(words)
-    if expression is None:
-        return []
-    query = text(
-        "SELECT file_id, file_name, snippet(search, 3, '[', ']', ' … ', 16) AS snippet FROM search "
-        "WHERE search MATCH :e AND tenant_id = :t ORDER BY rank LIMIT :n"
-    )
-    rows = connection.execute(query, {"e": expression, "t": tenant, "n": limit})
-    return [{"file_id": f, "file_name": n, "snippet": s} for f, n, s in rows]
+def await_index(connection: Connection, rows: Sequence[Record]) -> None:
+    """Note files (`file_id`, `tenant_id`, `file_name`, `blob` of the text) whose text shall enter the full-text index."""
+    if rows:
+        connection.execute(_PENDING, rows)

@@ -15,6 +15,7 @@ from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 from shared.errors import Stop
+from shared.sql import Statement
 
 
 class JobRow(SQLModel, table=True):
@@ -39,7 +40,7 @@ class LaneRow(SQLModel, table=True):
     due_at: float | None = None
     body: str
     __table_args__ = (
-        Index("lane_due", "due_at", sqlite_where=text("due_at IS NOT NULL")),
+        Index("lane_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
         {"sqlite_with_rowid": False},
     )
 
@@ -55,25 +56,26 @@ class WorkflowRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow)
 
-_LOAD_JOBS = text("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM json_each(:ids))")
-_LOAD_LANES = text(
-    "SELECT l.job_id, l.lane_id, l.body FROM json_each(:pairs) p "
-    "JOIN lane l ON l.job_id = p.value ->> 0 AND l.lane_id = p.value ->> 1"
+# Locked in the order of their ids, and before their lanes are read: whoever waited here sees what the other replica wrote.
+_LOAD_JOBS = Statement(
+    "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids]) /*ORDER BY id FOR UPDATE*/"
+)
+_LOAD_LANES = Statement(
+    "SELECT l.job_id, l.lane_id, l.body FROM [[pairs]] JOIN lane l ON l.job_id = value ->> 0 AND l.lane_id = value ->> 1"
 )
 _LOAD_ALL_LANES = text("SELECT lane_id, body FROM lane WHERE job_id = :job_id")
-_SAVE_JOB = text(
-    "INSERT INTO job (id, workflow_name, workflow_version, body, trace) "
-    "VALUES (:id, :name, :version, :body, :trace) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-)
+# Not an upsert: if another replica has made the job meanwhile, the batch is decided again on what that one wrote.
+_NEW_JOB = text("INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)")
+_SAVE_JOB = text("UPDATE job SET body = :body WHERE id = :id")
 _SAVE_LANE = text(
     "INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) "
     "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
 )
-_DUE = text(
+_DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
-    "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit"
+    "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
-_CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease")
+_CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease AND due_at <= :now")
 _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
@@ -117,15 +119,20 @@ class SqlJobStore:
     def __init__(self, connection: Connection, catalog: Catalog) -> None:
         self.connection = connection
         self.catalog = catalog
+        self.stored: set[str] = set()
+        """Jobs that were loaded: they are updated, the others inserted."""
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         if not wanted:
             return {}
+        rows = _LOAD_JOBS.run(self.connection, {"ids": json.dumps(list(wanted))}).all()
         pairs = json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes])
         lanes: dict[str, dict[str, Lane]] = {}
-        for job_id, lane_id, body in self.connection.execute(_LOAD_LANES, {"pairs": pairs}):
+        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
             lanes.setdefault(job_id, {})[lane_id] = lane_from_text(lane_id, body)
-        rows = self.connection.execute(_LOAD_JOBS, {"ids": json.dumps(list(wanted))})
+        self.stored.update(row[0] for row in rows)
+        if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
+            self.catalog.load(self.connection)  # published by a newer replica
         return {
             job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
             for job_id, name, version, body in rows
@@ -159,17 +166,20 @@ class SqlJobStore:
                         "body": lane_to_text(lane),
                     }
                 )
-        if jobs:
-            self.connection.execute(_SAVE_JOB, jobs)
+        for statement, rows in (
+            (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]), (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored])
+        ):  # fmt: skip
+            if rows:
+                self.connection.execute(statement, rows)
         if lanes:
             self.connection.execute(_SAVE_LANE, lanes)
 
     def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
-        rows = self.connection.execute(_DUE, {"now": now, "limit": limit})
+        rows = _DUE.run(self.connection, {"now": now, "limit": limit})
         return [(LaneDue(job_id, lane_id, lease), trace) for job_id, lane_id, lease, trace in rows]
 
-    def clear_due(self, void: Iterable[LaneDue]) -> None:
-        rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease} for v in void]
+    def clear_due(self, void: Iterable[LaneDue], now: float) -> None:
+        rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease, "now": now} for v in void]
         if rows:
             self.connection.execute(_CLEAR, rows)
 

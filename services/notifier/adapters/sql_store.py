@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Index, text
+from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from services.notifier.core.delivery import DeliveryState, Result, Verdict
 from services.notifier.ports import Delivery
 from shared.access import AccessRow
+from shared.sql import Statement, exclusive
 
 LEASE_S = 60.0
 """A claimed delivery whose process died comes back after this."""
@@ -49,7 +50,15 @@ class DeliveryRow(SQLModel, table=True):
     attempt: int = 0
     due_at: float | None = None
     created_at: float
-    __table_args__ = (Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL")),)
+    position: int = Field(default=0, sa_type=BigInteger)
+    """Order of arrival: microseconds since 1970, counted up within a batch."""
+    __table_args__ = (
+        Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "delivery_in_flight", "endpoint_id", "job_id", sqlite_where=text("state = 'in_flight'"),
+            postgresql_where=text("state = 'in_flight'"),
+        ),
+    )  # fmt: skip
 
 
 class AttemptRow(SQLModel, table=True):
@@ -75,6 +84,18 @@ class AttemptRow(SQLModel, table=True):
 MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, AccessRow)
 
 
+_ENDPOINTS = Statement("SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM [t])")
+# One row per (endpoint, job): a job with a thousand due events must not fill the page and hide everybody else's, and while
+# another replica has one of its events in flight the next one waits.
+_CLAIMABLE = Statement(
+    "SELECT d.*, e.url, e.secret FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, coalesce(job_id, event_id) "
+    "ORDER BY due_at, position) AS turn FROM delivery WHERE due_at <= :now AND endpoint_id NOT IN "
+    "(SELECT value FROM [full])) d JOIN endpoint e ON e.id = d.endpoint_id WHERE d.turn = 1 AND NOT EXISTS (SELECT 1 FROM "
+    "delivery f WHERE f.endpoint_id = d.endpoint_id AND f.job_id = d.job_id AND f.state = 'in_flight' AND f.due_at > :now) "
+    "ORDER BY d.due_at, d.position LIMIT :n"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What matching needs of an endpoint."""
@@ -87,10 +108,7 @@ class Endpoint:
 
 def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoint]:
     """Endpoints of some tenants."""
-    query = text(
-        "SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM json_each(:t))"
-    )
-    rows = connection.execute(query, {"t": json.dumps(sorted(set(tenants)))})
+    rows = _ENDPOINTS.run(connection, {"t": json.dumps(sorted(set(tenants)))})
     return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
 
 
@@ -100,8 +118,8 @@ def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> No
         connection.execute(
             text(
                 "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
-                "due_at, created_at) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
-                ":reason, 0, :due_at, :created_at) ON CONFLICT DO NOTHING"
+                "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
+                ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
             ),
             rows,
         )
@@ -117,15 +135,10 @@ def claim(
     connection: Connection, now: float, limit: int, busy: dict[str, int], per_endpoint: int, jobs: set[Any]
 ) -> list[Delivery]:
     """Lease due deliveries, oldest first: at most `per_endpoint` in flight each, one per (endpoint, job) for order."""
-    # One row per (endpoint, job): a job with a thousand due events must not fill the page and hide everybody else's.
-    query = text(
-        "SELECT d.*, e.url, e.secret FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, coalesce(job_id, event_id) "
-        "ORDER BY due_at, rowid) AS turn FROM delivery WHERE due_at <= :now AND endpoint_id NOT IN "
-        "(SELECT value FROM json_each(:full))) d JOIN endpoint e ON e.id = d.endpoint_id WHERE d.turn = 1 ORDER BY d.due_at LIMIT :n"
-    )
+    exclusive(connection, "claim")
     full = [e for e, n in busy.items() if n >= per_endpoint]
     claimed: list[Delivery] = []
-    for r in connection.execute(query, {"now": now, "full": json.dumps(full), "n": limit + len(jobs)}):
+    for r in _CLAIMABLE.run(connection, {"now": now, "full": json.dumps(full), "n": limit + len(jobs)}).all():
         key = (r.endpoint_id, r.job_id or r.event_id)
         if key in jobs or busy.get(r.endpoint_id, 0) >= per_endpoint or len(claimed) >= limit:
             continue

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Index, func, select, text
-from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef, Tenancy
@@ -27,7 +26,9 @@ class SessionRow(SQLModel, table=True):
     job_id: str | None = None
     fingerprint: str | None = None
     list_bytes: int = 0
-    __table_args__ = (Index("session_due", "expires_at", sqlite_where=text("state = 'open'")),)
+    __table_args__ = (
+        Index("session_due", "expires_at", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
+    )
 
 
 class SessionFileRow(SQLModel, table=True):
@@ -52,7 +53,7 @@ class SqlSessionStore:
         self.connection = connection
 
     def session(self, session_id: str) -> Session | None:
-        row = self.connection.execute(select(SESSION).where(SESSION.c.id == session_id)).first()
+        row = self.connection.execute(select(SESSION).where(SESSION.c.id == session_id).with_for_update()).first()
         if row is None:
             return None
         return Session(
@@ -77,7 +78,9 @@ class SqlSessionStore:
             "created_at": session.created_at.timestamp(), "expires_at": session.expires_at.timestamp(),
             "file_count": session.file_count, "job_id": session.job_id, "fingerprint": session.fingerprint, "list_bytes": session.list_bytes,
         }  # fmt: skip
-        self.connection.execute(insert(SESSION).values(values).on_conflict_do_update(index_elements=["id"], set_=values))
+        changed = self.connection.execute(SESSION.update().where(SESSION.c.id == session.id).values(values)).rowcount
+        if not changed:
+            self.connection.execute(SESSION.insert(), values)
 
     def add_file(self, session_id: str, position: int, file: FileRef) -> None:
         values = {
@@ -90,6 +93,7 @@ class SqlSessionStore:
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         query = select(SESSION.c.id).where(SESSION.c.state == "open", SESSION.c.expires_at <= now).limit(limit)
+        query = query.with_for_update(skip_locked=True)
         return self.connection.execute(query).scalars().all()
 
 

@@ -12,10 +12,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, derived
 from contracts.topics import ACCESS_EVENTS_TOPIC
-from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.http.alfred import file_record, files_of, job_record
 from services.ingest.adapters.http.context import Admin, DoorDep, Reader
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.search_index import search as find
 from services.ingest.core.waiting import why
 from shared import clock
 from shared.access import ACCESS, key_hash, new_key
@@ -50,7 +50,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """Files that hold all the words; `word*` matches beginnings."""
-    return {"result": await door.store.read(lambda c: rm.search(c, who.tenant_id, q, limit))}
+    return {"result": await door.store.read(lambda c: find(c, who.tenant_id, q, limit))}
 
 
 @router.get("/jobs/{job_id}", summary="A job, its files in full, and why it waits")

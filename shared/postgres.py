@@ -1,0 +1,79 @@
+"""The store on PostgreSQL: a schema of the service's own, spoken to by asyncpg in the event loop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
+
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shared.errors import Retry
+from shared.store import Store
+
+T = TypeVar("T")
+TRANSIENT = ("08", "40", "53", "55", "57")
+"""SQLSTATE classes that pass: connection, rollback (deadlock), resources, lock not available, operator intervention."""
+
+
+class PostgresStore(Store):
+    """A schema in a PostgreSQL database; `?schema=` of the URL names it, each service has its own."""
+
+    shared = True
+
+    def __init__(self, url: URL) -> None:
+        self.schema = str(url.query.get("schema", "public"))
+        settings = {
+            "search_path": self.schema, "application_name": f"stageline-{self.schema}", "lock_timeout": "20s",
+            # A replica that is stopped in the middle of a transaction must not hold its locks for ever.
+            "idle_in_transaction_session_timeout": "15s",
+        }  # fmt: skip
+        self.engine: AsyncEngine = create_async_engine(
+            url.difference_update_query(["schema"]), pool_size=4, max_overflow=6, pool_pre_ping=False, pool_recycle=1800,
+            connect_args={"server_settings": settings, "timeout": 10, "command_timeout": 30},
+        )  # fmt: skip
+
+    async def prepare(self) -> None:
+        # Not IF NOT EXISTS alone: even that needs the right to create, which a service may not have been given.
+        def make(connection: Connection) -> None:
+            if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": f'"{self.schema}"'}).scalar() is None:
+                connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"'))
+
+        await self.transact(make)
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        async with self.transaction() as connection:
+            return await connection.run_sync(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        with passing():
+            async with self.engine.connect() as connection:
+                return await connection.run_sync(work)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that waits for other things too (`shared/shards.py`). Raises `Retry` as `transact` does."""
+        with passing():
+            async with self.engine.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+@contextlib.contextmanager
+def passing() -> Iterator[None]:
+    """Turns what passes by itself, or by trying again beside another replica, into `Retry`; other faults go on as they are."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        known = state[:2] in TRANSIENT or error.connection_invalidated
+        if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
+            raise Retry("store_unavailable", str(error.orig)[:500]) from error
+        raise
+    except (OSError, TimeoutError) as error:
+        raise Retry("store_unavailable", repr(error)) from error

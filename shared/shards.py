@@ -1,0 +1,89 @@
+"""The relay where replicas share a database: a shard's rows leave in the order of their commit, whoever sends them.
+
+A row's shard is the partition of its key, so that in steady state a replica meets only itself: what it reads and what follows
+from it have one key. Replicas of which each handled something for the same key (a rebalance, a timer) meet in the shard's
+advisory lock, and whoever holds it sends all of the shard's rows in the order of their ids. Per key this is the order of the
+commits, because the row of a job or session is locked before its outbox rows are numbered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import Connection, select, text
+
+from shared.batches import key_hash
+from shared.outbox import Relay, outgoing
+from shared.postgres import PostgresStore
+from shared.sql import Statement
+from shared.store import OUTBOX, Store
+from shared.telemetry import Telemetry
+from shared.unit import Outgoing, insert_outbox
+
+PAGE = 2000
+# In ascending order, as everybody takes them.
+_LOCK = Statement("SELECT pg_advisory_xact_lock(hashtext(current_schema()), CAST(value AS int)) FROM [shards]")
+_PAGE = Statement("SELECT * FROM outbox WHERE shard IN (SELECT value FROM [shards]) ORDER BY id LIMIT :limit")
+_DROP = Statement("DELETE FROM outbox WHERE id IN (SELECT CAST(value AS bigint) FROM [ids])")
+# What this loses in a crash are deletions: the rows are sent again with the same ids.
+_LAZY = text("SET LOCAL synchronous_commit = off")
+
+
+class SharedRelay(Relay):
+    """As `Relay`, over a table that other replicas write to as well. `partitions` is that of the hot topics."""
+
+    def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, partitions: int) -> None:
+        super().__init__(producer, telemetry, "")
+        self.partitions = partitions
+        self._shards: set[str] = set()
+
+    def _shard(self, row: Outgoing) -> str:
+        return str(key_hash(row.key) % self.partitions) if row.key else "0"
+
+    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> None:
+        rows.sort(key=lambda row: not row.urgent)
+        shards = [self._shard(row) for row in rows]
+        insert_outbox(connection, shards, rows, now)
+        self._shards = set(shards)
+
+    async def before(self, store: Store) -> None:
+        if self.left_behind:
+            waiting = await store.read(lambda c: c.execute(select(OUTBOX.c.shard).distinct()).scalars().all())
+            await self._drain(store, waiting)
+            self.left_behind = False
+
+    async def after(self, store: Store, rows: Sequence[Outgoing]) -> None:
+        self.left_behind = True
+        await self._drain(store, self._shards)
+        self.left_behind = False
+
+    def committed(self) -> None:
+        """Nothing is kept in memory."""
+
+    def sweep(self) -> None:
+        """Another replica may have died with rows unsent: the next transaction sends them."""
+        self.left_behind = True
+
+    async def _drain(self, store: Store, shards: Collection[str]) -> None:
+        assert isinstance(store, PostgresStore)
+        wanted = json.dumps(sorted(shards, key=int))
+        while shards:
+            async with store.transaction() as connection:
+                rows = await connection.run_sync(lambda c: _locked(c, wanted))
+                if rows:
+                    await self.send_in_order([outgoing(row) for row in rows])
+                    ids = json.dumps([row.id for row in rows])
+                    await connection.run_sync(lambda c, i=ids: _DROP.run(c, {"ids": i}))  # type: ignore[misc]
+            if len(rows) < PAGE:
+                break
+
+
+def _locked(connection: Connection, shards: str) -> Sequence[Any]:
+    connection.execute(_LAZY)
+    _LOCK.run(connection, {"shards": shards})
+    # After the locks, in a statement of its own: it must see what was committed while we waited.
+    rows: Sequence[Any] = _PAGE.run(connection, {"shards": shards, "limit": PAGE}).all()
+    return rows

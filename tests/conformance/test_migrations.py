@@ -1,0 +1,62 @@
+"""Revisions build what the models say, on both databases, and only ever go forward."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, text
+
+from shared.errors import Stop
+from shared.migrate import RUNTIME, folder_of, migrate, revisions
+from shared.store import RUNTIME_TABLES, table_of
+from tests.conformance.conftest import Opener
+
+MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "read_model"}
+NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
+"""Full-text tables differ by database and are written in SQL; the others are Alembic's own."""
+
+
+@pytest.mark.parametrize("service", MODELS)
+async def test_the_revisions_build_what_the_models_say(opened: Opener, service: str) -> None:
+    store = await opened(service)
+    await migrate(store, service)
+    models = importlib.import_module(f"services.{service}.adapters.{MODELS[service]}").MODELS
+    metadata = MetaData()
+    for table in (*RUNTIME_TABLES, *map(table_of, models)):
+        table.to_metadata(metadata)
+
+    def differences(connection: Connection) -> list[object]:
+        def ours(name: str | None, kind: str, _: object) -> bool:
+            return not (kind == "table" and (name or "").startswith(NOT_IN_MODELS))
+
+        options = {"include_name": ours, "compare_type": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    assert await store.read(differences) == []
+
+
+async def test_a_newer_database_is_refused(opened: Opener) -> None:
+    store = await opened("session")
+    await store.transact(lambda c: c.execute(text("UPDATE service_revision SET version_num = '9999'")) and None)
+    with pytest.raises(Stop, match="does not know"):
+        await migrate(store, "session")
+
+
+FORBIDDEN = {"drop_table", "drop_column", "rename_table", "alter_column", "drop_constraint"}
+"""The release before still runs while a revision is applied, and would miss what these take away."""
+
+
+@pytest.mark.parametrize("folder", [RUNTIME, *map(folder_of, MODELS)], ids=lambda f: f.parent.name)
+def test_no_revision_takes_anything_away_or_goes_back(folder: Path) -> None:
+    numbers = revisions(folder)
+    assert numbers == [f"{n:04}" for n in range(1, len(numbers) + 1)]
+    for path in folder.glob("[0-9]*_*.py"):
+        tree = ast.parse(path.read_text())
+        calls = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+        assert not calls & FORBIDDEN, f"{path.name}: {calls & FORBIDDEN}"
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "downgrade"]

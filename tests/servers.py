@@ -1,0 +1,60 @@
+"""Servers that tests need: by testcontainers where Docker runs, else from the portable builds; the choice is printed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+POSTGRES_IMAGE = "postgres:17"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+
+
+@functools.cache
+def docker_has(image: str) -> bool:
+    """True when a Docker daemon answers and has the image (or may pull it: `STAGELINE_TEST_PULL=1`)."""
+    if os.environ.get("STAGELINE_TEST_DOCKER") == "0" or shutil.which("docker") is None:
+        return False
+    if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+        return False
+    known = subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode == 0
+    return known or os.environ.get("STAGELINE_TEST_PULL") == "1"
+
+
+def choice(image: str) -> str:
+    """Where a server comes from, for people."""
+    return f"testcontainers ({image})" if docker_has(image) else "portable build, no Docker"
+
+
+def free_port() -> int:
+    """A loopback port that nobody has now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL superuser on a server of our own."""
+    given = os.environ.get("STAGELINE_TEST_POSTGRES")
+    if given:
+        yield given
+    elif docker_has(POSTGRES_IMAGE):
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+        from testcontainers.community.postgres import PostgresContainer
+
+        with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        from shared.embedded.postgres import EmbeddedPostgres
+
+        server = EmbeddedPostgres(free_port())
+        server.start()
+        try:
+            yield server.url.replace("+asyncpg", "")
+        finally:
+            server.stop()
