@@ -6,6 +6,7 @@ Source: CloudEvents Kafka protocol binding 1.0.2; reference/reliability-contract
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from contracts.topics import MODELS
 
 Headers = tuple[tuple[str, bytes], ...]
 JSON: Final = b"application/json"
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class UndecodableRecord(ValueError):
@@ -63,6 +65,8 @@ def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
     """
     if not value:
         raise UndecodableRecord("empty_value", "the record has no value")
+    if holds_nul(value):
+        raise UndecodableRecord("invalid_data", "(root): a text holds U+0000, which not every database can keep")
     attributes = {name.lower(): raw for name, raw in headers if raw is not None}
     if attributes.get("content-type", b"").lower().startswith(b"application/cloudevents"):
         return _structured(value, allowed)
@@ -70,6 +74,11 @@ def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
         type_ = attributes["ce_type"].decode("utf-8", "backslashreplace")
         return _parse(_model(type_, allowed), value)
     return _bare(value, allowed)
+
+
+def holds_nul(value: bytes) -> bool:
+    """True when a text in this JSON has the character U+0000 (always escaped: raw, it would not be JSON)."""
+    return b"\\u0000" in value and _NUL.search(value) is not None
 
 
 def _model(type_: str, allowed: frozenset[str]) -> type[Message]:

@@ -22,7 +22,7 @@ from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.errors import Retry, Stop
 from shared.settle import Handler, Inbound, Settler, Undecodable
-from shared.telemetry import Telemetry
+from shared.telemetry import Telemetry, parse_traceparent
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
@@ -79,11 +79,11 @@ def decode(
         except Exception as error:  # noqa: BLE001 - whatever hostile bytes provoke, the record is parked, not the partition
             bad.append(Undecodable(r, "invalid_data", f"{type(error).__name__}: {error}"))
             continue
-        trace = next((v for n, v in r.headers if n == "traceparent" and v), None)
+        trace = next((v.decode("ascii", "ignore") for n, v in r.headers if n == "traceparent" and v), None)
         good.append(
             Inbound(
                 message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers,
-                trace.decode("ascii", "ignore") if trace else None,
+                trace if parse_traceparent(trace) else None,
             )
         )  # fmt: skip
     return good, bad

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import Outcome
+from shared.errors import Outcome, Park
 from shared.telemetry import Telemetry, as_parent, carried, parse_traceparent
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ class Traced:
         if scope["type"] != "http" or scope["path"].startswith(_QUIET):
             await self.app(scope, receive, send)
             return
+        # Nothing of ours is named with U+0000, and not every database can even be asked for it.
+        scope["path"] = scope["path"].replace("\x00", "\ufffd")
         incoming = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"traceparent"), None)
         context = parse_traceparent(incoming)
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -71,10 +73,12 @@ Shape = Callable[[Request, int, str, str], JSONResponse]
 
 
 def failure_handlers(shape: Shape) -> dict[Any, Any]:
-    """Exception handlers for an app: a dependency that is down is 503 with Retry-After; a bug is a bare 500, logged."""
+    """Exception handlers for an app: a dependency that is down is 503 with Retry-After, a value nobody can keep is 400, a bug is a bare 500, logged."""
 
     async def outcome(request: Request, error: Exception) -> Response:
         assert isinstance(error, Outcome)
+        if isinstance(error, Park):
+            return shape(request, 400, error.code, str(error))
         answer = shape(request, 503, error.code, "The service cannot answer now; nothing is lost. Try again.")
         answer.headers["retry-after"] = "5"
         log.warning("request not answered", extra={"code": error.code, "reason": str(error), "path": request.url.path})

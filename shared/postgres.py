@@ -11,10 +11,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared.errors import Retry
+from shared.errors import Park, Retry
 from shared.store import Store
 
 T = TypeVar("T")
+NOT_TEXT = ("22021", "22P05")
+"""SQLSTATE of a text that PostgreSQL cannot hold, plain and in JSON."""
 TRANSIENT = ("08", "40", "53", "55", "57")
 """SQLSTATE classes that pass: connection, rollback (deadlock), resources, lock not available, operator intervention."""
 
@@ -71,6 +73,8 @@ def passing() -> Iterator[None]:
         yield
     except DBAPIError as error:
         state = str(getattr(error.orig, "sqlstate", None) or "")
+        if state in NOT_TEXT:
+            raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
         known = state[:2] in TRANSIENT or error.connection_invalidated
         if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
             raise Retry("store_unavailable", str(error.orig)[:500]) from error

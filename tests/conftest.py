@@ -105,8 +105,10 @@ async def otlp() -> AsyncIterator[OtlpReceiver]:
 
 
 @pytest.fixture(scope="session")
-async def pipeline(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver) -> AsyncIterator[Pipeline]:
-    """The shared pipeline: tests use their own jobs in it and break nothing."""
+async def pipeline(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver
+) -> AsyncIterator[Pipeline]:
+    """The shared pipeline: tests use their own jobs in it and break nothing. `STAGELINE_TEST_STORE=postgresql`: on PostgreSQL."""
     workflows = tmp_path_factory.mktemp("workflows")
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
@@ -116,6 +118,8 @@ async def pipeline(tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver)
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
         "STAGELINE_MAX_FILE_BYTES": "2000000",
     }
+    if os.environ.get("STAGELINE_TEST_STORE") == "postgresql":
+        environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
     yield running

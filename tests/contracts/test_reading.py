@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from contracts import (
     MODELS,
+    CancelJob,
     FileStatus,
     JobStage,
     JobStageUpdate,
@@ -20,6 +21,7 @@ from contracts import (
     from_record,
     to_record,
 )
+from contracts.cloudevents import holds_nul
 from contracts.file_events import FileStatusUpdate
 from contracts.job_events import JobCreate, JobCreateFields
 from contracts.names import alfred_names
@@ -169,3 +171,16 @@ def test_hostile_json_under_every_type_is_refused_by_name(value: object, type_: 
 def test_to_record_carries_extra_headers_last() -> None:
     record = to_record(example(JobCreate), "/x", (("traceparent", b"t"),))
     assert record.headers[-1] == ("traceparent", b"t")
+
+
+@pytest.mark.parametrize(("value", "found"), [
+    (rb'{"a":"x\u0000y"}', True), (rb'{"a\u0000":1}', True), (rb'{"a":"x\\u0000y"}', False), (rb'{"a":"x\\\u0000y"}', True), (rb'{"a":"u0000"}', False),
+])  # fmt: skip
+def test_a_nul_character_is_found_and_nothing_else_is_taken_for_one(value: bytes, found: bool) -> None:
+    assert holds_nul(value) is found
+    assert any("\x00" in text for pair in json.loads(value).items() for text in map(str, pair)) is found
+
+
+def test_a_record_with_a_nul_character_is_refused_with_the_reason() -> None:
+    with pytest.raises(UndecodableRecord, match=r"U\+0000"):
+        from_record(rb'{"job_id":"a\u0000"}', [("ce_type", CancelJob.TYPE.encode())], frozenset({CancelJob.TYPE}))

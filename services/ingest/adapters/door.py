@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import text
 
 from contracts import Message, to_record
-from contracts.cloudevents import Headers
-from shared.errors import Retry
+from contracts.cloudevents import Headers, holds_nul
+from shared.errors import Park, Retry
 from shared.outbox import Relay
 from shared.store import Store
 from shared.telemetry import Telemetry
@@ -33,6 +33,8 @@ class KafkaPublisher:
         carried = self.telemetry.create(message, topic, trace)
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, "/stageline/ingest", extra)
+        if holds_nul(record.value):
+            raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept")
         try:
             async with asyncio.timeout(PUBLISH_BOUND_S):
                 await self.relay.send([Outgoing(topic, record.key, record.value, record.headers)])
