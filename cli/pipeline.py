@@ -40,6 +40,7 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the door; the others follow it. 0: any free ones")] = 8080,
     kafka_port: Annotated[int, typer.Option(help="Port of the broker; its controller takes the next. 0: any free ones")] = 29092,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes")] = 1,
+    scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: processes of a service; may repeat")] = None,
     allow_loopback: Annotated[bool, typer.Option(help="Development: webhooks and remote files may be on this machine")] = False,
     otlp: Annotated[str | None, typer.Option(help="OTLP/HTTP endpoint for traces and metrics")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go to the background once everything is ready")] = False,
@@ -48,7 +49,8 @@ def up(
     if detach:
         _detach(data_dir)
         return
-    plan = Plan(data_dir, port, kafka_port, workers, allow_loopback, otlp or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    endpoint = otlp or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    plan = Plan(data_dir, port, kafka_port, workers, parse_scale(scale or []), allow_loopback, endpoint)
     supervisor = Supervisor(plan, say)
 
     async def ready() -> None:
@@ -62,6 +64,14 @@ def up(
         asyncio.run(run_until_signalled(supervisor, ready))
     except Outcome as error:
         raise CliError(str(error), 1) from None
+
+
+def parse_scale(entries: list[str]) -> dict[str, int]:
+    """`SERVICE=N` as a mapping. Raises `CliError` for anything else."""
+    try:
+        return {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
+    except ValueError:
+        raise CliError(f"--scale {' '.join(entries)}: SERVICE=N is expected", 2) from None
 
 
 def _detach(data_dir: Path) -> None:

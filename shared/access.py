@@ -14,6 +14,7 @@ from sqlmodel import Field, SQLModel
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, Tenancy
 from shared.settle import Inbound
+from shared.sql import exclusive
 from shared.store import Store, table_of
 from shared.unit import Unit
 
@@ -74,16 +75,19 @@ def apply_access(unit: Unit, batch: Sequence[Inbound]) -> None:
         message = item.message
         with item.guard():
             if isinstance(message, AccessKeyIssued):
-                _issue(unit.connection, message)
+                enter_key(unit.connection, message)
             elif isinstance(message, AccessKeyRevoked):
                 unit.connection.execute(ACCESS.update().where(ACCESS.c.key_hash == message.key_hash).values(revoked=True))
 
 
-def _issue(connection: Connection, event: AccessKeyIssued) -> None:
-    known = connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first()
-    if known is None:
-        fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
-        connection.execute(ACCESS.insert().values(**fields, revoked=False))
+def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
+    """Enter a key if it is not there, whatever became of it since; true when it is new."""
+    exclusive(connection, "access")
+    if connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first() is not None:
+        return False
+    fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
+    connection.execute(ACCESS.insert().values(**fields, revoked=False))
+    return True
 
 
 class Keyring:

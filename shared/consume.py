@@ -36,10 +36,12 @@ class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.idle = asyncio.Event()
         self.idle.set()
-        self.assigned: frozenset[Any] = frozenset()
+        self.joined = False
+        """Member of the group with its share of the partitions, which for one of many members may be none."""
         self.forget: Callable[[Any], None] = lambda partitions: None
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
+        self.joined = False
         try:
             await asyncio.wait_for(self.idle.wait(), REVOKE_WAIT_S)
         except TimeoutError:
@@ -47,7 +49,7 @@ class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
         self.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        self.assigned = frozenset(assigned)
+        self.joined = True
 
 
 async def raw_parser(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaMessage:

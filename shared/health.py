@@ -56,8 +56,8 @@ class Health:
         for s in self.subscriptions:
             if s.failures:
                 faults[s.group] = f"the last {s.failures} batches had to be repeated"
-            elif s.consumer is not None and not s.consumer.assignment():
-                faults[s.group] = "no partitions assigned yet"
+            elif not s.gate.joined:
+                faults[s.group] = "not a member of the group yet"
         for check in self.checks:
             reason = await check()
             if reason:

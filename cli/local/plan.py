@@ -27,6 +27,8 @@ class Plan:
     port: int = 8080
     kafka_port: int = 29092
     workers: int = 1
+    scale: dict[str, int] = field(default_factory=dict)
+    """Processes of a service, by its name; one each by default. Several of what keeps a database need PostgreSQL."""
     allow_loopback: bool = False
     otlp_endpoint: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
@@ -34,7 +36,8 @@ class Plan:
 
     def resolve(self) -> None:
         """Fix every port. Raises `Stop` naming the first that is taken, before anything has started."""
-        names = ["ingest", "notifier", "session", "job_orchestrator", *self.worker_names()]
+        names = [n for s in ("ingest", "notifier", "session", "job_orchestrator", "stage_worker") for n in self.replicas(s)]
+        self._check_scale()
         free = iter(free_ports(len(names) + 2))
         for offset, name in enumerate(names):
             self.ports[name] = next(free) if self.port == 0 else self.port + offset
@@ -43,13 +46,22 @@ class Plan:
         for name, port in self.ports.items():
             check_port(name, port)
 
-    def worker_names(self) -> list[str]:
-        """`stage_worker`, `stage_worker-2`, …"""
-        return ["stage_worker" if n == 1 else f"stage_worker-{n}" for n in range(1, self.workers + 1)]
+    def replicas(self, service: str) -> list[str]:
+        """Names of the processes of a service: `stage_worker`, `stage_worker-2`, …"""
+        count = self.scale.get(service, self.workers if service == "stage_worker" else 1)
+        return [service if n == 1 else f"{service}-{n}" for n in range(1, count + 1)]
+
+    def _check_scale(self) -> None:
+        unknown = self.scale.keys() - set(SERVICES)
+        if unknown or any(n < 1 for n in self.scale.values()):
+            raise Stop("scale", f"--scale takes SERVICE=N with one of {', '.join(SERVICES)} and N of at least 1")
+        several = [s for s, n in self.scale.items() if n > 1 and s != "stage_worker"]
+        if several and not os.environ.get("STAGELINE_DATABASE_URL", "").startswith("postgresql"):
+            raise Stop("scale", f"several processes of {several[0]} need PostgreSQL: set STAGELINE_DATABASE_URL")
 
     def processes(self) -> dict[str, list[str]]:
         """Name → command of each service process."""
-        names = ["session", "job_orchestrator", *self.worker_names(), "notifier", "ingest"]
+        names = [n for s in ("session", "job_orchestrator", "stage_worker", "notifier", "ingest") for n in self.replicas(s)]
         return {name: [sys.executable, "-m", f"services.{name.partition('-')[0]}"] for name in names}
 
     def environment(self, name: str) -> dict[str, str]:

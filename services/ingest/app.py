@@ -18,7 +18,7 @@ from services.ingest.adapters.search_index import enter_search
 from services.ingest.handlers import on_batch
 from services.ingest.settings import IngestSettings
 from shared import clock
-from shared.access import ACCESS, Keyring, apply_access, key_hash, well_formed
+from shared.access import Keyring, apply_access, enter_key, key_hash, well_formed
 from shared.errors import Retry, Stop
 from shared.http import Traced
 from shared.lifecycle import Host
@@ -84,10 +84,7 @@ async def _first_key(host: Host, settings: IngestSettings) -> None:
     )  # fmt: skip
 
     def enter(unit: Unit) -> None:
-        known = unit.connection.execute(ACCESS.select().where(ACCESS.c.key_hash == digest)).first()
-        if known is None:
-            fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
-            unit.connection.execute(ACCESS.insert().values(**fields, revoked=False))
+        if enter_key(unit.connection, event):
             unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
     await host.settler.run(enter)

@@ -31,11 +31,12 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     await host.open(topics_of(tuple(actions)), keeps=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
     pool = Pool(actions, reporter, host.telemetry, settings.instance, settings.concurrency)
+    ownership = Ownership(reporter)
     tasks = Tasks(pool, reporter, topics, GROUP, host.fail)
     # A batch is small and may take long: the pool's slots are the back-pressure, so the poll interval is generous.
     subscriber = host.broker.subscriber(
         *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
-        max_records=settings.batch_records, auto_offset_reset="earliest", listener=Ownership(reporter), parser=raw_parser,
+        max_records=settings.batch_records, auto_offset_reset="earliest", listener=ownership, parser=raw_parser,
         decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
         heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
     )  # fmt: skip
@@ -49,8 +50,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     cancellations(tasks.on_cancellations)
 
     async def tasks_assigned() -> str | None:
-        consumer = subscriber.consumer
-        return None if consumer is not None and consumer.assignment() else "no partitions assigned yet"
+        return None if ownership.joined else "not a member of the group yet"
 
     host.health.checks.append(tasks_assigned)
     host.background(reporter.run)

@@ -27,8 +27,11 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
+        self.joined = False
+        """Member of the group with its share of the partitions, which for one of many members may be none."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
+        self.joined = False
         await self.reporter.flush()
         self.reporter.watermark.forget(list(revoked))
         consumer = self.reporter.consumer()
@@ -36,7 +39,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
             consumer.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        return
+        self.joined = True
 
 
 class Tasks:

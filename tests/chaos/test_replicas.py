@@ -1,0 +1,96 @@
+"""Several processes of every service on one PostgreSQL: killed, stopped and continued in the middle of the work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from cli.client import Client
+from cli.submit import submit_files
+from tests.chaos.test_kills import check_topics
+from tests.conftest import Pipeline
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+JOBS, FILES = 40, 5
+SCALED = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier"]
+
+
+@pytest.fixture(scope="module")
+async def database(postgres_url: str) -> str:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE replicas")
+    await connection.close()
+    return postgres_url.rpartition("/")[0] + "/replicas"
+
+
+@pytest.fixture(scope="module")
+async def scaled(tmp_path_factory: pytest.TempPathFactory, database: str) -> Any:
+    options = [option for name in SCALED for option in ("--scale", f"{name}=2")]
+    running = Pipeline(tmp_path_factory.mktemp("scaled"), options, {"STAGELINE_DATABASE_URL": database})
+    running.start()
+    yield running
+    running.stop()
+
+
+async def submit_jobs(client: Client, folder: Path) -> list[str]:
+    folder.mkdir()
+    files = []
+    for n in range(FILES):
+        files.append(folder / f"note-{n}.txt")
+        files[-1].write_text(f"Invoice No: N-{n}\nDate: 2026-01-02\nTotal due: EUR {n}.50\n")
+    return [await submit_files(client, files, {"workflow": "documents", "metadata": None}) for _ in range(JOBS)]
+
+
+async def ended_rightly(client: Client, jobs: list[str]) -> bool:
+    found = [await client.call("GET", f"/api/job/detail/{job}") for job in jobs]
+    assert not [j for j in found if j["stage"] in ("failed", "invalid", "cancelled")]
+    if not all(j["stage"] == "completed" for j in found):
+        return False
+    return all(Counter(f["status"] for f in j["files"]) == {"finished": FILES} for j in found)
+
+
+async def rows(database: str) -> dict[str, int]:
+    """What must be empty once everything is at rest."""
+    connection = await asyncpg.connect(database)
+    try:
+        counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox") for s in SCALED if s != "stage_worker"}
+        counts["timers"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.lane WHERE due_at IS NOT NULL")
+        return counts
+    finally:
+        await connection.close()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("blow", ["kill", "stop"])
+async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str, tmp_path: Path, blow: str) -> None:
+    async with Client(scaled.target()) as client:
+        submitting = asyncio.create_task(submit_jobs(client, tmp_path / "documents"))
+        for name in SCALED[1:]:
+            # The first of each dies or sleeps past its session; the door that the client talks to is left alone.
+            pid = scaled.state["pids"][f"{name}-2"]
+            os.kill(pid, signal.SIGKILL if blow == "kill" else signal.SIGSTOP)
+            await asyncio.wait_for(asyncio.shield(asyncio.wait({submitting}, timeout=2.5)), 10)
+            if blow == "stop":
+                await asyncio.wait({submitting}, timeout=11)
+                os.kill(pid, signal.SIGCONT)
+        jobs = await submitting
+
+        async def done() -> bool:
+            return await ended_rightly(client, jobs)
+
+        await eventually(done, 120)
+
+        async def at_rest() -> bool:
+            return not any((await rows(database)).values())
+
+        await eventually(at_rest, 30)
+    for job in jobs:
+        await check_topics(scaled, job, FILES)
