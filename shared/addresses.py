@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from shared.errors import Outcome
+from shared.networks import Networks
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _BAD4 = [
@@ -32,7 +33,6 @@ _BAD6 = [
         "ff00::/8",
     )
 ]  # fmt: skip
-_LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
 
 
 class AddressRefused(Outcome):
@@ -65,16 +65,17 @@ def is_public(text: str) -> bool:
     return not any(address in network for network in bad)
 
 
-def is_loopback(text: str) -> bool:
-    """True for this machine's own loopback addresses."""
+def is_trusted(text: str, trusted: Networks) -> bool:
+    """True for an address in a network that an operator opened."""
     address = unwrap(ipaddress.ip_address(text.partition("%")[0]))
-    return any(address in network for network in _LOOPBACK if network.version == address.version)
+    return any(address in network for network in trusted if network.version == address.version)
 
 
-def check_url(url: str, allow_loopback: bool) -> None:
+def check_url(url: str, trusted: Networks = ()) -> None:
     """Refuse what no resolution can make right: scheme, credentials, ports, literal internal hosts.
 
-    Plain http is for loopback in development only. Raises `AddressRefused` naming the part.
+    Plain http and any port are for literal addresses in `trusted` networks (and `localhost`, where loopback is one of them).
+    Raises `AddressRefused` naming the part.
     """
     try:
         parts = urlsplit(url)
@@ -86,13 +87,14 @@ def check_url(url: str, allow_loopback: bool) -> None:
     if parts.username or parts.password:
         raise AddressRefused("url: credentials in the URL are refused")
     literal = _literal(host)
-    if literal is not None and allow_loopback and is_loopback(literal):
+    if literal is not None and is_trusted(literal, trusted):
         if parts.scheme not in ("http", "https"):
             raise AddressRefused(f"url: scheme {parts.scheme!r} is refused")
         return
-    if parts.scheme != "https" and not (allow_loopback and parts.scheme == "http" and host == "localhost"):
+    own = host == "localhost" and is_trusted("127.0.0.1", trusted)
+    if parts.scheme != "https" and not (own and parts.scheme == "http"):
         raise AddressRefused(f"url: scheme {parts.scheme!r} is refused, https is expected")
-    if port not in (None, 443, 8443) and not (allow_loopback and host == "localhost"):
+    if port not in (None, 443, 8443) and not own:
         raise AddressRefused(f"url: port {port} is refused")
     if literal is not None and not is_public(literal):
         raise AddressRefused(f"url: {host} is an internal address")
@@ -105,13 +107,13 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def guarded_connector(allow_loopback: bool, limit: int = 100) -> aiohttp.TCPConnector:
-    """A connector that refuses every internal address at the moment of connecting, whatever name led to it."""
+def guarded_connector(trusted: Networks = (), limit: int = 100) -> aiohttp.TCPConnector:
+    """A connector that refuses every internal address outside `trusted` when it connects, whatever name led there."""
 
     def factory(info: Any) -> socket.socket:
         family, kind, proto, _, address = info
         host = str(address[0])
-        if not (is_public(host) or (allow_loopback and is_loopback(host))):
+        if not (is_public(host) or is_trusted(host, trusted)):
             raise AddressRefused(f"{host} is an internal address")
         sock = socket.socket(family, kind, proto)
         sock.setblocking(False)

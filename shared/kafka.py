@@ -14,9 +14,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from contracts import Topic
 from shared.errors import Retry
+from shared.kafka_access import KafkaAccess
 
 log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_048_576
@@ -110,10 +112,20 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         await super().stop()
 
 
-def make_broker(bootstrap: str, drain_timeout_s: float) -> KafkaBroker:
+def _security(access: KafkaAccess) -> BaseSecurity | None:
+    options = access.options
+    context = options.get("ssl_context")
+    if "sasl_mechanism" not in options:
+        return BaseSecurity(ssl_context=context, use_ssl=True) if context else None
+    kind = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[options["sasl_mechanism"]]
+    who = options["sasl_plain_username"], options["sasl_plain_password"]
+    return kind(*who, ssl_context=context, use_ssl=context is not None)
+
+
+def make_broker(access: KafkaAccess, drain_timeout_s: float) -> KafkaBroker:
     """A FastStream broker for subscriptions only; records are sent by our own producer (`shared/outbox.py`)."""
     return KafkaBroker(
-        bootstrap.split(","), apply_types=False, graceful_timeout=drain_timeout_s, allow_auto_create_topics=False,
+        access.bootstrap_servers.split(","), security=_security(access), apply_types=False, graceful_timeout=drain_timeout_s, allow_auto_create_topics=False,
         logger=None, enable_idempotence=True,
     )  # fmt: skip
 
@@ -133,12 +145,12 @@ async def connect(broker: KafkaBroker) -> None:
     config.builder = partial(WaitingConsumer, **config.builder.keywords)  # type: ignore[attr-defined]
 
 
-async def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
+async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer:
     """Started producer: idempotent, `acks=all`, batches of 256 KiB, keyed partitioning. Waits for Kafka up to 60 s."""
     deadline = time.monotonic() + 60
     while True:
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap, client_id=client_id, enable_idempotence=True, max_batch_size=262_144, linger_ms=0,
+            **access.options, client_id=client_id, enable_idempotence=True, max_batch_size=262_144, linger_ms=0,
             max_request_size=2 * MAX_RECORD_BYTES + 65_536, request_timeout_ms=30_000,
         )  # fmt: skip
         try:
@@ -151,9 +163,9 @@ async def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
             await asyncio.sleep(0.3)
 
 
-async def ensure_topics(bootstrap: str, topics: Iterable[Topic], partitions: int, replication: int) -> None:
+async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], partitions: int, replication: int) -> None:
     """Create what is missing, as the topic table says. Existing topics are left as they are."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**access.options)
     await admin.start()
     try:
         existing = set(await admin.list_topics())

@@ -127,7 +127,7 @@ class Host:
             await self.broker.start()
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
             self.health.started = True
-            log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka})
+            log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})
             await self._stop.wait()
         finally:
             await self._drain(server, serving)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from shared.kafka_access import KafkaAccess
+from shared.networks import Networks, trusted_networks
+
 
 class Settings(BaseSettings):
-    """What every service needs. Names as in the environment: `STAGELINE_*`, and Kafka's own `KAFKA_BOOTSTRAP_SERVERS`."""
+    """What every service needs. Names as in the environment: `STAGELINE_*`, and `KAFKA_*` for the cluster."""
 
     model_config = SettingsConfigDict(env_prefix="STAGELINE_", frozen=True, extra="ignore", populate_by_name=True)
 
-    kafka: str = Field(default="127.0.0.1:29092", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    kafka: KafkaAccess = Field(default_factory=KafkaAccess)
     data_dir: Path = Path(".stageline")
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/database`; by default a SQLite file per service in the data directory."""
@@ -32,6 +35,15 @@ class Settings(BaseSettings):
     park_limit: int = Field(default=50, ge=1)
     """Records that our own code failed on before the process stops: many of them mean a bug, not bad records."""
     log_level: str = "INFO"
+    allow_loopback: bool = False
+    """Development only: webhooks and remote files may lie on this machine, over plain http."""
+    trusted_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Internal networks (JSON list, e.g. `["10.20.0.0/16"]`) that webhooks and remote files may lie in; none by default."""
+
+    @property
+    def trusted(self) -> Networks:
+        """What the guard against internal addresses lets pass."""
+        return trusted_networks(self.allow_loopback, self.trusted_networks)
 
     @property
     def group_instance(self) -> str | None:

@@ -25,7 +25,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
     host.subscribe(events, GROUP, on_batch, inbox=False)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
-    sender = HttpSender(settings.webhook_timeout_s, settings.allow_loopback)
+    sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(
         host.settler, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
         settings.webhooks_per_endpoint,

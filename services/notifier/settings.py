@@ -11,8 +11,6 @@ from shared.settings import Settings
 class NotifierSettings(Settings):
     """Times in seconds. `STAGELINE_WEBHOOK_SCHEDULE` is a JSON list of delays before each attempt."""
 
-    allow_loopback: bool = False
-    """Development only: endpoints may lie on this machine, over plain http."""
     webhook_schedule: tuple[float, ...] = Field(default=SCHEDULE_S, min_length=1, max_length=50)
     webhook_timeout_s: float = Field(default=15.0, gt=0, le=60)
     webhooks_in_flight: int = Field(default=200, ge=1)

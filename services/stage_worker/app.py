@@ -24,7 +24,7 @@ GROUP = "stage_worker"
 async def build(host: Host, settings: WorkerSettings) -> None:
     """Wire actions, pool and reporter; declare both subscriptions."""
     objects = open_objects(settings.objects())
-    downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.allow_loopback)
+    downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
     actions = actions_named(Actions(objects, sandbox, downloads).table(), settings.actions)
     topics = [task_topic(name) for name in actions]

@@ -15,7 +15,5 @@ class WorkerSettings(Settings):
     actions: tuple[str, ...] = ()
     concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=1000)
     max_file_bytes: int = Field(default=100 << 20, ge=1)
-    allow_loopback: bool = False
-    """Development only: remote files may lie on this machine."""
     child_memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
     child_cpu_s: int = Field(default=600, ge=1)

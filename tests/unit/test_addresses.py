@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.addresses import AddressRefused, check_url, is_public
+from shared.addresses import AddressRefused, check_url, is_public, is_trusted
+from shared.networks import LOOPBACK, trusted_networks
 
 INTERNAL = [
     "127.0.0.1", "127.255.255.254", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -44,11 +45,20 @@ def test_every_way_of_writing_an_ipv4_address_is_judged_alike(address: ipaddress
 )  # fmt: skip
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(AddressRefused, match="url"):
-        check_url(url, allow_loopback=False)
+        check_url(url, ())
 
 
 def test_loopback_is_for_development_alone() -> None:
-    check_url("http://127.0.0.1:8000/hook", allow_loopback=True)
-    check_url("https://example.com/hook", allow_loopback=False)
+    check_url("http://127.0.0.1:8000/hook", LOOPBACK)
+    check_url("https://example.com/hook", ())
     with pytest.raises(AddressRefused):
-        check_url("http://10.0.0.1/", allow_loopback=True)
+        check_url("http://10.0.0.1/", LOOPBACK)
+
+
+def test_an_operator_may_open_an_internal_network_and_only_that() -> None:
+    trusted = trusted_networks(False, (ipaddress.ip_network("10.20.0.0/16"),))
+    check_url("http://10.20.3.4:9000/hook", trusted)
+    assert is_trusted("10.20.3.4", trusted) and is_trusted("::ffff:10.20.3.4", trusted)
+    for url in ("http://10.21.0.1/", "http://127.0.0.1/", "ftp://10.20.3.4/", "http://u:p@10.20.3.4/", "http://example.com/"):
+        with pytest.raises(AddressRefused):
+            check_url(url, trusted)

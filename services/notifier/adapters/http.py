@@ -92,7 +92,7 @@ class NewEndpoint(BaseModel):
 async def add_endpoint(desk: DeskDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
     """The answer holds the signing secret (Standard Webhooks); it is not shown again."""
     try:
-        check_url(body.url, desk.settings.allow_loopback)
+        check_url(body.url, desk.settings.trusted)
     except AddressRefused as error:
         raise HTTPException(400, str(error)) from None
     row = {

@@ -12,18 +12,19 @@ from services.notifier.core.delivery import Result
 from services.notifier.core.signature import sign
 from services.notifier.ports import Delivery
 from shared.addresses import AddressRefused, check_url, guarded_connector
+from shared.networks import Networks
 
 MAX_RESPONSE_BYTES = 16_384
 
 
 class HttpSender:
-    """`Sender` over aiohttp. `timeout_s` bounds a whole attempt; `allow_loopback` is for development and tests."""
+    """`Sender` over aiohttp. `timeout_s` bounds a whole attempt; `trusted` internal networks may be sent to."""
 
-    def __init__(self, timeout_s: float, allow_loopback: bool) -> None:
-        self.allow_loopback = allow_loopback
+    def __init__(self, timeout_s: float, trusted: Networks) -> None:
+        self.trusted = trusted
         timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5.0, timeout_s))
         self.session = aiohttp.ClientSession(
-            connector=guarded_connector(allow_loopback, limit=200), timeout=timeout, trust_env=False,
+            connector=guarded_connector(trusted, limit=200), timeout=timeout, trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )  # fmt: skip
 
@@ -41,7 +42,7 @@ class HttpSender:
             headers["traceparent"] = delivery.trace
         started = time.monotonic()
         try:
-            check_url(delivery.url, self.allow_loopback)
+            check_url(delivery.url, self.trusted)
             result = await self._post(delivery, headers)
         except Exception as error:  # noqa: BLE001 - whatever the network does is the attempt's result
             result = _failed(error)

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import Message, Topic, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
 from services.notifier.core.delivery import event_names, wanted
+from shared.kafka_access import KafkaAccess
 
 PING_S = 15.0
 _CURSOR = re.compile(r"[jfs]\d{1,5}:\d{1,19}(?:,[jfs]\d{1,5}:\d{1,19})*")
@@ -35,8 +36,8 @@ class Item:
 class EventStream:
     """Reads `topics` (by their first letter in cursors) for one tenant."""
 
-    def __init__(self, bootstrap: str, topics: Sequence[Topic]) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, kafka: KafkaAccess, topics: Sequence[Topic]) -> None:
+        self.kafka = kafka
         self.topics = {t.name[0]: t for t in topics}
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
 
@@ -55,7 +56,7 @@ class EventStream:
     ) -> AsyncIterator[Item]:
         """Events after `cursor`, or all that are kept, or (neither) those from now on; a ping when nothing comes."""
         consumer = AIOKafkaConsumer(
-            *self.allowed, bootstrap_servers=self.bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            *self.allowed, **self.kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
             fetch_max_wait_ms=500,
         )  # fmt: skip
         await consumer.start()

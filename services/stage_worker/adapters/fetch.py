@@ -10,6 +10,7 @@ import aiohttp
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from shared.addresses import AddressRefused, check_url, guarded_connector
 from shared.errors import Outcome
+from shared.networks import Networks
 from shared.objects import Objects, Stored, TooLarge
 
 MAX_REDIRECTS = 5
@@ -17,18 +18,18 @@ _REDIRECT = (301, 302, 303, 307, 308)
 
 
 class GuardedDownloads:
-    """`Downloads` over HTTP. `limit` in bytes; `allow_loopback` is for development and tests."""
+    """`Downloads` over HTTP. `limit` in bytes; `trusted` internal networks may be read from."""
 
-    def __init__(self, objects: Objects, limit: int, allow_loopback: bool) -> None:
+    def __init__(self, objects: Objects, limit: int, trusted: Networks) -> None:
         self.objects = objects
         self.limit = limit
-        self.allow_loopback = allow_loopback
+        self.trusted = trusted
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, tenant: str, url: str) -> tuple[Stored, str]:
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                check_url(url, self.allow_loopback)
+                check_url(url, self.trusted)
                 found = await self._once(tenant, url)
             except AddressRefused as error:
                 raise DocumentFault("ssrf_refused", f"The address is not allowed: {error}") from None
@@ -45,7 +46,7 @@ class GuardedDownloads:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(
-                connector=guarded_connector(self.allow_loopback),
+                connector=guarded_connector(self.trusted),
                 timeout=timeout,
                 trust_env=False,
                 auto_decompress=False,
