@@ -59,8 +59,9 @@ samples: $(VENV)/dev ## Make the sample documents again
 	$(BIN)/python samples/make_samples.py
 
 lock: $(VENV)/dev ## Resolve dependencies anew and pin them with hashes
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml requirements-build.in -o requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml requirements-build.in -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded pyproject.toml requirements-build.in -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml requirements-build.in -c requirements.lock -o requirements-services.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra embedded pyproject.toml requirements-build.in -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove the environment, caches and the local pipeline's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build $(STAGELINE_DATA_DIR)

@@ -85,6 +85,8 @@ class Host:
             self.background(self._tidy)
 
     async def _ensure(self, topics: Iterable[Topic]) -> None:
+        if not self.settings.create_topics:
+            return
         await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
 
     def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> Subscription:

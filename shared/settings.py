@@ -9,6 +9,7 @@ from pydantic import Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from shared.errors import Stop
 from shared.kafka_access import KafkaAccess
 from shared.networks import Networks, trusted_networks
 
@@ -45,6 +46,11 @@ class Settings(BaseSettings):
         """What the guard against internal addresses lets pass."""
         return trusted_networks(self.allow_loopback, self.trusted_networks)
 
+    create_topics: bool = True
+    """Create missing topics at the start. Off where a service may not: then `stageline kafka apply` does it once."""
+    database_password_file: Path | None = None
+    """A file with the password for `database_url`, so that no secret need be in the environment."""
+
     @property
     def group_instance(self) -> str | None:
         """Static membership (KIP-345) for a process with a name of its own: restarted, it goes on with its partitions at once.
@@ -59,9 +65,19 @@ class Settings(BaseSettings):
             return f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
         url = make_url(self.database_url.get_secret_value())
         if url.get_backend_name() == "postgresql":
+            if self.database_password_file is not None:
+                url = url.set(password=read_secret(self.database_password_file))
             url = url.set(drivername="postgresql+asyncpg").update_query_dict({"schema": url.query.get("schema", service)})
         return url.render_as_string(hide_password=False)
 
     def objects(self) -> str:
         """URL of the object store."""
         return self.object_store_url or f"file://{self.data_dir.resolve() / 'objects'}"
+
+
+def read_secret(path: Path) -> str:
+    """The first line of a file that holds a secret. Raises `Stop` naming the file."""
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise Stop("secret_file", f"{path}: {error.strerror}") from error

@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from cli.client import Client, Target
 from cli.local.otlp_receiver import OtlpReceiver
+from shared.kafka_access import KafkaAccess
 from tests.servers import POSTGRES_IMAGE, choice, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -76,6 +77,11 @@ class Pipeline:
     def kafka(self) -> str:
         """Bootstrap server."""
         return str(self.state["kafka"])
+
+    @property
+    def access(self) -> KafkaAccess:
+        """How our own clients reach the broker."""
+        return KafkaAccess(bootstrap_servers=self.kafka)
 
     def target(self, key: str | None = None) -> Target:
         """Where it is, and the admin key or another."""

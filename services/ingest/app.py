@@ -23,6 +23,7 @@ from shared.errors import Retry, Stop
 from shared.http import Traced
 from shared.lifecycle import Host
 from shared.objects import ObjectMissing, open_objects
+from shared.settings import read_secret
 from shared.unit import Unit
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,7 @@ async def _first_key(host: Host, settings: IngestSettings) -> None:
     """Enter the admin key of `STAGELINE_ADMIN_KEY_FILE`, once."""
     if settings.admin_key_file is None:
         return
-    try:
-        key = (await asyncio.to_thread(settings.admin_key_file.read_text)).strip()
-    except OSError as error:
-        raise Stop("admin_key", f"{settings.admin_key_file}: {error.strerror}") from error
+    key = await asyncio.to_thread(read_secret, settings.admin_key_file)
     if not well_formed(key):
         raise Stop("admin_key", f"{settings.admin_key_file} holds no key of ours")
     digest = key_hash(key)

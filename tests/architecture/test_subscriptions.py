@@ -10,6 +10,7 @@ from faststream import AckPolicy
 
 from shared.consume import Subscription
 from shared.kafka import make_broker
+from shared.kafka_access import KafkaAccess
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +53,7 @@ def test_bare_consumers_state_group_and_never_commit_by_themselves(path: Path, c
 def test_a_declared_subscription_never_commits_by_itself() -> None:
     from contracts.topics import JOB_EVENTS_TOPIC
 
-    broker = make_broker("127.0.0.1:1", 1)
+    broker = make_broker(KafkaAccess(bootstrap_servers="127.0.0.1:1"), 1)
     subscription = Subscription(None, [JOB_EVENTS_TOPIC], "g", lambda unit, batch: None)  # type: ignore[arg-type]
     subscription.declare(broker)
     (declared,) = broker.subscribers

@@ -47,7 +47,7 @@ def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes |
 
 async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> None:
     """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process."""
-    producer = await make_producer(pipeline.kafka, "hostile")
+    producer = await make_producer(pipeline.access, "hostile")
     types = [m.TYPE for m in topic.models]
     for _ in range(count // 500):
         futures = []

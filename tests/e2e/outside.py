@@ -21,7 +21,7 @@ OWNER = Tenancy(tenant_id="default", tenant_name="Default", user_name="test")
 
 async def submit(pipeline: Pipeline, workflow: str) -> str:
     """Publish a CreateJob as an outside producer does."""
-    producer = await make_producer(pipeline.kafka, "test")
+    producer = await make_producer(pipeline.access, "test")
     job_id = clock.new_root()
     command = CreateJob(
         command_id=derived(job_id, "c"), job_id=job_id, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow=workflow)

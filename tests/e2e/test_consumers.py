@@ -180,7 +180,7 @@ async def test_cancel_reaches_the_worker(client: Client, pipeline: Pipeline) -> 
 
 
 async def test_a_command_for_an_unknown_job_is_dead_lettered_with_the_reason(pipeline: Pipeline) -> None:
-    producer = await make_producer(pipeline.kafka, "test")
+    producer = await make_producer(pipeline.access, "test")
     command = CancelJob(command_id=clock.new_root(), job_id=clock.new_root(), owner=OWNER, issued_at=clock.now())
     record = to_record(command, "/test")
     await producer.send_and_wait("job.commands", record.value, record.key, headers=list(record.headers))

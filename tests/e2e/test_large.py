@@ -27,7 +27,7 @@ READ_BY = {
 
 
 async def test_records_as_large_as_kafka_takes_them_are_parked(client: Client, pipeline: Pipeline) -> None:
-    producer = await make_producer(pipeline.kafka, "large")
+    producer = await make_producer(pipeline.access, "large")
     for topic in (t for t in all_topics() if t.name in READ_BY):
         headers = [("ce_type", topic.models[0].TYPE.encode())]
         await producer.send_and_wait(topic.name, b"x" * 1_048_000, b"large", headers=headers)
@@ -61,7 +61,7 @@ async def test_a_session_is_full_before_its_closing_is_too_large(client: Client,
         *(AddFile(command_id=clock.new_root(), file=f, **common) for f in files),
         close,
     ]
-    producer = await make_producer(pipeline.kafka, "large")
+    producer = await make_producer(pipeline.access, "large")
     for command in commands:
         record = to_record(command, "/test")
         await producer.send_and_wait("session.commands", record.value, record.key, headers=list(record.headers))

@@ -22,7 +22,7 @@ async def test_a_session_expires_and_takes_nothing_more(client: Client, pipeline
     session_id = clock.new_root()
     command = OpenSession(command_id=clock.new_root(), session_id=session_id, owner=OWNER, issued_at=clock.now(), ttl_s=1)
     record = to_record(command, "/test")
-    producer = await make_producer(pipeline.kafka, "test")
+    producer = await make_producer(pipeline.access, "test")
     await producer.send_and_wait("session.commands", record.value, record.key, headers=list(record.headers))
     await producer.stop()
 

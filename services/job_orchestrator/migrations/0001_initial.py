@@ -11,6 +11,12 @@ down_revision = None
 
 def upgrade() -> None:
     """Forward only: there is no way back but a restored backup."""
+    _job()
+    _lane()
+    _workflow()
+
+
+def _job() -> None:
     op.create_table(
         "job",
         sa.Column("id", sa.String(), nullable=False),
@@ -21,6 +27,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
+
+
+def _lane() -> None:
     op.create_table(
         "lane",
         sa.Column("job_id", sa.String(), nullable=False),
@@ -39,6 +48,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
+
+
+def _workflow() -> None:
     op.create_table(
         "workflow",
         sa.Column("name", sa.String(), nullable=False),

@@ -11,6 +11,13 @@ down_revision = None
 
 def upgrade() -> None:
     """Forward only: there is no way back but a restored backup."""
+    _access_key()
+    _attempt()
+    _delivery()
+    _endpoint()
+
+
+def _access_key() -> None:
     op.create_table(
         "access_key",
         sa.Column("key_hash", sa.String(), nullable=False),
@@ -22,6 +29,9 @@ def upgrade() -> None:
         sa.Column("revoked", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key_hash"),
     )
+
+
+def _attempt() -> None:
     op.create_table(
         "attempt",
         sa.Column("id", sa.String(), nullable=False),
@@ -40,6 +50,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("attempt_newest", "attempt", ["endpoint_id", "attempted_at"], unique=False)
+
+
+def _delivery() -> None:
     op.create_table(
         "delivery",
         sa.Column("endpoint_id", sa.String(), nullable=False),
@@ -73,6 +86,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'in_flight'"),
         postgresql_where=sa.text("state = 'in_flight'"),
     )
+
+
+def _endpoint() -> None:
     op.create_table(
         "endpoint",
         sa.Column("id", sa.String(), nullable=False),

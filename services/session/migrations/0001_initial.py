@@ -11,6 +11,11 @@ down_revision = None
 
 def upgrade() -> None:
     """Forward only: there is no way back but a restored backup."""
+    _session()
+    _session_file()
+
+
+def _session() -> None:
     op.create_table(
         "session",
         sa.Column("id", sa.String(), nullable=False),
@@ -32,6 +37,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'open'"),
         postgresql_where=sa.text("state = 'open'"),
     )
+
+
+def _session_file() -> None:
     op.create_table(
         "session_file",
         sa.Column("session_id", sa.String(), nullable=False),

@@ -1,0 +1,32 @@
+# One small image for every service: docker build -t stageline . ; docker run stageline ingest
+FROM python:3.13-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/stageline
+COPY requirements-services.lock ./
+RUN /opt/stageline/bin/python -m pip install --no-cache-dir --quiet --require-hashes -r requirements-services.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY contracts contracts
+COPY shared shared
+COPY services services
+COPY cli cli
+RUN /opt/stageline/bin/python -m pip install --no-cache-dir --quiet --no-deps --no-build-isolation . \
+    && /opt/stageline/bin/python -m pip uninstall --quiet --yes pip
+
+FROM python:3.13-slim
+# OCR of scans; the workers look for the program at their start.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-eng \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin stageline \
+    && install -d -o stageline -g stageline /var/lib/stageline /var/lib/stageline/objects /keys
+COPY --from=build /opt/stageline /opt/stageline
+COPY deploy/serve /usr/local/bin/serve
+ENV PATH=/opt/stageline/bin:$PATH \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=2 \
+    STAGELINE_HOST=0.0.0.0 STAGELINE_PORT=8080 STAGELINE_DATA_DIR=/var/lib/stageline
+USER stageline
+EXPOSE 8080
+# Ready: connected, a member of its groups, and getting on with its work.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=12 CMD ["serve", "health"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["serve"]

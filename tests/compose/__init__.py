@@ -1,0 +1,1 @@
+"""The compose file as it is, on Docker: scaled, struck and checked."""

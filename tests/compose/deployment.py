@@ -1,0 +1,80 @@
+"""One `docker compose` project of the repository's own file, with a name and ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Compose:
+    """A project; `environment` is what an operator would write into `.env`."""
+
+    project: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("STAGELINE_PORT", "STAGELINE_NOTIFIER_PORT", "KAFKA_PORT", "KAFKA_PORT_2", "KAFKA_PORT_3"):
+            self.environment.setdefault(name, str(free_port()))
+
+    def __call__(self, *arguments: str, timeout: float = 300) -> str:
+        """`docker compose …`; its output. Fails with what it said."""
+        command = ["docker", "compose", "-p", self.project, "-f", str(ROOT / "docker-compose.yml"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **self.environment})
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    @property
+    def url(self) -> str:
+        """The door, from this machine."""
+        return f"http://127.0.0.1:{self.environment['STAGELINE_PORT']}"
+
+    @property
+    def notifier_url(self) -> str:
+        """The notifier, from this machine."""
+        return f"http://127.0.0.1:{self.environment['STAGELINE_NOTIFIER_PORT']}"
+
+    @property
+    def kafka(self) -> str:
+        """The broker, from this machine."""
+        return f"127.0.0.1:{self.environment['KAFKA_PORT']}"
+
+    def key(self) -> str:
+        """The admin key, as the README says to read it."""
+        return self("exec", "-T", "ingest", "cat", "/keys/admin").strip()
+
+    def client_environment(self) -> dict[str, str]:
+        """For `stageline` on this machine."""
+        return {"STAGELINE_URL": self.url, "STAGELINE_NOTIFIER_URL": self.notifier_url, "STAGELINE_KEY": self.key()}
+
+    def containers(self, service: str) -> list[str]:
+        """Ids of the running containers of a service."""
+        return self("ps", "-q", service).split()
+
+    def crash(self, service: str) -> None:
+        """SIGKILL the main process of one container, as the kernel would; Docker's restart policy is what brings it back."""
+        container = self.containers(service)[-1]
+        pid = subprocess.run(
+            ["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=True
+        ).stdout
+        os.kill(int(pid), signal.SIGKILL)
+
+    def sql(self, query: str) -> list[list[str]]:
+        """Rows of a query, as text."""
+        out = self("exec", "-T", "postgres", "psql", "-U", "stageline", "-d", "stageline", "-At", "-F", "\t", "-c", query)
+        return [line.split("\t") for line in out.splitlines() if line]
+
+    def network(self) -> str:
+        """Address range of the project's network."""
+        out = subprocess.run(
+            ["docker", "network", "inspect", f"{self.project}_default"], capture_output=True, text=True, check=True
+        ).stdout
+        return str(json.loads(out)[0]["IPAM"]["Config"][0]["Subnet"])

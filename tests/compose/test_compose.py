@@ -1,0 +1,147 @@
+"""The compose file, unchanged: documents from the host, services scaled and struck meanwhile, everything compared after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.client import Client, Target
+from cli.submit import submit_files
+from tests.compose.check import Findings, check
+from tests.compose.deployment import ROOT, Compose
+from tests.eventually import eventually
+from tests.servers import docker_has
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.skipif(
+        not docker_has("postgres:17") or not docker_has("apache/kafka:4.3.1"), reason="no Docker with the images here"
+    ),
+]
+JOBS, FILES = 20, 25
+SCALE = ["--scale", "job_orchestrator=3", "--scale", "stage_worker=4", "--scale", "session=2", "--scale", "notifier=1"]
+STRUCK = ["job_orchestrator", "stage_worker", "session", "notifier", "ingest", "kafka", "postgres"]
+
+
+@pytest.fixture(scope="module")
+def compose() -> Iterator[Compose]:
+    project = Compose("stageline-test", {"STAGELINE_TRUSTED_NETWORKS": '["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"]'})
+    project("down", "-v", "--remove-orphans")
+    project("build", timeout=600)
+    project("up", "-d", "--wait")
+    yield project
+    project("down", "-v", "--remove-orphans")
+
+
+class Hooks:
+    """A webhook receiver in a container of the same network."""
+
+    def __init__(self, compose: Compose) -> None:
+        command = ["docker", "run", "-d", "--rm", "--network", f"{compose.project}_default", "--entrypoint", "python",
+                   "-v", f"{ROOT}/tests/compose/receiver.py:/receiver.py:ro", "--read-only", "stageline:local", "/receiver.py"]  # fmt: skip
+        self.container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        shown = subprocess.run(["docker", "inspect", self.container], capture_output=True, text=True, check=True).stdout
+        [network] = json.loads(shown)[0]["NetworkSettings"]["Networks"].values()
+        self.url = f"http://{network['IPAddress']}:8000/hook"
+
+    def lines(self) -> list[str]:
+        """What came so far."""
+        out = subprocess.run(["docker", "logs", self.container], capture_output=True, text=True, check=True).stdout
+        return [line for line in out.splitlines() if line.startswith("{")]
+
+    def stop(self) -> None:
+        """Remove it."""
+        subprocess.run(["docker", "kill", self.container], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def hooks(compose: Compose) -> Iterator[Hooks]:
+    made = Hooks(compose)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+async def client(compose: Compose) -> AsyncIterator[Client]:
+    async with Client(Target(compose.url, compose.notifier_url, compose.key())) as made:
+        yield made
+
+
+def documents(folder: Path) -> list[Path]:
+    """A page of documents: text, and one PDF of the samples."""
+    folder.mkdir()
+    shutil.copy(ROOT / "samples" / "documents" / "invoice-acme-2026-0042.pdf", folder)
+    for n in range(FILES - 1):
+        (folder / f"note-{n}.txt").write_text(f"Invoice No: N-{n}\nDate: 2026-01-02\nTotal due: EUR {n}.50\n")
+    return sorted(folder.iterdir())
+
+
+async def strike(compose: Compose) -> None:
+    """Scale out, then crash one container of each kind, one after the other, each once the one before is back."""
+    await asyncio.to_thread(compose, "up", "-d", "--no-recreate", *SCALE)
+    for service in STRUCK:
+        await asyncio.to_thread(compose.crash, service)
+
+        async def back(service: str = service) -> bool:
+            out = await asyncio.to_thread(compose, "ps", "--format", "json", service)
+            states = [json.loads(line) for line in out.splitlines()]
+            return bool(states) and all(s["Health"] == "healthy" for s in states)
+
+        await eventually(back, 90, 0.5)
+
+
+@pytest.mark.timeout(600)
+async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
+    compose: Compose, hooks: Hooks, client: Client, tmp_path: Path
+) -> None:
+    endpoint = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": hooks.url})
+    files = documents(tmp_path / "documents")
+
+    async def submit() -> list[str]:
+        return [await submit_files(client, files, {"workflow": "documents", "metadata": None}) for _ in range(JOBS)]
+
+    striking = asyncio.create_task(strike(compose))
+    jobs = await submit()
+    await striking
+
+    async def ended() -> bool:
+        stages = [(await client.call("GET", f"/api/job/detail/{job}"))["stage"] for job in jobs]
+        assert not {"failed", "invalid", "cancelled"} & set(stages)
+        return all(stage == "completed" for stage in stages)
+
+    await eventually(ended, 180, 0.5)
+    found = Findings()
+
+    async def delivered() -> bool:
+        nonlocal found
+        found = await check(compose, await asyncio.to_thread(hooks.lines), endpoint["secret"])
+        return not any("deliver" in fault or "webhook" in fault or "unsent" in fault for fault in found.faults)
+
+    await eventually(delivered, 120, 2.0)
+    print(json.dumps(found.counts, indent=1))
+    assert not found.faults
+    assert found.counts["files done"] == JOBS * FILES and found.counts["stages"] == {"completed": JOBS}
+
+
+async def test_containers_are_confined(compose: Compose) -> None:
+    for service in ("ingest", "session", "job_orchestrator", "stage_worker", "notifier"):
+        for container in compose.containers(service):
+            shown: Any = json.loads(
+                subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True).stdout
+            )[0]
+            assert shown["HostConfig"]["ReadonlyRootfs"] and shown["HostConfig"]["CapDrop"] == ["ALL"]
+            assert shown["Config"]["User"] == "stageline" and shown["HostConfig"]["Memory"] > 0
+            stop = subprocess.run(["docker", "stop", "-t", "30", container], capture_output=True, text=True, check=True)
+            assert stop.returncode == 0
+            code = subprocess.run(
+                ["docker", "inspect", "-f", "{{.State.ExitCode}}", container], capture_output=True, text=True, check=True
+            )
+            assert code.stdout.strip() == "0", f"{service} did not stop by itself"
+            break
