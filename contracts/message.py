@@ -38,6 +38,13 @@ class Message(Contract):
 
     TYPE: ClassVar[str]
     """CloudEvents `type`, ending in the major version, e.g. `stageline.session.opened.v1`."""
+    VERSION: ClassVar[str] = "1.0"
+    """Version of the schema, raised with every change; all versions of a type are FULL_TRANSITIVE compatible."""
+
+    @classmethod
+    def data_schema(cls) -> str:
+        """CloudEvents `dataschema`: the URI of the schema, which is also its `$id`."""
+        return f"urn:stageline:schema:{cls.TYPE}:{cls.VERSION}"
 
     @property
     def message_id(self) -> str:

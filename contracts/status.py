@@ -124,11 +124,11 @@ JobStageValue = Annotated[
     JobStage,
     PlainValidator(_stage),
     _AS_TEXT,
-    WithJsonSchema({"type": "string", "examples": [s.value for s in JobStage]}),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64, "examples": [s.value for s in JobStage]}),
 ]
 FileStatusValue = Annotated[
     FileStatus,
     PlainValidator(_file_status),
     _AS_TEXT,
-    WithJsonSchema({"type": "string", "examples": [s.value for s in FileStatus]}),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64, "examples": [s.value for s in FileStatus]}),
 ]
