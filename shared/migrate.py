@@ -1,4 +1,4 @@
-"""Brings a database up to the newest revision: forward only, one transaction, one replica at a time.
+"""Brings a database up to the newest revision: forward only, adding only, one transaction, one replica at a time.
 
 Revisions are Alembic's, in two lines of their own: `shared/migrations` (inbox, outbox) and `services/<service>/migrations`.
 The rule for a revision is in `shared/README.md`: it must be safe while the release before it is still running.
@@ -7,6 +7,7 @@ The rule for a revision is in `shared/README.md`: it must be safe while the rele
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -17,13 +18,14 @@ from shared.errors import Retry, Stop
 from shared.sql import exclusive, is_shared
 from shared.store import Store
 
+log = logging.getLogger(__name__)
 CONNECT_PATIENCE_S = 60.0
 RUNTIME = Path(str(files("shared"))) / "migrations"
 """Revisions of what every service keeps: inbox and outbox."""
 
 
 async def migrate(store: Store, service: str) -> None:
-    """Upgrade `store` for `service`. Raises `Stop` when the database is newer than this release, or older than all of them."""
+    """Upgrade `store` for `service`. Raises `Stop` when the database is older than all releases. One newer than this release is fine."""
     await _reachable(store)
     await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME, "service_revision": folder_of(service)}))
 
@@ -66,7 +68,9 @@ def upgrade(connection: Connection, lines: dict[str, Path]) -> None:
         if at == known[-1]:
             continue
         if at is not None and at not in known:
-            raise Stop("newer_database", f"the database is at revision {at} of {line}, which this release does not know")
+            # A newer release is being rolled out, or was rolled back: revisions only ever add, so its tables serve us too.
+            log.warning("the database is newer than this release", extra={"line": line, "revision": at, "known": known[-1]})
+            continue
         if at is None and line == "runtime_revision" and inspect(connection).has_table("outbox"):
             raise Stop("old_database", "the database was made before the first release; `stageline reset` starts afresh")
         _apply(connection, line, folder)

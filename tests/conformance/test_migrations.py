@@ -40,10 +40,17 @@ async def test_the_revisions_build_what_the_models_say(opened: Opener, service: 
     assert await store.read(differences) == []
 
 
-async def test_a_newer_database_is_refused(opened: Opener) -> None:
+async def test_a_newer_database_is_used_as_it_is(opened: Opener) -> None:
     store = await opened("session")
     await store.transact(lambda c: c.execute(text("UPDATE service_revision SET version_num = '9999'")) and None)
-    with pytest.raises(Stop, match="does not know"):
+    await migrate(store, "session")
+    assert await store.read(lambda c: c.execute(text("SELECT version_num FROM service_revision")).scalar()) == "9999"
+
+
+async def test_a_database_from_before_the_first_release_is_refused(opened: Opener) -> None:
+    store = await opened("session")
+    await store.transact(lambda c: c.execute(text("DROP TABLE runtime_revision")) and None)
+    with pytest.raises(Stop, match="stageline reset"):
         await migrate(store, "session")
 
 
