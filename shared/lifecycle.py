@@ -63,6 +63,8 @@ class Host:
         self.app: Starlette | None = None
         self.fatal: Outcome | None = None
         self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.on_drain: list[Callable[[], None]] = []
+        """Told first: whoever would keep a connection open for ever lets go of it."""
         self.drainers: list[Callable[[], Awaitable[None]]] = []
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,7 +172,12 @@ class Host:
 
     async def _drain(self, server: _Server, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
+        for notice in self.on_drain:
+            notice()
+        # The door first, while we still read: what a request waits for may be on its way, and it must get its answer.
         server.should_exit = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(serving, 8)
         for drain in self.drainers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
@@ -179,8 +186,6 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(serving, 8)
         for close in self.closers:
             await close()
         await self._close_stores()

@@ -33,7 +33,9 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     host.background(dispatcher.run)
     host.drainers.append(dispatcher.drain)
     host.closers.append(sender.close)
-    desk = Desk(settings, host.store, host.settler, Keyring(host.store), EventStream(settings.kafka, events))
+    stream = EventStream(settings.kafka, events)
+    host.on_drain.append(stream.stopping.set)
+    desk = Desk(settings, host.store, host.settler, Keyring(host.store), stream)
     app = FastAPI(title="Stageline notifier", version="0.1.0")
     app.state.desk = desk
     app.include_router(router)

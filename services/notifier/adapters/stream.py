@@ -38,6 +38,7 @@ class EventStream:
 
     def __init__(self, kafka: KafkaAccess, topics: Sequence[Topic]) -> None:
         self.kafka = kafka
+        self.stopping = asyncio.Event()
         self.topics = {t.name[0]: t for t in topics}
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
 
@@ -66,8 +67,8 @@ class EventStream:
                 yield Item(self._cursor(position), "resync", '{"reason": "events between are no longer kept"}')
             else:
                 yield Item(self._cursor(position), "hello", "{}")
-            while True:
-                batch = await consumer.getmany(timeout_ms=int(PING_S * 1000), max_records=500)
+            while not self.stopping.is_set():
+                batch = await self._next(consumer)
                 if not batch:
                     yield Item(None, "ping", None)
                 for tp, records in batch.items():
@@ -79,6 +80,18 @@ class EventStream:
         finally:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(consumer.stop())
+
+    async def _next(self, consumer: Any) -> dict[TopicPartition, list[Any]]:
+        """What comes next, or nothing after a while or when we stop: the client resumes by its cursor elsewhere."""
+        fetching = asyncio.ensure_future(consumer.getmany(timeout_ms=int(PING_S * 1000), max_records=500))
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return fetching.result() if fetching.done() else {}
+        finally:
+            for task in (fetching, stopping):
+                task.cancel()
+            await asyncio.gather(fetching, stopping, return_exceptions=True)
 
     async def _seek(
         self, consumer: Any, seen: dict[TopicPartition, int] | None, from_start: bool
