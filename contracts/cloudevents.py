@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from contracts.message import Message
 from contracts.names import alfred_model
 from contracts.topics import MODELS
+from contracts.upcasters import UPCASTERS, upcast
 
 Headers = tuple[tuple[str, bytes], ...]
 JSON: Final = b"application/json"
@@ -54,8 +56,15 @@ def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
         ("ce_time", message.time.isoformat().replace("+00:00", "Z").encode()),
         ("ce_subject", key),
         ("ce_tenant", message.tenant.encode()),
+        ("ce_dataschema", data_schema(type(message))),
     )
     return Record(key, message.to_json(), headers + extra)
+
+
+@lru_cache
+def data_schema(model: type[Message]) -> bytes:
+    """`ce_dataschema` of a model's records: type and version, in `contracts/schemas`."""
+    return model.data_schema().encode()
 
 
 def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]], allowed: frozenset[str]) -> Message:
@@ -72,6 +81,8 @@ def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
         return _structured(value, allowed)
     if "ce_type" in attributes:
         type_ = attributes["ce_type"].decode("utf-8", "backslashreplace")
+        if type_ in UPCASTERS:
+            return _newest(type_, _object(value), allowed)
         return _parse(_model(type_, allowed), value)
     return _bare(value, allowed)
 
@@ -98,13 +109,21 @@ def _parse(model: type[Message], value: bytes) -> Message:
 
 def _structured(value: bytes, allowed: frozenset[str]) -> Message:
     envelope = _object(value)
-    model = _model(str(envelope.get("type")), allowed)
     if envelope.get("specversion") != "1.0":
         raise UndecodableRecord("invalid_envelope", f"specversion: {envelope.get('specversion')!r} is not '1.0'")
+    return _newest(str(envelope.get("type")), envelope.get("data"), allowed)
+
+
+def _newest(type_: str, data: Any, allowed: frozenset[str]) -> Message:
     try:
-        return model.read_object(envelope.get("data"))
+        type_, data = upcast(type_, data)
+        return _model(type_, allowed).read_object(data)
     except ValidationError as error:
         raise UndecodableRecord("invalid_data", describe(error)) from None
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UndecodableRecord):
+            raise
+        raise UndecodableRecord("invalid_data", f"as {type_}: {type(error).__name__}: {error}") from None
 
 
 def _bare(value: bytes, allowed: frozenset[str]) -> Message:

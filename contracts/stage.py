@@ -77,6 +77,7 @@ class StageReport(_Attempt):
     """A worker's word on a task. OK, KO, SKIP end the step; ERR is retried; QUEUED is re-sent after `retry_in`."""
 
     TYPE = "stageline.stage.report.v1"
+    VERSION = "1.1"
     report_id: Id
     reported_at: Timestamp
     status: TaskStatusValue
@@ -87,6 +88,8 @@ class StageReport(_Attempt):
     progress: Progress | None = None
     worker: str | None = Field(default=None, max_length=200)
     duration_ms: float | None = Field(default=None, ge=0)
+    client: str | None = Field(default=None, max_length=200)
+    """Program and version that reports, e.g. `stageline-worker/0.2.0`: which of the workers still run the old one."""
 
     @property
     def message_id(self) -> str:

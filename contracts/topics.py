@@ -10,6 +10,7 @@ from contracts.delivery import DeliveryAttempted
 from contracts.file_events import FILE_EVENTS
 from contracts.job_commands import JOB_COMMANDS
 from contracts.job_events import JOB_EVENTS
+from contracts.job_state import JobState
 from contracts.message import Message
 from contracts.session import SESSION_COMMANDS, SESSION_EVENTS
 from contracts.stage import StageReport, StageTask, TaskCancelled
@@ -19,7 +20,8 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One row of the table. `retention_s` in seconds; a compacted topic keeps the last record of each key instead."""
+    """One row of the table. `retention_s` in seconds; a compacted topic keeps the last record of each key, `compact,delete`
+    for that long."""
 
     name: str
     key: str
@@ -27,7 +29,7 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     retention_s: int = 30 * DAY_S
-    cleanup: Literal["delete", "compact"] = "delete"
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     hot: bool = True
     """Hot topics get the deployment's partition count, the others one partition."""
 
@@ -57,6 +59,7 @@ FILE_EVENTS_TOPIC = Topic(
     ("ingest", "notifier", "consumers"),
     retention_s=90 * DAY_S,
 )
+JOB_STATE_TOPIC = Topic("job.state", "job id", (JobState,), ("job_orchestrator",), ("consumers",), 90 * DAY_S, "compact,delete")
 STAGE_REPORTS_TOPIC = Topic(
     "stage.reports", "job id", (StageReport,), ("stage_worker", "workers"), ("job_orchestrator",), retention_s=7 * DAY_S
 )
@@ -83,7 +86,7 @@ ACCESS_EVENTS_TOPIC = Topic(
 TASK_PREFIX = "stage.tasks."
 
 TOPICS: tuple[Topic, ...] = (
-    SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC,
+    SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_STATE_TOPIC,
     STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC,
 )  # fmt: skip
 

@@ -187,7 +187,7 @@ def max_record_bytes(topic: str) -> int:
 
 def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
     configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(max_record_bytes(topic.name))}
-    if topic.cleanup == "delete":
+    if topic.cleanup != "compact":
         configs["retention.ms"] = str(topic.retention_s * 1000)
     if replication > 1:
         configs["min.insync.replicas"] = str(replication - 1)

@@ -16,6 +16,7 @@ from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, n
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator
 from services.job_orchestrator.settings import OrchestratorSettings
+from services.job_orchestrator.snapshots import Snapshots
 from shared.due import DueLoop
 from shared.errors import Stop
 from shared.lifecycle import Host
@@ -55,3 +56,4 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     orchestrator = Orchestrator(partial(SqlJobStore, catalog=catalog))
     host.subscribe([SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC], GROUP, orchestrator.on_batch)
     host.due(DueLoop(host.settler, next_due, orchestrator.fire))
+    host.background(Snapshots(host.settler, partial(SqlJobStore, catalog=catalog)).run)

@@ -33,6 +33,14 @@ class JobStore(Protocol):
         """Forget timers that the core refused, unless they were set anew to a time after `now` (Unix seconds)."""
         ...
 
+    def has_changed(self) -> bool:
+        """True when `take_changed` would hand out something."""
+        ...
+
+    def take_changed(self, limit: int) -> Sequence[str]:
+        """Ids of jobs that were saved since they were last taken; each is handed out once."""
+        ...
+
     def workflow(self, name: str, version: int | None) -> Workflow | None:
         """A published version, or the newest when `version` is None."""
         ...

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contracts import MODELS, all_topics, to_record
 from services.job_orchestrator.core.job import LANE_TABLE
+from tests.contracts.corpus import add_missing
 from tests.contracts.examples import example
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,7 @@ def main() -> None:
                 "value_base64": base64.b64encode(record.value).decode(),
             }
             target.write_text(json.dumps(golden, indent=1) + "\n")
+    add_missing()
 
 
 if __name__ == "__main__":

@@ -91,8 +91,13 @@ async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: st
 
 async def check_topics(pipeline: Pipeline, job_id: str, files: int = FILES) -> None:
     """A reader that de-duplicates by id sees every event once, with dense sequences, and one end."""
+    check_records(await read_all(pipeline, "job.events", "file.events"), job_id, files)
+
+
+def check_records(everything: list[Any], job_id: str, files: int) -> None:
+    """As `check_topics`, over records of any reader."""
     allowed = frozenset(MODELS)
-    records = [r for r in await read_all(pipeline, "job.events", "file.events") if r.key == job_id.encode()]
+    records = [r for r in everything if r.key == job_id.encode()]
     seen: dict[str, bytes] = {}
     sequences: list[int] = []
     per_file: dict[str, Counter[str]] = defaultdict(Counter)

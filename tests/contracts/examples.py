@@ -19,6 +19,7 @@ from contracts import (
     FileStatus,
     JobRequest,
     JobStage,
+    JobState,
     Message,
     OpenSession,
     Progress,
@@ -90,6 +91,11 @@ OTHERS: tuple[Message, ...] = (
     DeliveryAttempted(
         attempt_id="a-1", tenant_id=OWNER.tenant_id, endpoint_id="ep-1", event_id="e-1", event_type="job.finished", job_id=JOB,
         attempt=1, attempted_at=AT, outcome="retrying", status_code=500, error="http_status", duration_ms=3.5, next_attempt_at=AT,
+    ),
+    JobState(
+        job_id=JOB, tenant_id=OWNER.tenant_id, tenant_name=OWNER.tenant_name, sequence=7, stage=JobStage.IN_PROGRESS, workflow="documents@1",
+        step="text", created_at=AT, updated_at=AT, session_id=SESSION, metadata={"batch": "May"}, file_count=2, finished_files=1,
+        failed_files=0, cancelled_files=0, retries=1, error_messages=("a: b [c]",),
     ),
     AccessKeyIssued(tenant_name="Default", user_name="admin", role="admin", prefix="sl_abcde", **ACCESS),
     AccessKeyRevoked(**ACCESS),

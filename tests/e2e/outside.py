@@ -32,10 +32,10 @@ async def submit(pipeline: Pipeline, workflow: str) -> str:
     return job_id
 
 
-async def _started(pipeline: Pipeline, topics: tuple[str, ...]) -> Any:
+async def _started(kafka: str, topics: tuple[str, ...]) -> Any:
     """A running consumer, or None while the broker is (still) away."""
     consumer = AIOKafkaConsumer(
-        *topics, bootstrap_servers=pipeline.kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        *topics, bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
         await consumer.start()
@@ -47,7 +47,12 @@ async def _started(pipeline: Pipeline, topics: tuple[str, ...]) -> Any:
 
 async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
     """Every record of some topics, up to their ends of now."""
-    consumer = await eventually(lambda: _started(pipeline, topics), 60, 0.5)
+    return await read_from(pipeline.kafka, *topics)
+
+
+async def read_from(kafka: str, *topics: str) -> list[Any]:
+    """As `read_all`, from a bootstrap server."""
+    consumer = await eventually(lambda: _started(kafka, topics), 60, 0.5)
     found = []
     ends = await consumer.end_offsets(consumer.assignment())
     missing = {tp for tp, end in ends.items() if end > 0}

@@ -54,7 +54,15 @@ class WorkflowRow(SQLModel, table=True):
     body: str
 
 
-MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow)
+class ChangedRow(SQLModel, table=True):
+    """A job whose state has yet to be published."""
+
+    __tablename__ = "job_changed"
+    job_id: str = Field(primary_key=True)
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow)
 
 # Locked in the order of their ids, and before their lanes are read: whoever waited here sees what the other replica wrote.
 _LOAD_JOBS = Statement(
@@ -74,6 +82,12 @@ _SAVE_LANE = text(
 _DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
+)
+_CHANGED = text("INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING")
+_HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
+_TAKE_CHANGED = Statement(
+    "DELETE FROM job_changed WHERE job_id IN (SELECT job_id FROM job_changed ORDER BY job_id LIMIT :limit /*FOR UPDATE SKIP LOCKED*/) "
+    "RETURNING job_id"
 )
 _CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease AND due_at <= :now")
 _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
@@ -173,6 +187,15 @@ class SqlJobStore:
                 self.connection.execute(statement, rows)
         if lanes:
             self.connection.execute(_SAVE_LANE, lanes)
+        if jobs:
+            self.connection.execute(_CHANGED, [{"id": j["id"]} for j in sorted(jobs, key=lambda j: str(j["id"]))])
+
+    def has_changed(self) -> bool:
+        return self.connection.execute(_HAS_CHANGED).scalar() is not None
+
+    def take_changed(self, limit: int) -> Sequence[str]:
+        found: Sequence[str] = _TAKE_CHANGED.run(self.connection, {"limit": limit}).scalars().all()
+        return found
 
     def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
         rows = _DUE.run(self.connection, {"now": now, "limit": limit})

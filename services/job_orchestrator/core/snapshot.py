@@ -1,0 +1,18 @@
+"""A job's header as the contract's `JobState`."""
+
+from __future__ import annotations
+
+from contracts.job_state import JobState
+from services.job_orchestrator.core.job import Job
+
+
+def state_of(job: Job) -> JobState:
+    """The state as of the job's last event."""
+    steps = job.workflow.steps
+    return JobState(
+        job_id=job.id, tenant_id=job.owner.tenant_id, tenant_name=job.owner.tenant_name, sequence=job.sequence, stage=job.stage,
+        workflow=job.workflow.ref, step=steps[job.frontier].name if 0 <= job.frontier < len(steps) else None,
+        created_at=job.created_at, updated_at=job.updated_at, session_id=job.session_id, metadata=job.request.metadata,
+        file_count=job.total, finished_files=job.done, failed_files=job.failed + job.invalid, cancelled_files=job.cancelled,
+        retries=job.retries, error_messages=job.errors,
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""The state of changed jobs on `job.state`, about a second after the change: many changes of a job are one record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from contracts.topics import JOB_STATE_TOPIC
+from services.job_orchestrator.core.snapshot import state_of
+from services.job_orchestrator.ports import JobStore
+from shared.errors import Retry
+from shared.settle import Settler
+from shared.unit import Unit
+
+log = logging.getLogger(__name__)
+EVERY_S = 1.0
+SWEEP_S = 15.0
+"""Looked at this often even if nothing woke us: another replica may have died before it published."""
+BATCH = 1000
+
+
+class Snapshots:
+    """Publishes what `JobStore.take_changed` hands out, in transactions of its own. `stores` opens a store on a connection."""
+
+    def __init__(self, settler: Settler, stores: Callable[[Connection], JobStore]) -> None:
+        self.settler = settler
+        self.stores = stores
+        self._wake = asyncio.Event()
+        settler.after.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                self._wake.clear()
+                # A look costs nothing; a transaction of ours for nothing would wake us again.
+                while await self.settler.store.read(lambda c: self.stores(c).has_changed()):
+                    await self.settler.run(self.publish)
+                await asyncio.wait_for(self._wake.wait(), SWEEP_S)
+            except TimeoutError:
+                continue
+            except Retry as error:
+                log.warning("job states will be published later", extra={"code": error.code, "reason": str(error)})
+            await asyncio.sleep(EVERY_S)
+
+    def publish(self, unit: Unit) -> None:
+        """In one transaction: states of at most `BATCH` changed jobs."""
+        store = self.stores(unit.connection)
+        jobs = store.load({job_id: () for job_id in store.take_changed(BATCH)})
+        for job in jobs.values():
+            unit.emit(JOB_STATE_TOPIC.name, state_of(job), None)

@@ -1,0 +1,1 @@
+"""Releases side by side: what was released runs on beside what is being built."""

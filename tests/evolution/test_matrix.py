@@ -1,0 +1,128 @@
+"""Release N-1 and this tree as producer and consumer of each other, and a rolling upgrade in both orders under load.
+
+`releases/` holds the source of earlier releases as they were (contracts, shared, services), frozen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cli.client import Client, Target
+from cli.local.plan import Plan
+from cli.local.supervisor import Supervisor
+from cli.submit import submit_files
+from tests.chaos.test_kills import check_records
+from tests.e2e.outside import read_from
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+RELEASES = Path(__file__).parent / "releases"
+PREVIOUS = "0.1.0"
+SERVICES = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier"]
+START = "import runpy, sys; sys.path.insert(0, {tree!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of the release before."""
+    folder = tmp_path_factory.mktemp("release")
+    with zipfile.ZipFile(RELEASES / f"{PREVIOUS}.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@dataclass
+class Mixed(Plan):
+    """A deployment in which some services are those of an earlier release."""
+
+    tree: Path = Path()
+    old: set[str] = field(default_factory=set)
+
+    def command(self, name: str) -> list[str]:
+        """How this service is started now."""
+        if name in self.old:
+            return [sys.executable, "-c", START.format(tree=str(self.tree), module=f"services.{name}")]
+        return [sys.executable, "-m", f"services.{name}"]
+
+    def processes(self) -> dict[str, list[str]]:
+        return {name: self.command(name) for name in super().processes()}
+
+
+@asynccontextmanager
+async def running(plan: Mixed) -> AsyncIterator[tuple[Supervisor, Client]]:
+    supervisor = Supervisor(plan, lambda line: None)
+    await supervisor.start()
+    try:
+        async with Client(Target(plan.url, plan.notifier_url, plan.key_file.read_text().strip())) as client:
+            yield supervisor, client
+    finally:
+        await supervisor.stop()
+
+
+def documents(folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for n in range(3):
+        (folder / f"note-{n}.txt").write_text(f"Invoice No: N-{n}\nDate: 2026-01-02\nTotal due: EUR {n}.50\n")
+    return sorted(folder.iterdir())
+
+
+async def completed(client: Client, job: str) -> bool:
+    found = await client.call("GET", f"/api/job/detail/{job}")
+    assert found["stage"] not in ("failed", "invalid", "cancelled"), found["error_messages"]
+    return bool(found["stage"] == "completed")
+
+
+@pytest.mark.parametrize("old", [set(c) for c in itertools.combinations(["job_orchestrator", "stage_worker", "session"], 1)] + [
+    {"ingest", "session"}, {"job_orchestrator", "session", "ingest", "notifier"}, {"stage_worker", "notifier"}
+], ids=lambda old: "+".join(sorted(old)))  # fmt: skip
+async def test_a_job_runs_through_both_releases(previous: Path, tmp_path: Path, old: set[str]) -> None:
+    plan = Mixed(tmp_path / "data", port=0, kafka_port=0, tree=previous, old=old)
+    async with running(plan) as (_, client):
+        job = await submit_files(client, documents(tmp_path / "d"), {"workflow": "documents", "metadata": {"a": "b"}})
+        await eventually(lambda: completed(client, job), 60)
+        kafka = f"127.0.0.1:{plan.ports['kafka']}"
+        check_records(await read_from(kafka, "job.events", "file.events"), job, 3)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("order", [SERVICES, SERVICES[::-1]], ids=["producers first", "consumers first"])
+async def test_a_rolling_upgrade_under_load_and_back(previous: Path, tmp_path: Path, order: list[str]) -> None:
+    plan = Mixed(tmp_path / "data", port=0, kafka_port=0, tree=previous, old=set(SERVICES))
+    files = documents(tmp_path / "d")
+    async with running(plan) as (supervisor, client):
+        jobs: list[str] = []
+        rolling = asyncio.Event()
+
+        async def submit() -> None:
+            while not rolling.is_set():
+                jobs.append(await submit_files(client, files, {"workflow": "documents", "metadata": None}))
+
+        submitting = asyncio.create_task(submit())
+        for step in (*order, *order[:2]):  # all of them up, then the first two back to the release before
+            plan.old ^= {step}
+            child = supervisor.children[step]
+            child.command = plan.command(step)
+            assert child.process is not None
+            before, count = child.process, len(jobs)
+            before.terminate()
+
+            async def moved(child=child, before=before, count=count) -> bool:  # type: ignore[no-untyped-def]
+                return child.process is not before and child.process.returncode is None and len(jobs) >= count + 2
+
+            await eventually(moved, 60)
+        rolling.set()
+        await submitting
+        for job in jobs:
+            await eventually(lambda job=job: completed(client, job), 60)  # type: ignore[misc]
+        records = await read_from(f"127.0.0.1:{plan.ports['kafka']}", "job.events", "file.events")
+        for job in jobs:
+            check_records(records, job, 3)
