@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from contracts import MODELS, all_topics, to_record
+from contracts.registry import asyncapi, catalogue
 from services.job_orchestrator.core.job import LANE_TABLE
 from tests.contracts.corpus import add_missing
-from tests.contracts.examples import example
+from tests.contracts.examples import example, examples
 
 ROOT = Path(__file__).parents[2]
 START, END = "<!-- generated: {} -->", "<!-- end -->"
@@ -48,6 +49,14 @@ SECTIONS = {
 }
 
 
+def whole_files() -> dict[Path, str]:
+    """Files that are generated as a whole."""
+    return {
+        Path("contracts/asyncapi.json"): asyncapi.text(examples()),
+        Path("contracts/catalogue.html"): catalogue.page(examples()),
+    }
+
+
 def rendered(path: Path) -> str:
     """The file with its generated sections brought up to date."""
     text = (ROOT / path).read_text()
@@ -63,6 +72,8 @@ def main() -> None:
     """Write sections; add golden records of types that have none. Existing golden records are never touched."""
     for path in SECTIONS:
         (ROOT / path).write_text(rendered(path))
+    for path, text in whole_files().items():
+        (ROOT / path).write_text(text)
     for type_, model in MODELS.items():
         target = ROOT / "contracts" / "golden" / f"{type_}.json"
         if not target.exists():

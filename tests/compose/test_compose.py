@@ -17,14 +17,9 @@ from cli.submit import submit_files
 from tests.compose.check import Findings, check
 from tests.compose.deployment import ROOT, Compose
 from tests.eventually import eventually
-from tests.servers import docker_has
+from tests.tiers import needs
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.skipif(
-        not docker_has("postgres:17") or not docker_has("apache/kafka:4.3.1"), reason="no Docker with the images here"
-    ),
-]
+pytestmark = [pytest.mark.docker, needs("docker")]
 JOBS, FILES = 20, 25
 SCALE = ["--scale", "job_orchestrator=3", "--scale", "stage_worker=4", "--scale", "session=2", "--scale", "notifier=1"]
 STRUCK = ["job_orchestrator", "stage_worker", "session", "notifier", "ingest", "kafka", "postgres"]

@@ -1,0 +1,144 @@
+"""All jobs as they are, then every change: start from the compacted `job.state`, go on with `job.events`, exact by sequence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer
+
+from contracts import JobStage, JobStageUpdate, JobState, UndecodableRecord, from_record
+from contracts.alfred import AlfredEvent
+from stageline_kit.consumer import allowed_types
+
+OVERLAP_S = 120.0
+"""Events are read from this long before the start: a state may be published that much after its event. What is older than
+the state is recognised by its sequence."""
+STATE, EVENTS = "job.state", "job.events"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job as it is now, and the event that made it so; no event where the state itself was news (a snapshot, a gap)."""
+
+    state: JobState
+    event: AlfredEvent[Any] | None = None
+
+
+class JobFeed:
+    """An async context manager; `load` reads the snapshot into `jobs`, `changes` yields what happens from then on.
+
+    Belongs to no group and commits nothing: every program that opens one sees all jobs. `tenant` leaves out everybody else's.
+    """
+
+    def __init__(self, bootstrap_servers: str, tenant: str | None = None, **kafka: Any) -> None:
+        self.tenant = tenant
+        self.jobs: dict[str, JobState] = {}
+        self._held: dict[str, dict[int, AlfredEvent[Any]]] = {}
+        self._allowed = {topic: allowed_types(topic) for topic in (STATE, EVENTS)}
+        self._consumer = AIOKafkaConsumer(
+            STATE, EVENTS, bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False,
+            auto_offset_reset="earliest", **kafka,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._consumer.stop()
+
+    async def load(self) -> dict[str, JobState]:
+        """Every job that Kafka still knows, as of now or a second ago; `changes` catches up with the rest."""
+        partitions = self._consumer.assignment()
+        events = [tp for tp in partitions if tp.topic == EVENTS]
+        start = await self._consumer.offsets_for_times({tp: int((time.time() - OVERLAP_S) * 1000) for tp in events})
+        ends = await self._consumer.end_offsets(list(partitions))
+        for tp in events:
+            self._consumer.seek(tp, start[tp].offset if start.get(tp) else ends[tp])
+            self._consumer.pause(tp)
+        missing = {tp for tp in partitions if tp.topic == STATE and ends[tp] > 0}
+        while missing:
+            for records in (await self._consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    self._take(record)
+            for tp in list(missing):
+                if await self._consumer.position(tp) >= ends[tp]:
+                    missing.discard(tp)
+        self._consumer.resume(*events)
+        return self.jobs
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """For ever. Each job's events in the order of their sequence, none twice, none left out unseen."""
+        while True:
+            for records in (await self._consumer.getmany(timeout_ms=1000)).values():
+                for record in records:
+                    for change in self._take(record):
+                        yield change
+
+    def _take(self, record: Any) -> list[Change]:
+        try:
+            message = from_record(record.value, record.headers, self._allowed[record.topic])
+        except UndecodableRecord:
+            return []
+        if self.tenant is not None and message.tenant != self.tenant:
+            return []
+        if isinstance(message, JobState):
+            return self._adopt(message)
+        assert isinstance(message, AlfredEvent)
+        return self._event(message)
+
+    def _adopt(self, state: JobState) -> list[Change]:
+        known = self.jobs.get(state.job_id)
+        if known is not None and known.sequence >= state.sequence:
+            return []
+        self.jobs[state.job_id] = state
+        return [Change(state), *self._held_next(state.job_id)]
+
+    def _event(self, event: AlfredEvent[Any]) -> list[Change]:
+        inner = event.event
+        known = self.jobs.get(inner.job_id)
+        if inner.sequence is None or (known is not None and inner.sequence <= known.sequence):
+            return []
+        # Not the next one: its place is kept until the state, or what is missing, arrives.
+        self._held.setdefault(inner.job_id, {})[inner.sequence] = event
+        return self._held_next(inner.job_id)
+
+    def _held_next(self, job_id: str) -> list[Change]:
+        held = self._held.get(job_id, {})
+        found: list[Change] = []
+        while True:
+            known = self.jobs.get(job_id)
+            event = held.pop(known.sequence + 1 if known else 1, None)
+            if event is None:
+                break
+            self.jobs[job_id] = folded(known, event)
+            found.append(Change(self.jobs[job_id], event))
+        known = self.jobs.get(job_id)
+        for sequence in [s for s in held if known is not None and s <= known.sequence]:
+            del held[sequence]
+        if not held:
+            self._held.pop(job_id, None)
+        return found
+
+
+def folded(state: JobState | None, event: AlfredEvent[Any]) -> JobState:
+    """The state after one more event. Counts of files come with the next snapshot; stage, step and errors at once."""
+    inner = event.event
+    if state is None:
+        state = JobState(
+            job_id=inner.job_id, tenant_id=inner.company_id, tenant_name=inner.company_name, sequence=1, stage=JobStage.QUEUED,
+            workflow=inner.workflow or "unknown", created_at=inner.creation_date, updated_at=event.time, session_id=inner.deferred_session_id,
+            metadata=getattr(inner, "metadata", None), file_count=getattr(inner, "file_count", 0), finished_files=0, failed_files=0,
+            cancelled_files=0, retries=0,
+        )  # fmt: skip
+    more: dict[str, Any] = {"sequence": inner.sequence, "updated_at": event.time}
+    if isinstance(event, JobStageUpdate):
+        more |= {"stage": inner.stage, "step": inner.step or state.step}
+    for name in ("finished_files", "failed_files", "error_messages", "retries"):
+        value = getattr(inner, name, None)
+        if value is not None:
+            more[name] = value
+    return state.model_copy(update=more)

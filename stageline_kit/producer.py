@@ -1,0 +1,51 @@
+"""Publishing typed messages: idempotent, acknowledged by every replica, keyed as the topic table says."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+
+from contracts import TOPICS, Message, to_record
+from contracts.identity import derived
+
+
+def new_id(name: str | None = None) -> str:
+    """An id for a job, session or command: random, or from a name of yours, so that trying again makes the same one."""
+    return str(uuid.uuid4()) if name is None else derived(name, "outside")
+
+
+def topic_of(message: Message) -> str:
+    """The topic that the table gives a message's type. Raises `ValueError` for a task: its topic is named by its action."""
+    found = next((t.name for t in TOPICS if type(message) in t.models), None)
+    if found is None:
+        raise ValueError(f"{type(message).__name__} belongs on a topic of its own; name it")
+    return found
+
+
+class Producer:
+    """Use as an async context manager. `source` names your program, e.g. `/acme/billing`; `kafka` are aiokafka's options."""
+
+    def __init__(self, bootstrap_servers: str, source: str, **kafka: Any) -> None:
+        self.source = source
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers, enable_idempotence=True, max_batch_size=262_144, **kafka
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._producer.stop()
+
+    async def publish(self, message: Message, topic: str | None = None, traceparent: str | None = None) -> None:
+        """Send one message; on return Kafka has it. Raises `aiokafka.errors.KafkaError`; sending it again is harmless."""
+        extra = (("traceparent", traceparent.encode()),) if traceparent else ()
+        record = to_record(message, self.source, extra)
+        await self._producer.send_and_wait(topic or topic_of(message), record.value, record.key, headers=list(record.headers))
+
+    async def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        """Send bytes as they are (dead letters)."""
+        await self._producer.send_and_wait(topic, value, key, headers=headers)
