@@ -92,6 +92,8 @@ def allowed_types(topic: str) -> frozenset[str]:
 class Consumer:
     """An async context manager and iterator of batches, as member of consumer group `group`.
 
+    `instance` names this process within the group for good (static membership): killed and started again, it goes on at once
+    instead of waiting until Kafka has given up its former life.
     Unreadable records go to `<topic>.<group>.dlq` with their bytes untouched if `dead_letters` is on (the topic must exist, or
     may be created automatically), else they are only counted in `unreadable`. `tenant` leaves out everybody else's events.
     Repeats are dropped by id among the last `remember` events; across restarts use `Inbox`. `kafka` are aiokafka's options.
@@ -99,7 +101,7 @@ class Consumer:
 
     def __init__(
         self, bootstrap_servers: str, group: str, topics: Sequence[str] = ("job.events", "file.events"), *, max_records: int = 500,
-        tenant: str | None = None, dead_letters: bool = False, remember: int = 100_000, **kafka: Any,
+        instance: str | None = None, tenant: str | None = None, dead_letters: bool = False, remember: int = 100_000, **kafka: Any,
     ) -> None:  # fmt: skip
         self.group = group
         self.allowed = {topic: allowed_types(topic) for topic in topics}
@@ -111,7 +113,7 @@ class Consumer:
         self._sequences: OrderedDict[str, int] = OrderedDict()
         self._letters = Producer(bootstrap_servers, f"/{group}", **kafka) if dead_letters else None
         self._consumer = AIOKafkaConsumer(
-            *topics, bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
+            *topics, bootstrap_servers=bootstrap_servers, group_id=group, group_instance_id=instance, enable_auto_commit=False, auto_offset_reset="earliest",
             consumer_timeout_ms=60_000, **kafka,
         )  # fmt: skip
 
