@@ -6,6 +6,7 @@ import base64
 import os
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.embedded.jars import ensure_jars
@@ -59,10 +60,14 @@ rootLogger.appenderRef.console.ref=console
 class EmbeddedKafka:
     """`folder` holds configuration, log and data; `port` and `port + 1`-like `controller` are loopback ports."""
 
-    def __init__(self, folder: Path, port: int, controller: int) -> None:
+    def __init__(self, folder: Path, port: int, controller: int, properties: str = "", users: Sequence[str] = ()) -> None:
         self.folder = folder.resolve()
         self.port = port
         self.controller = controller
+        self.properties = properties
+        """Further lines of `server.properties`; a later line wins over an earlier one of the same name."""
+        self.users = users
+        """SCRAM users made when the storage is formatted, as `SCRAM-SHA-512=[name=…,password=…]`."""
         self._command: list[str] = []
 
     @property
@@ -78,7 +83,8 @@ class EmbeddedKafka:
             self.folder.mkdir(parents=True, exist_ok=True)
             properties = self.folder / "server.properties"
             data = self.folder / "data"
-            properties.write_text(_PROPERTIES.format(port=self.port, controller=self.controller, data=data))
+            made = _PROPERTIES.format(port=self.port, controller=self.controller, data=data)
+            properties.write_text(made + self.properties)
             logging = self.folder / "log4j2.properties"
             logging.write_text(_LOG4J)
         except OSError as error:
@@ -96,6 +102,7 @@ class EmbeddedKafka:
     def _format(self, base: list[str], properties: Path) -> None:
         cluster = new_cluster_id(uuid.uuid4().bytes)
         command = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command += [argument for user in self.users for argument in ("--add-scram", user)]
         out = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if out.returncode != 0:
             lines = [line for line in (out.stderr + out.stdout).splitlines() if line.strip() and not line.startswith("\tat")]

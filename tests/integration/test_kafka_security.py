@@ -1,0 +1,239 @@
+"""A cluster with TLS, passwords and an authorizer: the pipeline runs, and every service is denied on the others' topics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from cryptography.hazmat.primitives import serialization
+
+from cli.client import Client, Target
+from cli.kafka import every_topic
+from cli.submit import submit_files
+from contracts import TOPICS, task_topic
+from contracts.topics import BUILT_IN_ACTIONS
+from shared.access import new_key
+from shared.acls import GROUPS, OUTSIDE, rights
+from shared.embedded.kafka import EmbeddedKafka
+from shared.kafka_access import KafkaAccess
+from tests.eventually import eventually
+from tests.servers import free_port
+
+pytestmark = pytest.mark.kafka
+SERVICES = list(GROUPS)
+SECURE = """
+listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=SASL_SSL://127.0.0.1:{port}
+inter.broker.listener.name=SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+username="admin" password="admin-secret";
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
+allow.everyone.if.no.acl.found=false
+"""
+
+
+@dataclass
+class Cluster:
+    """A secured broker; `environment(user)` is what a program of that user needs."""
+
+    folder: Path
+    port: int
+
+    def environment(self, user: str) -> dict[str, str]:
+        password = self.folder / f"{user}.password"
+        password.write_text(f"{user}-secret\n")
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": user,
+            "KAFKA_SASL_PASSWORD_FILE": str(password), "KAFKA_SSL_CAFILE": str(self.folder / "ca.pem"),
+        }  # fmt: skip
+
+    def access(self, user: str) -> KafkaAccess:
+        return KafkaAccess(**{k.removeprefix("KAFKA_").lower(): v for k, v in self.environment(user).items()})  # type: ignore[arg-type]
+
+
+def certificates(folder: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    plain = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(plain + b"".join(part.bytes() for part in issued.cert_chain_pems))
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+
+
+@pytest.fixture(scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    folder = tmp_path_factory.mktemp("secure")
+    certificates(folder)
+    port, controller = free_port(), free_port()
+    users = ["admin", *(f"stageline-{s}" for s in SERVICES), *OUTSIDE]
+    scram = [f'SCRAM-SHA-512=[name="{u}",password="{u}-secret"]' for u in users]
+    broker = EmbeddedKafka(
+        folder / "kafka", port, controller, SECURE.format(port=port, controller=controller, folder=folder), scram
+    )
+    await asyncio.to_thread(broker.prepare)
+    with (folder / "kafka.log").open("wb") as log:
+        process = subprocess.Popen(broker.command, stdout=log, stderr=log)
+    made = Cluster(folder, port)
+
+    async def ready() -> bool:
+        return await asyncio.to_thread(applied, made)
+
+    await eventually(ready, 60, 0.5)
+    yield made
+    process.terminate()
+    process.wait(30)
+
+
+def applied(cluster: Cluster) -> bool:
+    """`stageline kafka apply`, as an administrator runs it."""
+    command = [sys.executable, "-m", "cli", "kafka", "apply", "--replication", "1", "--partitions", "2"]
+    out = subprocess.run(command, env={**os.environ, **cluster.environment("admin")}, capture_output=True, text=True)
+    return out.returncode == 0 and "rights are granted" in out.stdout
+
+
+async def may_write(cluster: Cluster, user: str, topic: str) -> bool:
+    producer = AIOKafkaProducer(**cluster.access(user).options, request_timeout_ms=3000)
+    await producer.start()
+    try:
+        # Undecodable on purpose: whoever may write it there must cope, and it starts no work.
+        await producer.send_and_wait(topic, b"?", b"acl-test", partition=0)
+    except TopicAuthorizationFailedError:
+        return False
+    except KafkaError as error:
+        if "Authorization" in repr(error) or "UnknownTopicOrPartition" in repr(error) or "KafkaTimeout" in repr(error):
+            return False
+        raise
+    finally:
+        await producer.stop()
+    return True
+
+
+async def may_read(cluster: Cluster, user: str, topic: str) -> bool:
+    consumer = AIOKafkaConsumer(
+        **cluster.access(user).options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, 0)])
+        await asyncio.wait_for(consumer.position(TopicPartition(topic, 0)), 5)
+        # Where it is, may be told to whom may only write; what is in it, is not.
+        await consumer.getmany(timeout_ms=2000)
+    except (TopicAuthorizationFailedError, TimeoutError):
+        return False
+    except KafkaError as error:
+        if "Authorization" in repr(error):
+            return False
+        raise
+    finally:
+        await consumer.stop()
+    return True
+
+
+NAMES = [t.name for t in TOPICS] + [task_topic("text.extract").name]
+
+
+@pytest.mark.timeout(300)
+async def test_the_pipeline_runs_with_least_privilege(cluster: Cluster, tmp_path: Path) -> None:
+    key = tmp_path / "admin.key"
+    key.write_text(new_key())
+    ports = {service: free_port() for service in SERVICES}
+    async with AsyncExitStack() as stack:
+        for service in SERVICES:
+            environment = {
+                **os.environ, **cluster.environment(f"stageline-{service}"), "STAGELINE_DATA_DIR": str(tmp_path / "data"),
+                "STAGELINE_PORT": str(ports[service]), "STAGELINE_CREATE_TOPICS": "0", "STAGELINE_ADMIN_KEY_FILE": str(key),
+                "STAGELINE_INSTANCE": service,
+            }  # fmt: skip
+            log = stack.enter_context((tmp_path / f"{service}.log").open("wb"))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"services.{service}", env=environment, stdout=log, stderr=log
+            )
+            stack.push_async_callback(process.wait)
+            stack.callback(process.terminate)
+        async with aiohttp.ClientSession() as http:
+            for service, port in ports.items():
+
+                async def ready(port: int = port) -> bool:
+                    try:
+                        async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
+                            return answer.status == 200
+                    except aiohttp.ClientError:
+                        return False
+
+                try:
+                    await eventually(ready, 60, 0.2)
+                except AssertionError:
+                    pytest.fail(f"{service}: {(tmp_path / f'{service}.log').read_text()[-3000:]}")
+        target = Target(f"http://127.0.0.1:{ports['ingest']}", f"http://127.0.0.1:{ports['notifier']}", key.read_text())
+        document = tmp_path / "note.txt"
+        document.write_text("Invoice No: 1\nTotal due: EUR 1.50\n")
+        async with Client(target) as client:
+            job = await submit_files(client, [document], {"workflow": "documents", "metadata": None})
+
+            async def completed() -> bool:
+                return bool((await client.call("GET", f"/api/job/detail/{job}"))["stage"] == "completed")
+
+            await eventually(completed, 60)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, service: str) -> None:
+    granted = {
+        (acl.operation, name)
+        for acl in rights(service)
+        for name in NAMES
+        if acl.name == name or (acl.prefixed and name.startswith(acl.name))
+    }
+    user = f"stageline-{service}"
+    # Writing where it is allowed would leave litter for others; that it is allowed, the running pipeline shows.
+    tried = [("READ", name) for name in NAMES] + [("WRITE", name) for name in NAMES if ("WRITE", name) not in granted]
+    allowed = await asyncio.gather(*((may_read if verb == "READ" else may_write)(cluster, user, name) for verb, name in tried))
+    found = {right for right, yes in zip(tried, allowed, strict=True) if yes}
+    assert found == {right for right in granted if right[0] == "READ"}
+
+
+async def test_a_group_is_its_owners_alone(cluster: Cluster) -> None:
+    consumer = AIOKafkaConsumer("job.events", **cluster.access("stageline-notifier").options, group_id="ingest")
+    with pytest.raises(GroupAuthorizationFailedError):
+        await consumer.start()
+        await consumer.getmany(timeout_ms=2000)
+    await consumer.stop()
+
+
+async def test_a_wrong_password_is_said_in_one_line(cluster: Cluster) -> None:
+    environment = {**os.environ, **cluster.environment("admin"), "KAFKA_SASL_PASSWORD": "wrong"}
+    out = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "cli", "kafka", "apply"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert out.returncode != 0 and len(out.stderr.strip().splitlines()) == 1 and "Traceback" not in out.stderr, out.stderr
+
+
+def test_every_group_and_topic_of_the_code_is_in_the_table() -> None:
+    assert {t.name for t in every_topic(BUILT_IN_ACTIONS)} >= set(NAMES)
+    for name in ("session.commands.session.dlq", "access.events.ingest-access.dlq", "stage.tasks.noop.stage_worker.dlq"):
+        assert name in {t.name for t in every_topic(BUILT_IN_ACTIONS)}

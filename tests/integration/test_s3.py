@@ -1,0 +1,95 @@
+"""The object store on S3, against a local server that speaks it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.client import Client
+from cli.submit import submit_files
+from shared.objects import ObjectMissing, Objects, TooLarge, open_objects
+from tests.conftest import Pipeline
+from tests.eventually import eventually
+from tests.servers import free_port
+
+SETTINGS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-central-1", "AWS_ALLOW_HTTP": "true"}
+
+
+@pytest.fixture(scope="module")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
+    """Environment of a client of the server, which has a bucket `stageline`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = (tmp_path_factory.mktemp("s3") / "log").open("wb")
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    log.close()
+
+    async def ready() -> bool:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{url}/stageline", method="PUT"), timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    await eventually(ready, 60, 0.2)
+    yield {**SETTINGS, "AWS_ENDPOINT": url}
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
+    if request.param == "folder":
+        yield open_objects(f"file://{tmp_path}/objects")
+        return
+    for name, value in request.getfixturevalue("s3").items():
+        monkeypatch.setenv(name, value)
+    yield open_objects("s3://stageline")
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_what_is_stored_is_read_back_and_named_by_its_content(objects: Objects) -> None:
+    body = os.urandom(200_000)
+    first = await objects.put_stream("tenant", pieces(body[:70_000], body[70_000:]), 1_000_000)
+    again = await objects.put_stream("tenant", pieces(body), 1_000_000)
+    assert first == again and first.size == len(body) and re.search(first.sha256, first.name)
+    assert await objects.get(first.name) == body
+
+
+async def test_what_is_too_large_or_missing_is_said(objects: Objects) -> None:
+    with pytest.raises(TooLarge):
+        await objects.put_stream("tenant", pieces(b"x" * 600, b"x" * 600), 1000)
+    with pytest.raises(ObjectMissing):
+        await objects.get("tenant/aa/nothing")
+
+
+@pytest.mark.kafka
+async def test_the_pipeline_on_s3(s3: dict[str, str], tmp_path: Path) -> None:
+    running = Pipeline(tmp_path / "data", environment={**s3, "STAGELINE_OBJECT_STORE_URL": "s3://stageline"})
+    running.start()
+    try:
+        document = tmp_path / "note.txt"
+        document.write_text("Invoice No: S3-1\nTotal due: EUR 1.50\n")
+        async with Client(running.target()) as client:
+            job = await submit_files(client, [document], {"workflow": "documents", "metadata": None})
+
+            async def completed() -> bool:
+                return bool((await client.call("GET", f"/api/job/detail/{job}"))["stage"] == "completed")
+
+            await eventually(completed, 60)
+            [file] = (await client.call("GET", f"/api/job/detail/{job}"))["files"]
+            assert "S3-1" in await client.call("GET", f"/v1/files/{file['id']}/text")
+        assert not (tmp_path / "data" / "objects").exists()
+    finally:
+        running.stop()
