@@ -19,7 +19,7 @@ from hypothesis import settings
 from cli.client import Client, Target
 from cli.local.otlp_receiver import OtlpReceiver
 from shared.kafka_access import KafkaAccess
-from tests.servers import POSTGRES_IMAGE, choice, postgres
+from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
@@ -91,7 +91,7 @@ class Pipeline:
 
 def pytest_report_header() -> list[str]:
     """Which servers this run uses."""
-    return [f"postgresql: {choice(POSTGRES_IMAGE)}"]
+    return [f"postgresql: {choice(POSTGRES_IMAGE)}", f"kafka of tests/integration: {choice(KAFKA_IMAGE)}"]
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +99,13 @@ def postgres_url() -> Iterator[str]:
     """A PostgreSQL server for the whole run; tests make schemas or databases of their own in it."""
     with postgres() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    """A Kafka broker for the integration tests; they use ids of their own in it."""
+    with kafka() as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture(scope="session")

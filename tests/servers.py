@@ -7,8 +7,11 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 POSTGRES_IMAGE = "postgres:17"
 KAFKA_IMAGE = "apache/kafka:4.3.1"
@@ -58,3 +61,46 @@ def postgres() -> Iterator[str]:
             yield server.url.replace("+asyncpg", "")
         finally:
             server.stop()
+
+
+@contextmanager
+def kafka() -> Iterator[str]:
+    """Bootstrap server of a Kafka broker of our own."""
+    if docker_has(KAFKA_IMAGE):
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+        from tests.kafka_container import ApacheKafkaContainer
+
+        with ApacheKafkaContainer(KAFKA_IMAGE) as container:
+            yield container.bootstrap_server()
+    else:
+        with _portable_kafka() as bootstrap:
+            yield bootstrap
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, "Kafka did not start"
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+
+
+@contextmanager
+def _portable_kafka() -> Iterator[str]:
+    from shared.embedded.kafka import EmbeddedKafka
+
+    with tempfile.TemporaryDirectory() as folder:
+        broker = EmbeddedKafka(Path(folder) / "kafka", free_port(), free_port())
+        broker.prepare()
+        with open(Path(folder) / "log", "wb") as log:
+            process = subprocess.Popen(broker.command, stdout=log, stderr=log)
+        try:
+            _await_port(broker.port, process)
+            yield broker.bootstrap
+        finally:
+            process.terminate()
+            process.wait(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -22,6 +23,15 @@ from tests.servers import free_port
 SETTINGS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-central-1", "AWS_ALLOW_HTTP": "true"}
 
 
+def bucket_made(url: str) -> bool:
+    """True once the server is up and has the bucket."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="module")
 async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, str]]:
     """Environment of a client of the server, which has a bucket `stageline`."""
@@ -31,14 +41,7 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     log.close()
 
-    async def ready() -> bool:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(f"{url}/stageline", method="PUT"), timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    await eventually(ready, 60, 0.2)
+    await eventually(lambda: asyncio.to_thread(bucket_made, f"{url}/stageline"), 60, 0.2)
     yield {**SETTINGS, "AWS_ENDPOINT": url}
     server.terminate()
     server.wait(10)

@@ -1,0 +1,110 @@
+"""Services on a Kafka and a database that they did not start: containers where Docker runs, portable builds elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts import MODELS, AddFile, CloseSession, CreateJob, FileRef, JobRequest, OpenSession, Tenancy, from_record
+from shared import clock
+from stageline_kit import Producer
+from tests.e2e.outside import read_from
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+OWNER = Tenancy(tenant_id="t", user_name="test")
+SERVICES = ["session", "job_orchestrator", "stage_worker"]
+JOBS = 50
+
+
+@dataclass
+class Deployment:
+    """Where the services of one database work."""
+
+    kafka: str
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, service: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            **self.environment,
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "STAGELINE_DATA_DIR": str(self.folder),
+        }
+        with (self.folder / f"{service}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", f"services.{service}"], env=environment, stdout=log, stderr=log)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def deployment(request: pytest.FixtureRequest, kafka_url: str, tmp_path: Path) -> AsyncIterator[Deployment]:
+    environment = {}
+    if request.param == "postgresql":
+        environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
+    made = Deployment(kafka_url, tmp_path, environment)
+    processes = [made.start(service) for service in SERVICES]
+    yield made
+    for process in processes:
+        process.terminate()
+    for service, process in zip(SERVICES, processes, strict=True):
+        assert process.wait(30) == 0, (tmp_path / f"{service}.log").read_text()[-2000:]
+
+
+async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:
+    """Messages of some jobs or sessions."""
+    found = await read_from(kafka, topic)
+    return [from_record(r.value, r.headers, frozenset(MODELS)) for r in found if (r.key or b"").decode() in ids]
+
+
+async def test_jobs_and_sessions_end_rightly_and_what_is_unreadable_is_set_aside(deployment: Deployment) -> None:
+    jobs = [clock.new_root() for _ in range(JOBS)]
+    session = clock.new_root()
+    bad = clock.new_root()
+    async with Producer(deployment.kafka, "/test") as producer:
+
+        async def publish() -> bool:
+            """Topics appear when the services have started."""
+            commands = [
+                *(CreateJob(command_id=f"c-{i}", job_id=i, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow="noop-five")) for i in jobs),
+                OpenSession(command_id=f"o-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), ttl_s=600),
+                AddFile(command_id=f"a-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), file=FileRef(file_id="f", file_name="f.txt", blob_name="t/f")),
+                *(CloseSession(command_id=f"x{n}-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow="noop-five")) for n in range(5)),
+            ]  # fmt: skip
+            # Each twice: the same message again is a repeat.
+            await asyncio.gather(*(producer.publish(command) for command in commands for _ in range(2)))
+            await producer.send_raw("job.commands", bad.encode(), b"\xff not json", [])
+            return True
+
+        await eventually(publish, 60, 0.5)
+
+    async def finished() -> bool:
+        names = Counter(m.event.NAME for m in await events(deployment.kafka, "job.events", set(jobs)))
+        return names["job_finished_event"] == JOBS
+
+    await eventually(finished, 60, 0.3)
+    messages = await events(deployment.kafka, "job.events", set(jobs))
+    for job in jobs:
+        assert [m.event.sequence for m in messages if m.event.job_id == job] == list(range(1, 10))
+
+    async def answered() -> bool:
+        types = Counter(m.TYPE for m in await events(deployment.kafka, "session.events", {session}))
+        return types["stageline.session.closed.v1"] == 1 and types["stageline.session.command_refused.v1"] == 4
+
+    await eventually(answered, 30, 0.3)
+
+    async def set_aside() -> bool:
+        letters = [r for r in await read_from(deployment.kafka, "job.commands.job_orchestrator.dlq") if r.key == bad.encode()]
+        return (
+            len(letters) == 1 and letters[0].value == b"\xff not json" and dict(letters[0].headers)["dlq-code"] == b"invalid_json"
+        )
+
+    await eventually(set_aside, 30, 0.3)
