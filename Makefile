@@ -35,8 +35,8 @@ down: $(VENV)/run ## Stop a pipeline started with `stageline up --detach`
 test: $(VENV)/dev ## Run all tests (real Kafka, real processes)
 	$(BIN)/python -m pytest
 
-test-unit: $(VENV)/dev ## Run the tests that need no broker
-	$(BIN)/python -m pytest -m "not kafka and not chaos"
+test-unit: $(VENV)/dev ## Run the tests that need no network (seconds)
+	$(BIN)/python -m pytest tests/unit tests/architecture
 
 check: $(VENV)/dev ## Style, types, import rules, generated files
 	$(BIN)/ruff check .

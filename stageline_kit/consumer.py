@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from contracts import Message, UndecodableRecord, dead_letter_topic, from_record
 from contracts.alfred import AlfredEvent
 from contracts.topics import TASK_PREFIX, TOPICS, task_topic
 from stageline_kit.producer import Producer
-from stageline_kit.telemetry import traceparent
+from stageline_kit.telemetry import processing, traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class Event:
     def trace(self) -> str | None:
         """The `traceparent` that it carries."""
         return traceparent(self.headers)
+
+    def processing(self, group: str | None = None) -> AbstractContextManager[str | None]:
+        """Handle it in here for a `process` span in the job's trace (OpenTelemetry); yields the context to pass on."""
+        where = {
+            "messaging.message.id": self.message.message_id, "messaging.destination.partition.id": str(self.partition),
+            "messaging.kafka.offset": self.offset, "cloudevents.event_type": self.message.TYPE,
+        }  # fmt: skip
+        return processing(self.topic, group, self.headers, **where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Tiers that need something from outside: skipped with the reason where it is missing, failed where it must not be.
 
-`STAGELINE_REQUIRE=docker,node,tesseract` (set by `.ci/run` for what the machine has) turns those skips into failures.
+`STAGELINE_REQUIRE=docker,node` (set by `.ci/run` for what the machine has) turns those skips into failures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, docker_has
 HAS = {
     "docker": lambda: docker_has(POSTGRES_IMAGE) and docker_has(KAFKA_IMAGE),
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
-    "tesseract": lambda: shutil.which("tesseract") is not None,
 }
 
 

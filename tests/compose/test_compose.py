@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,33 @@ async def test_containers_are_confined(compose: Compose) -> None:
             )
             assert code.stdout.strip() == "0", f"{service} did not stop by itself"
             break
+
+
+def shell(block: int, compose: Compose) -> str:
+    """Run a block of the README's section on production as it stands, but for the project's name and ports."""
+    section = (ROOT / "README.md").read_text().partition("## Run it in production")[2]
+    script = section.split("```sh\n")[block].partition("```")[0]
+    for port, mine in (("8080", compose.environment["STAGELINE_PORT"]), ("8081", compose.environment["STAGELINE_NOTIFIER_PORT"])):
+        script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{mine}")
+    script = script.replace(".venv/bin/stageline", f"{sys.executable} -m cli")
+    environment = {**os.environ, **compose.environment, "COMPOSE_PROJECT_NAME": compose.project}
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.timeout(450)
+@pytest.mark.parametrize("block", [1, 2], ids=["one broker", "three brokers"])
+def test_the_readmes_commands_run_as_they_stand(block: int) -> None:
+    compose = Compose(f"stageline-readme-{block}")
+    try:
+        out = shell(block, compose)
+        assert block == 2 or "completed  14/14 files" in out
+    finally:
+        compose("--profile", "cluster", "down", "-v", "--remove-orphans")
+
+
+def test_the_telemetry_profile_is_valid() -> None:
+    compose = Compose("stageline-config")
+    shown = compose("--profile", "telemetry", "--profile", "cluster", "config", "--services").split()
+    assert {"otel-collector", "kafka-2", "kafka-3", "ingest", "postgres"} <= set(shown)
