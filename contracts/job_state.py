@@ -15,7 +15,7 @@ from contracts.status import JobStageValue
 class JobState(Message):
     """A job as of `sequence`, the number of the last of its job events that is in it. Later events have higher numbers.
 
-    Written about a second after a change, several changes at once as one record; `job.state` keeps the last one of each job.
+    Written about two seconds after a change, several changes at once as one record; `job.state` keeps the last one of each job.
     """
 
     TYPE = "stageline.job.state.v1"

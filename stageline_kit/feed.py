@@ -51,7 +51,7 @@ class JobFeed:
         await self._consumer.stop()
 
     async def load(self) -> dict[str, JobState]:
-        """Every job that Kafka still knows, as of now or a second ago; `changes` catches up with the rest."""
+        """Every job that Kafka still knows, as of now or two seconds ago; `changes` catches up with the rest."""
         partitions = self._consumer.assignment()
         events = [tp for tp in partitions if tp.topic == EVENTS]
         start = await self._consumer.offsets_for_times({tp: int((time.time() - OVERLAP_S) * 1000) for tp in events})

@@ -1,4 +1,4 @@
-"""The state of changed jobs on `job.state`, about a second after the change: many changes of a job are one record."""
+"""The state of changed jobs on `job.state`, about two seconds after the change: many changes of a job are one record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.settle import Settler
 from shared.unit import Unit
 
 log = logging.getLogger(__name__)
-EVERY_S = 1.0
+EVERY_S = 2.0
 SWEEP_S = 15.0
 """Looked at this often even if nothing woke us: another replica may have died before it published."""
 BATCH = 1000

@@ -151,43 +151,42 @@ async def may_read(cluster: Cluster, user: str, topic: str) -> bool:
 NAMES = [t.name for t in TOPICS] + [task_topic("text.extract").name]
 
 
+async def start(cluster: Cluster, service: str, port: int, folder: Path, stack: AsyncExitStack) -> None:
+    """One service as its own Kafka user, ended with the stack; returns when it is ready."""
+    environment = {
+        **os.environ, **cluster.environment(f"stageline-{service}"), "STAGELINE_DATA_DIR": str(folder / "data"), "STAGELINE_PORT": str(port),
+        "STAGELINE_CREATE_TOPICS": "0", "STAGELINE_ADMIN_KEY_FILE": str(folder / "admin.key"), "STAGELINE_INSTANCE": service,
+    }  # fmt: skip
+    log = stack.enter_context((folder / f"{service}.log").open("wb"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", f"services.{service}", env=environment, stdout=log, stderr=log
+    )
+    stack.push_async_callback(process.wait)
+    stack.callback(process.terminate)
+
+    async def ready() -> bool:
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    try:
+        await eventually(ready, 60, 0.2)
+    except AssertionError:
+        pytest.fail(f"{service}: {(folder / f'{service}.log').read_text()[-3000:]}")
+
+
 @pytest.mark.timeout(300)
 async def test_the_pipeline_runs_with_least_privilege(cluster: Cluster, tmp_path: Path) -> None:
-    key = tmp_path / "admin.key"
-    key.write_text(new_key())
+    (tmp_path / "admin.key").write_text(new_key())
+    (tmp_path / "note.txt").write_text("Invoice No: 1\nTotal due: EUR 1.50\n")
     ports = {service: free_port() for service in SERVICES}
     async with AsyncExitStack() as stack:
-        for service in SERVICES:
-            environment = {
-                **os.environ, **cluster.environment(f"stageline-{service}"), "STAGELINE_DATA_DIR": str(tmp_path / "data"),
-                "STAGELINE_PORT": str(ports[service]), "STAGELINE_CREATE_TOPICS": "0", "STAGELINE_ADMIN_KEY_FILE": str(key),
-                "STAGELINE_INSTANCE": service,
-            }  # fmt: skip
-            log = stack.enter_context((tmp_path / f"{service}.log").open("wb"))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"services.{service}", env=environment, stdout=log, stderr=log
-            )
-            stack.push_async_callback(process.wait)
-            stack.callback(process.terminate)
-        async with aiohttp.ClientSession() as http:
-            for service, port in ports.items():
-
-                async def ready(port: int = port) -> bool:
-                    try:
-                        async with http.get(f"http://127.0.0.1:{port}/health/ready") as answer:
-                            return answer.status == 200
-                    except aiohttp.ClientError:
-                        return False
-
-                try:
-                    await eventually(ready, 60, 0.2)
-                except AssertionError:
-                    pytest.fail(f"{service}: {(tmp_path / f'{service}.log').read_text()[-3000:]}")
-        target = Target(f"http://127.0.0.1:{ports['ingest']}", f"http://127.0.0.1:{ports['notifier']}", key.read_text())
-        document = tmp_path / "note.txt"
-        document.write_text("Invoice No: 1\nTotal due: EUR 1.50\n")
-        async with Client(target) as client:
-            job = await submit_files(client, [document], {"workflow": "documents", "metadata": None})
+        await asyncio.gather(*(start(cluster, service, port, tmp_path, stack) for service, port in ports.items()))
+        urls = (f"http://127.0.0.1:{ports[s]}" for s in ("ingest", "notifier"))
+        async with Client(Target(*urls, (tmp_path / "admin.key").read_text())) as client:
+            job = await submit_files(client, [tmp_path / "note.txt"], {"workflow": "documents", "metadata": None})
 
             async def completed() -> bool:
                 return bool((await client.call("GET", f"/api/job/detail/{job}"))["stage"] == "completed")

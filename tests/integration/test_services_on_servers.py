@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from contracts import MODELS, AddFile, CloseSession, CreateJob, FileRef, JobRequest, OpenSession, Tenancy, from_record
+from contracts import MODELS, AddFile, CloseSession, CreateJob, FileRef, JobRequest, Message, OpenSession, Tenancy, from_record
 from shared import clock
 from stageline_kit import Producer
 from tests.e2e.outside import read_from
@@ -65,26 +65,32 @@ async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:
     return [from_record(r.value, r.headers, frozenset(MODELS)) for r in found if (r.key or b"").decode() in ids]
 
 
+def commands(jobs: list[str], session: str) -> list[Message]:
+    """The jobs, and a session with one file that five commands want to close."""
+    wish = JobRequest(workflow="noop-five")
+    who: dict[str, Any] = {"owner": OWNER, "issued_at": clock.now()}
+    return [
+        *(CreateJob(command_id=f"c-{i}", job_id=i, job=wish, **who) for i in jobs),
+        OpenSession(command_id=f"o-{session}", session_id=session, ttl_s=600, **who),
+        AddFile(
+            command_id=f"a-{session}", session_id=session, file=FileRef(file_id="f", file_name="f.txt", blob_name="t/f"), **who
+        ),
+        *(CloseSession(command_id=f"x{n}-{session}", session_id=session, job=wish, **who) for n in range(5)),
+    ]
+
+
+async def published(kafka: str, messages: list[Message], bad: str) -> bool:
+    """Each twice, as the same message again is a repeat; and one record that nobody can read."""
+    async with Producer(kafka, "/test") as producer:
+        # The topics are there once the services have started.
+        await asyncio.gather(*(producer.publish(message) for message in messages for _ in range(2)))
+        await producer.send_raw("job.commands", bad.encode(), b"\xff not json", [])
+    return True
+
+
 async def test_jobs_and_sessions_end_rightly_and_what_is_unreadable_is_set_aside(deployment: Deployment) -> None:
-    jobs = [clock.new_root() for _ in range(JOBS)]
-    session = clock.new_root()
-    bad = clock.new_root()
-    async with Producer(deployment.kafka, "/test") as producer:
-
-        async def publish() -> bool:
-            """Topics appear when the services have started."""
-            commands = [
-                *(CreateJob(command_id=f"c-{i}", job_id=i, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow="noop-five")) for i in jobs),
-                OpenSession(command_id=f"o-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), ttl_s=600),
-                AddFile(command_id=f"a-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), file=FileRef(file_id="f", file_name="f.txt", blob_name="t/f")),
-                *(CloseSession(command_id=f"x{n}-{session}", session_id=session, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow="noop-five")) for n in range(5)),
-            ]  # fmt: skip
-            # Each twice: the same message again is a repeat.
-            await asyncio.gather(*(producer.publish(command) for command in commands for _ in range(2)))
-            await producer.send_raw("job.commands", bad.encode(), b"\xff not json", [])
-            return True
-
-        await eventually(publish, 60, 0.5)
+    jobs, session, bad = [clock.new_root() for _ in range(JOBS)], clock.new_root(), clock.new_root()
+    await eventually(lambda: published(deployment.kafka, commands(jobs, session), bad), 60, 0.5)
 
     async def finished() -> bool:
         names = Counter(m.event.NAME for m in await events(deployment.kafka, "job.events", set(jobs)))
