@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.cloudevents import to_record
 from contracts.message import Message
+from contracts.registry.described import described
 from contracts.registry.schemas import current
 from contracts.topics import BUILT_IN_ACTIONS, TASK_PREFIX, TOPICS, Topic, task_topic
 
@@ -146,8 +147,7 @@ def flattened(model: type[Message]) -> Node:
     """The model's schema and those it refers to, by name, with references that hold inside this document."""
     schema = current(model)
     parts = {model.__name__: {k: v for k, v in schema.items() if k not in ("$defs", "$schema", "$id")}, **schema.get("$defs", {})}
-    found: Node = _pointed(parts)
-    return found
+    return described(_pointed(parts))
 
 
 def _pointed(node: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from shared.errors import Stop
 from shared.migrate import RUNTIME, folder_of, migrate, revisions
 from shared.store import RUNTIME_TABLES, table_of
 from tests.conformance.conftest import Opener
+from tests.eventually import eventually
 
 MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "read_model"}
 NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
@@ -52,6 +55,45 @@ async def test_a_database_from_before_the_first_release_is_refused(opened: Opene
     await store.transact(lambda c: c.execute(text("DROP TABLE runtime_revision")) and None)
     with pytest.raises(Stop, match="stageline reset"):
         await migrate(store, "session")
+
+
+NEW_JOB = text("INSERT INTO job (id, workflow_name, workflow_version, body) VALUES (:id, 'w', 1, :body)")
+
+
+async def test_a_revision_is_applied_while_others_write_and_everybody_migrates_at_once(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    shutil.copy(folder_of("job_orchestrator") / "0001_initial.py", first)
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.migrate.folder_of", lambda service: first)
+        stores = [await opened("job_orchestrator") for _ in range(3)]
+    written, stopped = 0, asyncio.Event()
+
+    async def write() -> None:
+        nonlocal written
+        while not stopped.is_set():
+            values = {"id": f"job-{written}", "body": "{}"}
+            await stores[0].transact(lambda c, v=values: c.execute(NEW_JOB, v) and None)  # type: ignore[misc]
+            written += 1
+
+    async def some(count: int) -> bool:
+        return written >= count
+
+    writing = asyncio.create_task(write())
+    await eventually(lambda: some(20), 20)
+    # On SQLite a file has one process; its migration runs before the first write.
+    await asyncio.gather(*(migrate(store, "job_orchestrator") for store in (stores[1:] if stores[0].shared else stores[:1])))
+    reached = written
+    await eventually(lambda: some(reached + 20), 20)
+    stopped.set()
+    await writing
+    assert (
+        await stores[0].read(lambda c: c.execute(text("SELECT version_num FROM service_revision")).scalar())
+        == revisions(folder_of("job_orchestrator"))[-1]
+    )
+    assert await stores[0].read(lambda c: c.execute(text("SELECT count(*) FROM job")).scalar()) == written
 
 
 FORBIDDEN = {"drop_table", "drop_column", "rename_table", "alter_column", "drop_constraint"}
