@@ -23,7 +23,7 @@ RECORDS = 10_000
 GROUPS = {
     "session.commands": ["session"], "session.events": ["ingest", "job_orchestrator", "notifier"], "job.commands": ["job_orchestrator"],
     "job.events": ["ingest", "notifier"], "file.events": ["ingest", "notifier"], "stage.reports": ["job_orchestrator"],
-    "access.events": ["ingest-access", "notifier-access"],
+    "access.events": ["ingest-access", "notifier-access"], "job.state": [],
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int)
         for _ in range(500):
             key, value, headers = hostile(rng, types)
             # Kafka itself refuses a record without a key on a compacted topic.
-            key = key or (b"k" if topic.cleanup == "compact" else None)
+            key = key or (b"k" if "compact" in topic.cleanup else None)
             futures.append(await producer.send(topic.name, value, key, headers=headers))
         await asyncio.gather(*futures)
     await producer.stop()
