@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli import kafka, pipeline
+from cli import kafka, pipeline, workflows
 from cli.client import Client, CliError, find_target
 from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
@@ -25,6 +25,7 @@ app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_ar
 webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(kafka.app, name="kafka")
+app.add_typer(workflows.app, name="workflows")
 app.command()(pipeline.up)
 app.command()(pipeline.down)
 app.command()(pipeline.reset)

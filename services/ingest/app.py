@@ -38,6 +38,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
     host.settler.after.append(decisions.wake)
+    host.on_drain.append(decisions.close)
     await _first_key(host, settings)
     host.subscribe([SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, on_batch)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)

@@ -47,6 +47,7 @@ class StoredDecisions:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.closing = False
         self._changed = asyncio.Event()
 
     def wake(self) -> None:
@@ -59,14 +60,22 @@ class StoredDecisions:
         body = await self.until(lambda c: c.execute(query, {"i": command_id}).scalar(), timeout_s)
         return None if body is None else json.loads(body)
 
-    async def until(self, look: Any, timeout_s: float) -> Any:
-        """What `look(connection)` finds, as soon as it finds something; None when it does not in time."""
+    def close(self) -> None:
+        """We are going: whoever waits out of patience alone is answered now."""
+        self.closing = True
+        self.wake()
+
+    async def until(self, look: Any, timeout_s: float, patient: bool = False) -> Any:
+        """What `look(connection)` finds, as soon as it finds something; None when it does not in time.
+
+        `patient`: the caller has its answer and waits for more; such a wait ends when this process does.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             changed = self._changed
             found = await self.store.read(look)
             left = deadline - time.monotonic()
-            if found is not None or left <= 0:
+            if found is not None or left <= 0 or (patient and self.closing):
                 return found
             try:
                 await asyncio.wait_for(changed.wait(), min(left, OTHER_REPLICA_S))

@@ -44,17 +44,18 @@ class Signal(StrEnum):
 
 
 _OPEN = (LaneState.QUEUED, LaneState.RUNNING)
+_PASSED = (LaneState.ARRIVED, LaneState.DONE, LaneState.FAILED, LaneState.INVALID)
+"""Where a lane may be without a task: at a join or the end, also by steps whose conditions are false; or by one that failed."""
 _ENDED = (LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED)
 
 LANE_TABLE: Mapping[tuple[LaneState, Signal], tuple[LaneState, ...]] = {
-    (LaneState.IDLE, Signal.START): (LaneState.QUEUED,),
+    **{(s, Signal.START): (LaneState.QUEUED, *_PASSED) for s in (LaneState.IDLE, LaneState.ARRIVED)},
     (LaneState.IDLE, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.ARRIVED, Signal.START): (LaneState.QUEUED,),
     (LaneState.ARRIVED, Signal.CANCEL): (LaneState.CANCELLED,),
     (LaneState.BACKOFF, Signal.DUE): (LaneState.QUEUED,),
     (LaneState.BACKOFF, Signal.CANCEL): (LaneState.CANCELLED,),
     **{(s, Signal.RUN): (LaneState.RUNNING,) for s in _OPEN},
-    **{(s, sig): (LaneState.QUEUED, LaneState.ARRIVED, LaneState.DONE) for s in _OPEN for sig in (Signal.OK, Signal.SKIP)},
+    **{(s, sig): (LaneState.QUEUED, *_PASSED) for s in _OPEN for sig in (Signal.OK, Signal.SKIP)},
     **{(s, Signal.KO): (LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
     **{(s, Signal.ERR): (LaneState.BACKOFF, LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
     **{(s, Signal.WAIT): (LaneState.BACKOFF,) for s in _OPEN},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from contracts import FileStatus, JobStage
 from contracts.file_events import FileDone
 from contracts.job_events import JobExceededRetries, JobFailed, JobInvalid, JobRetry
+from services.job_orchestrator.core.condition import ConditionFailed, holds
 from services.job_orchestrator.core.draft import Draft
 from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, NeedsAllLanes
 from services.job_orchestrator.core.policy import backoff_s, may_retry
@@ -13,14 +16,39 @@ ERRORS_KEPT = 50
 
 
 def enter(draft: Draft, lane: Lane, index: int) -> None:
-    """Start step `index` on a lane. The first lane to get there moves the job: JobStageUpdate."""
+    """Start step `index` on a lane, or pass it by where its condition is false. The first lane moves the job: JobStageUpdate."""
     step = draft.job.workflow.steps[index]
+    if step.when is not None:
+        lane = draft.put(lane, step=index)
+        try:
+            wanted = holds(step.when, facts(draft, lane))
+        except ConditionFailed as error:
+            give_up(draft, lane, "condition_failed", f"when of {step.name}: {error}")
+            return
+        if not wanted:
+            # Told like a result, so that whoever asks why a step has none finds the reason.
+            skipped = {**lane.results, step.name: {"skipped": step.when}}
+            advance(draft, draft.put(lane, results=skipped))
+            return
     if index > draft.job.frontier:
         draft.change(frontier=index)
         draft.move(step.stage, step.name)
     lane = draft.dispatch(draft.put(lane, step=index), attempt=1)
     if step.file_status is not None and step.file_status != lane.status:
         draft.status(lane, step.file_status, role=step.name)
+
+
+def facts(draft: Draft, lane: Lane) -> dict[str, Any]:
+    """What a condition may ask about, as plain values."""
+    job, file = draft.job, lane.file
+    kind = {"type": file.content_type, "name": file.file_name, "size": file.size, "metadata": file.metadata} if file else None
+    return {
+        "file": kind, "tag": lane.tag, "score": lane.score, "metadata": job.request.metadata, "results": lane.results,
+        "job": {
+            "files": job.total, "done": job.done, "failed": job.failed + job.invalid, "priority": job.request.priority,
+            "tenant": job.owner.tenant_id, "retries": job.retries,
+        },
+    }  # fmt: skip
 
 
 def advance(draft: Draft, lane: Lane) -> None:
@@ -45,7 +73,7 @@ def arrive(draft: Draft, lane: Lane, boundary: int) -> None:
     else:
         draft.put(lane, state=LaneState.ARRIVED, due_at=None)
     draft.change(arrived=draft.job.arrived + 1)
-    join(draft)
+    join(draft, boundary)
 
 
 def _file_done(draft: Draft, lane: Lane) -> None:
@@ -58,19 +86,18 @@ def _file_done(draft: Draft, lane: Lane) -> None:
     )  # fmt: skip
 
 
-def join(draft: Draft) -> None:
-    """Go on with the job once every file that is still in has arrived."""
+def join(draft: Draft, boundary: int) -> None:
+    """Go on with the job once every file that is still in has arrived at step `boundary`."""
     job = draft.job
     if job.live == 0:
         close(draft)
     elif job.arrived == job.live:
-        release(draft, _boundary(job))
+        release(draft, boundary)
 
 
-def _boundary(job: Job) -> int:
-    """The step after the run of file steps that the frontier is in."""
+def _boundary(job: Job, index: int) -> int:
+    """The step after the run of file steps that step `index` is in."""
     steps = job.workflow.steps
-    index = job.frontier
     while index < len(steps) and steps[index].scope == "file":
         index += 1
     return index
@@ -86,8 +113,10 @@ def release(draft: Draft, index: int) -> None:
     else:
         _all_loaded(draft)
         draft.change(arrived=0)
-        for lane in list(draft.lanes.values()):
-            if lane.id != JOB_LANE and not lane.ended:
+        for key in list(draft.lanes):
+            # One file's condition may have ended the job, and with it the others.
+            lane = draft.lanes[key]
+            if lane.id != JOB_LANE and not lane.ended and not draft.job.ended:
                 enter(draft, lane, index)
 
 
@@ -127,7 +156,7 @@ def give_up(draft: Draft, lane: Lane, code: str, message: str) -> None:
     if draft.job.workflow.join == "all":
         _end_now(draft, state, f"{name} failed")
     else:
-        join(draft)
+        join(draft, _boundary(draft.job, lane.step))
 
 
 def _end_now(draft: Draft, state: LaneState, reason: str) -> None:

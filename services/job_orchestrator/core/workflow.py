@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from contracts.status import FileStatus, JobStage
+from services.job_orchestrator.core.condition import program
 
 
 class _Part(BaseModel):
@@ -44,6 +45,8 @@ class Step(_Part):
     validates: bool = False
     """A KO here means that the input is at fault: the file ends `invalid`, not `failed`."""
     config: dict[str, Any] = Field(default_factory=dict)
+    when: str | None = None
+    """CEL: the step is left out where this is false. Knows `file`, `tag`, `score`, `metadata`, `results` and `job`."""
     retry: RetryPolicy = RetryPolicy()
     timeouts: Timeouts = Timeouts()
 
@@ -52,6 +55,13 @@ class Step(_Part):
         if self.stage.terminal or not self.stage.known:
             raise ValueError(f"stage {self.stage.value!r} is not one that a step can set")
         return self
+
+    @field_validator("when")
+    @classmethod
+    def _when_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            program(value)
+        return value
 
 
 class Workflow(_Part):

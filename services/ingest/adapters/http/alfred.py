@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Request
 from sqlalchemy import text
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
@@ -16,6 +16,7 @@ from services.ingest.adapters.http import bodies
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.submit import submit_remote
+from services.ingest.adapters.http.waiting import until_ended
 from services.ingest.adapters.upload import Upload, receive
 from shared import clock
 from shared.access import Principal
@@ -137,8 +138,13 @@ async def upload_remote(
     "/job/create", summary="Close a session and make its job",
     responses={**bodies.example({"job_id": bodies.UUID_1}), **bodies.NOT_FOUND, **bodies.CONFLICT},
 )  # fmt: skip
-async def create_job(request: Request, door: DoorDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]) -> dict[str, str]:
-    """One session makes one job: repeating the call with the same body answers the same job, with another body 409."""
+async def create_job(
+    request: Request, response: Response, door: DoorDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]
+) -> dict[str, str]:
+    """One session makes one job: repeating the call with the same body answers the same job, with another body 409.
+
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended, and says its `stage`.
+    """
     command = CloseSession(
         command_id=clock.new_root(),
         session_id=body.session_id,
@@ -149,7 +155,8 @@ async def create_job(request: Request, door: DoorDep, who: Writer, body: Annotat
     await door.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
     answer = await decided(door, command.command_id, "The job")
     if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):
-        return {"job_id": answer["job_id"]}
+        record = await until_ended(request, response, door, answer["job_id"])
+        return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
     raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
 
 

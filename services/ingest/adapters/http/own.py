@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from starlette.responses import PlainTextResponse, Response
@@ -15,6 +15,7 @@ from contracts.topics import ACCESS_EVENTS_TOPIC
 from services.ingest.adapters.http.alfred import file_record, files_of, job_record
 from services.ingest.adapters.http.context import Admin, DoorDep, Reader
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.waiting import until_ended
 from services.ingest.adapters.search_index import search as find
 from services.ingest.core.waiting import why
 from shared import clock
@@ -54,9 +55,13 @@ async def search(
 
 
 @router.get("/jobs/{job_id}", summary="A job, its files in full, and why it waits")
-async def job(job_id: str, door: DoorDep, who: Reader) -> dict[str, Any]:
-    """As Alfred's job/detail, with whole file records and `waiting`: one reason code with its facts, or null."""
+async def job(job_id: str, request: Request, response: Response, door: DoorDep, who: Reader) -> dict[str, Any]:
+    """As Alfred's job/detail, with whole file records and `waiting`: one reason code with its facts, or null.
+
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
+    """
     record = await job_record(door, job_id, who)
+    record = await until_ended(request, response, door, job_id) or await job_record(door, job_id, who)
     files = await files_of(door, "job_id", job_id)
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 

@@ -1,0 +1,83 @@
+"""`Prefer: wait`: answered when the job has ended, or when the patience is over, or when the door is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from cli.client import Client
+from shared import clock
+from tests.conftest import Pipeline
+from tests.e2e.outside import submit
+from tests.e2e.test_door import session_with
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+
+
+def waiting(seconds: str) -> dict[str, str]:
+    return {"prefer": f"respond-async, wait={seconds}"}
+
+
+async def known(client: Client, job_id: str) -> bool:
+    try:
+        return bool(await client.call("GET", f"/v1/jobs/{job_id}"))
+    except Exception:
+        return False
+
+
+async def test_the_answer_comes_when_the_job_has_ended(client: Client) -> None:
+    session = await session_with(client, "email-order-4471.eml")
+    made = await client.call(
+        "POST", "/api/job/create", headers=waiting("30"), json={"session_id": session, "workflow": "documents"}
+    )
+    assert made["stage"] == "completed"
+    found = await client.call("GET", f"/v1/jobs/{made['job_id']}", headers=waiting("30"))
+    assert found["stage"] == "completed"
+
+
+async def test_impatience_is_answered_with_what_there_is(pipeline: Pipeline, client: Client) -> None:
+    job_id = await submit(pipeline, "test-slow")  # nobody works on it
+    await eventually(lambda: known(client, job_id))
+    started = time.monotonic()
+    found = await client.call("GET", f"/v1/jobs/{job_id}", headers=waiting("1"))
+    assert found["stage"] == "in_progress" and 0.9 < time.monotonic() - started < 10
+    started = time.monotonic()
+    for useless in ("x", "-3", ""):
+        await client.call("GET", f"/v1/jobs/{job_id}", headers=waiting(useless))
+    assert time.monotonic() - started < 1
+    await client.call("POST", f"/api/job/cancel/{job_id}")
+
+
+async def test_an_unknown_job_is_not_waited_for(client: Client) -> None:
+    async with client.http.get(f"{client.target.url}/v1/jobs/{clock.new_root()}", headers=waiting("30")) as answer:
+        assert answer.status == 404
+
+
+async def test_a_door_that_stops_answers_who_waits(own_pipeline: Pipeline) -> None:
+    own_pipeline.start()
+    async with Client(own_pipeline.target()) as client:
+        job_id = await submit(own_pipeline, "noop-five")
+        await eventually(lambda: known(client, job_id))
+        # A job that cannot end: its action has no worker.
+        target = own_pipeline.target()
+        session = await session_with(client, "email-order-4471.eml")
+        os.kill(own_pipeline.state["pids"]["stage_worker"], signal.SIGSTOP)
+        try:
+            made = await client.call("POST", "/api/job/create", json={"session_id": session, "workflow": "documents"})
+            url, key = f"{target.url}/v1/jobs/{made['job_id']}", {"authorization": f"Bearer {target.key}"}
+            async with aiohttp.ClientSession(headers=key) as http:
+                asking = asyncio.create_task(http.get(url, headers=waiting("60")))
+                done, _ = await asyncio.wait({asking}, timeout=1)
+                assert not done
+                os.kill(own_pipeline.state["pids"]["ingest"], signal.SIGTERM)
+                answer = await asyncio.wait_for(asking, 10)
+                assert answer.status == 200 and (await answer.json())["stage"] != "completed"
+                assert answer.headers["preference-applied"] == "wait=60"
+        finally:
+            os.kill(own_pipeline.state["pids"]["stage_worker"], signal.SIGCONT)
