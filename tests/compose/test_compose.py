@@ -161,6 +161,7 @@ def shell(block: int, compose: Compose) -> str:
 @pytest.mark.parametrize("block", [1, 2], ids=["one broker", "three brokers"])
 def test_the_readmes_commands_run_as_they_stand(block: int) -> None:
     compose = Compose(f"stageline-readme-{block}")
+    compose("--profile", "cluster", "down", "-v", "--remove-orphans")  # what a killed run left behind
     try:
         out = shell(block, compose)
         assert block == 2 or "completed  14/14 files" in out

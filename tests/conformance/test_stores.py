@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import JOB_LANE
 from services.session.adapters.sql_store import SqlSessionStore
 from services.session.core.session import Session, SessionState
-from shared.errors import Retry
+from shared.errors import Retry, Stop
 from shared.store import Store, forget_seen, mark_seen
 from tests.conformance.conftest import Opener
 from tests.unit.orchestration import Drive, workflow
@@ -88,6 +89,19 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
             return jobs.with_all_lanes(some)
 
         assert await store.transact(keep) == job
+
+
+async def test_a_published_workflow_is_the_same_to_a_release_that_knows_more_fields(opened: Opener) -> None:
+    store, _ = await _jobs(opened)
+    body = FLOW.model_dump(mode="json")
+    older = json.dumps(
+        {**body, "steps": [{k: v for k, v in step.items() if k not in ("when", "timeouts")} for step in body["steps"]]}
+    )
+    await store.transact(lambda c: c.execute(text("UPDATE workflow SET body = :b"), {"b": older}) and None)
+    await store.transact(lambda c: Catalog().publish(c, FLOW))
+    other = FLOW.model_copy(update={"join": "all"})
+    with pytest.raises(Stop, match="published and cannot change"):
+        await store.transact(lambda c: Catalog().publish(c, other))
 
 
 async def test_timers_come_due_in_order_and_a_refused_one_goes_only_if_nobody_set_it_anew(opened: Opener) -> None:
