@@ -60,9 +60,10 @@ class Unit:
             del self.outgoing[before:]
             raise
 
-    def emit(self, topic: str, message: Message, trace: str | None, command: bool = False) -> None:
+    def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
         """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""
-        carried = self.telemetry.create(message, topic, trace)
+        # What sums up several causes belongs to none of their traces, and a root span of its own would split the job's tree.
+        carried = self.telemetry.create(message, topic, trace) if traced else None
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, self.source, extra)
         if len(record.value) > MAX_VALUE_BYTES:

@@ -51,4 +51,4 @@ class Snapshots:
         store = self.stores(unit.connection)
         jobs = store.load({job_id: () for job_id in store.take_changed(BATCH)})
         for job in jobs.values():
-            unit.emit(JOB_STATE_TOPIC.name, state_of(job), None)
+            unit.emit(JOB_STATE_TOPIC.name, state_of(job), None, traced=False)

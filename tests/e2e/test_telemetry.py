@@ -11,6 +11,7 @@ import pytest
 from cli.client import Client
 from cli.local.otlp_receiver import OtlpReceiver, roots
 from tests.conftest import Pipeline
+from tests.e2e.outside import read_all, submit
 from tests.e2e.test_door import ended, session_with
 from tests.eventually import eventually
 from tests.webhook_receiver import Receiver
@@ -96,3 +97,14 @@ async def test_logs_tell_the_job_and_its_trace(client: Client, pipeline: Pipelin
     lines = [json.loads(line) for line in (pipeline.data_dir / "logs" / "job_orchestrator.log").read_text().splitlines()]
     (line,) = [line for line in lines if line.get("job.id") == job_id and line["message"] == "job ended badly"]
     assert line["stage"] == "invalid" and len(line["trace_id"]) == 32 and line["service"] == "job_orchestrator"
+
+
+async def test_the_state_of_a_job_belongs_to_no_trace(pipeline: Pipeline) -> None:
+    """A snapshot sums up several causes; a span of its own would be a second root beside the job's tree."""
+    job_id = await submit(pipeline, "noop-five")
+
+    async def published() -> list[Any]:
+        return [r for r in await read_all(pipeline, "job.state") if r.key == job_id.encode()]
+
+    for record in await eventually(published, 30, 0.3):
+        assert "traceparent" not in dict(record.headers)
