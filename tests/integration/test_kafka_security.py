@@ -211,6 +211,21 @@ async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, servic
     assert found == {right for right in granted if right[0] == "READ"}
 
 
+async def test_a_program_outside_gets_the_rights_of_its_role_and_no_more(cluster: Cluster) -> None:
+    command = [sys.executable, "-m", "cli", "kafka"]
+    environment = {**os.environ, **cluster.environment("admin")}
+    grant = [*command, "grant", "consumers", "consumers"]
+    out = await asyncio.to_thread(subprocess.run, grant, env=environment, capture_output=True, text=True)
+    assert out.returncode == 0 and "rights of consumers" in out.stdout, out.stderr
+    allowed = await asyncio.gather(may_read(cluster, "consumers", "job.events"), may_read(cluster, "consumers", "job.commands"))
+    assert allowed == [True, False] and not await may_write(cluster, "consumers", "job.events")
+    shown = await asyncio.to_thread(subprocess.run, [*command, "show", "consumers"], capture_output=True, text=True)
+    assert "--operation Read --topic job.events" in shown.stdout
+    for words in (["show", "nobody"], ["grant", "u", "nobody"]):
+        refused = await asyncio.to_thread(subprocess.run, [*command, *words], capture_output=True, text=True)
+        assert refused.returncode == 2 and "'nobody' is none of" in refused.stderr
+
+
 async def test_a_group_is_its_owners_alone(cluster: Cluster) -> None:
     consumer = AIOKafkaConsumer("job.events", **cluster.access("stageline-notifier").options, group_id="ingest")
     with pytest.raises(GroupAuthorizationFailedError):
