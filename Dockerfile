@@ -7,6 +7,7 @@ RUN /opt/stageline/bin/python -m pip install --no-cache-dir --quiet --require-ha
 COPY pyproject.toml README.md LICENSE ./
 COPY contracts contracts
 COPY shared shared
+COPY stageline_kit stageline_kit
 COPY services services
 COPY cli cli
 RUN /opt/stageline/bin/python -m pip install --no-cache-dir --quiet --no-deps --no-build-isolation . \

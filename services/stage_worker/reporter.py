@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import TopicPartition
-
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared import crashpoints
@@ -18,45 +16,11 @@ from shared.errors import Retry
 from shared.outbox import Relay
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing
+from stageline_kit.watermark import Place, Watermark
 
 log = logging.getLogger(__name__)
-Mark = tuple[TopicPartition, int]
+Mark = Place
 """Partition and offset of a task's delivery."""
-
-
-class Watermark:
-    """Open and finished offsets of the partitions we own."""
-
-    def __init__(self) -> None:
-        self.open: dict[TopicPartition, set[int]] = {}
-        self.high: dict[TopicPartition, int] = {}
-        self.committed: dict[TopicPartition, int] = {}
-
-    def opened(self, mark: Mark) -> None:
-        """A task was delivered."""
-        tp, offset = mark
-        self.open.setdefault(tp, set()).add(offset)
-        self.high[tp] = max(self.high.get(tp, -1), offset)
-
-    def closed(self, mark: Mark) -> None:
-        """Its report is in Kafka, or none is due."""
-        self.open.get(mark[0], set()).discard(mark[1])
-
-    def forget(self, partitions: Sequence[TopicPartition]) -> None:
-        """They belong to somebody else now; what we finish for them is no longer ours to commit."""
-        for tp in partitions:
-            for table in (self.open, self.high, self.committed):
-                table.pop(tp, None)
-
-    def committable(self) -> dict[TopicPartition, int]:
-        """Partition → next offset, where it has moved since the last call."""
-        moved: dict[TopicPartition, int] = {}
-        for tp, high in self.high.items():
-            pending = self.open.get(tp)
-            upto = min(pending) if pending else high + 1
-            if upto > self.committed.get(tp, -1):
-                moved[tp] = self.committed[tp] = upto
-        return moved
 
 
 @dataclass
@@ -115,6 +79,6 @@ class Reporter:
                     self.watermark.closed(mark)
             if self.queue:
                 self.wake.set()
-            offsets = self.watermark.committable()
+            offsets = self.watermark.moved()
             if offsets:
                 await commit_offsets(self.consumer(), offsets, self.telemetry, self.group)

@@ -19,13 +19,13 @@ from services.ingest.adapters.upload import clean_name
 from services.ingest.core.waiting import why
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
-from services.stage_worker.reporter import Watermark
 from shared.access import key_hash, new_key, well_formed
 from shared.batches import key_hash as partition_hash
 from shared.embedded.kafka import new_cluster_id
 from shared.logs import JsonFormatter
 from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
 from shared.unit import headers_from_text, headers_to_text
+from stageline_kit.watermark import Watermark
 
 TP = TopicPartition("t", 0)
 
@@ -35,16 +35,16 @@ def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
     for offset in (5, 6, 7):
         mark.opened((TP, offset))
     mark.closed((TP, 6))
-    assert mark.committable() == {TP: 5}
+    assert mark.moved() == {TP: 5}
     mark.closed((TP, 5))
-    assert mark.committable() == {TP: 7}
-    assert mark.committable() == {}
+    assert mark.moved() == {TP: 7}
+    assert mark.moved() == {}
     mark.closed((TP, 7))
-    assert mark.committable() == {TP: 8}
+    assert mark.moved() == {TP: 8}
     mark.opened((TP, 8))
     mark.forget([TP])
     mark.closed((TP, 8))
-    assert mark.committable() == {}
+    assert mark.moved() == {}
 
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=30)), max_size=5))
