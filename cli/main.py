@@ -6,19 +6,17 @@ Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start fai
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from cli import kafka, pipeline, workflows
-from cli.client import Client, CliError, find_target
+from cli import bulk, kafka, operate, pipeline, schedules, workflows
+from cli.client import Client, CliError
+from cli.command import AsJson, DataDir, Reason, out, run, show
 from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
 app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -26,34 +24,13 @@ webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(workflows.app, name="workflows")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(bulk.app, name="bulk")
+operate.register(app)
 app.command()(pipeline.up)
 app.command()(pipeline.down)
 app.command()(pipeline.reset)
 app.command()(pipeline.doctor)
-
-# Piped output is for other programs: never cut to a terminal's width.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
-T = TypeVar("T")
-DataDir = pipeline.DataDir
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-
-
-def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with a client of the pipeline."""
-
-    async def body() -> T:
-        async with Client(find_target(data_dir)) as client:
-            return await work(client)
-
-    return asyncio.run(body())
-
-
-def show(value: Any, as_json: bool, plain: Callable[[], Any]) -> None:
-    """JSON for scripts, or what `plain` makes for people."""
-    if as_json:
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    else:
-        out.print(plain())
 
 
 @app.command()
@@ -161,13 +138,13 @@ def events(
 @app.command()
 def cancel(
     job_id: str,
-    reason: Annotated[str, typer.Option()] = "",
+    reason: Reason = "",
     as_json: AsJson = False,
     data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
 ) -> None:
     """Cancel a job; running workers are told."""
-    answer = run(data_dir, lambda c: c.call("POST", f"/api/job/cancel/{job_id}", json={"reason": reason}))
-    show(answer, as_json, lambda: f"{job_id}: cancellation is on its way")
+    answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/cancel", json={"reason": reason}))
+    show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")
 
 
 @webhooks.command("add")

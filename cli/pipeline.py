@@ -145,7 +145,7 @@ def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     for name, state, cure, needed in findings(data_dir):
         fatal = fatal or (needed and bool(cure))
         table.add_row(name, f"[{'red' if needed else 'yellow'}]{state}[/]" if cure else f"[green]{state}[/]", cure)
-    from cli.main import out
+    from cli.command import out
 
     out.print(table)
     if fatal:

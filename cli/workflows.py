@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from pydantic import ValidationError
+from rich.table import Table
 
-from cli.client import CliError
+from cli import pipeline
+from cli.client import Client, CliError
+from cli.command import AsJson, DataDir, run, show
 from cli.pipeline import say
 from services.job_orchestrator.core.workflow import Workflow
 
-app = typer.Typer(help="Workflow files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Workflows: files, published versions, and what a new one would do to jobs that run.", no_args_is_help=True
+)
+DEFAULT = pipeline.DEFAULT_DATA_DIR
 
 
 def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
@@ -61,3 +68,78 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Workflow files (Y
     if wrong:
         raise CliError(f"{len(wrong)} faults", 1)
     say(f"{len(files)} files are valid")
+
+
+def _definition(path: Path) -> dict[str, Any]:
+    wrong = faults(path)
+    if wrong:
+        for fault in wrong:
+            say(fault)
+        raise CliError(f"{len(wrong)} faults", 1)
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+@app.command()
+def publish(
+    files: Annotated[list[Path], typer.Argument(help="Workflow files (YAML)")],
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT,
+) -> None:
+    """Publish workflow versions. From then on they never change; jobs that run stay with the version they began with."""
+    definitions = [_definition(path) for path in files]
+
+    async def work(client: Client) -> list[Any]:
+        return [await client.call("POST", f"/v1/workflows/{d['name']}/publish", json=d) for d in definitions]
+
+    made = run(data_dir, work)
+    show(made, as_json, lambda: "\n".join(f"published {m['name']}@{m['version']}" for m in made))
+
+
+@app.command("list")
+def listed(as_json: AsJson = False, data_dir: DataDir = DEFAULT) -> None:
+    """List published workflows and drafts."""
+    found = run(data_dir, lambda c: c.call("GET", "/v1/workflows"))["result"]
+
+    def plain() -> Table:
+        table = Table("workflow", "versions", "draft", "description", box=None)
+        for w in found:
+            table.add_row(w["name"], ", ".join(map(str, w["versions"])), "yes" if w["draft"] else "", w["description"])
+        return table
+
+    show(found, as_json, plain)
+
+
+def _parts(name: str) -> tuple[str, dict[str, str]]:
+    plain, _, version = name.partition("@")
+    return plain, {"version": version} if version else {}
+
+
+@app.command("show")
+def shown(name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION")], data_dir: DataDir = DEFAULT) -> None:
+    """Print a published version (or the newest) as YAML."""
+    plain, query = _parts(name)
+    found = run(data_dir, lambda c: c.call("GET", f"/v1/workflows/{plain}", params=query))
+    typer.echo(yaml.safe_dump(found["definition"], sort_keys=False), nl=False)
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="NAME@VERSION")],
+    new: Annotated[str, typer.Argument(help="NAME@VERSION, or a workflow file")],
+    data_dir: DataDir = DEFAULT,
+) -> None:
+    """Show what differs between two versions, or a version and a file. Exit code 1 when anything does."""
+
+    def text_of(what: str) -> list[str]:
+        if Path(what).is_file():
+            definition = Workflow.model_validate(_definition(Path(what))).model_dump(mode="json", exclude_none=True)
+        else:
+            plain, query = _parts(what)
+            definition = run(data_dir, lambda c: c.call("GET", f"/v1/workflows/{plain}", params=query))["definition"]
+        return yaml.safe_dump(definition, sort_keys=False).splitlines(keepends=True)
+
+    lines = list(difflib.unified_diff(text_of(old), text_of(new), old, new))
+    typer.echo("".join(lines), nl=False)
+    if lines:
+        raise typer.Exit(1)

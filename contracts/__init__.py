@@ -3,6 +3,18 @@
 from contracts.access import AccessKeyIssued, AccessKeyRevoked
 from contracts.cloudevents import Record, UndecodableRecord, from_record, to_record
 from contracts.delivery import DeliveryAttempted
+from contracts.dispatch import (
+    BacklogLine,
+    BacklogState,
+    DeleteSchedule,
+    PublishWorkflow,
+    ReportRefused,
+    ScheduleState,
+    SetControl,
+    SetSchedule,
+    WorkerSeen,
+    WorkflowPublished,
+)
 from contracts.file_events import (
     FILE_EVENTS,
     FileAddToJob,
@@ -14,7 +26,20 @@ from contracts.file_events import (
     FileUpdate,
 )
 from contracts.identity import derived
-from contracts.job_commands import CancelJob, CreateJob, JobCommand
+from contracts.job_commands import CancelJob, CreateJob
+from contracts.job_control import (
+    CommandDecided,
+    ExplainJob,
+    JobCommand,
+    JobExplained,
+    JobVerb,
+    PauseJob,
+    PokeJob,
+    RerunJob,
+    ResumeJob,
+    RetryJobNow,
+    TerminateJob,
+)
 from contracts.job_events import (
     JOB_EVENTS,
     JobCreate,
@@ -40,12 +65,13 @@ from contracts.session import (
     SessionCommandRefused,
     SessionEvent,
     SessionExpired,
+    SessionFiles,
     SessionOpened,
 )
 from contracts.stage import Progress, StageReport, StageTask, TaskCancelled
 from contracts.status import FileStatus, JobStage, TaskStatus
 from contracts.topics import MODELS, TOPICS, Topic, all_topics, dead_letter_topic, task_topic
-from contracts.work import FileRef, JobRequest, Tenancy
+from contracts.work import FileRef, JobRequest, ParentTask, Tenancy
 
 __all__ = [
     "FILE_EVENTS",
@@ -55,11 +81,16 @@ __all__ = [
     "AccessKeyIssued",
     "AccessKeyRevoked",
     "AddFile",
+    "BacklogLine",
+    "BacklogState",
     "CancelJob",
     "CloseSession",
+    "CommandDecided",
     "Contract",
     "CreateJob",
+    "DeleteSchedule",
     "DeliveryAttempted",
+    "ExplainJob",
     "FileAddToJob",
     "FileAdded",
     "FileCategoryCreate",
@@ -74,6 +105,7 @@ __all__ = [
     "JobCreate",
     "JobEvent",
     "JobExceededRetries",
+    "JobExplained",
     "JobFailed",
     "JobFinished",
     "JobInvalid",
@@ -83,23 +115,39 @@ __all__ = [
     "JobStageUpdate",
     "JobStart",
     "JobState",
+    "JobVerb",
     "Message",
     "OpenSession",
+    "ParentTask",
+    "PauseJob",
+    "PokeJob",
     "Progress",
+    "PublishWorkflow",
     "Record",
+    "ReportRefused",
+    "RerunJob",
+    "ResumeJob",
+    "RetryJobNow",
+    "ScheduleState",
     "SessionClosed",
     "SessionCommand",
     "SessionCommandRefused",
     "SessionEvent",
     "SessionExpired",
+    "SessionFiles",
     "SessionOpened",
+    "SetControl",
+    "SetSchedule",
     "StageReport",
     "StageTask",
     "TaskCancelled",
     "TaskStatus",
     "Tenancy",
+    "TerminateJob",
     "Topic",
     "UndecodableRecord",
+    "WorkerSeen",
+    "WorkflowPublished",
     "alfred_model",
     "all_topics",
     "canonical_event_name",

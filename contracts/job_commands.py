@@ -8,7 +8,7 @@ from pydantic import Field
 
 from contracts.loose import Id, Text, Timestamp
 from contracts.message import Message
-from contracts.work import MAX_FILES, FileRef, JobRequest, Tenancy
+from contracts.work import MAX_FILES, FileRef, JobRequest, ParentTask, Tenancy
 
 
 class _JobCommand(Message):
@@ -38,8 +38,11 @@ class CreateJob(_JobCommand):
     """Make a job without a session. The job id is the producer's: the same id again is the same job."""
 
     TYPE = "stageline.job.create_command.v1"
+    VERSION = "1.1"
     job: JobRequest
     files: tuple[FileRef, ...] = Field(default=(), max_length=MAX_FILES)
+    parent: ParentTask | None = None
+    """The task of another job that waits for this one's end."""
 
 
 class CancelJob(_JobCommand):
@@ -47,7 +50,3 @@ class CancelJob(_JobCommand):
 
     TYPE = "stageline.job.cancel_command.v1"
     reason: Text = Field(default="", max_length=1000)
-
-
-JobCommand = CreateJob | CancelJob
-JOB_COMMANDS = (CreateJob, CancelJob)

@@ -27,6 +27,15 @@ class JobCreateFields(JobFields):
     metadata: Metadata = None
     file_count: int = Field(ge=0)
     file_urls: tuple[str, ...] = ()
+    job_key: str | None = None
+    """Ours: the producer's own name for the job."""
+    priority: str | None = None
+    parent_job_id: str | None = None
+    """Ours: the job one of whose steps this job is."""
+    rerun_of: str | None = None
+    """Ours: the ended job that this one runs again."""
+    start_at: float | None = None
+    """Ours: it begins then, in Unix seconds."""
 
 
 class JobStartFields(JobFields):
@@ -39,6 +48,10 @@ class JobStageUpdateFields(JobFields):
     NAME: ClassVar[str] = "job_stage_update_event"
     stage: JobStageValue
     previous_stage: JobStageValue | None = None
+    verb: str | None = None
+    """Ours: what somebody did to the job (`pause`, `resume`, `retry`, `poke`); the stage may be the same then."""
+    by: str | None = None
+    reason: str | None = None
 
 
 class JobRetryFields(JobFields):
@@ -84,6 +97,7 @@ class JobFinishedFields(JobFields):
 
 class JobCreate(AlfredEvent[JobCreateFields]):
     TYPE = "stageline.job.create.v1"
+    VERSION = "1.1"
 
 
 class JobStart(AlfredEvent[JobStartFields]):
@@ -92,6 +106,7 @@ class JobStart(AlfredEvent[JobStartFields]):
 
 class JobStageUpdate(AlfredEvent[JobStageUpdateFields]):
     TYPE = "stageline.job.stage_update.v1"
+    VERSION = "1.1"
 
 
 class JobRetry(AlfredEvent[JobRetryFields]):

@@ -19,6 +19,7 @@ class JobState(Message):
     """
 
     TYPE = "stageline.job.state.v1"
+    VERSION = "1.1"
     job_id: Id
     tenant_id: Id
     tenant_name: Text = ""
@@ -38,6 +39,11 @@ class JobState(Message):
     cancelled_files: int = Field(ge=0)
     retries: int = Field(ge=0)
     error_messages: tuple[str, ...] = ()
+    paused_by: str | None = None
+    """Who holds the job, if anybody does."""
+    parent_job_id: str | None = None
+    rerun_of: str | None = None
+    job_key: str | None = None
 
     @property
     def message_id(self) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from contracts.loose import Id, Text, Timestamp
 from contracts.message import Message
-from contracts.work import FileRef, JobRequest, Tenancy
+from contracts.work import MAX_PART, FileRef, JobRequest, Tenancy
 
 
 class _SessionMessage(Message):
@@ -56,6 +56,7 @@ class CloseSession(_SessionCommand):
     """Close the session by making its one job."""
 
     TYPE = "stageline.session.close.v1"
+    VERSION = "1.1"
     job: JobRequest
 
 
@@ -88,13 +89,27 @@ class FileAdded(_SessionEvent):
     file_count: int = Field(ge=1)
 
 
+class SessionFiles(_SessionEvent):
+    """Files of a session that is being closed, when there are too many for one record. `SessionClosed` follows."""
+
+    TYPE = "stageline.session.files.v1"
+    job_id: Id
+    part: int = Field(ge=0)
+    files: tuple[FileRef, ...] = Field(max_length=MAX_PART)
+
+
 class SessionClosed(_SessionEvent):
     """The one closing: carries every file, so the orchestrator needs nothing else to make the job."""
 
     TYPE = "stageline.session.closed.v1"
+    VERSION = "1.1"
     job_id: Id
     job: JobRequest
     files: tuple[FileRef, ...]
+    parts: int | None = Field(default=None, ge=1)
+    """Of a session with many files: how many `SessionFiles` came before this; `files` are then the last of them."""
+    file_count: int | None = Field(default=None, ge=0)
+    """All files together."""
 
 
 class SessionExpired(_SessionEvent):
@@ -115,6 +130,6 @@ class SessionCommandRefused(_SessionEvent):
 
 
 SessionCommand = OpenSession | AddFile | CloseSession
-SessionEvent = SessionOpened | FileAdded | SessionClosed | SessionExpired | SessionCommandRefused
+SessionEvent = SessionOpened | FileAdded | SessionFiles | SessionClosed | SessionExpired | SessionCommandRefused
 SESSION_COMMANDS = (OpenSession, AddFile, CloseSession)
-SESSION_EVENTS = (SessionOpened, FileAdded, SessionClosed, SessionExpired, SessionCommandRefused)
+SESSION_EVENTS = (SessionOpened, FileAdded, SessionFiles, SessionClosed, SessionExpired, SessionCommandRefused)

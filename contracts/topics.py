@@ -7,8 +7,9 @@ from typing import Literal
 
 from contracts.access import AccessKeyIssued, AccessKeyRevoked
 from contracts.delivery import DeliveryAttempted
+from contracts.dispatch import DISPATCH_COMMANDS, BacklogState, ReportRefused, ScheduleState, WorkerSeen, WorkflowPublished
 from contracts.file_events import FILE_EVENTS
-from contracts.job_commands import JOB_COMMANDS
+from contracts.job_control import JOB_COMMANDS, CommandDecided, JobExplained
 from contracts.job_events import JOB_EVENTS
 from contracts.job_state import JobState
 from contracts.message import Message
@@ -42,7 +43,21 @@ SESSION_EVENTS_TOPIC = Topic(
     ("session",),
     ("ingest", "job_orchestrator", "notifier", "consumers"),
 )
-JOB_COMMANDS_TOPIC = Topic("job.commands", "job id", JOB_COMMANDS, ("ingest", "producers"), ("job_orchestrator",))
+JOB_COMMANDS_TOPIC = Topic(
+    "job.commands",
+    "job id, or what is steered",
+    (*JOB_COMMANDS, *DISPATCH_COMMANDS),
+    ("ingest", "producers", "job_orchestrator"),
+    ("job_orchestrator",),
+)
+JOB_ANSWERS_TOPIC = Topic(
+    "job.answers",
+    "job id, or what is steered",
+    (CommandDecided, JobExplained),
+    ("job_orchestrator",),
+    ("ingest", "consumers"),
+    DAY_S,
+)
 JOB_EVENTS_TOPIC = Topic(
     "job.events",
     "job id",
@@ -61,7 +76,34 @@ FILE_EVENTS_TOPIC = Topic(
 )
 JOB_STATE_TOPIC = Topic("job.state", "job id", (JobState,), ("job_orchestrator",), ("consumers",), 90 * DAY_S, "compact,delete")
 STAGE_REPORTS_TOPIC = Topic(
-    "stage.reports", "job id", (StageReport,), ("stage_worker", "workers"), ("job_orchestrator",), retention_s=7 * DAY_S
+    "stage.reports",
+    "job id",
+    (StageReport,),
+    ("stage_worker", "workers", "job_orchestrator"),
+    ("job_orchestrator",),
+    retention_s=7 * DAY_S,
+)
+STAGE_REFUSALS_TOPIC = Topic(
+    "stage.refusals", "job id", (ReportRefused,), ("job_orchestrator",), ("consumers", "operators"), 30 * DAY_S, hot=False
+)
+STAGE_WORKERS_TOPIC = Topic(
+    "stage.workers", "worker", (WorkerSeen,), ("stage_worker", "workers"), ("job_orchestrator",), 3600, hot=False
+)
+BACKLOG_TOPIC = Topic(
+    "dispatch.backlog", "process", (BacklogState,), ("job_orchestrator",), ("ingest", "operators"), 7 * DAY_S, hot=False
+)
+WORKFLOWS_TOPIC = Topic(
+    "workflow.events", "name@version", (WorkflowPublished,), ("job_orchestrator",), ("ingest", "consumers"), 0, "compact", False
+)
+SCHEDULES_TOPIC = Topic(
+    "schedule.state",
+    "schedule id",
+    (ScheduleState,),
+    ("job_orchestrator",),
+    ("ingest", "consumers"),
+    365 * DAY_S,
+    "compact,delete",
+    False,
 )
 STAGE_CANCELLATIONS_TOPIC = Topic(
     "stage.cancellations",
@@ -87,7 +129,8 @@ TASK_PREFIX = "stage.tasks."
 
 TOPICS: tuple[Topic, ...] = (
     SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_STATE_TOPIC,
-    STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC,
+    STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC, JOB_ANSWERS_TOPIC,
+    STAGE_REFUSALS_TOPIC, STAGE_WORKERS_TOPIC, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC,
 )  # fmt: skip
 
 BUILT_IN_ACTIONS: tuple[str, ...] = (

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from contracts.loose import Id, Metadata, Text
+from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.message import Contract
 
 MAX_FILES = 1000
-"""Files in one session or job: a record naming them all stays below Kafka's 1 MiB default."""
+"""Files in one command: a record naming them all stays below Kafka's 1 MiB default."""
+
+MAX_SESSION_FILES = 10_000
+"""Files in one session: its closing names them in several records if need be."""
+
+MAX_PART = 1000
+"""Files in one record of several."""
 
 MAX_LIST_BYTES = 600_000
-"""All files of a session as JSON: with the wish (two metadata of 64 KiB) they travel in one record of less than 1 MiB."""
+"""Files in one record as JSON: with the wish (two metadata of 64 KiB) they travel in less than 1 MiB."""
 
 
 class FileRef(Contract):
@@ -43,6 +49,19 @@ class Tenancy(Contract):
     user_name: Text = Field(default="", max_length=200)
 
 
+class ParentTask(Contract):
+    """The open attempt of another job that ends when this job does."""
+
+    job_id: Id
+    file_id: str | None = None
+    step: str
+    action: str
+    attempt: int = Field(ge=1)
+    lease: Id
+    depth: int = Field(default=1, ge=1, le=10)
+    """Jobs above: a workflow that starts itself ends here."""
+
+
 class JobRequest(Contract):
     """The wish: which workflow with which options. Field names as in Alfred's job/create."""
 
@@ -56,3 +75,9 @@ class JobRequest(Contract):
     channel: str = Field(default="library", max_length=100)
     parent_file_prefix: str | None = Field(default=None, max_length=400)
     page_rotation: int | None = None
+    job_key: str | None = Field(default=None, max_length=200)
+    """The producer's own name for the job; found by search."""
+    start_at: Timestamp | None = None
+    """Not before this time."""
+    args: dict[str, dict[str, Any]] | None = None
+    """Step name → settings that win over the workflow's own."""

@@ -74,7 +74,7 @@ class Host:
     async def open(self, topics: Iterable[Topic], keeps: bool = True) -> None:
         """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it `keeps` one."""
         self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await self._ensure(topics)
+        await self.ensure(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
         if keeps:
             self.store = open_store(self.settings.database_for(self.service))
@@ -86,7 +86,8 @@ class Host:
             self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
             self.background(self._tidy)
 
-    async def _ensure(self, topics: Iterable[Topic]) -> None:
+    async def ensure(self, topics: Iterable[Topic]) -> None:
+        """Create missing topics, where this deployment lets a service do that."""
         if not self.settings.create_topics:
             return
         await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
@@ -126,7 +127,7 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
-            await self._ensure(self.dead_letters)
+            await self.ensure(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]

@@ -10,16 +10,17 @@ import socket
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from contracts import StageReport, StageTask, TaskCancelled, UndecodableRecord, from_record, task_topic
+from contracts import StageReport, StageTask, TaskCancelled, UndecodableRecord, WorkerSeen, from_record, task_topic
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC
 from stageline_kit.producer import Producer
-from stageline_kit.run import Action, Runner
+from stageline_kit.run import CLIENT, Action, Runner
 from stageline_kit.task import Task
 from stageline_kit.telemetry import processing
 from stageline_kit.watermark import Place, Watermark
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 A = TypeVar("A", bound=Action)
 COMMIT_EVERY_S = 0.2
 REMEMBER = 10_000
+SEEN_EVERY_S = 10.0
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
@@ -52,6 +54,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         self.bootstrap_servers = bootstrap_servers
         self.name = name or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self.group = group
+        self.concurrency = concurrency
         self.drain_s = drain_s
         self.kafka = kafka
         self.actions: dict[str, Action] = {}
@@ -103,7 +106,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         self.stopping.set()
 
     async def _work(self) -> None:
-        helpers = [asyncio.create_task(work()) for work in (self._take, self._watch_cancellations, self._commit_often)]
+        helpers = [
+            asyncio.create_task(work()) for work in (self._take, self._watch_cancellations, self._commit_often, self._say_often)
+        ]
         stopping = asyncio.create_task(self.stopping.wait())
         done, _ = await asyncio.wait([*helpers, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -114,6 +119,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         await self._commit()
+        await self._say(leaving=True)
         for helper in helpers:
             if helper in done:
                 helper.result()
@@ -167,6 +173,22 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         for place in places:
             self.watermark.closed(place)
+
+    async def _say_often(self) -> None:
+        while True:
+            await self._say()
+            await asyncio.sleep(SEEN_EVERY_S)
+
+    async def _say(self, leaving: bool = False) -> None:
+        # How an operator can know that nobody does an action; work goes on without it.
+        actions = tuple(sorted(self.actions))
+        seen = WorkerSeen(
+            worker=self.name, actions=actions, slots=self.concurrency, leaving=leaving, client=CLIENT, seen_at=datetime.now(UTC)
+        )
+        try:
+            await self._producer.publish(seen)
+        except KafkaError as error:
+            log.warning("not said that this worker is here: %r", error)
 
     async def _send(self, report: StageReport) -> None:
         while True:

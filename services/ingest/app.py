@@ -10,9 +10,20 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from contracts import AccessKeyIssued, derived
-from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
+from contracts.topics import (
+    ACCESS_EVENTS_TOPIC,
+    BACKLOG_TOPIC,
+    FILE_EVENTS_TOPIC,
+    JOB_ANSWERS_TOPIC,
+    JOB_EVENTS_TOPIC,
+    SCHEDULES_TOPIC,
+    SESSION_EVENTS_TOPIC,
+    TOPICS,
+    WORKFLOWS_TOPIC,
+)
+from services.ingest.adapters.bulk_runner import BulkRunner
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
-from services.ingest.adapters.http import alfred, errors, own
+from services.ingest.adapters.http import alfred, bulk, control, errors, jobs, own, schedules, workflows
 from services.ingest.adapters.http.context import Door
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.handlers import on_batch
@@ -40,7 +51,8 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.settler.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    host.subscribe([SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, on_batch)
+    events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC]
+    host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     door = Door(
         settings,
@@ -54,6 +66,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     indexer = Indexer(host, door)
     host.settler.after.append(indexer.wake.set)
     host.background(indexer.run)
+    host.background(BulkRunner(door).run)
     host.app = make_app(door, host)
 
 
@@ -64,6 +77,8 @@ def make_app(door: Door, host: Host) -> FastAPI:
     app.include_router(alfred.router)
     app.include_router(alfred.uploads)
     app.include_router(own.router)
+    for part in (control, jobs, bulk, workflows, schedules):
+        app.include_router(part.router)
     errors.install(app)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from contracts import (
+    BacklogState,
+    CommandDecided,
     FileAdded,
+    FileAddToJob,
+    FileCategoryCreate,
     FileDone,
+    FileFailed,
+    JobCreate,
+    JobExplained,
+    Message,
+    ScheduleState,
     SessionClosed,
     SessionCommandRefused,
     SessionEvent,
     SessionExpired,
+    SessionFiles,
     SessionOpened,
+    WorkflowPublished,
 )
 from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS
+from services.ingest.adapters import operations as ops
 from services.ingest.adapters import read_model as rm
 from services.ingest.core import file_view, job_view
 from services.ingest.core.job_view import text
@@ -25,6 +37,8 @@ from shared.sql import exclusive
 from shared.unit import Unit
 
 Record = dict[str, Any]
+FINDS = (FileAddToJob, FileFailed, FileCategoryCreate)
+"""File events that say something a job is found by."""
 
 
 class Fold:
@@ -41,10 +55,12 @@ class Fold:
             m = item.message
             if isinstance(m, AlfredEvent):
                 (jobs if isinstance(m, JOB_EVENTS) else files).add(record_id(m))
+                if isinstance(m, FINDS) and m.event.job_id:
+                    jobs.add(m.event.job_id)
             elif isinstance(m, SessionEvent):
                 sessions.add(m.session_id)
                 jobs |= {m.job_id} if isinstance(m, SessionClosed) else set()
-                files |= {f.file_id for f in m.files} if isinstance(m, SessionClosed) else set()
+                files |= {f.file_id for f in m.files} if isinstance(m, (SessionClosed, SessionFiles)) else set()
                 files |= {m.file.file_id} if isinstance(m, FileAdded) else set()
         c = unit.connection
         self.jobs = rm.records(c, "job_view", jobs) if jobs else {}
@@ -54,12 +70,22 @@ class Fold:
         self.touched: dict[str, set[str]] = {"jobs": set(), "files": set(), "sessions": set()}
         self.history: list[tuple[str, str]] = []
         self.decisions: list[tuple[str, Record]] = []
+        self.terms: list[tuple[str, str, float, str]] = []
+        self.decided: list[CommandDecided] = []
 
     def job(self, job_id: str, tenant: str, at: datetime) -> Record:
         """The job's record, new if need be."""
         self.touched["jobs"].add(job_id)
-        self.born.setdefault(job_id, at.timestamp())
-        return self.jobs.get(job_id) or job_view.new_job(job_id, tenant, at)
+        known = self.jobs.get(job_id)
+        self.born.setdefault(job_id, created(known) if known else at.timestamp())
+        return known or job_view.new_job(job_id, tenant, at)
+
+    def found_by(self, job_id: str, terms: Iterable[str]) -> None:
+        """What a job is found by from now on."""
+        record = self.jobs.get(job_id)
+        if record is not None:
+            born = self.born.setdefault(job_id, created(record))
+            self.terms += [(record["company_id"], term, born, job_id) for term in terms]
 
     def file(self, file_id: str, tenant: str, at: datetime) -> Record:
         """The file's record, new if need be."""
@@ -75,6 +101,13 @@ class Fold:
         rm.save_sessions(c, (self.sessions[i] for i in self.touched["sessions"] if i in self.sessions))
         rm.save_history(c, self.history)
         rm.save_decisions(c, self.decisions, self.unit.now)
+        ops.save_terms(c, self.terms)
+        ops.save_audit(c, self.decided)
+
+
+def created(record: Record) -> float:
+    """Creation time of a record that is stored: the one its row has."""
+    return float(record.get("created_at") or datetime.fromisoformat(record["creation_date"]).timestamp())
 
 
 def record_id(event: AlfredEvent[Any]) -> str:
@@ -95,6 +128,8 @@ def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
                 _session(fold, m)
             elif isinstance(m, AlfredEvent):
                 _alfred(fold, m, item)
+            else:
+                _other(fold, m)
     fold.save()
 
 
@@ -103,8 +138,13 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
         fold.history.append((event.event.job_id, item.value.decode("utf-8", "replace")))
     key = record_id(event)
     if isinstance(event, JOB_EVENTS):
-        fold.jobs[key] = job_view.fold(fold.job(key, event.tenant, event.time), event)
+        before = fold.job(key, event.tenant, event.time)
+        fold.jobs[key] = after = job_view.fold(before, event)
+        if isinstance(event, JobCreate) and after is not before:
+            fold.found_by(key, job_view.terms(after))
         return
+    if isinstance(event, FINDS) and event.event.job_id:
+        fold.found_by(event.event.job_id, _terms(event))
     fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time), event)
     if isinstance(event, FileDone) and event.event.index_blob:
         row = {
@@ -136,12 +176,43 @@ def _session(fold: Fold, event: SessionEvent) -> None:
         fold.jobs[event.job_id] = job_view.of_session(fold.job(event.job_id, event.tenant, event.occurred_at), event)
         for f in event.files:
             fold.files[f.file_id] = {**fold.file(f.file_id, event.tenant, event.occurred_at), "job_id": event.job_id}
+    elif isinstance(event, SessionFiles):
+        for f in event.files:
+            fold.files[f.file_id] = {**fold.file(f.file_id, event.tenant, event.occurred_at), "job_id": event.job_id}
+        return
     elif isinstance(event, SessionExpired):
         session = {**(session or {}), "status": "expired"}
     if session is not None and not isinstance(event, SessionCommandRefused) and "id" in session:
         fold.touched["sessions"].add(event.session_id)
         fold.sessions[event.session_id] = {**session, "update_date": at}
     fold.decisions.append((event.caused_by, _decision(event)))
+
+
+def _terms(event: FileAddToJob | FileFailed | FileCategoryCreate) -> list[str]:
+    if isinstance(event, FileAddToJob):
+        return [f"file:{event.event.file_name.lower()}"] if event.event.file_name else []
+    if isinstance(event, FileFailed):
+        return [f"error:{event.event.code}"] if event.event.code else []
+    return [f"tag:{event.event.description}"]
+
+
+def _other(fold: Fold, m: Message) -> None:
+    c = fold.unit.connection
+    if isinstance(m, CommandDecided):
+        answer: Record = {"ok": m.ok, "reason": m.code, "message": m.message, "job_id": m.job_id, "sequence": m.sequence}
+        fold.decisions.append((m.command_id, answer))
+        if m.verb not in ("explain", "create"):
+            fold.decided.append(m)
+    elif isinstance(m, JobExplained):
+        changes_at = text(m.changes_at) if m.changes_at else None
+        answer = {"code": m.code, "message": m.message, "facts": m.facts, "changes_at": changes_at, "as_of": text(m.occurred_at)}
+        fold.decisions.append((m.command_id, {"ok": True, "why": answer}))
+    elif isinstance(m, BacklogState):
+        ops.save_backlog(c, m)
+    elif isinstance(m, WorkflowPublished):
+        ops.save_workflow(c, m)
+    elif isinstance(m, ScheduleState):
+        ops.save_schedule(c, m)
 
 
 def _decision(event: SessionEvent) -> Record:

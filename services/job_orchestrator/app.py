@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -10,20 +11,36 @@ import yaml
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from contracts import all_topics, task_topic
 from contracts.cloudevents import describe
-from contracts.topics import BUILT_IN_ACTIONS, JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REPORTS_TOPIC, all_topics
+from contracts.topics import (
+    BUILT_IN_ACTIONS,
+    JOB_COMMANDS_TOPIC,
+    SESSION_EVENTS_TOPIC,
+    STAGE_REPORTS_TOPIC,
+    STAGE_WORKERS_TOPIC,
+)
+from services.job_orchestrator.adapters.codec import lane_from_text
+from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
+from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, next_schedule
+from services.job_orchestrator.backlog import Backlog
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.dispatcher import Dispatcher, counts_for
+from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.publication import Publication, announce
 from services.job_orchestrator.settings import OrchestratorSettings
 from services.job_orchestrator.snapshots import Snapshots
+from services.job_orchestrator.steering import fire_schedules
 from shared.due import DueLoop
 from shared.errors import Stop
 from shared.lifecycle import Host
 from shared.sql import exclusive
+from shared.unit import Unit
 
 GROUP = "job_orchestrator"
 BUILT_IN = Path(__file__).parent / "workflows"
+SLOTS = 16
 
 
 def read_workflows(folders: Iterable[Path]) -> list[Workflow]:
@@ -40,20 +57,42 @@ def read_workflows(folders: Iterable[Path]) -> list[Workflow]:
 
 
 async def build(host: Host, settings: OrchestratorSettings) -> None:
-    """Open the store, publish the workflows, declare the subscription and the timers."""
+    """Open the store, publish the workflows, declare the subscriptions and the timers."""
     workflows = read_workflows(f for f in (BUILT_IN, settings.workflows) if f)
-    actions = {*BUILT_IN_ACTIONS, *(step.action for w in workflows for step in w.steps)}
-    await host.open(all_topics(tuple(sorted(actions))))
+    await host.open(all_topics(_actions(workflows)))
     catalog = Catalog()
-
-    def publish(connection: Connection) -> None:
-        exclusive(connection, "workflows")
-        for workflow in workflows:
-            catalog.publish(connection, workflow)
-        catalog.load(connection)
-
-    await host.store.transact(publish)
-    orchestrator = Orchestrator(partial(SqlJobStore, catalog=catalog))
-    host.subscribe([SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC], GROUP, orchestrator.on_batch)
+    slot = zlib.crc32(settings.instance.encode()) % SLOTS
+    stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=slot), SqlSteeringStore)
+    await host.settler.run(lambda unit: _prepare(unit, catalog, workflows, stores))
+    # Those that were published by command, maybe while this process was away.
+    await host.ensure(all_topics(_actions(catalog.versions.values())))
+    orchestrator = Orchestrator(stores)
+    topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
+    host.subscribe(topics, GROUP, orchestrator.on_batch)
     host.due(DueLoop(host.settler, next_due, orchestrator.fire))
-    host.background(Snapshots(host.settler, partial(SqlJobStore, catalog=catalog)).run)
+    host.due(DueLoop(host.settler, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n)))
+    host.due(DueLoop(host.settler, Dispatcher(orchestrator).next_at, orchestrator.grant))
+    host.background(Snapshots(host.settler, stores.jobs).run)
+    host.background(Backlog(host.settler, orchestrator, settings.instance).run)
+
+    async def ensure(actions: set[str]) -> None:
+        await host.ensure([task_topic(action) for action in sorted(actions)])
+
+    host.background(Publication(host.settler, stores, catalog, ensure).run)
+
+
+def _actions(workflows: Iterable[Workflow]) -> tuple[str, ...]:
+    used = {step.action for w in workflows for step in w.all_steps if step.action}
+    return tuple(sorted(used | set(BUILT_IN_ACTIONS)))
+
+
+def _prepare(unit: Unit, catalog: Catalog, workflows: Iterable[Workflow], stores: Stores) -> None:
+    connection: Connection = unit.connection
+    exclusive(connection, "workflows")
+    for workflow in workflows:
+        catalog.publish(connection, workflow)
+    catalog.load(connection)
+    for workflow in catalog.versions.values():
+        # Every time: the topic keeps one of each, and whoever lost it gets it back.
+        announce(unit, workflow)
+    stores.dispatch(connection).recount(partial(counts_for, catalog, lane_from_text))

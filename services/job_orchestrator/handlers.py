@@ -4,121 +4,197 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
-from contracts import CancelJob, CreateJob, JobStage, Message, SessionClosed, StageReport
-from services.job_orchestrator.core.decide import JobInput, LaneDue, Start, decide
-from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, NeedsAllLanes
-from services.job_orchestrator.ports import JobStore
+from contracts import (
+    CancelJob,
+    CreateJob,
+    ExplainJob,
+    Message,
+    PauseJob,
+    PokeJob,
+    PublishWorkflow,
+    RerunJob,
+    ResumeJob,
+    RetryJobNow,
+    SessionClosed,
+    SessionFiles,
+    SetControl,
+    StageReport,
+    TaskStatus,
+    TerminateJob,
+    WorkerSeen,
+)
+from services.job_orchestrator.answers import decided, explained, wasted
+from services.job_orchestrator.core.allocation import Control
+from services.job_orchestrator.core.decide import JobInput, LaneDue, Start
+from services.job_orchestrator.core.explain import WORKER_ALIVE_S
+from services.job_orchestrator.core.fork import Fork
+from services.job_orchestrator.core.job import JOB_LANE
+from services.job_orchestrator.ledger import Ledger
+from services.job_orchestrator.meters import Meters
+from services.job_orchestrator.ports import DispatchStore, JobStore, SteeringStore
+from services.job_orchestrator.steering import steer
+from services.job_orchestrator.work import Work
 from shared.errors import Park
 from shared.logs import about
 from shared.settle import Inbound
 from shared.unit import Unit
 
 log = logging.getLogger(__name__)
+VERBS: dict[type[Message], str] = {
+    CancelJob: "cancel", TerminateJob: "terminate", PauseJob: "pause", ResumeJob: "resume", RetryJobNow: "retry", PokeJob: "poke",
+}  # fmt: skip
 
 
-class Work:
-    """One transaction's jobs in memory: decided one after the other, written once."""
+@dataclass
+class Stores:
+    """Opens the stores on a connection."""
 
-    def __init__(self, unit: Unit, store: JobStore, jobs: dict[str, Job]) -> None:
-        self.unit = unit
-        self.store = store
-        self.jobs = jobs
-        self.now = datetime.fromtimestamp(unit.now, UTC)
-        self.touched: dict[str, set[str]] = {}
-        self.traces: dict[str, str | None] = {}
-
-    def decide(self, job_id: str, event: JobInput, trace: str | None) -> Decision:
-        """Decide one event and keep what follows."""
-        job = self.jobs.get(job_id)
-        try:
-            decision = decide(job, event, self.now)
-        except NeedsAllLanes:
-            assert job is not None
-            job = self.store.with_all_lanes(job)
-            decision = decide(job, event, self.now)
-        if decision.refused is None and decision.job is not None:
-            before = job.lanes if job is not None else {}
-            # First what may still be refused for its size; a parked message leaves the job as it was.
-            with self.unit.together():
-                for output in decision.outputs:
-                    self.unit.emit(output.topic, output.message, trace, output.command)
-            changed = {key for key, lane in decision.job.lanes.items() if before.get(key) is not lane}
-            self.touched.setdefault(job_id, set()).update(changed)
-            self.jobs[job_id] = decision.job
-            if decision.job.ended and decision.job.stage is not JobStage.COMPLETED:
-                facts = {
-                    "stage": decision.job.stage.value,
-                    "workflow": decision.job.workflow.ref,
-                    "errors": len(decision.job.errors),
-                }
-                log.warning("job ended badly", extra=about(trace, job_id, **facts))
-            self.traces.setdefault(job_id, trace)
-        return decision
-
-    def save(self) -> None:
-        """Write what changed."""
-        self.store.save((self.jobs[i], lanes, self.traces.get(i)) for i, lanes in self.touched.items())
+    jobs: Callable[[Connection], JobStore]
+    dispatch: Callable[[Connection], DispatchStore]
+    steering: Callable[[Connection], SteeringStore]
 
 
+@dataclass
 class Orchestrator:
-    """Handlers for the orchestrator's topics and timers. `stores` opens a `JobStore` on a connection."""
+    """Handlers for the orchestrator's topics and timers."""
 
-    def __init__(self, stores: Callable[[Connection], JobStore]) -> None:
-        self.stores = stores
+    stores: Stores
+    meters: Meters = field(default_factory=Meters)
+    grant_at: float | None = None
+    """When a rate has its next token, as far as this process knows; 0 for at once."""
 
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        """`session.events`, `job.commands` and `stage.reports`."""
-        store = self.stores(unit.connection)
+        """`session.events`, `job.commands`, `stage.reports` and `stage.workers`."""
         wanted: dict[str, set[str]] = {}
         for item in batch:
-            job_id = _job_id(item.message)
-            if job_id is not None:
+            for job_id in _job_ids(item.message):
                 wanted.setdefault(job_id, {JOB_LANE}).add(getattr(item.message, "file_id", None) or JOB_LANE)
-        work = Work(unit, store, store.load(wanted))
+        work = self._work(unit, wanted)
         for item in batch:
             with item.guard():
                 self._one(work, item)
-        work.save()
+        self._finish(work)
+
+    def _work(self, unit: Unit, wanted: dict[str, set[str]]) -> Work:
+        ledger = Ledger(self.stores.dispatch(unit.connection), unit.now)
+        return Work(unit, self.stores.jobs(unit.connection), ledger, wanted)
+
+    def _finish(self, work: Work) -> int:
+        given = work.finish()
+        self.grant_at = 0.0 if work.ledger.more else work.ledger.blocked_until
+        self.meters.add(work.ledger, work.unit.now)
+        return given
 
     def _one(self, work: Work, item: Inbound) -> None:
         message = item.message
-        if isinstance(message, (SessionClosed, CreateJob)):
-            workflow = work.store.workflow(message.job.workflow, message.job.workflow_version)
-            work.decide(message.job_id, Start(message, workflow), item.trace)
-        elif isinstance(message, (StageReport, CancelJob)):
-            decision = work.decide(message.job_id, message, item.trace)
-            if decision.refused is not None:
-                self._refused(work.unit, message, decision.refused, item.trace)
-
-    def _refused(self, unit: Unit, message: StageReport | CancelJob, reason: str, trace: str | None) -> None:
-        if reason == "unknown job":
-            raise Park("unknown_job", f"job_id: there is no job {message.job_id}")
         if isinstance(message, StageReport):
-            unit.telemetry.count("pipeline.reports.refused", 1, reason=reason)
-        log.info("refused", extra=about(trace, message.job_id, type=message.TYPE, reason=reason))
+            self._report(work, message, item.trace)
+        elif isinstance(message, (SessionClosed, CreateJob)):
+            self._start(work, message, item.trace)
+        elif isinstance(message, SessionFiles):
+            if message.job_id not in work.jobs:
+                work.store.keep_part(message.job_id, message.part, message.files)
+        elif isinstance(message, RerunJob):
+            self._rerun(work, message, item.trace)
+        elif isinstance(message, ExplainJob):
+            self._explain(work, message, item.trace)
+        elif isinstance(message, SetControl):
+            self._control(work, message, item.trace)
+        elif isinstance(message, WorkerSeen):
+            at = work.unit.now - WORKER_ALIVE_S if message.leaving else work.unit.now
+            work.ledger.store.seen(message.worker, message.actions, at, message.slots)
+        elif type(message) in VERBS:
+            self._verb(work, message, item.trace)
+        else:
+            steer(work.unit, self.stores.steering(work.unit.connection), message, item.trace)
+
+    def _start(self, work: Work, message: SessionClosed | CreateJob, trace: str | None) -> None:
+        if isinstance(message, SessionClosed) and message.parts and message.job_id not in work.jobs:
+            message = message.model_copy(update={"files": work.store.take_parts(message.job_id) + message.files})
+        workflow = work.store.workflow(message.job.workflow, message.job.workflow_version)
+        refused = work.decide(message.job_id, Start(message, workflow), trace).refused
+        if refused is not None and isinstance(message, CreateJob):
+            decided(work.unit, message, "create", refused, trace)
+
+    def _report(self, work: Work, report: StageReport, trace: str | None) -> None:
+        if report.worker and self.meters.sign_of_life(report.action, report.worker, work.unit.now):
+            work.ledger.store.seen(report.worker, (report.action,), work.unit.now, 0)
+        refused = work.decide(report.job_id, report, trace).refused
+        if refused is None:
+            return
+        if refused == "unknown job":
+            raise Park("unknown_job", f"job_id: there is no job {report.job_id}")
+        work.unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
+        if report.status is not TaskStatus.RUN:
+            self.meters.waste(report.action, report.tenant_id)
+            wasted(work.unit, report, refused, trace)
+        log.info("refused", extra=about(trace, report.job_id, type=report.TYPE, reason=refused))
+
+    def _verb(self, work: Work, message: Any, trace: str | None) -> None:
+        event: JobInput = message
+        decision = work.decide(message.job_id, event, trace)
+        decided(work.unit, message, VERBS[type(message)], decision.refused, trace, decision.job)
+        facts = {"by": message.owner.user_name, "refused": decision.refused}
+        log.info("command %s", VERBS[type(message)], extra=about(trace, message.job_id, **facts))
+
+    def _rerun(self, work: Work, message: RerunJob, trace: str | None) -> None:
+        source = work.whole(message.job_id)
+        workflow = None
+        if source is not None:
+            workflow = work.store.workflow(source.workflow.name, message.workflow_version or source.workflow.version)
+        decision = work.decide(message.new_job_id, Fork(message, source, workflow), trace)
+        made = decision.job if decision.job is not None and decision.job.rerun_of == message.job_id else None
+        # The same command again finds the job it made: that is what it asked for.
+        refused = None if decision.refused == "job exists" and made is not None else decision.refused
+        decided(work.unit, message, "rerun", refused, trace, made)
+
+    def _explain(self, work: Work, message: ExplainJob, trace: str | None) -> None:
+        job = work.whole(message.job_id)
+        if job is None or job.owner.tenant_id != message.owner.tenant_id:
+            decided(work.unit, message, "explain", "unknown job", trace)
+            return
+        explained(work.unit, message, job, work.ledger, trace)
+
+    def _control(self, work: Work, message: SetControl, trace: str | None) -> None:
+        key = (message.kind, message.name)
+        given = message.model_dump(include={"paused", "limit", "rate_per_s", "burst", "weight"}, exclude_none=True)
+        old = work.ledger.controls.get(key, Control())
+        by = {"by": message.owner.user_name, "reason": message.reason, "at": work.unit.now}
+        cleared: dict[str, Any] = dict.fromkeys(message.clear)
+        work.ledger.set_control(key, replace(old, **{**by, **cleared, **given}))
+        decided(work.unit, message, "control", None, trace)
+        log.info("control of %s %s", *key, extra={**given, "clear": list(message.clear), "by": message.owner.user_name})
 
     def fire(self, unit: Unit, limit: int) -> int:
         """Timers that are due."""
-        store = self.stores(unit.connection)
+        store = self.stores.jobs(unit.connection)
         due = store.due(unit.now, limit)
         wanted: dict[str, set[str]] = {}
         for event, _ in due:
             wanted.setdefault(event.job_id, {JOB_LANE}).add(event.lane_id)
-        work = Work(unit, store, store.load(wanted))
+        work = self._work(unit, wanted)
         void: list[LaneDue] = []
         for event, trace in due:
             if work.decide(event.job_id, event, trace).refused is not None:
                 void.append(event)
-        work.save()
+        self._finish(work)
         store.clear_due(void, unit.now)
         return len(due)
 
+    def grant(self, unit: Unit, limit: int) -> int:
+        """Credits that are free, where something waits for them and no batch came that gave them out."""
+        return self._finish(self._work(unit, {}))
 
-def _job_id(message: Message) -> str | None:
-    if isinstance(message, (SessionClosed, CreateJob, StageReport, CancelJob)):
-        return message.job_id
-    return None
+
+def _job_ids(message: Message) -> tuple[str, ...]:
+    if isinstance(message, RerunJob):
+        return (message.job_id, message.new_job_id)
+    if isinstance(message, (PublishWorkflow, SetControl, WorkerSeen)):
+        return ()
+    job_id = getattr(message, "job_id", None)
+    return (job_id,) if isinstance(job_id, str) else ()

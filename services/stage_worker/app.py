@@ -12,6 +12,7 @@ from services.stage_worker.adapters.limits import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
 from services.stage_worker.handlers import Ownership, Tasks, topics_of
 from services.stage_worker.pool import Pool, actions_named
+from services.stage_worker.presence import Presence
 from services.stage_worker.reporter import Reporter
 from services.stage_worker.settings import WorkerSettings
 from shared.consume import raw_decoder, raw_parser
@@ -53,6 +54,9 @@ async def build(host: Host, settings: WorkerSettings) -> None:
         return None if ownership.joined else "not a member of the group yet"
 
     host.health.checks.append(tasks_assigned)
+    presence = Presence(host.relay, settings.instance, list(actions), settings.concurrency)
     host.background(reporter.run)
+    host.background(presence.run)
+    host.drainers.append(presence.leave)
     host.drainers.append(pool.drain)
     host.closers.append(downloads.close)

@@ -24,6 +24,8 @@ GROUPS = {
     "session.commands": ["session"], "session.events": ["ingest", "job_orchestrator", "notifier"], "job.commands": ["job_orchestrator"],
     "job.events": ["ingest", "notifier"], "file.events": ["ingest", "notifier"], "stage.reports": ["job_orchestrator"],
     "access.events": ["ingest-access", "notifier-access"], "job.state": [],
+    "job.answers": ["ingest"], "stage.refusals": [], "stage.workers": ["job_orchestrator"], "dispatch.backlog": ["ingest"],
+    "workflow.events": ["ingest"], "schedule.state": ["ingest"],
 }  # fmt: skip
 
 

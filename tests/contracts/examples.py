@@ -10,28 +10,48 @@ from contracts import (
     AccessKeyIssued,
     AccessKeyRevoked,
     AddFile,
+    BacklogLine,
+    BacklogState,
     CancelJob,
     CloseSession,
+    CommandDecided,
     CreateJob,
+    DeleteSchedule,
     DeliveryAttempted,
+    ExplainJob,
     FileAdded,
     FileRef,
     FileStatus,
+    JobExplained,
     JobRequest,
     JobStage,
     JobState,
     Message,
     OpenSession,
+    PauseJob,
+    PokeJob,
     Progress,
+    PublishWorkflow,
+    ReportRefused,
+    RerunJob,
+    ResumeJob,
+    RetryJobNow,
+    ScheduleState,
     SessionClosed,
     SessionCommandRefused,
     SessionExpired,
+    SessionFiles,
     SessionOpened,
+    SetControl,
+    SetSchedule,
     StageReport,
     StageTask,
     TaskCancelled,
     TaskStatus,
     Tenancy,
+    TerminateJob,
+    WorkerSeen,
+    WorkflowPublished,
 )
 from contracts.alfred import AlfredEvent
 
@@ -47,6 +67,7 @@ LEASE: dict[str, Any] = {
     "job_id": JOB, "tenant_id": OWNER.tenant_id, "file_id": FILE.file_id, "step": "text", "action": "text.extract",
     "attempt": 2, "lease": "5b45453c-cdd0-51ed-afa1-0242ac120002",
 }  # fmt: skip
+LEASE_FACTS = {k: v for k, v in LEASE.items() if k != "lease"}
 EVENT = {"event_id": "e-1", "caused_by": "c-1", "session_id": SESSION, "owner": OWNER, "occurred_at": AT}
 COMMAND = {"command_id": "c-1", "owner": OWNER, "issued_at": AT}
 ACCESS = {"event_id": "e-1", "key_hash": "0f" * 32, "tenant_id": "default", "occurred_at": AT}
@@ -86,6 +107,46 @@ OTHERS: tuple[Message, ...] = (
     StageReport(
         report_id="r-1", reported_at=AT, status=TaskStatus.OK, result={"text_blob": "x"}, progress=Progress(done=1, total=3),
         worker="w-1", duration_ms=12.5, **LEASE,
+    ),
+    SessionFiles(job_id=JOB, part=0, files=(FILE,), **EVENT),
+    TerminateJob(job_id=JOB, reason="stuck", **COMMAND),
+    PauseJob(job_id=JOB, reason="wrong scans", **COMMAND),
+    ResumeJob(job_id=JOB, reason="scans are right", **COMMAND),
+    RetryJobNow(job_id=JOB, file_id=FILE.file_id, reason="disk is back", **COMMAND),
+    RerunJob(
+        job_id=JOB, new_job_id="c56d9a1e-0000-4000-8000-000000000001", from_step="text", only="failed", file_ids=(FILE.file_id,),
+        workflow_version=2, metadata={"batch": "June"}, args={"text": {"layout": True}}, reason="new text step", **COMMAND,
+    ),
+    PokeJob(job_id=JOB, step="approve", outcome="KO", code="rejected", message="wrong customer", data={"seen": 1}, **COMMAND),
+    ExplainJob(job_id=JOB, **COMMAND),
+    CommandDecided(
+        answer_id="a-1", command_id="c-1", tenant_id=OWNER.tenant_id, occurred_at=AT, subject=JOB, verb="pause", ok=False,
+        code="job_has_ended", message="the job has ended", by="john_doe", reason="wrong scans", job_id=JOB, sequence=7,
+    ),
+    JobExplained(
+        answer_id="a-1", command_id="c-1", tenant_id=OWNER.tenant_id, occurred_at=AT, job_id=JOB, code="retry_due",
+        message="text failed", facts={"step": "text", "attempt": 2}, changes_at=AT,
+    ),
+    SetControl(kind="action", name="text.ocr", paused=True, limit=4, rate_per_s=2.5, burst=5, weight=1.0, clear=(), reason="night", **COMMAND),
+    PublishWorkflow(name="letters", definition={"name": "letters", "version": 1, "steps": []}, **COMMAND),
+    SetSchedule(
+        schedule_id="s-1", cron="0 6 * * 1-5", time_zone="Europe/Berlin", job=JobRequest(), urls=("https://example.com/a.pdf",), **COMMAND
+    ),
+    DeleteSchedule(schedule_id="s-1", **COMMAND),
+    WorkflowPublished(name="letters", version=1, definition={"name": "letters", "version": 1, "steps": []}, published_at=AT),
+    ScheduleState(
+        schedule_id="s-1", owner=OWNER, cron="0 6 * * *", time_zone="UTC", job=JobRequest(), next_at=AT, last_job_id=JOB, revision=3,
+        changed_at=AT,
+    ),
+    WorkerSeen(worker="w-1", actions=("text.ocr",), slots=4, client="stageline-worker/0.2.0", seen_at=AT),
+    ReportRefused(
+        refusal_id="x-1", occurred_at=AT, report_id="r-1", status="OK", reason="stale_attempt", worker="w-1", duration_ms=12.5, **LEASE_FACTS,
+    ),
+    BacklogState(
+        source="o-1", observed_at=AT, workers={"text.ocr": 1795348800.2},
+        lines=(BacklogLine(action="text.ocr", tenant_id="t", waiting=5, in_flight=2, oldest_at=1795348800.0, arrival_per_s=1.5,
+                           service_per_s=2.5, drained_at=1795348900.0, wasted=1, gate="limit", gate_message="limit: 2"),),
+        controls=({"kind": "action", "name": "text.ocr", "limit": 2},),
     ),
     TaskCancelled(event_id="e-1", occurred_at=AT, reason="cancelled", **LEASE),
     DeliveryAttempted(

@@ -6,26 +6,46 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from contracts import CancelJob, CreateJob, FileRef, JobRequest, JobStage, StageReport, StageTask, TaskStatus, Tenancy, derived
+from contracts import (
+    CancelJob,
+    CreateJob,
+    FileRef,
+    JobRequest,
+    JobStage,
+    Message,
+    PauseJob,
+    PokeJob,
+    RerunJob,
+    ResumeJob,
+    RetryJobNow,
+    StageReport,
+    StageTask,
+    TaskStatus,
+    Tenancy,
+    TerminateJob,
+    derived,
+)
 from contracts.alfred import AlfredEvent
 from contracts.stage import TaskCancelled
-from services.job_orchestrator.core.decide import JobInput, LaneDue, Start, decide
+from services.job_orchestrator.core.decide import Granted, JobInput, LaneDue, Start, decide
+from services.job_orchestrator.core.draft import unlimited
+from services.job_orchestrator.core.fork import Fork
 from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 
 OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
 
 
-def workflow(*steps: dict[str, Any], join: str = "best_effort") -> Workflow:
+def workflow(*steps: dict[str, Any], join: str = "best_effort", **more: Any) -> Workflow:
     """A workflow of steps; `name` and `action` default to the position."""
-    full = [{"name": f"s{i}", "action": f"a{i}", **s} for i, s in enumerate(steps)]
-    return Workflow.model_validate({"name": "w", "version": 1, "join": join, "steps": full})
+    full = [{"name": f"s{i}", **({} if "wait" in s or "job" in s else {"action": f"a{i}"}), **s} for i, s in enumerate(steps)]
+    return Workflow.model_validate({"name": "w", "version": 1, "join": join, "steps": full, **more})
 
 
 class Drive:
     """One job under test. Checks after each decision what must always hold."""
 
-    def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1") -> None:
+    def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1", **wish: Any) -> None:
         self.flow = flow
         self.job: Job | None = None
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,19 +53,27 @@ class Drive:
         self.tasks: list[StageTask] = []
         self.revoked: list[TaskCancelled] = []
         self.ids: set[str] = set()
+        self.sent: list[Message] = []
+        self.credits = unlimited
+        self.commands = 0
         refs = tuple(FileRef(file_id=f"f{i}", file_name=f"file{i}.pdf", blob_name=f"t1/{i}") for i in range(files))
         command = CreateJob(
-            command_id=f"c-{job_id}", job_id=job_id, owner=OWNER, issued_at=self.now, job=JobRequest(workflow="w"), files=refs
+            command_id=f"c-{job_id}",
+            job_id=job_id,
+            owner=OWNER,
+            issued_at=self.now,
+            job=JobRequest(workflow="w", **wish),
+            files=refs,
         )
         self.start = Start(command, flow)
 
     def feed(self, event: JobInput) -> Decision:
         """Decide `event` now."""
-        decision = decide(self.job, event, self.now)
+        decision = decide(self.job, event, self.now, self.credits)
         if decision.refused is not None:
             assert decision.job is self.job and not decision.outputs
             return decision
-        assert decision == decide(self.job, event, self.now), "the same input must decide the same"
+        assert decision == decide(self.job, event, self.now, self.credits), "the same input must decide the same"
         ended_before = self.job is not None and self.job.ended
         assert not ended_before, "an ended job changed"
         self.job = decision.job
@@ -53,6 +81,7 @@ class Drive:
             message = output.message
             assert message.message_id not in self.ids, f"{message.TYPE} repeats an id"
             self.ids.add(message.message_id)
+            self.sent.append(message)
             if isinstance(message, AlfredEvent):
                 self.events.append(message)
             elif isinstance(message, StageTask):
@@ -98,6 +127,25 @@ class Drive:
         """The owner's (or somebody else's) wish to end it."""
         owner = replace_tenant(tenant)
         return self.feed(CancelJob(command_id="cancel", job_id="job-1", owner=owner, issued_at=self.now, reason="enough"))
+
+    def verb(self, kind: type[Message], tenant: str = "t1", **fields: Any) -> Decision:
+        """One of the operator's verbs."""
+        self.commands += 1
+        owner = replace_tenant(tenant)
+        command = kind(command_id=f"verb-{self.commands}", job_id="job-1", owner=owner, issued_at=self.now, **fields)
+        assert isinstance(command, (PauseJob, ResumeJob, TerminateJob, RetryJobNow, PokeJob))
+        return self.feed(command)
+
+    def grant(self, lane_id: str = "f0") -> Decision:
+        """A credit for a lane that is ready."""
+        return self.feed(Granted("job-1", lane_id, self.lane(lane_id).lease))
+
+    def fork(self, flow: Workflow | None = None, **fields: Any) -> tuple[Drive, Decision]:
+        """The job run again, as a drive of its own."""
+        command = RerunJob(command_id="rerun", job_id="job-1", owner=OWNER, issued_at=self.now, new_job_id="job-2", **fields)
+        other = Drive(flow or self.flow, job_id="job-2")
+        other.now = self.now
+        return other, other.feed(Fork(command, self.job, flow or self.flow))
 
     def lane(self, lane_id: str) -> Lane:
         """A lane as it is now."""

@@ -2,33 +2,69 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from contracts import TaskStatus
+from contracts import JobStage, PauseJob, PokeJob, ResumeJob, RetryJobNow, TaskStatus, TerminateJob
 from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
 from services.job_orchestrator.core.job import LANE_TABLE, LaneState, Signal
 from tests.unit.orchestration import Drive, workflow
 
+WAIT = st.sampled_from(
+    [
+        {"kind": "time", "for_s": 60},
+        {"kind": "time", "until": "timestamp('2026-01-02T00:00:00Z')"},
+        {"kind": "poke", "timeout_s": 50, "on_timeout": "OK"},
+        {"kind": "approval", "timeout_s": 50},
+        {"kind": "poke"},
+    ]
+)
 STEP = st.fixed_dictionaries(
     {
         "scope": st.sampled_from(["file", "file", "job"]),
         "validates": st.booleans(),
         "stage": st.sampled_from(["downloading", "in_progress", "syncing"]),
-        "retry": st.fixed_dictionaries({"max_attempts": st.integers(1, 3), "initial_s": st.sampled_from([0, 5])}),
-    }
+        "retry": st.fixed_dictionaries(
+            {
+                "max_attempts": st.integers(1, 3),
+                "initial_s": st.sampled_from([0, 5]),
+                "budget_s": st.sampled_from([None, 3]),
+                "retriable": st.sampled_from([None, None, ["x"]]),
+            }
+        ),
+        "timeouts": st.fixed_dictionaries({"total_s": st.sampled_from([None, None, 20])}),
+        "next": st.lists(
+            st.fixed_dictionaries({"status": st.sampled_from(["OK", "KO", "ERR"]), "to": st.sampled_from(["end", "fail"])}),
+            max_size=1,
+        ),
+    },
+    optional={"wait": WAIT, "when": st.sampled_from(["true", "job.retries == 0", "results.missing.x == 1"])},
 )
+RESCUE = st.lists(st.just({"name": "undo", "action": "undo", "scope": "job", "retry": {"max_attempts": 1}}), max_size=1)
 
 
 class JobMachine(RuleBasedStateMachine):
     """`Drive` checks dense sequences, one end, declared stages and bounded attempts after every decision."""
 
     @initialize(
-        steps=st.lists(STEP, min_size=1, max_size=4), files=st.integers(1, 4), join=st.sampled_from(["best_effort", "all"])
+        steps=st.lists(STEP, min_size=1, max_size=4),
+        files=st.integers(1, 4),
+        join=st.sampled_from(["best_effort", "all", "quorum"]),
+        rescue=RESCUE,
+        later=st.booleans(),
+        scarce=st.booleans(),
     )
-    def create(self, steps: list[dict[str, object]], files: int, join: str) -> None:
-        self.drive = Drive(workflow(*steps, join=join), files=files)
+    def create(
+        self, steps: list[dict[str, object]], files: int, join: str, rescue: list[dict[str, object]], later: bool, scarce: bool
+    ) -> None:
+        quorum = {"quorum": 2} if join == "quorum" else {}
+        start_at = {"start_at": datetime(2026, 1, 1, 1, tzinfo=UTC)} if later else {}
+        self.drive = Drive(workflow(*steps, join=join, rescue=rescue, **quorum), files=files, **start_at)
+        if scarce:
+            self.drive.credits = lambda action: 0
         self.drive.feed(self.drive.start)
 
     @rule(data=st.data(), status=st.sampled_from([TaskStatus.OK] * 4 + list(TaskStatus)))
@@ -42,6 +78,33 @@ class JobMachine(RuleBasedStateMachine):
         waiting = [lane.id for lane in self.drive.job.lanes.values() if lane.due_at is not None]
         if waiting:
             self.drive.due(data.draw(st.sampled_from(sorted(waiting))))
+
+    @rule(data=st.data())
+    def a_credit_comes(self, data: st.DataObject) -> None:
+        assert self.drive.job is not None
+        ready = sorted(lane.id for lane in self.drive.job.lanes.values() if lane.state is LaneState.READY)
+        if ready:
+            paused = self.drive.job.paused_by is not None
+            before = len(self.drive.tasks)
+            decision = self.drive.grant(data.draw(st.sampled_from(ready)))
+            assert (decision.refused == "job is paused") == paused
+            assert len(self.drive.tasks) == before + (not paused)
+
+    @rule(kind=st.sampled_from([PauseJob, ResumeJob, RetryJobNow]))
+    def a_verb(self, kind: type) -> None:
+        before = len(self.drive.tasks)
+        self.drive.verb(kind)
+        assert kind is RetryJobNow or len(self.drive.tasks) == before
+
+    @rule(outcome=st.sampled_from(["OK", "KO"]))
+    def a_poke(self, outcome: str) -> None:
+        self.drive.verb(PokeJob, outcome=outcome, data={"x": 1})
+
+    @precondition(lambda self: len(self.drive.events) > 25)
+    @rule()
+    def terminate(self) -> None:
+        if self.drive.verb(TerminateJob).refused is None:
+            assert self.drive.job is not None and self.drive.job.stage is JobStage.FAILED
 
     @rule()
     def create_again(self) -> None:
@@ -64,7 +127,8 @@ class JobMachine(RuleBasedStateMachine):
     def an_open_job_has_somebody_who_moves_it(self) -> None:
         job = getattr(self, "drive", None) and self.drive.job
         if job and not job.ended:
-            assert any(lane.due_at is not None for lane in job.lanes.values()), "orphan: no attempt and no timer"
+            held = (LaneState.READY, LaneState.WAITING)
+            assert any(x.due_at is not None or x.state in held for x in job.lanes.values()), "orphan: no attempt and no timer"
 
     @invariant()
     def counters_say_what_the_lanes_say(self) -> None:

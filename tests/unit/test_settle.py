@@ -11,7 +11,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from sqlalchemy import text
 
-from contracts import to_record
+from contracts import CancelJob, CreateJob, to_record
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.consume import Subscription, decode
 from shared.errors import Park, Retry, Stop
@@ -55,7 +55,7 @@ async def settler(tmp_path: Path) -> Any:
     await store.close()
 
 
-CREATE, CANCEL = (m for m in OTHERS if m.TYPE in TYPES[JOB_COMMANDS_TOPIC.name])
+CREATE, CANCEL = (next(m for m in OTHERS if type(m) is kind) for kind in (CreateJob, CancelJob))
 
 
 def inbound(*messages: Any) -> list[Inbound]:

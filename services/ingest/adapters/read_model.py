@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
 from shared.access import AccessRow
 from shared.sql import Statement
 from shared.store import BIG_ID
@@ -25,7 +26,16 @@ class JobRow(SQLModel, table=True):
     tenant_id: str
     created_at: float
     body: str
-    __table_args__ = (Index("job_view_newest", "tenant_id", "created_at"),)
+    stage: str | None = None
+    workflow: str | None = None
+    stage_since: float | None = None
+    __table_args__ = (
+        Index("job_view_newest", "tenant_id", "created_at"),
+        Index("job_view_created", "tenant_id", "created_at", "id"),
+        Index("job_view_stage", "tenant_id", "stage", "created_at", "id"),
+        Index("job_view_since", "tenant_id", "stage", "stage_since", "id"),
+        Index("job_view_workflow", "tenant_id", "workflow", "created_at", "id"),
+    )
 
 
 class FileRow(SQLModel, table=True):
@@ -88,7 +98,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (
-    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow,
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
 )  # fmt: skip
 
 _RECORDS = {
@@ -100,8 +110,9 @@ _PENDING = text(
     "(file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
 )
 _SAVE_JOB = text(
-    "INSERT INTO job_view (id, tenant_id, created_at, body) VALUES (:id, :tenant, :created_at, :body) "
-    "ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+    "INSERT INTO job_view (id, tenant_id, created_at, body, stage, workflow, stage_since) "
+    "VALUES (:id, :tenant, :created_at, :body, :stage, :workflow, :since) ON CONFLICT (id) DO UPDATE SET "
+    "body = excluded.body, stage = excluded.stage, workflow = excluded.workflow, stage_since = excluded.stage_since"
 )
 _SAVE_FILE = text(
     "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) "
@@ -120,7 +131,13 @@ def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str,
 
 def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> None:
     """Write job records; the number is the creation time of new ones."""
-    rows = [{"id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode()} for at, r in jobs]
+    rows = [
+        {
+            "id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode(), "stage": r["stage"],
+            "workflow": r["workflow"], "since": r.get("stage_since", at),
+        }
+        for at, r in jobs
+    ]  # fmt: skip
     if rows:
         connection.execute(_SAVE_JOB, rows)
 

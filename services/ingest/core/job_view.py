@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +38,9 @@ def new_job(job_id: str, tenant: str, at: datetime) -> Record:
         "file_count": 0, "file_sources_count": 0, "metadata_objects_count": 0, "finished_files": 0, "retries": 0,
         "exceeded_retries": False, "file_urls": [], "error_messages": [], "stage": JobStage.QUEUED.value,
         "priority": "normal", "input_source_type": 0, "email_from": None, "email_subject": None, "email_body": None,
-        "workflow": None, "step": None, "sequence": 0, "retry": None,
+        "workflow": None, "step": None, "sequence": 0, "retry": None, "stage_since": at.timestamp(), "paused": None,
+        "created_at": at.timestamp(),
+        "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None,
     }  # fmt: skip
 
 
@@ -49,8 +52,9 @@ def of_session(record: Record, event: SessionClosed) -> Record:
         "has_job_request_info": True, "job_request_date": text(event.occurred_at), "merge": job.merge,
         "decompose": job.decompose, "propagate_metadata": job.propagate_metadata, "metadata": job.metadata,
         "parent_file_prefix": job.parent_file_prefix, "decomposed_page_rotation": job.page_rotation,
-        "priority": job.priority, "file_count": len(event.files), "file_sources_count": len(event.files),
-        "workflow": record["workflow"] or job.workflow,
+        "priority": job.priority, "file_count": event.file_count or len(event.files),
+        "file_sources_count": event.file_count or len(event.files), "workflow": record["workflow"] or job.workflow,
+        "job_key": job.job_key,
     }  # fmt: skip
 
 
@@ -63,9 +67,9 @@ def fold(record: Record, event: JobEvent) -> Record:
     if isinstance(event, JobCreate):
         new |= _created(event)
     elif isinstance(event, JobStart):
-        new |= {"stage": JobStage.STARTED.value, "start_date": text(event.time)}
+        new |= {"stage": JobStage.STARTED.value, "start_date": text(event.time), "stage_since": event.event_time}
     elif isinstance(event, JobStageUpdate):
-        new |= {"stage": event.event.stage.value, "step": fields.step, "retry": None}
+        new |= _moved(record, event)
     elif isinstance(event, JobFinished):
         new |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
         new |= {"finished_files": event.event.finished_files or 0}
@@ -80,7 +84,41 @@ def _created(event: JobCreate) -> Record:
         "creation_date": text(f.creation_date), "user_name": f.user_name, "merge": f.merge, "metadata": f.metadata,
         "file_count": f.file_count, "file_sources_count": f.file_count, "file_urls": list(f.file_urls),
         "workflow": f.workflow, "deferred_session_id": f.deferred_session_id, "input_source_type": 1 if f.file_urls else 0,
+        "job_key": f.job_key, "priority": f.priority or "normal", "parent_job_id": f.parent_job_id, "rerun_of": f.rerun_of,
+        "start_at": f.start_at,
     }  # fmt: skip
+
+
+def _moved(record: Record, event: JobStageUpdate) -> Record:
+    f = event.event
+    found: Record = {"stage": f.stage.value, "step": f.step}
+    if f.stage.value != record["stage"]:
+        found["stage_since"] = event.event_time
+    if f.verb is None:
+        found["retry"] = None
+    elif f.verb in ("pause", "resume"):
+        found["paused"] = {"by": f.by, "reason": f.reason, "since": event.event_time} if f.verb == "pause" else None
+    elif f.verb == "retry":
+        found["retry"] = None
+    if f.stage.terminal:
+        found["paused"] = None
+    return found
+
+
+def terms(record: Record) -> list[str]:
+    """What a job is found by beside its stage and workflow: key, lineage, and the plain values of its metadata's first level."""
+    found = [f"{name}:{record[name]}" for name in ("job_key", "parent_job_id", "rerun_of") if record.get(name)]
+    metadata = record.get("metadata")
+    if isinstance(metadata, dict):
+        plain = ((k, v) for k, v in metadata.items() if isinstance(v, (str, int, float, bool)))
+        found += [meta_term(k, v) for k, v in list(plain)[:50]]
+    return found
+
+
+def meta_term(key: str, value: Any) -> str:
+    """The term of one value of the metadata; numbers and booleans as JSON writes them."""
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return f"metadata.{key[:100]}={shown[:200]}"
 
 
 def _trouble(event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> Record:

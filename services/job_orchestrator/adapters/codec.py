@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from contracts import FileRef, FileStatus, JobRequest, JobStage, Tenancy
+from contracts import FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
 from services.job_orchestrator.core.job import Job, Lane, LaneState
 from services.job_orchestrator.core.workflow import Workflow
 
@@ -17,7 +17,10 @@ _COUNTERS = (
     "frontier", "sequence", "total", "arrived", "done", "failed", "invalid", "cancelled", "retries", "exceeded_retries",
     "session_id",
 )  # fmt: skip
-_LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results"))
+_RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None}
+"""Of few jobs; written only where they are set."""
+_LANE_RARE = ("entered_at", "since")
+_LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results", *_LANE_RARE))
 
 
 @lru_cache(maxsize=10_000)
@@ -28,7 +31,7 @@ def _owner(text: str) -> Tenancy:
 @lru_cache(maxsize=10_000)
 def _request(text: str) -> JobRequest:
     # Frozen, and the same text for every load of a job: parsed once.
-    return JobRequest.model_validate_json(text)
+    return JobRequest.read(text)
 
 
 def job_to_text(job: Job) -> str:
@@ -40,6 +43,11 @@ def job_to_text(job: Job) -> str:
     body["created_at"] = job.created_at.isoformat()
     body["updated_at"] = job.updated_at.isoformat()
     body["errors"] = job.errors
+    body |= {name: getattr(job, name) for name, default in _RARE.items() if getattr(job, name) != default}
+    if job.ending is not None:
+        body["ending"] = job.ending.value
+    if job.parent is not None:
+        body["parent"] = job.parent.model_dump()
     return to_json(body).decode()
 
 
@@ -50,13 +58,16 @@ def job_from_text(job_id: str, text: str, workflow: Workflow, lanes: dict[str, L
         id=job_id, owner=_owner(body["owner"]), request=_request(body["request"]),
         workflow=workflow, created_at=datetime.fromisoformat(body["created_at"]),
         updated_at=datetime.fromisoformat(body["updated_at"]), stage=JobStage(body["stage"]), lanes=lanes,
-        errors=tuple(body["errors"]), **{name: body[name] for name in _COUNTERS},
+        errors=tuple(body["errors"]), ending=JobStage(body["ending"]) if "ending" in body else None,
+        parent=ParentTask(**body["parent"]) if "parent" in body else None,
+        **{name: body[name] for name in _COUNTERS}, **{name: body[name] for name in _RARE if name in body},
     )  # fmt: skip
 
 
 def lane_to_text(lane: Lane) -> str:
     """A lane as JSON text."""
     body: dict[str, Any] = {name: getattr(lane, name) for name in _LANE_PLAIN}
+    body |= {name: value for name in _LANE_RARE if (value := getattr(lane, name)) is not None}
     body["state"] = lane.state.value
     body["status"] = lane.status.value
     body["results"] = lane.results
@@ -70,4 +81,5 @@ def lane_from_text(lane_id: str, text: str) -> Lane:
     return Lane(
         id=lane_id, file=FileRef.model_validate(body["file"]) if body["file"] else None, state=LaneState(body["state"]),
         status=FileStatus(body["status"]), results=body["results"], **{name: body[name] for name in _LANE_PLAIN},
+        **{name: body[name] for name in _LANE_RARE if name in body},
     )  # fmt: skip

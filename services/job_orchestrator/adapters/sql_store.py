@@ -10,7 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from contracts import FileRef
 from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
+from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
+from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
@@ -54,6 +57,15 @@ class WorkflowRow(SQLModel, table=True):
     body: str
 
 
+class PartRow(SQLModel, table=True):
+    """Some of the files of a job that is to come (a session with more of them than one record takes)."""
+
+    __tablename__ = "session_part"
+    job_id: str = Field(primary_key=True)
+    part: int = Field(primary_key=True)
+    body: str
+
+
 class ChangedRow(SQLModel, table=True):
     """A job whose state has yet to be published."""
 
@@ -62,7 +74,7 @@ class ChangedRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow)
+MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow, PartRow, *DISPATCH_MODELS, *STEERING_MODELS)
 
 # Locked in the order of their ids, and before their lanes are read: whoever waited here sees what the other replica wrote.
 _LOAD_JOBS = Statement(
@@ -90,6 +102,9 @@ _TAKE_CHANGED = Statement(
     "RETURNING job_id"
 )
 _CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease AND due_at <= :now")
+_KEEP_PART = text("INSERT INTO session_part (job_id, part, body) VALUES (:job_id, :part, :body) ON CONFLICT DO NOTHING")
+_PARTS = text("SELECT body FROM session_part WHERE job_id = :job_id ORDER BY part")
+_DROP_PARTS = text("DELETE FROM session_part WHERE job_id = :job_id")
 _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
@@ -142,9 +157,7 @@ class SqlJobStore:
             return {}
         rows = _LOAD_JOBS.run(self.connection, {"ids": json.dumps(list(wanted))}).all()
         pairs = json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes])
-        lanes: dict[str, dict[str, Lane]] = {}
-        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
-            lanes.setdefault(job_id, {})[lane_id] = lane_from_text(lane_id, body)
+        lanes = self._lanes(pairs)
         self.stored.update(row[0] for row in rows)
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
@@ -152,6 +165,15 @@ class SqlJobStore:
             job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
             for job_id, name, version, body in rows
         }
+
+    def _lanes(self, pairs: str) -> dict[str, dict[str, Lane]]:
+        lanes: dict[str, dict[str, Lane]] = {}
+        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
+            lanes.setdefault(job_id, {})[lane_id] = lane_from_text(lane_id, body)
+        return lanes
+
+    def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
+        return self._lanes(json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes]))
 
     def with_all_lanes(self, job: Job) -> Job:
         rows = self.connection.execute(_LOAD_ALL_LANES, {"job_id": job.id})
@@ -206,6 +228,15 @@ class SqlJobStore:
         rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease, "now": now} for v in void]
         if rows:
             self.connection.execute(_CLEAR, rows)
+
+    def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
+        body = "\n".join(f.to_json().decode() for f in files)
+        self.connection.execute(_KEEP_PART, {"job_id": job_id, "part": part, "body": body})
+
+    def take_parts(self, job_id: str) -> tuple[FileRef, ...]:
+        rows = self.connection.execute(_PARTS, {"job_id": job_id}).scalars().all()
+        self.connection.execute(_DROP_PARTS, {"job_id": job_id})
+        return tuple(FileRef.read(line) for body in rows for line in body.split("\n"))
 
     def workflow(self, name: str, version: int | None) -> Workflow | None:
         return self.catalog.newest(name) if version is None else self.catalog.versions.get((name, version))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cel import Program
+
+    from services.job_orchestrator.core.job import Job, Lane
 
 MAX_LENGTH = 500
 MAX_LOOPS = 2
@@ -38,14 +41,46 @@ def program(expression: str) -> Program:
         raise ValueError(" ".join(str(error).split())[:300]) from None
 
 
-def holds(expression: str, facts: Mapping[str, Any]) -> bool:
-    """Whether the condition holds. Raises `ConditionFailed` when it is no yes or no, or names what is not there (see CEL's `has`)."""
+def facts(job: Job, lane: Lane) -> dict[str, Any]:
+    """What a condition may ask about, as plain values."""
+    file = lane.file
+    kind = {"type": file.content_type, "name": file.file_name, "size": file.size, "metadata": file.metadata} if file else None
+    return {
+        "file": kind, "tag": lane.tag, "score": lane.score, "metadata": job.request.metadata, "results": lane.results,
+        "job": {
+            "files": job.total, "done": job.done, "failed": job.failed + job.invalid, "priority": job.request.priority,
+            "tenant": job.owner.tenant_id, "retries": job.retries,
+        },
+    }  # fmt: skip
+
+
+def _value(expression: str, facts: Mapping[str, Any]) -> Any:
     try:
-        found = program(expression).execute(dict(facts))
+        return program(expression).execute(dict(facts))
     except KeyError as error:
         raise ConditionFailed(f"{expression!r}: there is no {error.args[0]!r}; has(…) asks whether there is") from None
     except (RuntimeError, TypeError, ValueError) as error:
         raise ConditionFailed(f"{expression!r}: {' '.join(str(error).split())[:300]}") from None
+
+
+def moment(expression: str, facts: Mapping[str, Any]) -> float:
+    """The time that the expression gives, in Unix seconds. Raises `ConditionFailed` when it gives none."""
+    found = _value(expression, facts)
+    if isinstance(found, str):
+        try:
+            found = datetime.fromisoformat(found)
+        except ValueError:
+            raise ConditionFailed(f"{expression!r}: {found[:100]!r} is no time") from None
+    if isinstance(found, datetime):
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < 1e11:
+        raise ConditionFailed(f"{expression!r}: gives {type(found).__name__}, not a time")
+    return float(found)
+
+
+def holds(expression: str, facts: Mapping[str, Any]) -> bool:
+    """Whether the condition holds. Raises `ConditionFailed` when it is no yes or no, or names what is not there (see CEL's `has`)."""
+    found = _value(expression, facts)
     if not isinstance(found, bool):
         raise ConditionFailed(f"{expression!r}: gives {type(found).__name__}, not true or false")
     return found

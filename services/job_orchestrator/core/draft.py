@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from contracts import FileStatus, JobStage, derived
+from contracts import CancelJob, CreateJob, FileStatus, JobRequest, JobStage, ParentTask, StageReport, TaskStatus, derived
 from contracts.alfred import AlfredEvent
 from contracts.file_events import FileAddToJob, FileFailed, FileStatusUpdate
 from contracts.job_events import JobCreate, JobFinished, JobStageUpdate, JobStart
 from contracts.stage import StageTask, TaskCancelled
-from contracts.topics import FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
+from contracts.topics import (
+    FILE_EVENTS_TOPIC,
+    JOB_COMMANDS_TOPIC,
+    JOB_EVENTS_TOPIC,
+    STAGE_CANCELLATIONS_TOPIC,
+    STAGE_REPORTS_TOPIC,
+    TASK_PREFIX,
+)
+from contracts.work import MAX_FILES
+from services.job_orchestrator.core.condition import ConditionFailed, facts, moment
 from services.job_orchestrator.core.job import Decision, Job, Lane, LaneState, Output, evolve
+from services.job_orchestrator.core.workflow import ChildJob, Wait
+
+Credits = Callable[[str], int]
+"""How many tasks of an action may be handed out to this job now."""
+CHILD_ACTION = "job"
+MAX_DEPTH = 10
+
+
+def unlimited(action: str) -> int:
+    """No limit: one credit more than a job can use."""
+    return 1 << 30
 
 
 class Draft:
     """Works on one job for one event. `cause` is the id that all outputs' ids are derived from."""
 
-    def __init__(self, job: Job, cause: str, now: datetime) -> None:
+    def __init__(self, job: Job, cause: str, now: datetime, credits: Credits = unlimited) -> None:
         self.job = job
         self.lanes = dict(job.lanes)
         self.cause = cause
         self.now = now
         self.unix = now.timestamp()
         self.outputs: list[Output] = []
+        self.credits = credits
+        self.freed: Counter[str] = Counter()
+        """Credits by action that this decision gave back, less those it took."""
 
     def decision(self) -> Decision:
         """The finished decision."""
@@ -68,7 +93,9 @@ class Draft:
         request = self.job.request
         self.job_event(
             JobCreate, user_name=self.job.owner.user_name, merge=request.merge, metadata=request.metadata,
-            file_count=self.job.total, file_urls=file_urls,
+            file_count=self.job.total, file_urls=file_urls, job_key=request.job_key, priority=request.priority,
+            parent_job_id=self.job.parent.job_id if self.job.parent else None, rerun_of=self.job.rerun_of,
+            start_at=request.start_at.timestamp() if request.start_at else None,
         )  # fmt: skip
         for lane in list(self.lanes.values()):
             if lane.file is not None:
@@ -122,29 +149,122 @@ class Draft:
                 classification_score=lane.score, code=code, message=message, attempts=lane.attempt,
             )  # fmt: skip
 
+    def note(self, verb: str, by: str, reason: str) -> None:
+        """JobStageUpdate that says what somebody did to the job; it stays at its stage."""
+        job = self.job
+        step = job.workflow.all_steps[job.frontier].name if job.frontier >= 0 else None
+        self.job_event(JobStageUpdate, step=step, stage=job.stage, previous_stage=job.stage, verb=verb, by=by, reason=reason)
+
+    def bounded(self, lane: Lane, due: float | None) -> float | None:
+        """`due`, or the end of the step's total time if that is earlier."""
+        total = self.job.step_of(lane).timeouts.total_s
+        if total is None or lane.entered_at is None:
+            return due
+        return min(due or float("inf"), lane.entered_at + total)
+
     def dispatch(self, lane: Lane, attempt: int, polls: int = 0) -> Lane:
-        """Lease an attempt of the lane's step to whichever worker takes it."""
+        """Lease an attempt of the lane's step: to whichever worker takes it, once there is a credit for it; to time; to a child job."""
         step = self.job.step_of(lane)
         lease = derived(self.job.id, lane.id, step.name, attempt, polls, "lease")
         lane = self.put(
-            lane, state=LaneState.QUEUED, attempt=attempt, polls=polls, waiting=False, lease=lease, worker=None, started_at=None,
-            due_at=self.unix + step.timeouts.queued_s,
+            lane, state=LaneState.READY, attempt=attempt, polls=polls, waiting=False, lease=lease, worker=None, started_at=None,
+            due_at=self.bounded(lane, None), since=self.unix,
         )  # fmt: skip
+        if step.wait is not None:
+            return self._wait(lane, step.wait)
+        if step.job is not None:
+            return self._child(lane, step.job)
+        if self.job.paused_by is not None or self.credits(step.action) + self.freed[step.action] <= 0:
+            return lane
+        self.freed[step.action] -= 1
+        return self.hand_out(lane)
+
+    def hand_out(self, lane: Lane) -> Lane:
+        """Give a ready lane's task to the workers."""
+        step = self.job.step_of(lane)
+        lane = self.put(
+            lane, state=LaneState.QUEUED, due_at=self.bounded(lane, self.unix + step.timeouts.queued_s), since=None
+        )  # fmt: skip
+        own = (self.job.request.args or {}).get(step.name)
         task = StageTask(
-            task_id=derived(lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
-            file_id=lane.id or None, step=step.name, action=step.action, attempt=attempt, lease=lease, issued_at=self.now,
-            file=lane.file, config=step.config, inputs={k: dict(v) for k, v in lane.results.items()},
+            task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
+            file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
+            file=lane.file, config={**step.config, **own} if own else step.config,
+            inputs={k: dict(v) for k, v in lane.results.items()},
             timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
         return lane
 
+    def _wait(self, lane: Lane, wait: Wait) -> Lane:
+        due = None if wait.timeout_s is None else self.unix + wait.timeout_s
+        if wait.kind == "time":
+            due = self.unix + wait.for_s if wait.for_s is not None else moment(wait.until or "", facts(self.job, lane))
+        return self.put(lane, state=LaneState.WAITING, due_at=self.bounded(lane, due), since=None)
+
+    def _child(self, lane: Lane, child: ChildJob) -> Lane:
+        """A job of its own, which reports its end to this lane's lease as a worker would."""
+        job, step = self.job, self.job.step_of(lane)
+        depth = job.parent.depth + 1 if job.parent else 1
+        if depth > MAX_DEPTH:
+            raise ConditionFailed(f"jobs are nested deeper than {MAX_DEPTH}")
+        files = tuple(x.file for x in ([lane] if lane.id else self.lanes.values()) if x.file is not None and not x.ended)
+        if len(files) > MAX_FILES:
+            raise ConditionFailed(f"a job of its own takes at most {MAX_FILES} files, these are {len(files)}")
+        parent = ParentTask(
+            job_id=job.id, file_id=lane.id or None, step=step.name, action=CHILD_ACTION, attempt=lane.attempt, lease=lane.lease,
+            depth=depth,
+        )  # fmt: skip
+        wish = JobRequest(
+            workflow=child.workflow, workflow_version=child.version, metadata=job.request.metadata, priority=job.request.priority,
+            channel=job.request.channel, args=job.request.args,
+        )  # fmt: skip
+        command = CreateJob(
+            command_id=derived(lane.lease, "create"), job_id=child_id(lane), owner=job.owner, issued_at=self.now, job=wish,
+            files=files, parent=parent,
+        )  # fmt: skip
+        self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
+        return self.put(lane, state=LaneState.RUNNING, worker=f"job {child_id(lane)}", since=None)
+
+    def tell_parent(self) -> None:
+        """The job has ended: report it to the step of the other job that waits for it."""
+        job, parent = self.job, self.job.parent
+        if parent is None:
+            return
+        completed = job.stage is JobStage.COMPLETED
+        result = {
+            "job_id": job.id,
+            "stage": job.stage.value,
+            "finished_files": job.done,
+            "failed_files": job.failed + job.invalid,
+        }
+        report = StageReport(
+            report_id=derived(parent.lease, job.id, "end"), job_id=parent.job_id, tenant_id=job.owner.tenant_id,
+            file_id=parent.file_id, step=parent.step, action=parent.action, attempt=parent.attempt, lease=parent.lease,
+            reported_at=self.now, status=TaskStatus.OK if completed else TaskStatus.KO,
+            code=None if completed else f"child_{job.stage.value}", worker=f"job {job.id}", result=result,
+            message=None if completed else ("; ".join(job.errors) or f"job {job.id} is {job.stage.value}")[:4000],
+        )  # fmt: skip
+        self.outputs.append(Output(STAGE_REPORTS_TOPIC.name, report, command=True))
+
     def revoke(self, lane: Lane, reason: str) -> None:
-        """Tell every worker that the lane's open attempt is no longer wanted."""
+        """Tell whoever has the lane's open attempt, or a job of its own, that it is no longer wanted."""
         step = self.job.step_of(lane)
+        if step.job is not None:
+            command = CancelJob(
+                command_id=derived(lane.lease, "cancelled"), job_id=child_id(lane), owner=self.job.owner, issued_at=self.now,
+                reason=f"job {self.job.id}: {reason}"[:1000],
+            )  # fmt: skip
+            self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
+            return
         note = TaskCancelled(
             event_id=derived(lane.lease, "cancelled"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease,
             occurred_at=self.now, reason=reason,
         )  # fmt: skip
         self.outputs.append(Output(STAGE_CANCELLATIONS_TOPIC.name, note, command=True))
+
+
+def child_id(lane: Lane) -> str:
+    """Id of the job that a lane's open attempt started."""
+    return derived(lane.lease, "job")

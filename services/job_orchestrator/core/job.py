@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, Tenancy
+from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy
 from services.job_orchestrator.core.workflow import Step, Workflow
 
 JOB_LANE = ""
@@ -19,6 +19,10 @@ class LaneState(StrEnum):
     """Where the open attempt of a lane is."""
 
     IDLE = "idle"
+    READY = "ready"
+    """Its attempt waits for a credit, or for its job to be resumed."""
+    WAITING = "waiting"
+    """At a wait step, or the whole job before its time."""
     QUEUED = "queued"
     RUNNING = "running"
     BACKOFF = "backoff"
@@ -33,6 +37,8 @@ class Signal(StrEnum):
     """What can happen to a lane."""
 
     START = "start"
+    GRANT = "grant"
+    POKE = "poke"
     RUN = "run"
     OK = "ok"
     SKIP = "skip"
@@ -44,22 +50,30 @@ class Signal(StrEnum):
 
 
 _OPEN = (LaneState.QUEUED, LaneState.RUNNING)
+IN_FLIGHT = frozenset(_OPEN)
+"""A worker has the task, or will read it from Kafka: these hold a credit."""
+_ON = (LaneState.QUEUED, LaneState.READY, LaneState.WAITING, LaneState.RUNNING)
+"""Where a lane is that has entered a step: handed out, or not yet; waiting; or a job of its own is running for it."""
 _PASSED = (LaneState.ARRIVED, LaneState.DONE, LaneState.FAILED, LaneState.INVALID)
 """Where a lane may be without a task: at a join or the end, also by steps whose conditions are false; or by one that failed."""
 _ENDED = (LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED)
 
 LANE_TABLE: Mapping[tuple[LaneState, Signal], tuple[LaneState, ...]] = {
-    **{(s, Signal.START): (LaneState.QUEUED, *_PASSED) for s in (LaneState.IDLE, LaneState.ARRIVED)},
+    **{(s, Signal.START): (*_ON, *_PASSED) for s in (LaneState.IDLE, LaneState.ARRIVED)},
     (LaneState.IDLE, Signal.CANCEL): (LaneState.CANCELLED,),
     (LaneState.ARRIVED, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.BACKOFF, Signal.DUE): (LaneState.QUEUED,),
+    (LaneState.READY, Signal.GRANT): (LaneState.QUEUED,),
+    (LaneState.READY, Signal.DUE): (LaneState.FAILED, LaneState.INVALID, *_ON, *_PASSED),
+    (LaneState.READY, Signal.CANCEL): (LaneState.CANCELLED,),
+    (LaneState.WAITING, Signal.POKE): (*_ON, *_PASSED),
+    (LaneState.WAITING, Signal.DUE): (LaneState.IDLE, *_ON, *_PASSED),
+    (LaneState.WAITING, Signal.CANCEL): (LaneState.CANCELLED,),
+    (LaneState.BACKOFF, Signal.DUE): (*_ON, *_PASSED),
     (LaneState.BACKOFF, Signal.CANCEL): (LaneState.CANCELLED,),
     **{(s, Signal.RUN): (LaneState.RUNNING,) for s in _OPEN},
-    **{(s, sig): (LaneState.QUEUED, *_PASSED) for s in _OPEN for sig in (Signal.OK, Signal.SKIP)},
-    **{(s, Signal.KO): (LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
-    **{(s, Signal.ERR): (LaneState.BACKOFF, LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
+    **{(s, sig): (*_ON, *_PASSED) for s in _OPEN for sig in (Signal.OK, Signal.SKIP, Signal.KO)},
+    **{(s, sig): (LaneState.BACKOFF, *_ON, *_PASSED) for s in _OPEN for sig in (Signal.ERR, Signal.DUE)},
     **{(s, Signal.WAIT): (LaneState.BACKOFF,) for s in _OPEN},
-    **{(s, Signal.DUE): (LaneState.BACKOFF, LaneState.FAILED, LaneState.INVALID) for s in _OPEN},
     **{(s, Signal.CANCEL): (LaneState.CANCELLED,) for s in _OPEN},
 }
 """(state, signal) → states it may lead to. A missing pair is refused and changes nothing."""
@@ -80,6 +94,10 @@ class Lane:
     """In back-off because the worker asked for time (QUEUED), which uses up no attempt."""
     due_at: float | None = None
     started_at: float | None = None
+    entered_at: float | None = None
+    """When it came to its step, in Unix seconds; kept only where the step has a total time or a retry budget."""
+    since: float | None = None
+    """Since when it waits for a credit."""
     status: FileStatus = FileStatus.UPLOADED
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tag: str | None = None
@@ -115,6 +133,13 @@ class Job:
     retries: int = 0
     exceeded_retries: bool = False
     errors: tuple[str, ...] = ()
+    paused_by: str | None = None
+    paused_reason: str = ""
+    paused_at: float | None = None
+    ending: JobStage | None = None
+    """The stage it will end in once its rescue steps are done."""
+    parent: ParentTask | None = None
+    rerun_of: str | None = None
     lanes: Mapping[str, Lane] = field(default_factory=dict)
 
     @property
@@ -129,7 +154,7 @@ class Job:
 
     def step_of(self, lane: Lane) -> Step:
         """The step that a lane is at."""
-        return self.workflow.steps[lane.step]
+        return self.workflow.all_steps[lane.step]
 
 
 V = TypeVar("V", Job, Lane)

@@ -29,4 +29,11 @@ def silence_s(timeouts: Timeouts) -> float:
 
 def may_retry(policy: RetryPolicy, attempt: int, code: str | None) -> bool:
     """True when attempt number `attempt`, failed with `code`, leaves another one."""
+    if policy.retriable is not None and (code or "") not in policy.retriable:
+        return False
     return attempt < policy.max_attempts and (code or "") not in policy.fatal
+
+
+def in_budget(policy: RetryPolicy, entered_at: float | None, due: float) -> bool:
+    """True when an attempt that begins at `due` is within the step's retry budget. Times in Unix seconds."""
+    return policy.budget_s is None or entered_at is None or due <= entered_at + policy.budget_s

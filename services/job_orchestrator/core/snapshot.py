@@ -8,11 +8,12 @@ from services.job_orchestrator.core.job import Job
 
 def state_of(job: Job) -> JobState:
     """The state as of the job's last event."""
-    steps = job.workflow.steps
+    steps = job.workflow.all_steps
     return JobState(
         job_id=job.id, tenant_id=job.owner.tenant_id, tenant_name=job.owner.tenant_name, sequence=job.sequence, stage=job.stage,
         workflow=job.workflow.ref, step=steps[job.frontier].name if 0 <= job.frontier < len(steps) else None,
         created_at=job.created_at, updated_at=job.updated_at, session_id=job.session_id, metadata=job.request.metadata,
         file_count=job.total, finished_files=job.done, failed_files=job.failed + job.invalid, cancelled_files=job.cancelled,
-        retries=job.retries, error_messages=job.errors,
+        retries=job.retries, error_messages=job.errors, paused_by=job.paused_by, rerun_of=job.rerun_of,
+        parent_job_id=job.parent.job_id if job.parent else None, job_key=job.request.job_key,
     )  # fmt: skip

@@ -1,27 +1,26 @@
-"""How lanes move: into a step, on to the next, to the join, to the end. Used by `decide` alone."""
+"""How lanes move: into a step, on to the next, to the join, to the end. Used by `decide` and the verbs."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from contracts import FileStatus, JobStage
+from contracts import FileStatus
 from contracts.file_events import FileDone
-from contracts.job_events import JobExceededRetries, JobFailed, JobInvalid, JobRetry
-from services.job_orchestrator.core.condition import ConditionFailed, holds
+from contracts.job_events import JobExceededRetries, JobRetry
+from services.job_orchestrator.core.condition import ConditionFailed, facts, holds
 from services.job_orchestrator.core.draft import Draft
-from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, NeedsAllLanes
-from services.job_orchestrator.core.policy import backoff_s, may_retry
+from services.job_orchestrator.core.ending import all_loaded, close, end_badly
+from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState
+from services.job_orchestrator.core.policy import backoff_s, in_budget, may_retry
 
 ERRORS_KEPT = 50
 
 
 def enter(draft: Draft, lane: Lane, index: int) -> None:
     """Start step `index` on a lane, or pass it by where its condition is false. The first lane moves the job: JobStageUpdate."""
-    step = draft.job.workflow.steps[index]
+    step = draft.job.workflow.all_steps[index]
     if step.when is not None:
         lane = draft.put(lane, step=index)
         try:
-            wanted = holds(step.when, facts(draft, lane))
+            wanted = holds(step.when, facts(draft.job, lane))
         except ConditionFailed as error:
             give_up(draft, lane, "condition_failed", f"when of {step.name}: {error}")
             return
@@ -33,39 +32,68 @@ def enter(draft: Draft, lane: Lane, index: int) -> None:
     if index > draft.job.frontier:
         draft.change(frontier=index)
         draft.move(step.stage, step.name)
-    lane = draft.dispatch(draft.put(lane, step=index), attempt=1)
+    timed = step.timeouts.total_s is not None or step.retry.budget_s is not None
+    lane = draft.put(lane, step=index, entered_at=draft.unix if timed else None)
+    try:
+        lane = draft.dispatch(lane, attempt=1)
+    except ConditionFailed as error:
+        give_up(draft, lane, "condition_failed", f"wait of {step.name}: {error}")
+        return
     if step.file_status is not None and step.file_status != lane.status:
         draft.status(lane, step.file_status, role=step.name)
 
 
-def facts(draft: Draft, lane: Lane) -> dict[str, Any]:
-    """What a condition may ask about, as plain values."""
-    job, file = draft.job, lane.file
-    kind = {"type": file.content_type, "name": file.file_name, "size": file.size, "metadata": file.metadata} if file else None
-    return {
-        "file": kind, "tag": lane.tag, "score": lane.score, "metadata": job.request.metadata, "results": lane.results,
-        "job": {
-            "files": job.total, "done": job.done, "failed": job.failed + job.invalid, "priority": job.request.priority,
-            "tenant": job.owner.tenant_id, "retries": job.retries,
-        },
-    }  # fmt: skip
+def ended_with(draft: Draft, lane: Lane, status: str, code: str | None) -> bool:
+    """Follow the first rule of the lane's step that fits; False when there is none, and the usual way applies."""
+    workflow = draft.job.workflow
+    for rule in draft.job.step_of(lane).next:
+        if rule.status == status and rule.code in (None, code):
+            if rule.to == "fail":
+                give_up(draft, lane, code or "next_fail", f"{draft.job.step_of(lane).name}: next says fail")
+            else:
+                end = workflow.run_end(lane.step)
+                go_on(draft, lane, end if rule.to == "end" else workflow.target(lane.step, rule.to) or end)
+            return True
+    return False
 
 
 def advance(draft: Draft, lane: Lane) -> None:
     """The lane's step has ended well: go on to the next step of its kind, or wait for the others."""
-    steps = draft.job.workflow.steps
-    following = lane.step + 1
-    if following < len(steps) and (steps[following].scope == "job") == (lane.id == JOB_LANE):
+    go_on(draft, lane, lane.step + 1)
+
+
+def go_on(draft: Draft, lane: Lane, following: int) -> None:
+    """Take the lane to step `following`, which is of its run or right after it."""
+    job = draft.job
+    if lane.step >= len(job.workflow.steps):
+        _rescue_on(draft, lane, following)
+    elif following < job.workflow.run_end(lane.step):
         enter(draft, lane, following)
     elif lane.id == JOB_LANE:
-        draft.put(lane, state=LaneState.DONE if following == len(steps) else LaneState.ARRIVED, due_at=None)
+        last = following == len(job.workflow.steps)
+        draft.put(lane, state=LaneState.DONE if last else LaneState.ARRIVED, due_at=None)
         release(draft, following)
     else:
         arrive(draft, lane, following)
 
 
+def _rescue_on(draft: Draft, lane: Lane, following: int) -> None:
+    if following < len(draft.job.workflow.all_steps):
+        enter(draft, lane, following)
+        return
+    draft.put(lane, state=LaneState.DONE, due_at=None)
+    assert draft.job.ending is not None
+    end_badly(draft, draft.job.ending)
+
+
 def arrive(draft: Draft, lane: Lane, boundary: int) -> None:
     """A file lane has reached a job step or the end."""
+    settle(draft, lane, boundary)
+    join(draft, boundary)
+
+
+def settle(draft: Draft, lane: Lane, boundary: int) -> None:
+    """Count a file lane as arrived at `boundary`."""
     if boundary > draft.job.workflow.last_file_step():
         draft.put(lane, state=LaneState.DONE, due_at=None, status=FileStatus.FINISHED)
         draft.change(done=draft.job.done + 1)
@@ -73,7 +101,6 @@ def arrive(draft: Draft, lane: Lane, boundary: int) -> None:
     else:
         draft.put(lane, state=LaneState.ARRIVED, due_at=None)
     draft.change(arrived=draft.job.arrived + 1)
-    join(draft, boundary)
 
 
 def _file_done(draft: Draft, lane: Lane) -> None:
@@ -90,53 +117,33 @@ def join(draft: Draft, boundary: int) -> None:
     """Go on with the job once every file that is still in has arrived at step `boundary`."""
     job = draft.job
     if job.live == 0:
-        close(draft)
+        start_rescue_or_close(draft)
     elif job.arrived == job.live:
         release(draft, boundary)
-
-
-def _boundary(job: Job, index: int) -> int:
-    """The step after the run of file steps that step `index` is in."""
-    steps = job.workflow.steps
-    while index < len(steps) and steps[index].scope == "file":
-        index += 1
-    return index
 
 
 def release(draft: Draft, index: int) -> None:
     """Start step `index` for whoever runs it: the job's own lane, or every file that is still in; or end the job."""
     job = draft.job
     if index >= len(job.workflow.steps):
-        close(draft)
+        start_rescue_or_close(draft)
     elif job.workflow.steps[index].scope == "job":
         enter(draft, draft.lanes.get(JOB_LANE) or Lane(JOB_LANE), index)
     else:
-        _all_loaded(draft)
+        all_loaded(draft)
         draft.change(arrived=0)
         for key in list(draft.lanes):
             # One file's condition may have ended the job, and with it the others.
             lane = draft.lanes[key]
-            if lane.id != JOB_LANE and not lane.ended and not draft.job.ended:
+            if lane.id != JOB_LANE and not lane.ended and not draft.job.ended and draft.job.ending is None:
                 enter(draft, lane, index)
 
 
-def _all_loaded(draft: Draft) -> None:
-    if sum(1 for key in draft.lanes if key != JOB_LANE) < draft.job.total:
-        raise NeedsAllLanes
-
-
-def close(draft: Draft) -> None:
-    """End the job by what became of its files."""
-    job = draft.job
-    if job.total and not job.live and job.invalid == job.total:
-        draft.move(JobStage.INVALID)
-        draft.ended_badly(JobInvalid, error_messages=job.errors, stage=JobStage.INVALID)
-    elif job.total and not job.live:
-        draft.move(JobStage.FAILED)
-        draft.ended_badly(JobFailed, error_messages=job.errors, stage=JobStage.FAILED)
-    else:
-        draft.move(JobStage.COMPLETED)
-        draft.finished()
+def start_rescue_or_close(draft: Draft) -> None:
+    """The steps are through: end the job by what became of its files, after its rescue if that is badly."""
+    rescue = close(draft)
+    if rescue is not None:
+        enter(draft, rescue, len(draft.job.workflow.steps))
 
 
 def give_up(draft: Draft, lane: Lane, code: str, message: str) -> None:
@@ -149,47 +156,38 @@ def give_up(draft: Draft, lane: Lane, code: str, message: str) -> None:
     name = lane.file.file_name if lane.file else step.name
     draft.change(errors=(*draft.job.errors, f"{name}: {message} [{code}]")[:ERRORS_KEPT])
     if lane.id == JOB_LANE:
-        _end_now(draft, state, "a job step failed")
+        _fail_job(draft, state, "a job step failed")
         return
     field = "invalid" if state is LaneState.INVALID else "failed"
     draft.change(**{field: getattr(draft.job, field) + 1})
-    if draft.job.workflow.join == "all":
-        _end_now(draft, state, f"{name} failed")
+    if _too_few(draft.job):
+        _fail_job(draft, state, f"{name} failed")
     else:
-        join(draft, _boundary(draft.job, lane.step))
+        join(draft, draft.job.workflow.run_end(lane.step))
 
 
-def _end_now(draft: Draft, state: LaneState, reason: str) -> None:
-    withdraw(draft, reason)
-    invalid = state is LaneState.INVALID
-    stage = JobStage.INVALID if invalid else JobStage.FAILED
-    draft.move(stage)
-    draft.ended_badly(JobInvalid if invalid else JobFailed, error_messages=draft.job.errors, stage=stage)
+def _too_few(job: Job) -> bool:
+    workflow = job.workflow
+    return workflow.join == "all" or (workflow.quorum is not None and job.live < min(workflow.quorum, job.total))
 
 
-def withdraw(draft: Draft, reason: str) -> None:
-    """Cancel every lane that has not ended and tell the workers that hold one."""
-    _all_loaded(draft)
-    for lane in list(draft.lanes.values()):
-        if lane.ended:
-            continue
-        if lane.state in (LaneState.QUEUED, LaneState.RUNNING):
-            draft.revoke(lane, reason)
-        lane = draft.put(lane, state=LaneState.CANCELLED, due_at=None)
-        if lane.id != JOB_LANE:
-            draft.change(cancelled=draft.job.cancelled + 1)
-            draft.status(lane, FileStatus.CANCELLED, role="cancelled")
+def _fail_job(draft: Draft, state: LaneState, reason: str) -> None:
+    rescue = close(draft, state, reason)
+    if rescue is not None:
+        enter(draft, rescue, len(draft.job.workflow.steps))
 
 
 def again(draft: Draft, lane: Lane, code: str, message: str) -> None:
     """An attempt failed in a way that may pass: wait and try again, or give up when the attempts are spent."""
     step = draft.job.step_of(lane)
     why = {"file_id": lane.id or None, "attempt": lane.attempt, "code": code, "message": message}
-    if may_retry(step.retry, lane.attempt, code):
-        due = draft.unix + backoff_s(step.retry, lane.attempt, lane.lease)
-        draft.put(lane, state=LaneState.BACKOFF, due_at=due, worker=None)
+    due = draft.unix + backoff_s(step.retry, lane.attempt, lane.lease)
+    if may_retry(step.retry, lane.attempt, code) and in_budget(step.retry, lane.entered_at, due):
+        draft.put(lane, state=LaneState.BACKOFF, due_at=draft.bounded(lane, due), worker=None)
         draft.change(retries=draft.job.retries + 1)
         draft.ended_badly(JobRetry, step=step.name, retry_at=round(due, 3), **why)
+        return
+    if ended_with(draft, lane, "ERR", code):
         return
     if step.retry.max_attempts <= lane.attempt and step.retry.max_attempts > 1:
         draft.change(exceeded_retries=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,21 +24,70 @@ class RetryPolicy(_Part):
     cap_s: float = Field(default=300.0, ge=0, le=604_800)
     jitter: float = Field(default=0.2, ge=0, le=1)
     fatal: tuple[str, ...] = ()
+    retriable: tuple[str, ...] | None = None
+    """Only these codes are retried; None means all that are not fatal."""
+    budget_s: float | None = Field(default=None, gt=0)
+    """No attempt begins later than this after the step began."""
 
 
 class Timeouts(_Part):
-    """Seconds: waiting for a worker, running on one, and between its signs of life."""
+    """Seconds: waiting for a worker, running on one, between its signs of life, and the whole step with all its attempts."""
 
     queued_s: float = Field(default=900.0, gt=0)
     running_s: float = Field(default=300.0, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
+    total_s: float | None = Field(default=None, gt=0)
+
+
+class NextRule(_Part):
+    """Where a lane goes on when its step ended with this status and code: a later step, `end` (of the steps that follow each other
+    in the same scope), or `fail`. The first rule that fits counts."""
+
+    status: Literal["OK", "SKIP", "KO", "ERR"]
+    code: str | None = Field(default=None, max_length=100)
+    """None fits any code. For OK it is the code that the worker reported along."""
+    to: str = Field(max_length=63)
+
+
+class Wait(_Part):
+    """A step that no worker does: it lasts until a time, a `PokeJob`, or an approval (a poke by an operator)."""
+
+    kind: Literal["time", "poke", "approval"]
+    for_s: float | None = Field(default=None, ge=0, le=31_536_000)
+    until: str | None = None
+    """CEL that gives a time: a timestamp, its RFC 3339 text, or Unix seconds."""
+    timeout_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    """After so long without a poke the step ends as `on_timeout` says."""
+    on_timeout: Literal["OK", "KO"] = "KO"
+
+    @model_validator(mode="after")
+    def _has_its_time(self) -> Self:
+        if self.kind == "time" and (self.for_s is None) == (self.until is None):
+            raise ValueError("a wait of kind time needs either for_s or until")
+        if self.kind != "time" and (self.for_s is not None or self.until is not None):
+            raise ValueError(f"for_s and until are not for a wait of kind {self.kind}: see timeout_s")
+        if self.until is not None:
+            program(self.until)
+        return self
+
+
+class ChildJob(_Part):
+    """A step that is a job of its own: it begins with the lane's file (or all files of the job) and ends when that job ends."""
+
+    workflow: str = Field(min_length=1, max_length=100)
+    version: int | None = Field(default=None, ge=1)
 
 
 class Step(_Part):
-    """One entry of a workflow."""
+    """One entry of a workflow: an `action` of workers, a `wait`, or a `job`."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
-    action: str = Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$", max_length=100)
+    action: str = Field(default="", pattern=r"^([a-z][a-z0-9_]*(\.[a-z0-9_]+)*)?$", max_length=100)
+    wait: Wait | None = None
+    job: ChildJob | None = None
+    revision: int = Field(default=1, ge=1)
+    """Raised when the action does something else under the same name: a re-run of what has changed then includes this step."""
+    next: tuple[NextRule, ...] = Field(default=(), max_length=50)
     scope: Literal["file", "job"] = "file"
     stage: JobStage = JobStage.IN_PROGRESS
     """The job's stage from the moment its first file enters this step."""
@@ -56,6 +106,12 @@ class Step(_Part):
             raise ValueError(f"stage {self.stage.value!r} is not one that a step can set")
         return self
 
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if sum((bool(self.action), self.wait is not None, self.job is not None)) != 1:
+            raise ValueError("a step has exactly one of action, wait and job")
+        return self
+
     @field_validator("when")
     @classmethod
     def _when_compiles(cls, value: str | None) -> str | None:
@@ -67,22 +123,60 @@ class Step(_Part):
 class Workflow(_Part):
     """Steps run in order. Files pass consecutive `file` steps each at its own pace; a `job` step waits for them all.
 
-    `join: best_effort` drops files that fail and lists their faults; `join: all` fails the job with the first of them.
+    `join: best_effort` drops files that fail and lists their faults; `join: all` fails the job with the first of them;
+    `join: quorum` fails it when fewer than `quorum` files can still make it. `rescue` steps run once on the job when it is about
+    to fail; it fails nevertheless.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,98}$")
     version: int = Field(ge=1)
     description: str = ""
-    join: Literal["best_effort", "all"] = "best_effort"
+    join: Literal["best_effort", "all", "quorum"] = "best_effort"
+    quorum: int | None = Field(default=None, ge=1)
     steps: tuple[Step, ...] = Field(min_length=1, max_length=100)
+    rescue: tuple[Step, ...] = Field(default=(), max_length=20)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [step.name for step in self.steps]
+        names = [step.name for step in self.all_steps]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"step names must be unique: {', '.join(repeated)}")
         return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if (self.join == "quorum") != (self.quorum is not None):
+            raise ValueError("join: quorum and quorum: N belong together")
+        if any(step.scope != "job" for step in self.rescue):
+            raise ValueError("rescue: its steps run once per job; give them scope: job")
+        if any("failure" in (step.name for step in part) for part in (self.steps, self.rescue)):
+            raise ValueError("a step cannot be named failure: that is what rescue steps find the reason under")
+        for index, step in enumerate(self.all_steps):
+            for rule in step.next:
+                if rule.to not in ("end", "fail") and self.target(index, rule.to) is None:
+                    raise ValueError(
+                        f"step {step.name}: next: {rule.to!r} is no later step of the same scope before the next join"
+                    )
+        return self
+
+    @cached_property
+    def all_steps(self) -> tuple[Step, ...]:
+        """Steps, then those of the rescue: what a lane's `step` counts."""
+        return self.steps + self.rescue
+
+    def run_end(self, index: int) -> int:
+        """The index after the run of steps of one scope that step `index` is in."""
+        steps = self.steps if index < len(self.steps) else self.all_steps
+        scope, end = steps[index].scope, index
+        while end < len(steps) and steps[end].scope == scope:
+            end += 1
+        return end
+
+    def target(self, index: int, name: str) -> int | None:
+        """Index of the step called `name` if a lane can go there from step `index`: later, and in the same run."""
+        found = range(index + 1, self.run_end(index))
+        return next((i for i in found if self.all_steps[i].name == name), None)
 
     @property
     def ref(self) -> str:

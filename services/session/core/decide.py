@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from contracts import (
     AddFile,
@@ -15,12 +15,16 @@ from contracts import (
     SessionClosed,
     SessionCommand,
     SessionCommandRefused,
+    SessionEvent,
     SessionExpired,
+    SessionFiles,
     SessionOpened,
     derived,
 )
-from contracts.work import MAX_FILES, MAX_LIST_BYTES
+from contracts.work import MAX_LIST_BYTES, MAX_PART, MAX_SESSION_FILES
 from services.session.core.session import Decision, Session, SessionState, job_of
+
+MAX_SESSION_BYTES = MAX_LIST_BYTES * MAX_SESSION_FILES // MAX_PART
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +113,12 @@ def _add(session: Session, command: AddFile, now: datetime, files: Files) -> Dec
     known = files.file(session.id, command.file.file_id)
     if known is not None and known.sha256 != command.file.sha256:
         return _refuse(command, now, "other_body", "file: this file id was added with other content", session=session)
-    if known is None and session.file_count >= MAX_FILES:
-        return _refuse(command, now, "too_many_files", f"file: a session holds at most {MAX_FILES} files", session=session)
+    if known is None and session.file_count >= MAX_SESSION_FILES:
+        text = f"file: a session holds at most {MAX_SESSION_FILES} files"
+        return _refuse(command, now, "too_many_files", text, session=session)
     size = session.list_bytes + len(command.file.to_json()) + 1
-    if known is None and size > MAX_LIST_BYTES:
-        text = f"file: names and metadata of the session's files would take more than {MAX_LIST_BYTES} bytes"
+    if known is None and size > MAX_SESSION_BYTES:
+        text = f"file: names and metadata of the session's files would take more than {MAX_SESSION_BYTES} bytes"
         return _refuse(command, now, "too_many_files", text, session=session)
     if known is None:
         session = replace(session, file_count=session.file_count + 1, list_bytes=size)
@@ -136,11 +141,29 @@ def _close(session: Session, command: CloseSession, now: datetime, files: Files)
         return _refuse(command, now, "empty", f"Deferred Session with ID {session.id} has no files.", session=session)
     job_id = job_of(session.id)
     closed = replace(session, state=SessionState.CLOSED, job_id=job_id, fingerprint=fingerprint)
-    event = SessionClosed(
-        event_id=derived(session.id, "closed"), session_id=session.id, owner=session.owner, caused_by=command.command_id,
-        occurred_at=now, job_id=job_id, job=command.job, files=files.files(session.id),
-    )  # fmt: skip
-    return Decision(closed, (event,))
+    common: dict[str, Any] = {"session_id": session.id, "owner": session.owner, "caused_by": command.command_id}
+    common |= {"occurred_at": now, "job_id": job_id}
+    *earlier, last = parts(files.files(session.id))
+    events: list[SessionEvent] = [
+        SessionFiles(event_id=derived(session.id, "files", n), part=n, files=part, **common) for n, part in enumerate(earlier)
+    ]
+    more: dict[str, Any] = {"parts": len(earlier), "file_count": session.file_count} if earlier else {}
+    events.append(SessionClosed(event_id=derived(session.id, "closed"), job=command.job, files=last, **common, **more))
+    return Decision(closed, tuple(events))
+
+
+def parts(files: tuple[FileRef, ...]) -> list[tuple[FileRef, ...]]:
+    """The files in as few portions as fit into a record each; at least one portion."""
+    found: list[list[FileRef]] = [[]]
+    size = 0
+    for file in files:
+        own = len(file.to_json()) + 1
+        if found[-1] and (size + own > MAX_LIST_BYTES or len(found[-1]) >= MAX_PART):
+            found.append([])
+            size = 0
+        found[-1].append(file)
+        size += own
+    return [tuple(part) for part in found]
 
 
 def _expire(session: Session | None, now: datetime) -> Decision:

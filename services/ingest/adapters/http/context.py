@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -29,6 +30,8 @@ class Door:
     publisher: KafkaPublisher
     decisions: StoredDecisions
     keyring: Keyring
+    bulk_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is a bulk run to carry out."""
 
     async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
         """A tenant's record, or None: somebody else's does not exist."""

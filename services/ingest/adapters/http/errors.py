@@ -20,11 +20,14 @@ from shared.objects import ObjectMissing, TooLarge
 class ApiError(Exception):
     """An answer with a status, a sentence for people and, where one field is at fault, its name."""
 
-    def __init__(self, status: int, message: str, field: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, field: str | None = None, retry_after_s: int | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.field = field
+        self.code = code or HTTPStatus(status).name.lower()
         self.retry_after_s = retry_after_s
 
 
@@ -47,7 +50,7 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
 
 async def _api(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    answer = shaped(request, error.status, HTTPStatus(error.status).name.lower(), error.message, error.field)
+    answer = shaped(request, error.status, error.code, error.message, error.field)
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     if error.status == 401:

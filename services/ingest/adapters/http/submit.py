@@ -18,7 +18,8 @@ from shared import clock
 from shared.access import Principal
 from shared.http import trace_of
 
-MAX_URLS = 100
+KEPT_S = 2 * 365.25 * 86_400
+"""How long an idempotency key stands for its first request: two years."""
 
 
 async def submit_remote(request: Request, door: Door, who: Principal, body: RemoteUpload) -> dict[str, Any]:
@@ -26,8 +27,8 @@ async def submit_remote(request: Request, door: Door, who: Principal, body: Remo
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
     if not urls:
         raise ApiError(400, "url: one of url and urls is required", "url")
-    root = await job_root(request, door, who, body.model_dump_json())
-    files = tuple(_remote(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
+    root = await taken(door, who, request.headers.get("idempotency-key"), body.model_dump_json())
+    files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
     command = CreateJob(
         command_id=derived(root, "create"),
@@ -44,9 +45,8 @@ async def submit_remote(request: Request, door: Door, who: Principal, body: Remo
     return {"job_id": job_id, "file_id": files[0].file_id, "file_ids": [f.file_id for f in files]}
 
 
-async def job_root(request: Request, door: Door, who: Principal, body: str) -> str:
-    """What the job's ids derive from: new, or that of the `Idempotency-Key`. 409 for the same key with another body."""
-    key = request.headers.get("idempotency-key")
+async def taken(door: Door, who: Principal, key: str | None, body: str) -> str:
+    """What the job's ids derive from: new, or that of the idempotency key. 409 for the same key with another body."""
     if not key:
         return clock.new_root()
     if len(key) > 200:
@@ -55,6 +55,7 @@ async def job_root(request: Request, door: Door, who: Principal, body: str) -> s
 
     def enter(connection: Connection) -> str:
         values = {"t": who.tenant_id, "k": key, "f": fingerprint, "at": clock.unix()}
+        connection.execute(text("DELETE FROM idempotency WHERE created_at < :old"), {"old": clock.unix() - KEPT_S})
         connection.execute(text("INSERT INTO idempotency VALUES (:t, :k, :f, :at) ON CONFLICT DO NOTHING"), values)
         query = text("SELECT fingerprint FROM idempotency WHERE tenant_id = :t AND key = :k")
         return str(connection.execute(query, values).scalar_one())
@@ -64,7 +65,8 @@ async def job_root(request: Request, door: Door, who: Principal, body: str) -> s
     return derived(who.tenant_id, key, "idempotency")
 
 
-def _remote(root: str, index: int, url: str, metadata: Any) -> FileRef:
+def remote_file(root: str, index: int, url: str, metadata: Any) -> FileRef:
+    """A file that a worker will fetch. Raises `ApiError` naming the field."""
     try:
         parts = urlsplit(url)
         name = clean_name(unquote(parts.path))

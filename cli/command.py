@@ -1,0 +1,41 @@
+"""What all commands share: a client of the pipeline, output for people or scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from cli import pipeline
+from cli.client import Client, find_target
+
+# Piped output is for other programs: never cut to a terminal's width.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+T = TypeVar("T")
+DataDir = pipeline.DataDir
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+Reason = Annotated[str, typer.Option(help="Goes into the job's history and the audit")]
+
+
+def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with a client of the pipeline."""
+
+    async def body() -> T:
+        async with Client(find_target(data_dir)) as client:
+            return await work(client)
+
+    return asyncio.run(body())
+
+
+def show(value: Any, as_json: bool, plain: Callable[[], Any]) -> None:
+    """JSON for scripts, or what `plain` makes for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    else:
+        out.print(plain())

@@ -1,0 +1,47 @@
+"""The backlog as several orchestrators tell it, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+Record = dict[str, Any]
+STALE_S = 60.0
+"""An orchestrator that has said nothing for so long is gone, or idle: its rates count no more."""
+
+
+def merged(states: Iterable[Record], tenant: str | None, now: float) -> Record:
+    """Newest state last. What waits is the same for all, so the newest word counts; rates and waste are each one's own."""
+    known = list(states)
+    lines: dict[tuple[str, str], Record] = {}
+    workers: dict[str, float] = {}
+    for state in known:
+        fresh = now - _unix(state["observed_at"]) < STALE_S
+        for line in state["lines"]:
+            key = (line["action"], line["tenant_id"])
+            rates = {k: (line[k] if fresh else 0.0) + lines.get(key, {}).get(k, 0.0) for k in ("arrival_per_s", "service_per_s")}
+            lines[key] = {**line, **rates, "wasted": line["wasted"] + lines.get(key, {}).get("wasted", 0)}
+        for action, at in state["workers"].items():
+            workers[action] = max(at, workers.get(action, 0.0))
+    newest = known[-1] if known else {"lines": [], "controls": [], "observed_at": None}
+    current = {(line["action"], line["tenant_id"]) for line in newest["lines"]}
+    shown = [_finished(line, key in current, now) for key, line in sorted(lines.items()) if tenant in (None, key[1])]
+    controls = [c for c in newest.get("controls", []) if tenant is None or c["kind"] == "action" or c["name"] == tenant]
+    return {"as_of": newest["observed_at"], "lines": [x for x in shown if x], "workers": workers, "controls": controls}
+
+
+def _finished(line: Record, current: bool, now: float) -> Record | None:
+    if not current:
+        line = {**line, "waiting": 0, "in_flight": 0, "oldest_at": None, "gate": "open", "gate_message": ""}
+    spare = line["service_per_s"] - line["arrival_per_s"]
+    left = line["waiting"] + line["in_flight"]
+    drained = round(now + left / spare) if left and spare > 0.01 else None
+    age = round(now - line["oldest_at"], 1) if line.get("oldest_at") else None
+    if not left and not line["wasted"] and line["service_per_s"] < 0.01:
+        return None
+    return {**line, "oldest_age_s": age, "drained_at": drained}
+
+
+def _unix(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()

@@ -1,0 +1,237 @@
+"""What waits for credits, what is in flight, and what steers it, in SQL. Counters are sums over slots, so that replicas do not
+wait for each other's rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+from services.job_orchestrator.core.allocation import Control
+from services.job_orchestrator.ports import Key, Ready, Waiting
+from shared.sql import Statement, is_shared
+
+
+class ReadyRow(SQLModel, table=True):
+    """An attempt that waits for a credit; less `rank` goes first."""
+
+    __tablename__ = "ready"
+    job_id: str = Field(primary_key=True)
+    lane_id: str = Field(primary_key=True)
+    lease: str
+    action: str
+    tenant_id: str
+    rank: float
+    since: float
+    __table_args__ = (Index("ready_order", "action", "tenant_id", "rank"), {"sqlite_with_rowid": False})
+
+
+class FlightRow(SQLModel, table=True):
+    """Attempts in flight, by action and by tenant: one addend of the sum."""
+
+    __tablename__ = "flight"
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    slot: int = Field(primary_key=True)
+    n: int = Field(sa_type=BigInteger)
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class ShareRow(SQLModel, table=True):
+    """How far a tenant is in the fair order of an action that it waits for."""
+
+    __tablename__ = "share"
+    action: str = Field(primary_key=True)
+    tenant_id: str = Field(primary_key=True)
+    passed: float = Field(sa_column_kwargs={"name": "pass"})
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class ControlRow(SQLModel, table=True):
+    """What somebody set for an action or a tenant."""
+
+    __tablename__ = "control"
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    body: str
+    tokens: float | None = None
+    tokens_at: float | None = None
+
+
+class WorkerRow(SQLModel, table=True):
+    """When a worker that takes an action was last seen."""
+
+    __tablename__ = "worker_seen"
+    action: str = Field(primary_key=True)
+    worker: str = Field(primary_key=True)
+    seen_at: float
+    slots: int = 0
+
+
+MODELS: tuple[type[SQLModel], ...] = (ReadyRow, FlightRow, ShareRow, ControlRow, WorkerRow)
+
+
+_ANY = text("SELECT 1 FROM ready LIMIT 1")
+# Index skips: as many steps as there are actions (or tenants), however many rows there are.
+_ACTIONS = text(
+    "WITH RECURSIVE a(v) AS (SELECT min(action) FROM ready UNION ALL SELECT (SELECT min(action) FROM ready WHERE action > a.v) FROM a "
+    "WHERE a.v IS NOT NULL) SELECT v FROM a WHERE v IS NOT NULL"
+)
+_TENANTS = text(
+    "WITH RECURSIVE t(v) AS (SELECT min(tenant_id) FROM ready WHERE action = :action UNION ALL SELECT (SELECT min(tenant_id) FROM ready "
+    "WHERE action = :action AND tenant_id > t.v) FROM t WHERE t.v IS NOT NULL) SELECT v FROM t WHERE v IS NOT NULL"
+)
+_SUMMARY = text("SELECT action, tenant_id, count(*) AS n, min(since) AS since FROM ready GROUP BY action, tenant_id LIMIT 2000")
+_NEXT = Statement(
+    "SELECT r.job_id, r.lane_id, r.lease, j.trace FROM ready r JOIN job j ON j.id = r.job_id WHERE r.action = :action AND r.tenant_id = :tenant "
+    "ORDER BY r.rank, r.job_id, r.lane_id LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
+)
+_AHEAD = text(
+    "SELECT count(*) FROM (SELECT 1 FROM ready WHERE action = :action AND tenant_id = :tenant AND rank < :rank LIMIT 10000) x"
+)
+_ENTER = text(
+    "INSERT INTO ready (job_id, lane_id, lease, action, tenant_id, rank, since) VALUES "
+    "(:job_id, :lane_id, :lease, :action, :tenant_id, :rank, :since) ON CONFLICT (job_id, lane_id) DO UPDATE SET "
+    "lease = excluded.lease, action = excluded.action, rank = excluded.rank, since = excluded.since"
+)
+_LEAVE = text("DELETE FROM ready WHERE job_id = :job_id AND lane_id = :lane_id")
+_FLIGHT = Statement(
+    "SELECT kind, name, sum(n) AS n FROM flight WHERE kind = 'action' OR name IN (SELECT value FROM [tenants]) GROUP BY kind, name"
+)
+_ADD = text(
+    "INSERT INTO flight (kind, name, slot, n) VALUES (:kind, :name, :slot, :n) "
+    "ON CONFLICT (kind, name, slot) DO UPDATE SET n = flight.n + excluded.n"
+)
+_CONTROLS = text("SELECT kind, name, body, tokens, tokens_at FROM control")
+_SET_CONTROL = text(
+    "INSERT INTO control (kind, name, body, tokens, tokens_at) VALUES (:kind, :name, :body, NULL, NULL) "
+    "ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body, tokens = NULL, tokens_at = NULL"
+)
+_TOKENS = text("UPDATE control SET tokens = :tokens, tokens_at = :at WHERE kind = :kind AND name = :name")
+_SHARES = text('SELECT tenant_id, "pass" AS passed FROM share WHERE action = :action')
+_SET_SHARE = text(
+    'INSERT INTO share (action, tenant_id, "pass") VALUES (:action, :tenant, :passed) '
+    'ON CONFLICT (action, tenant_id) DO UPDATE SET "pass" = excluded."pass"'
+)
+_DROP_SHARE = text("DELETE FROM share WHERE action = :action AND tenant_id = :tenant")
+_SEEN = text(
+    "INSERT INTO worker_seen (action, worker, seen_at, slots) VALUES (:action, :worker, :at, :slots) "
+    "ON CONFLICT (action, worker) DO UPDATE SET seen_at = excluded.seen_at, slots = excluded.slots"
+)
+_LAST_SEEN = text("SELECT action, max(seen_at) AS at FROM worker_seen GROUP BY action")
+_TRY = text("SELECT pg_try_advisory_xact_lock(hashtext(current_schema()), hashtext('grants'))")
+# In flight by the stored lanes themselves; only those with a timer can be.
+_COUNT = Statement(
+    "SELECT j.workflow_name AS w, j.workflow_version AS v, l.body, j.body AS job FROM lane l JOIN job j ON j.id = l.job_id "
+    "WHERE l.due_at IS NOT NULL"
+)
+
+
+class SqlDispatchStore:
+    """`DispatchStore` on one connection. `slot`: which addend of the counters this process writes."""
+
+    def __init__(self, connection: Connection, slot: int) -> None:
+        self.connection = connection
+        self.slot = slot
+
+    def anything_waits(self) -> bool:
+        """True when `ready` has a row."""
+        return self.connection.execute(_ANY).scalar() is not None
+
+    def actions(self) -> list[str]:
+        """Actions that something waits for."""
+        return list(self.connection.execute(_ACTIONS).scalars())
+
+    def tenants(self, action: str) -> list[str]:
+        """Tenants that wait for an action."""
+        return list(self.connection.execute(_TENANTS, {"action": action}).scalars())
+
+    def summary(self) -> list[Waiting]:
+        """Everything that waits, by action and tenant."""
+        return [Waiting(*row) for row in self.connection.execute(_SUMMARY)]
+
+    def next(self, action: str, tenant: str, limit: int) -> list[Ready]:
+        """The first of those that wait; on PostgreSQL without those whose jobs another replica is deciding."""
+        values = {"action": action, "tenant": tenant, "limit": limit}
+        return [Ready(*row) for row in _NEXT.run(self.connection, values)]
+
+    def ahead(self, action: str, tenant: str, rank: float) -> int:
+        """How many of the tenant's tasks go first (at most 10,000)."""
+        values = {"action": action, "tenant": tenant, "rank": rank}
+        return int(self.connection.execute(_AHEAD, values).scalar_one())
+
+    def move(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
+        """Write who waits from now on, and who does no longer."""
+        if leaving:
+            self.connection.execute(_LEAVE, list(leaving))
+        if entering:
+            self.connection.execute(_ENTER, list(entering))
+
+    def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
+        """Attempts in flight by action, and by those tenants."""
+        rows = _FLIGHT.run(self.connection, {"tenants": json.dumps(list(tenants))})
+        return {(kind, name): int(n) for kind, name, n in rows}
+
+    def add(self, deltas: Mapping[Key, int]) -> None:
+        """Count attempts that were handed out (or came back, if negative)."""
+        rows = [{"kind": k, "name": n, "slot": self.slot, "n": d} for (k, n), d in sorted(deltas.items()) if d]
+        if rows:
+            self.connection.execute(_ADD, rows)
+
+    def controls(self) -> dict[Key, Control]:
+        """All that is set."""
+        return {
+            (r.kind, r.name): replace(Control(**json.loads(r.body)), tokens=r.tokens, tokens_at=r.tokens_at)
+            for r in self.connection.execute(_CONTROLS)
+        }
+
+    def set_control(self, key: Key, control: Control) -> None:
+        """Set it; its rate starts with all tokens."""
+        body = {k: v for k, v in asdict(control).items() if k not in ("tokens", "tokens_at")}
+        self.connection.execute(_SET_CONTROL, {"kind": key[0], "name": key[1], "body": json.dumps(body)})
+
+    def spend(self, key: Key, tokens: float, at: float) -> None:
+        """What is left of a rate's tokens."""
+        self.connection.execute(_TOKENS, {"kind": key[0], "name": key[1], "tokens": tokens, "at": at})
+
+    def shares(self, action: str) -> dict[str, float]:
+        """How far the tenants are that waited at the last allocation."""
+        return {r.tenant_id: r.passed for r in self.connection.execute(_SHARES, {"action": action})}
+
+    def set_shares(self, action: str, passed: Mapping[str, float], gone: Iterable[str]) -> None:
+        """Keep how far they are now; forget those that wait no longer."""
+        if passed:
+            self.connection.execute(_SET_SHARE, [{"action": action, "tenant": t, "passed": p} for t, p in passed.items()])
+        rows = [{"action": action, "tenant": t} for t in gone]
+        if rows:
+            self.connection.execute(_DROP_SHARE, rows)
+
+    def seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
+        """A worker is there (or was, with `at` in the past)."""
+        rows = [{"action": a, "worker": worker, "at": at, "slots": slots} for a in sorted(set(actions))]
+        if rows:
+            self.connection.execute(_SEEN, rows)
+
+    def last_seen(self) -> dict[str, float]:
+        """Action → when a worker that takes it was last seen."""
+        return {r.action: r.at for r in self.connection.execute(_LAST_SEEN)}
+
+    def may_grant(self) -> bool:
+        """False when another replica is allocating just now: what it leaves is allocated when it is done."""
+        return not is_shared(self.connection) or bool(self.connection.execute(_TRY).scalar())
+
+    def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
+        """Count what is in flight anew from the lanes. `count(workflow, version, lane body, job body)` names the keys of one, or none."""
+        if is_shared(self.connection):
+            # Whoever has yet to add does so after us, and its lanes are not in what we count.
+            self.connection.execute(text("LOCK TABLE flight IN EXCLUSIVE MODE"))
+        totals: dict[Key, int] = {}
+        for row in _COUNT.run(self.connection):
+            for key in count(row.w, row.v, row.body, row.job):
+                totals[key] = totals.get(key, 0) + 1
+        self.connection.execute(text("DELETE FROM flight"))
+        self.add(totals)

@@ -1,0 +1,124 @@
+"""Why does a job not move? One reason code with its facts, and when it will change if that is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts import JobStage
+from services.job_orchestrator.core.allocation import Capacity
+from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState
+
+WORKER_ALIVE_S = 30.0
+"""A worker says every ten seconds that it is there; after three of them missed it counts as gone."""
+ORDER = (
+    "running", "child_job", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
+    "retry_due", "waiting_for_approval", "waiting_for_poke", "waiting_until", "waiting_for_files",
+)  # fmt: skip
+"""Where the lanes of one job have different reasons, the first of these is the job's: it is what moves it next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """`at` in Unix seconds: when it changes, if that is known."""
+
+    code: str
+    message: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the reasons depend on beside the job. `ahead(action)` counts the tenant's tasks that go first."""
+
+    now: float
+    last_seen: Mapping[str, float]
+    action: Callable[[str], Capacity]
+    tenant: Capacity
+    ahead: Callable[[str], int]
+
+
+def explain(job: Job, facts: Facts) -> Reason:
+    """`job` with all of its lanes."""
+    if job.ended:
+        errors = f": {job.errors[-1]}" if job.errors else ""
+        return Reason("ended", f"the job is {job.stage.value}{errors}", {"stage": job.stage.value})
+    if job.stage is JobStage.QUEUED:
+        at = job.request.start_at.timestamp() if job.request.start_at else None
+        return Reason("start_at", f"it was asked to begin at {_clock(at)}", {}, at)
+    if job.paused_by is not None:
+        why = {"by": job.paused_by, "reason": job.paused_reason, "since": job.paused_at}
+        return Reason("job_paused", f"paused by {job.paused_by}{_because(job.paused_reason)}", why)
+    found = (_of_lane(job, lane, facts) for lane in job.lanes.values() if not lane.ended)
+    reasons = [r for r in found if r is not None]
+    if not reasons:
+        return Reason("between", "nothing of it is open; its next step is being decided")
+    counts = Counter(r.code for r in reasons)
+    first = min(reasons, key=lambda r: (ORDER.index(r.code), r.at or 0.0))
+    more = {} if len(counts) == 1 and counts[first.code] == 1 else {"tasks": dict(counts)}
+    return Reason(first.code, first.message, {**first.facts, **more}, first.at)
+
+
+def _of_lane(job: Job, lane: Lane, facts: Facts) -> Reason | None:
+    if lane.state is LaneState.IDLE or (lane.id == JOB_LANE and lane.state is LaneState.ARRIVED):
+        return None
+    step = job.step_of(lane)
+    known: dict[str, Any] = {"step": step.name, "attempt": lane.attempt}
+    known |= {"file_id": lane.id} if lane.id else {}
+    known |= {"action": step.action} if step.action else {}
+    if lane.state is LaneState.ARRIVED:
+        return Reason("waiting_for_files", f"{job.live - job.arrived} files have not come as far as {step.name}", known)
+    if lane.state is LaneState.RUNNING:
+        if step.job is not None:
+            return Reason("child_job", f"{step.name} is {lane.worker}, which has not ended", {**known, "job": lane.worker})
+        return Reason("running", f"{step.name} is running on {lane.worker or 'a worker'}", {**known, "worker": lane.worker})
+    if lane.state is LaneState.QUEUED:
+        return _queued(step.action, known, lane, facts)
+    if lane.state is LaneState.BACKOFF:
+        message = f"{step.name} failed in attempt {lane.attempt}; the next is due at {_clock(lane.due_at)}"
+        if lane.waiting:
+            message = f"{step.name} asked for time until {_clock(lane.due_at)}"
+        return Reason("retry_due", message, known, lane.due_at)
+    if lane.state is LaneState.WAITING:
+        kind = step.wait.kind if step.wait else "time"
+        if kind == "time":
+            return Reason("waiting_until", f"{step.name} waits until {_clock(lane.due_at)}", known, lane.due_at)
+        return Reason(
+            f"waiting_for_{kind}", f"{step.name} waits for {'a poke' if kind == 'poke' else 'an approval'}", known, lane.due_at
+        )
+    return _ready(step.action, known, facts)
+
+
+def _queued(action: str, known: dict[str, Any], lane: Lane, facts: Facts) -> Reason:
+    seen = facts.last_seen.get(action)
+    if seen is None or facts.now - seen > WORKER_ALIVE_S:
+        since = "ever" if seen is None else f"since {_clock(seen)}"
+        return Reason("no_worker", f"no live worker for {action} {since}", {**known, "since": seen}, lane.due_at)
+    return Reason("queued", f"handed out to the workers for {action}; none has reported on it yet", known, lane.due_at)
+
+
+def _ready(action: str, known: dict[str, Any], facts: Facts) -> Reason:
+    for kind, room in (("action", facts.action(action)), ("tenant", facts.tenant)):
+        what = f"{action}" if kind == "action" else "the tenant"
+        why = {**known, **(room.facts or {})}
+        if room.gate == "paused":
+            return Reason(f"{kind}_paused", f"{what} is paused by {why['by']}{_because(why['reason'])}", why)
+        if room.gate == "limit":
+            return Reason(f"{kind}_limit", f"{what} is at its limit: {why['in_flight']} of {why['limit']}", why)
+        if room.gate == "rate":
+            message = f"{what} may have {why['rate_per_s']:g} tasks per second; the next at {_clock(room.at)}"
+            return Reason("rate", message, {**why, "of": kind}, room.at)
+    ahead = facts.ahead(action)
+    return Reason("behind", f"behind {ahead} older tasks for {action}", {**known, "ahead": ahead})
+
+
+def _because(reason: Any) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _clock(at: float | None) -> str:
+    return "an unknown time" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

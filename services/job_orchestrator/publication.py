@@ -1,0 +1,76 @@
+"""Publishes workflows that were sent by command: first their task topics, then the version itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from contracts import PublishWorkflow, WorkflowPublished
+from contracts.topics import WORKFLOWS_TOPIC
+from services.job_orchestrator.adapters.sql_store import Catalog
+from services.job_orchestrator.answers import decided
+from services.job_orchestrator.core.workflow import Workflow
+from services.job_orchestrator.handlers import Stores
+from shared.errors import Retry, Stop
+from shared.settle import Settler
+from shared.sql import exclusive
+from shared.unit import Unit
+
+log = logging.getLogger(__name__)
+SWEEP_S = 15.0
+"""Looked at this often even if nothing woke us: another replica may have died before it published."""
+
+
+class Publication:
+    """`ensure(actions)` makes the topics of actions."""
+
+    def __init__(self, settler: Settler, stores: Stores, catalog: Catalog, ensure: Callable[[set[str]], Awaitable[None]]) -> None:
+        self.settler = settler
+        self.stores = stores
+        self.catalog = catalog
+        self.ensure = ensure
+        self._wake = asyncio.Event()
+        settler.after.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                for command in await self.settler.store.read(lambda c: self.stores.steering(c).wanted()):
+                    await self._one(command)
+            except Retry as error:
+                log.warning("workflows will be published later", extra={"code": error.code, "reason": str(error)})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), SWEEP_S)
+            # Woken by every commit of ours; a workflow has time.
+            await asyncio.sleep(0.2)
+
+    async def _one(self, command: PublishWorkflow) -> None:
+        workflow = Workflow.model_validate(command.definition)
+        await self.ensure({step.action for step in workflow.all_steps if step.action})
+        await self.settler.run(lambda unit: self.publish(unit, command, workflow))
+
+    def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
+        """In one transaction: the version, its event, the answer."""
+        exclusive(unit.connection, "workflows")
+        self.stores.steering(unit.connection).got(command.command_id)
+        try:
+            self.catalog.publish(unit.connection, workflow)
+        except Stop as error:
+            decided(unit, command, "publish", error.code, None, message=str(error))
+            return
+        announce(unit, workflow)
+        decided(unit, command, "publish", None, None)
+
+
+def announce(unit: Unit, workflow: Workflow) -> None:
+    """`WorkflowPublished`."""
+    event = WorkflowPublished(
+        name=workflow.name, version=workflow.version, definition=workflow.model_dump(mode="json", exclude_none=True),
+        published_at=datetime.fromtimestamp(unit.now, UTC),
+    )  # fmt: skip
+    unit.emit(WORKFLOWS_TOPIC.name, event, None, traced=False)

@@ -1,0 +1,250 @@
+"""What an operator does to jobs, through the door, the topics and the workers: verbs, waits, limits, and the reasons for waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from cli.client import Client, CliError
+from cli.submit import submit_files
+from contracts import StageReport, TaskStatus
+from shared import clock
+from stageline_kit import Producer, Task, Worker
+from tests.conftest import SAMPLES, Pipeline
+from tests.e2e.outside import read_all
+from tests.e2e.test_door import ended
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+
+
+class Steered:
+    """A worker of the action `test.steered` that ends its tasks when it is told to."""
+
+    def __init__(self, kafka: str) -> None:
+        self.worker = Worker(kafka, "steered-1", concurrency=50, drain_s=1)
+        self.started: list[str] = []
+        self.cancelled: list[str] = []
+        self.go = asyncio.Event()
+        self.worker.action("test.steered")(self.act)
+
+    async def act(self, task: Task) -> dict[str, Any]:
+        self.started.append(task.job_id)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(task.job_id)
+            raise
+        return {"config": task.config}
+
+
+@contextlib.asynccontextmanager
+async def steered(pipeline: Pipeline) -> AsyncIterator[Steered]:
+    made = Steered(pipeline.kafka)
+    running = asyncio.create_task(made.worker.run())
+    try:
+        yield made
+    finally:
+        made.worker.stop()
+        await running
+
+
+async def until(look: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for a fact of this process."""
+
+    async def seen() -> bool:
+        return look()
+
+    await eventually(seen, timeout_s, 0.01)
+
+
+async def make(client: Client, workflow: str = "test-steered", **more: Any) -> str:
+    answer = await client.call("POST", "/v1/jobs", json={"workflow": workflow, **more})
+    return str(answer["job_id"])
+
+
+async def why(client: Client, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = await client.call("GET", f"/v1/jobs/{job_id}/why")
+    return found
+
+
+async def until_why(client: Client, job_id: str, code: str) -> dict[str, Any]:
+    async def look() -> Any:
+        found = await why(client, job_id)
+        return found if found["code"] == code else None
+
+    found: dict[str, Any] = await eventually(look, 20, 0.1)
+    return found
+
+
+async def verb(client: Client, job_id: str, word: str, **body: Any) -> dict[str, Any]:
+    found: dict[str, Any] = await client.call("POST", f"/v1/jobs/{job_id}/{word}", json=body)
+    return found
+
+
+async def test_the_life_of_a_job_under_an_operator(client: Client, pipeline: Pipeline) -> None:
+    job_id = await make(client)
+    found = await until_why(client, job_id, "no_worker")
+    assert found["facts"]["action"] == "test.steered" and "no live worker" in found["message"]
+    async with steered(pipeline) as worker:
+        await until_why(client, job_id, "running")
+        paused = await verb(client, job_id, "pause", reason="look at it first")
+        assert paused["paused"]["by"] == "admin"
+        with pytest.raises(CliError, match="paused already"):
+            await verb(client, job_id, "pause")
+        worker.go.set()
+        found = await until_why(client, job_id, "job_paused")
+        assert found["facts"]["reason"] == "look at it first"
+        assert worker.started == [job_id], "nothing is handed out while it is paused"
+        assert (await verb(client, job_id, "resume"))["paused"] is None
+        job = await ended(client, job_id)
+    assert job["stage"] == "completed" and worker.started == [job_id, job_id]
+    history = (await client.call("GET", f"/v1/jobs/{job_id}/history"))["result"]
+    verbs = [(e["event"]["verb"], e["event"]["by"]) for e in history if e["event"].get("verb")]
+    assert verbs == [("pause", "admin"), ("resume", "admin")]
+    assert (await why(client, job_id))["code"] == "ended"
+    audit = (await client.call("GET", "/v1/audit"))["result"]
+    mine = [(a["verb"], a["ok"]) for a in reversed(audit) if a["job_id"] == job_id]
+    assert mine == [("pause", True), ("pause", False), ("resume", True)]
+
+
+@pytest.mark.parametrize(("word", "stage"), [("cancel", "cancelled"), ("terminate", "failed")])
+async def test_a_job_that_is_ended_early_stops_its_workers(client: Client, pipeline: Pipeline, word: str, stage: str) -> None:
+    async with steered(pipeline) as worker:
+        job_id = await make(client)
+        await until(lambda: job_id in worker.started, 20)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        assert (await verb(client, job_id, word, reason="not wanted"))["stage"] == stage
+        await until(lambda: job_id in worker.cancelled, 5)
+        assert loop.time() - begun < 1.0, "the worker is told within a second"
+    with pytest.raises(CliError, match="has ended"):
+        await verb(client, job_id, word)
+    record = await client.call("GET", f"/v1/jobs/{job_id}")
+    assert record["error_messages"][-1].endswith("by admin: not wanted")
+
+
+async def test_limits_pauses_and_priorities_hold_and_say_so(client: Client, pipeline: Pipeline) -> None:
+    async def control(**body: Any) -> None:
+        await client.call("PUT", "/v1/controls/action/test.steered", json=body)
+
+    await control(limit=1, reason="one at a time")
+    try:
+        async with steered(pipeline) as worker:
+            first = await make(client)
+            await until(lambda: worker.started == [first], 20)
+            low = await make(client, priority="low")
+            high = await make(client, priority="high")
+            found = await why(client, low)
+            assert found["code"] == "action_limit" and found["facts"]["limit"] == found["facts"]["in_flight"] == 1
+            await control(limit=None, paused=True, reason="night")
+            found = await why(client, high)
+            assert found["code"] == "action_paused" and found["facts"]["reason"] == "night"
+            worker.go.set()
+            await until_why(client, first, "action_paused")
+            lines = (await client.call("GET", "/v1/backlog"))["lines"]
+            assert worker.started == [first] and lines is not None
+            await control(paused=False, limit=1)
+            for job_id in (first, high, low):
+                assert (await ended(client, job_id))["stage"] == "completed"
+            order = [j for j in worker.started if j != first]
+            assert order[0] == high and order[-1] == low, "the higher priority goes first"
+    finally:
+        await control(limit=None, paused=False)
+
+
+async def test_the_backlog_says_what_waits_and_when_it_is_worked_off(client: Client, pipeline: Pipeline) -> None:
+    await client.call("PUT", "/v1/controls/action/test.steered", json={"paused": True, "reason": "holiday"})
+    try:
+        jobs = [await make(client) for _ in range(3)]
+
+        async def line() -> Any:
+            lines = (await client.call("GET", "/v1/backlog"))["lines"]
+            return next((x for x in lines if x["action"] == "test.steered" and x["waiting"] >= 3), None)
+
+        found = await eventually(line, 20, 0.2)
+        assert found["gate"] == "paused" and "holiday" in found["gate_message"] and found["oldest_age_s"] >= 0
+        for job_id in jobs:
+            await verb(client, job_id, "cancel")
+    finally:
+        await client.call("PUT", "/v1/controls/action/test.steered", json={"paused": False})
+
+
+async def test_an_approval_is_waited_for_and_given(client: Client) -> None:
+    job_id = await make(client, "test-approval")
+    await until_why(client, job_id, "waiting_for_approval")
+    assert (await client.call("GET", f"/v1/jobs/{job_id}"))["stage"] == "in_revision"
+    with pytest.raises(CliError, match="no step of the job waits"):
+        await verb(client, job_id, "poke", step="send")
+    await verb(client, job_id, "poke", step="approve", message="seen", data={"amount": 5})
+    assert (await ended(client, job_id))["stage"] == "completed"
+
+
+@pytest.mark.parametrize(("code", "stage"), [("not_needed", "completed"), ("wrong", "failed")])
+async def test_an_approval_is_refused(client: Client, pipeline: Pipeline, code: str, stage: str) -> None:
+    job_id = await make(client, "test-approval")
+    await until_why(client, job_id, "waiting_for_approval")
+    await verb(client, job_id, "poke", outcome="KO", code=code, message="no")
+    assert (await ended(client, job_id))["stage"] == stage
+    tasks = [json.loads(r.value)["step"] for r in await read_all(pipeline, "stage.tasks.noop") if job_id.encode() in r.value]
+    assert tasks == ([] if code == "not_needed" else ["undo"]), "a refusal without a rule runs the rescue"
+
+
+async def test_a_step_that_is_a_job_of_its_own(client: Client, pipeline: Pipeline) -> None:
+    async with steered(pipeline) as worker:
+        parent = await submit_files(client, [SAMPLES / "email-order-4471.eml"], {"workflow": "test-parent"})
+        found = await until_why(client, parent, "child_job")
+        child = found["facts"]["job"].removeprefix("job ")
+        await until(lambda: child in worker.started, 20)
+        record = await client.call("GET", f"/v1/jobs/{child}")
+        assert record["parent_job_id"] == parent
+        await verb(client, parent, "cancel")
+        assert (await ended(client, child))["stage"] == "cancelled", "with its parent"
+        await until(lambda: child in worker.cancelled, 5)
+        worker.go.set()
+        again = await submit_files(client, [SAMPLES / "email-order-4471.eml"], {"workflow": "test-parent"})
+        assert (await ended(client, again))["stage"] == "completed"
+
+
+async def test_only_what_failed_is_run_again(client: Client, pipeline: Pipeline) -> None:
+    files = [SAMPLES / "contract-nda.pdf", SAMPLES / "email-order-4471.eml"]
+    job_id = await submit_files(client, files, {"workflow": "test-broken"})
+    job = await ended(client, job_id)
+    assert job["stage"] == "completed" and [f["status"] for f in job["files"]].count("failed") == 1
+    made = await verb(client, job_id, "rerun", only="failed", args={"breaks": {"fail": None}}, reason="fixed")
+    again = await ended(client, made["job_id"])
+    assert again["rerun_of"] == job_id and again["finished_files"] == 2, again
+    tasks = [json.loads(r.value) for r in await read_all(pipeline, "stage.tasks.noop")]
+    ran = [(t["step"], t["file"]["file_name"]) for t in tasks if t["job_id"] == made["job_id"]]
+    assert ran == [("breaks", "email-order-4471.eml"), ("last", "email-order-4471.eml")], "nothing that was done"
+    with pytest.raises(CliError, match="no file of the job"):
+        await verb(client, made["job_id"], "rerun", only="failed")
+
+
+async def test_work_that_came_to_nothing_is_published(client: Client, pipeline: Pipeline) -> None:
+    async with steered(pipeline) as worker:
+        job_id = await make(client)
+        await until(lambda: job_id in worker.started, 20)
+        task = next(
+            json.loads(r.value) for r in await read_all(pipeline, "stage.tasks.test.steered") if job_id.encode() in r.value
+        )
+        names = ("job_id", "tenant_id", "step", "action")
+        report = StageReport(
+            report_id=clock.new_root(), reported_at=clock.now(), status=TaskStatus.OK, worker="forger", duration_ms=5.0, lease="forged",
+            attempt=1, **{n: task[n] for n in names},
+        )  # fmt: skip
+        async with Producer(pipeline.kafka, "/test") as producer:
+            await producer.publish(report)
+
+        async def refused() -> Any:
+            found = [json.loads(r.value) for r in await read_all(pipeline, "stage.refusals")]
+            return next((f for f in found if f["report_id"] == report.report_id), None)
+
+        found = await eventually(refused, 20, 0.3)
+        assert (found["reason"], found["worker"], found["duration_ms"]) == ("stale_attempt", "forger", 5.0)
+        await verb(client, job_id, "cancel")
