@@ -2,10 +2,11 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+SEEDS ?= 2000
 export STAGELINE_DATA_DIR ?= .stageline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit check format bench samples docs lock clean
+.PHONY: help setup demo up down test test-unit simulate check format bench samples docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +38,9 @@ test: $(VENV)/dev ## Run all tests (real Kafka, real processes)
 
 test-unit: $(VENV)/dev ## Run the tests that need no network (seconds)
 	$(BIN)/python -m pytest tests/unit tests/architecture
+
+simulate: $(VENV)/dev ## Run SEEDS histories of the deciders under a virtual clock, and find every planted bug
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 check: $(VENV)/dev ## Style, types, import rules, generated files
 	$(BIN)/ruff check .

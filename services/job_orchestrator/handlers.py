@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -173,7 +174,9 @@ class Orchestrator:
     def fire(self, unit: Unit, limit: int) -> int:
         """Timers that are due."""
         store = self.stores.jobs(unit.connection)
-        due = store.due(unit.now, limit)
+        # To the microsecond, as the decisions have it: a timer of this very instant must not be due here and void there.
+        now = datetime.fromtimestamp(unit.now, UTC).timestamp()
+        due = store.due(now, limit)
         wanted: dict[str, set[str]] = {}
         for event, _ in due:
             wanted.setdefault(event.job_id, {JOB_LANE}).add(event.lane_id)
@@ -183,7 +186,7 @@ class Orchestrator:
             if work.decide(event.job_id, event, trace).refused is not None:
                 void.append(event)
         self._finish(work)
-        store.clear_due(void, unit.now)
+        store.clear_due(void, now)
         return len(due)
 
     def grant(self, unit: Unit, limit: int) -> int:

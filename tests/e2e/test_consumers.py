@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.client import Client
-from contracts import JOB_EVENTS, MODELS, CancelJob, from_record, to_record
+from contracts import JOB_EVENTS, MODELS, CancelJob, StageReport, TaskStatus, from_record, to_record
 from shared import clock
 from shared.kafka import make_producer
 from tests.conftest import Pipeline
@@ -179,21 +179,29 @@ async def test_cancel_reaches_the_worker(client: Client, pipeline: Pipeline) -> 
         assert answer.status == 409
 
 
-async def test_a_command_for_an_unknown_job_is_dead_lettered_with_the_reason(pipeline: Pipeline) -> None:
+async def test_a_command_for_an_unknown_job_is_answered_and_a_report_is_dead_lettered(pipeline: Pipeline) -> None:
+    job_id = clock.new_root()
+    command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=OWNER, issued_at=clock.now())
+    report = StageReport(
+        report_id=clock.new_root(), job_id=job_id, tenant_id=OWNER.tenant_id, step="s", action="noop", attempt=1, lease="l",
+        reported_at=clock.now(), status=TaskStatus.OK,
+    )  # fmt: skip
     producer = await make_producer(pipeline.access, "test")
-    command = CancelJob(command_id=clock.new_root(), job_id=clock.new_root(), owner=OWNER, issued_at=clock.now())
-    record = to_record(command, "/test")
-    await producer.send_and_wait("job.commands", record.value, record.key, headers=list(record.headers))
+    for topic, message in (("job.commands", command), ("stage.reports", report)):
+        record = to_record(message, "/test")
+        await producer.send_and_wait(topic, record.value, record.key, headers=list(record.headers))
     await producer.stop()
 
-    async def parked() -> Any:
-        letters = await read_all(pipeline, "job.commands.job_orchestrator.dlq")
-        return [r for r in letters if r.key == record.key]
+    async def found(topic: str) -> Any:
+        return [r for r in await read_all(pipeline, topic) if r.key == job_id.encode()]
 
-    (letter,) = await eventually(parked)
+    (answer,) = await eventually(lambda: found("job.answers"))
+    body = json.loads(answer.value)
+    assert (body["command_id"], body["ok"], body["code"], body["verb"]) == (command.command_id, False, "unknown_job", "cancel")
+    (letter,) = await eventually(lambda: found("stage.reports.job_orchestrator.dlq"))
     headers = dict(letter.headers)
     assert headers["dlq-code"] == b"unknown_job" and letter.value == record.value
-    assert headers["ce_id"] == command.command_id.encode() and headers["dlq-original-topic"] == b"job.commands"
+    assert headers["ce_id"] == report.report_id.encode() and headers["dlq-original-topic"] == b"stage.reports"
 
 
 async def test_every_header_of_every_event_is_cloudevents(client: Client, pipeline: Pipeline) -> None:

@@ -9,6 +9,7 @@ import pytest
 from cli.client import Client
 from contracts import AddFile, CloseSession, FileRef, JobRequest, OpenSession, to_record
 from contracts.topics import all_topics, dead_letter_topic
+from services.session.core.session import job_of
 from shared import clock
 from shared.kafka import make_producer
 from tests.conftest import Pipeline
@@ -48,7 +49,7 @@ async def test_metadata_has_a_limit(client: Client) -> None:
 
 
 @pytest.mark.timeout(100)
-async def test_a_session_is_full_before_its_closing_is_too_large(client: Client, pipeline: Pipeline) -> None:
+async def test_a_session_whose_files_do_not_fit_into_one_record(client: Client, pipeline: Pipeline) -> None:
     session_id = clock.new_root()
     common: dict[str, Any] = {"session_id": session_id, "owner": OWNER, "issued_at": clock.now()}
     fat = {"note": "x" * 60_000}
@@ -69,7 +70,9 @@ async def test_a_session_is_full_before_its_closing_is_too_large(client: Client,
 
     async def decided() -> Any:
         events = [r for r in await read_all(pipeline, "session.events") if r.key == session_id.encode()]
-        return events if len(events) == len(commands) else None
+        return events if len(events) == len(commands) + 1 else None
 
     types = [dict(r.headers)["ce_type"].decode().split(".")[2] for r in await eventually(decided, 30)]
-    assert types == ["opened", *["file_added"] * 9, *["command_refused"] * 3, "closed"]
+    assert types == ["opened", *["file_added"] * 12, "files", "closed"]
+    job = await ended(client, job_of(session_id))
+    assert job["stage"] == "completed" and job["file_count"] == len(job["files"]) == 12

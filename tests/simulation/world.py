@@ -1,0 +1,223 @@
+"""One simulated pipeline: a seed decides who moves next, who dies, what is doubled, and what the clock does."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts import CloseSession, CreateJob, FileRef, JobRequest, Message
+from contracts.topics import TOPICS
+from services.ingest.core import job_view
+from services.job_orchestrator.core.workflow import Workflow
+from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.session.core.session import job_of
+from services.session.handlers import Sessions
+from shared.settle import Inbound
+from shared.unit import Unit
+from tests.simulation import flows
+from tests.simulation.broker import Broker, Entry
+from tests.simulation.node import Node
+from tests.simulation.observer import Observer, must
+from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
+from tests.simulation.switches import Switches
+from tests.simulation.workers import OWNERS, SimWorker, healed, script
+
+TOPIC_OF = {model: t.name for t in TOPICS for model in t.models}
+START = 1_790_000_000.0
+
+
+class World:
+    """`run()` and then the checks of `invariants.py`. The same seed makes the same history."""
+
+    def __init__(self, seed: int, switches: Switches | None = None, stores: Callable[[Any], Stores] | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.switches = switches or Switches()
+        self.now = START
+        self.broker = Broker(self.rng.randint(1, 3), self.rng)
+        self.flows: dict[str, Workflow] = flows.some(self.rng)
+        self.healing = False
+        self.commands = 0
+        self.steps = 0
+        self.sent: list[Message] = []
+        self.later: list[tuple[float, Message]] = []
+        self.dead_letters: list[tuple[str, Entry, str]] = []
+        self.limits: dict[Any, Any] = {}
+        self.limit_base: dict[Any, int] = {}
+        self.observer = Observer(self)
+        self.task_topics = ("stage.tasks.a", "stage.tasks.b")
+        self.jobs, self.sessions, self.view, self.consumer = Database(), Database(), Database(), Database()
+        catalog = {(w.name, w.version): w for w in self.flows.values()}
+        self.orchestrator = Orchestrator(Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore))
+        self.session = Sessions(ModelSessionStore)
+        self.nodes = self._nodes()
+        self.workers = [SimWorker(self, f"w{n}") for n in range(self.rng.randint(1, 3))]
+        for one in (*self.nodes, *self.workers):
+            one.start()
+
+    def _nodes(self) -> list[Node]:
+        def some(group: str, topics: tuple[str, ...], database: Database, handler: Any) -> list[Node]:
+            return [Node(self, f"{group}-{n}", group, topics, database, handler) for n in range(self.rng.randint(1, 3))]
+
+        orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
+        return [
+            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
+            *some("session", ("session.commands",), self.sessions, self.session.on_batch),
+            *some("ingest", ("job.events",), self.view, self._fold),
+            *some("consumers", ("job.events",), self.consumer, self._count),
+        ]
+
+    def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
+        records = unit.connection.table("job_view")  # type: ignore[attr-defined]
+        for item in batch:
+            event: Any = item.message
+            job_id = event.event.job_id
+            known = records.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
+            records[job_id] = job_view.fold(known, event)
+
+    def _count(self, unit: Unit, batch: Sequence[Inbound]) -> None:
+        effects = unit.connection.table("effect")  # type: ignore[attr-defined]
+        for item in batch:
+            effects[item.message.message_id] = effects.get(item.message.message_id, 0) + 1
+
+    def job_of(self, made: Sequence[Message]) -> str:
+        """The job that these commands make."""
+        for message in made:
+            if isinstance(message, CreateJob):
+                return message.job_id
+            if isinstance(message, CloseSession):
+                return job_of(message.session_id)
+        raise AssertionError("nothing makes a job")
+
+    def send(self, topic: str, message: Message) -> None:
+        """A record from outside the services."""
+        self.broker.append(topic, Entry(message.key, message.to_json(), message))
+
+    def run(self) -> None:
+        """The faulty part, then the healing."""
+        wishes = deque(script(self, self.rng))
+        while wishes or self.rng.random() < 0.995:
+            if self.steps > 1500:
+                break
+            self._turn(wishes)
+        self._heal(wishes)
+
+    def _turn(self, wishes: deque[Message]) -> None:
+        self.steps += 1
+        draw = self.rng.random()
+        if wishes and draw < 0.12:
+            self._say(wishes)
+        elif draw < 0.15:
+            self._fault()
+        elif draw < 0.17:
+            self._tick(self.now + self.rng.choice([0.1, 1, 7, 40, 400]))
+        elif draw < 0.18 and self.rng.random() < 0.3:
+            self.broker.append(self.rng.choice(["job.commands", "stage.reports", "session.commands"]), Entry("k", b"{", None))
+        elif not self._move() and not wishes:
+            self._wait()
+
+    def _say(self, wishes: deque[Message]) -> None:
+        message = wishes.popleft()
+        self.sent.append(message)
+        for _ in range(2 if self.rng.random() < 0.2 else 1):
+            self.send(TOPIC_OF[type(message)], message)
+
+    def _fault(self) -> None:
+        one = self.rng.choice([*self.nodes, *self.workers])
+        what = self.rng.random()
+        if not one.alive:
+            one.start()
+        elif what < 0.5:
+            one.kill()
+        elif isinstance(one, Node):
+            self.broker.rebalance(one.group)
+        else:
+            self.broker.rebalance("workers")
+
+    def _move(self) -> bool:
+        self._arrive()
+        todo = [x for x in (*self.nodes, *self.workers) if x.alive]
+        self.rng.shuffle(todo)
+        return self._timers(todo) or any(x.step() for x in todo)
+
+    def _arrive(self) -> None:
+        for at, message in [x for x in self.later if x[0] <= self.now]:
+            self.later.remove((at, message))
+            self.send("stage.reports", message)
+
+    def _timers(self, todo: list[Any]) -> bool:
+        idle = [x for x in todo if isinstance(x, Node) and x.work is None]
+        for node in idle:
+            if node.group == "job_orchestrator" and self._due(self.jobs) <= self.now:
+                node.timer(self.orchestrator.fire)
+            elif node.group == "job_orchestrator" and self.jobs.tables.get("ready") and self.rng.random() < 0.2:
+                node.timer(self.orchestrator.grant)
+            elif node.group == "session" and self._expiry() <= self.now:
+                node.timer(self.session.fire)
+            else:
+                continue
+            return bool(node.step())
+        return False
+
+    def _due(self, database: Database) -> float:
+        return min((x.due_at for x in database.tables.get("lane", {}).values() if x.due_at is not None), default=float("inf"))
+
+    def _expiry(self) -> float:
+        sessions = self.sessions.tables.get("session", {}).values()
+        return min((s.expires_at.timestamp() for s in sessions if s.state.value == "open"), default=float("inf"))
+
+    def _wait(self) -> None:
+        """Nothing to do: on to the next timer."""
+        soon = min(self._due(self.jobs), self._expiry(), *(at for at, _ in self.later), self.now + 3600)
+        self._tick(max(self.now + 0.01, soon))
+
+    def _tick(self, to: float) -> None:
+        # Whole microseconds: what datetimes can say.
+        self.now = math.ceil(to * 1e6) / 1e6
+
+    def _heal(self, wishes: deque[Message]) -> None:
+        """No more faults: everybody is there and diligent, and nobody holds anything back."""
+        self.healing = True
+        self.healed_at = self.now
+        for one in (*self.nodes, *self.workers):
+            if not one.alive:
+                one.start()
+        for _ in range(60):
+            wishes.extend(healed(self))
+            while wishes:
+                self._say(wishes)
+            self._until_quiet()
+            if all(job.ended for job, _ in self.jobs.tables.get("job", {}).values()) and not self._lag():
+                break
+            self._wait()
+        self.rested_at = self.now
+        self._new_work()
+
+    def _new_work(self) -> None:
+        """L1: what comes now is done at once."""
+        files = (FileRef(file_id="new", file_name="new.pdf", blob_name="b"),)
+        at = datetime.fromtimestamp(self.now, UTC)
+        wish = CreateJob(
+            command_id="new", job_id="new", owner=OWNERS[0], issued_at=at, job=JobRequest(workflow="plain"), files=files
+        )
+        self._say(deque([wish]))
+        self._until_quiet()
+        job = self.jobs.tables["job"]["new"][0]
+        must(
+            job.ended and self.now - self.rested_at <= 15,
+            "L1",
+            f"new work is {job.stage.value} after {self.now - self.rested_at:.0f} s",
+        )
+
+    def _until_quiet(self) -> None:
+        for _ in range(20_000):
+            self.steps += 1
+            if not self._move():
+                return
+        raise AssertionError("the pipeline does not come to rest")
+
+    def _lag(self) -> int:
+        return sum(self.broker.lag(g) for g in ("job_orchestrator", "session", "ingest", "consumers"))
