@@ -88,6 +88,8 @@ class Work:
     def finish(self) -> int:
         """Give out the credits that are free, and write everything. Returns how many were given."""
         self.ledger.write()
+        # Written before the allocation: what is new in this transaction may be given its credits in it.
+        self._save()
         chosen = self.ledger.allocate()
         wanted: dict[str, set[str]] = {}
         for ready in chosen:
@@ -97,9 +99,13 @@ class Work:
             event = Granted(ready.job_id, ready.lane_id, ready.lease)
             if self.decide(ready.job_id, event, ready.trace or self.traces.get(ready.job_id)).refused is not None:
                 self.ledger.leaving.add((ready.job_id, ready.lane_id))
-        self.store.save((self.jobs[i], lanes, self.traces.get(i)) for i, lanes in self.touched.items())
+        self._save()
         self.ledger.close()
         return len(chosen)
+
+    def _save(self) -> None:
+        self.store.save([(self.jobs[i], lanes, self.traces.get(i)) for i, lanes in self.touched.items()])
+        self.touched.clear()
 
 
 def _tenant(job: Job | None, event: JobInput) -> str | None:

@@ -11,6 +11,8 @@ from shared.unit import Outgoing
 
 Place = tuple[str, int]
 """Topic and partition."""
+GENERATION: Place = ("", -1)
+"""Where a member notes the generation that its positions are of."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class Broker:
     def poll(self, group: str, member: str, positions: dict[Place, int], most: int) -> list[tuple[Place, int, Entry]]:
         """The next records of one of the member's partitions that has any; moves the positions."""
         found = self.groups[group]
+        if positions.get(GENERATION) != found.generation:
+            # Assigned anew: on from what the group has committed.
+            positions.clear()
+            positions[GENERATION] = found.generation
         mine = [p for p, owner in found.owners.items() if owner == member]
         self.rng.shuffle(mine)
         for place in mine:

@@ -208,6 +208,7 @@ class SqlJobStore:
         ):  # fmt: skip
             if rows:
                 self.connection.execute(statement, rows)
+        self.stored.update(j["id"] for j in jobs)
         if lanes:
             self.connection.execute(_SAVE_LANE, lanes)
         if jobs:
