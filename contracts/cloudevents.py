@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -53,12 +54,17 @@ def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
         ("ce_id", message.message_id.encode()),
         ("ce_source", source.encode()),
         ("ce_type", message.TYPE.encode()),
-        ("ce_time", message.time.isoformat().replace("+00:00", "Z").encode()),
+        ("ce_time", _time(message.time)),
         ("ce_subject", key),
         ("ce_tenant", message.tenant.encode()),
         ("ce_dataschema", data_schema(type(message))),
     )
     return Record(key, message.to_json(), headers + extra)
+
+
+@lru_cache(maxsize=10_000)
+def _time(at: datetime) -> bytes:
+    return at.isoformat().replace("+00:00", "Z").encode()
 
 
 @lru_cache

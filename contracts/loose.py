@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, ValidationInfo
@@ -91,7 +92,9 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+@lru_cache(maxsize=10_000)
 def _iso(value: datetime) -> str:
+    # The same few times stand in all records of a batch, and a job's creation in all of its events.
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

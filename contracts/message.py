@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +15,20 @@ class Contract(BaseModel):
     """A frozen record. Built by our code it is strict and closed; read from the wire it ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @classmethod
+    def trusted(cls, **fields: Any) -> Self:
+        """A record of checked values, without checking them again; absent fields get their defaults.
+
+        For hot paths that build records from other records; a tenth of what validation costs.
+        """
+        made = cls.__new__(cls)
+        put = object.__setattr__
+        put(made, "__dict__", {**_defaults(cls), **fields})
+        put(made, "__pydantic_fields_set__", set(fields))
+        put(made, "__pydantic_extra__", None)
+        put(made, "__pydantic_private__", None)
+        return made
 
     @classmethod
     def read(cls, raw: bytes | str) -> Self:
@@ -31,6 +46,16 @@ class Contract(BaseModel):
     def to_json(self) -> bytes:
         """The bytes on the wire: compact JSON, absent optional fields left out."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)
+
+
+@lru_cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    # Defaults of contracts are immutable, or made anew by their factory where they are not: those must be given.
+    return {
+        name: field.default
+        for name, field in model.model_fields.items()
+        if not field.is_required() and field.default_factory is None
+    }
 
 
 class Message(Contract):

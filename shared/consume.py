@@ -91,6 +91,10 @@ def decode(
     return good, bad
 
 
+SMALL = 200
+"""Records; a larger batch needs no waiting for more."""
+
+
 class Subscription:
     """One consumer group of a service over some topics, handled in batches by one `Handler`."""
 
@@ -102,6 +106,9 @@ class Subscription:
         self.handler = handler
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
         self.gate = Gate()
+        self.linger_s = 0.0
+        """After a small batch of `leisurely` topics alone, wait so long for more: fewer transactions where nobody waits for them."""
+        self.leisurely: frozenset[str] = frozenset()
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
@@ -137,6 +144,8 @@ class Subscription:
         try:
             await self._settle(records)
             self.failures = 0
+            if self.linger_s and len(records) < SMALL and all(r.topic in self.leisurely for r in records):
+                await asyncio.sleep(self.linger_s)
         except Retry as error:
             await self._back_off(records, error)
         except Stop as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
@@ -33,6 +34,17 @@ class Statement:
     def run(self, connection: Connection, values: Any = None) -> Any:
         """Execute it."""
         return connection.execute(self.on(connection), values)
+
+
+def many(connection: Connection, statement: TextClause, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Execute a statement once per row. On SQLite by the driver itself, which knows `:name` too: half the CPU of going through
+    SQLAlchemy's parameters, on paths that write thousands of rows a second."""
+    if not rows:
+        return
+    if is_shared(connection):
+        connection.execute(statement, [dict(row) for row in rows])
+    else:
+        connection.exec_driver_sql(statement.text, [dict(row) for row in rows])
 
 
 def is_shared(connection: Connection) -> bool:

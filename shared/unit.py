@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared.errors import Park
-from shared.store import OUTBOX
+from shared.sql import many
 from shared.telemetry import Telemetry
 
+_OUTBOX = text(
+    "INSERT INTO outbox (shard, topic, key, value, headers, created_at) VALUES (:shard, :topic, :key, :value, :headers, :created_at)"
+)
 MAX_VALUE_BYTES = 1_040_000
 """Largest value of a record: Kafka's 1 MiB less what key and headers take."""
 
@@ -30,7 +33,7 @@ class Outgoing:
     value: bytes
     headers: Headers
     urgent: bool = True
-    """Facts go first and are acknowledged before the commands that follow from them leave."""
+    """Facts go first, the commands that follow from them after."""
 
     @property
     def traceparent(self) -> str | None:
@@ -93,5 +96,4 @@ def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[
         }
         for shard, r in zip(shards, rows, strict=True)
     ]  # fmt: skip
-    if values:
-        connection.execute(OUTBOX.insert(), values)
+    many(connection, _OUTBOX, values)

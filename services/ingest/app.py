@@ -52,7 +52,9 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
     events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC]
-    host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
+    fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
+    # Requests wait for what sessions and commands have come to, not for a stage of a job.
+    fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.1
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     door = Door(
         settings,

@@ -114,9 +114,7 @@ class Node:
         self._commit(offsets, generation)
 
     def _commit(self, offsets: dict[Place, int], generation: int) -> None:
-        if self.world.switches.no_fencing:
-            self.world.broker.groups[self.group].committed.update(offsets)
-        elif not self.world.broker.commit(self.group, self.name, generation, offsets):
+        if not self.world.broker.commit(self.group, self.name, generation, offsets):
             # The partition is somebody else's: begin anew from what the group has committed.
             self.positions = {}
 

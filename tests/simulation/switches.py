@@ -26,7 +26,6 @@ class Switches:
     offsets_first: bool = False
     publish_before_commit: bool = False
     no_inbox: bool = False
-    no_fencing: bool = False
     unordered_outbox: bool = False
     loses_outbox: bool = False
     keeps_outbox: bool = False

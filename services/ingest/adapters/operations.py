@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import BacklogState, CommandDecided, ScheduleState, WorkflowPublished
+from shared.sql import many
 from shared.store import BIG_ID
 
 Record = dict[str, Any]
@@ -117,8 +118,7 @@ _AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:tenant, :at, :bo
 def save_terms(connection: Connection, rows: Iterable[tuple[str, str, float, str]]) -> None:
     """Rows of (tenant, term, creation time of the job, job id); what is there stays."""
     values = [{"tenant": t, "term": term, "at": at, "job": job} for t, term, at, job in sorted(set(rows))]
-    if values:
-        connection.execute(_TERM, values)
+    many(connection, _TERM, values)
 
 
 def save_backlog(connection: Connection, state: BacklogState) -> None:

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
 from shared.access import AccessRow
-from shared.sql import Statement
+from shared.sql import Statement, many
 from shared.store import BIG_ID
 
 Record = dict[str, Any]
@@ -101,6 +101,8 @@ MODELS: tuple[type[SQLModel], ...] = (
     JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
 )  # fmt: skip
 
+_HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
+_DECIDED = text("INSERT INTO decision VALUES (:id, :at, :body) ON CONFLICT DO NOTHING")
 _RECORDS = {
     t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
     for t in ("job_view", "file_view", "session_view")
@@ -138,8 +140,7 @@ def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> N
         }
         for at, r in jobs
     ]  # fmt: skip
-    if rows:
-        connection.execute(_SAVE_JOB, rows)
+    many(connection, _SAVE_JOB, rows)
 
 
 def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:
@@ -151,29 +152,27 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
         }
         for at, r in files
     ]  # fmt: skip
-    if rows:
-        connection.execute(_SAVE_FILE, rows)
+    many(connection, _SAVE_FILE, rows)
 
 
 def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
     """Write session records."""
     rows = [{"id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode()} for r in sessions]
-    if rows:
-        connection.execute(_SAVE_SESSION, rows)
+    many(connection, _SAVE_SESSION, rows)
 
 
 def save_history(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
     """Append (job id, event as JSON)."""
     if rows:
         values = [{"job_id": job_id, "body": body} for job_id, body in rows]
-        connection.execute(text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)"), values)
+        many(connection, _HISTORY, values)
 
 
 def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], at: float) -> None:
     """Answers by command id; the first one counts. Old ones are dropped on the way."""
     values = [{"id": command_id, "at": at, "body": json.dumps(body)} for command_id, body in rows]
     if values:
-        connection.execute(text("INSERT INTO decision VALUES (:id, :at, :body) ON CONFLICT DO NOTHING"), values)
+        many(connection, _DECIDED, values)
         connection.execute(text("DELETE FROM decision WHERE at < :old"), {"old": at - 86_400})
 
 

@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel
 
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.ports import Key, Ready, Waiting
-from shared.sql import Statement, is_shared
+from shared.sql import Statement, is_shared, many
 
 
 class ReadyRow(SQLModel, table=True):
@@ -166,10 +166,8 @@ class SqlDispatchStore:
 
     def move(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
         """Write who waits from now on, and who does no longer."""
-        if leaving:
-            self.connection.execute(_LEAVE, list(leaving))
-        if entering:
-            self.connection.execute(_ENTER, list(entering))
+        many(self.connection, _LEAVE, leaving)
+        many(self.connection, _ENTER, entering)
 
     def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
         """Attempts in flight by action, and by those tenants."""
@@ -179,8 +177,7 @@ class SqlDispatchStore:
     def add(self, deltas: Mapping[Key, int]) -> None:
         """Count attempts that were handed out (or came back, if negative)."""
         rows = [{"kind": k, "name": n, "slot": self.slot, "n": d} for (k, n), d in sorted(deltas.items()) if d]
-        if rows:
-            self.connection.execute(_ADD, rows)
+        many(self.connection, _ADD, rows)
 
     def controls(self) -> dict[Key, Control]:
         """All that is set."""

@@ -18,7 +18,7 @@ from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 from shared.errors import Stop
-from shared.sql import Statement
+from shared.sql import Statement, many
 
 
 class JobRow(SQLModel, table=True):
@@ -95,7 +95,7 @@ _DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
-_CHANGED = text("INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING")
+_CHANGED = Statement("INSERT INTO job_changed (job_id) SELECT value FROM [ids] WHERE true ORDER BY 1 ON CONFLICT DO NOTHING")
 _HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
 _TAKE_CHANGED = Statement(
     "DELETE FROM job_changed WHERE job_id IN (SELECT job_id FROM job_changed ORDER BY job_id LIMIT :limit /*FOR UPDATE SKIP LOCKED*/) "
@@ -206,13 +206,11 @@ class SqlJobStore:
         for statement, rows in (
             (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]), (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored])
         ):  # fmt: skip
-            if rows:
-                self.connection.execute(statement, rows)
+            many(self.connection, statement, rows)
         self.stored.update(j["id"] for j in jobs)
-        if lanes:
-            self.connection.execute(_SAVE_LANE, lanes)
+        many(self.connection, _SAVE_LANE, lanes)
         if jobs:
-            self.connection.execute(_CHANGED, [{"id": j["id"]} for j in sorted(jobs, key=lambda j: str(j["id"]))])
+            _CHANGED.run(self.connection, {"ids": json.dumps(sorted(j["id"] for j in jobs))})
 
     def has_changed(self) -> bool:
         return self.connection.execute(_HAS_CHANGED).scalar() is not None

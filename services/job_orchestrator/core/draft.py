@@ -41,6 +41,7 @@ class Draft:
 
     def __init__(self, job: Job, cause: str, now: datetime, credits: Credits = unlimited) -> None:
         self.job = job
+        self._own = False
         self.lanes = dict(job.lanes)
         self.cause = cause
         self.now = now
@@ -55,8 +56,14 @@ class Draft:
         return Decision(evolve(self.job, {"lanes": self.lanes, "updated_at": self.now}), tuple(self.outputs))
 
     def change(self, **fields: Any) -> None:
-        """Replace fields of the job."""
-        self.job = evolve(self.job, fields)
+        """Replace fields of the job. From the first change on it is a copy of the draft's own, which changes in place."""
+        if not self._own:
+            self.job = evolve(self.job, fields)
+            self._own = True
+        elif fields.keys() <= vars(self.job).keys():
+            vars(self.job).update(fields)
+        else:
+            raise TypeError(f"Job has no field {', '.join(sorted(fields.keys() - vars(self.job).keys()))}")
 
     def put(self, lane: Lane, **fields: Any) -> Lane:
         """Replace fields of a lane and keep it."""
@@ -69,7 +76,8 @@ class Draft:
         job = self.job
         sequence = job.sequence + 1
         self.change(sequence=sequence)
-        event = model.of(
+        # Nothing in it is a worker's word: all of it was checked when it came, or is our own.
+        event = model.fact(
             event_id=derived(self.cause, model.TYPE, sequence), at=self.now, company_id=job.owner.tenant_id,
             company_name=job.owner.tenant_name, sequence=sequence, caused_by=self.cause, workflow=job.workflow.ref,
             step=step, job_id=job.id, deferred_session_id=job.session_id, creation_date=job.created_at,
@@ -186,7 +194,7 @@ class Draft:
             lane, state=LaneState.QUEUED, due_at=self.bounded(lane, self.unix + step.timeouts.queued_s), since=None
         )  # fmt: skip
         own = (self.job.request.args or {}).get(step.name)
-        task = StageTask(
+        task = StageTask.trusted(
             task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
             file=lane.file, config={**step.config, **own} if own else step.config,
