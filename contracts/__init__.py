@@ -29,8 +29,10 @@ from contracts.identity import derived
 from contracts.job_commands import CancelJob, CreateJob
 from contracts.job_control import (
     CommandDecided,
+    EraseJob,
     ExplainJob,
     JobCommand,
+    JobErased,
     JobExplained,
     JobVerb,
     PauseJob,
@@ -90,6 +92,7 @@ __all__ = [
     "CreateJob",
     "DeleteSchedule",
     "DeliveryAttempted",
+    "EraseJob",
     "ExplainJob",
     "FileAddToJob",
     "FileAdded",
@@ -103,6 +106,7 @@ __all__ = [
     "FileUpdate",
     "JobCommand",
     "JobCreate",
+    "JobErased",
     "JobEvent",
     "JobExceededRetries",
     "JobExplained",

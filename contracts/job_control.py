@@ -83,6 +83,45 @@ class ExplainJob(_JobCommand):
     TYPE = "stageline.job.explain_command.v1"
 
 
+class EraseJob(_JobCommand):
+    """Delete everything that is kept of an ended job: its record, files, history, results, texts. `JobErased` tells all who keep some."""
+
+    TYPE = "stageline.job.erase_command.v1"
+    reason: Text = Field(default="", max_length=1000)
+
+
+class JobErased(Message):
+    """A job is to be forgotten by whoever keeps something of it. One job may need several, if it had many objects."""
+
+    TYPE = "stageline.job.erased.v1"
+    event_id: Id
+    job_id: Id
+    tenant_id: Id
+    occurred_at: Timestamp
+    session_id: str | None = None
+    by: Text = ""
+    reason: Text = ""
+    part: int = Field(default=0, ge=0)
+    blobs: tuple[str, ...] = Field(default=(), max_length=2000)
+    """Objects that its steps stored; those of other files as well stay."""
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def key(self) -> str:
+        return self.job_id
+
+    @property
+    def time(self) -> datetime:
+        return self.occurred_at
+
+    @property
+    def tenant(self) -> str:
+        return self.tenant_id
+
+
 class _Answer(Message):
     answer_id: Id
     command_id: Id
@@ -141,7 +180,7 @@ class JobExplained(_Answer):
 
 
 JobVerb = TerminateJob | PauseJob | ResumeJob | RetryJobNow | RerunJob | PokeJob
-JobCommand = CreateJob | CancelJob | JobVerb | ExplainJob
+JobCommand = CreateJob | CancelJob | JobVerb | ExplainJob | EraseJob
 JOB_COMMANDS = (
-    CreateJob, CancelJob, TerminateJob, PauseJob, ResumeJob, RetryJobNow, RerunJob, PokeJob, ExplainJob,
+    CreateJob, CancelJob, TerminateJob, PauseJob, ResumeJob, RetryJobNow, RerunJob, PokeJob, ExplainJob, EraseJob,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from contracts.access import AccessKeyIssued, AccessKeyRevoked
 from contracts.delivery import DeliveryAttempted
 from contracts.dispatch import DISPATCH_COMMANDS, BacklogState, ReportRefused, ScheduleState, WorkerSeen, WorkflowPublished
 from contracts.file_events import FILE_EVENTS
-from contracts.job_control import JOB_COMMANDS, CommandDecided, JobExplained
+from contracts.job_control import JOB_COMMANDS, CommandDecided, JobErased, JobExplained
 from contracts.job_events import JOB_EVENTS
 from contracts.job_state import JobState
 from contracts.message import Message
@@ -83,6 +83,15 @@ STAGE_REPORTS_TOPIC = Topic(
     ("job_orchestrator",),
     retention_s=7 * DAY_S,
 )
+JOB_ERASURES_TOPIC = Topic(
+    "job.erasures",
+    "job id",
+    (JobErased,),
+    ("job_orchestrator",),
+    ("ingest", "session", "notifier", "consumers"),
+    365 * DAY_S,
+    hot=False,
+)
 STAGE_REFUSALS_TOPIC = Topic(
     "stage.refusals", "job id", (ReportRefused,), ("job_orchestrator",), ("consumers", "operators"), 30 * DAY_S, hot=False
 )
@@ -129,7 +138,7 @@ TASK_PREFIX = "stage.tasks."
 
 TOPICS: tuple[Topic, ...] = (
     SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_STATE_TOPIC,
-    STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC, JOB_ANSWERS_TOPIC,
+    STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC,
     STAGE_REFUSALS_TOPIC, STAGE_WORKERS_TOPIC, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC,
 )  # fmt: skip
 

@@ -64,5 +64,6 @@ def _append(builder: Any, row: Outgoing) -> bool:
     limit = max_record_bytes(row.topic)
     if len(row.value) + 4096 > limit:
         raise Stop("record_too_large", f"a record for {row.topic} has {len(row.value)} bytes; the limit is {limit}")
-    added = builder.append(timestamp=None, key=row.key or None, value=row.value, headers=list(row.headers))
+    # Nothing at all is a tombstone: on a compacted topic the key is forgotten.
+    added = builder.append(timestamp=None, key=row.key or None, value=row.value or None, headers=list(row.headers))
     return added is not None

@@ -116,6 +116,15 @@ class Objects:
 
         return result.meta["size"], chunks()
 
+    async def delete(self, name: str) -> None:
+        """Delete an object, whether it is there or not. Raises `Retry` when the store is away."""
+        try:
+            await obstore.delete_async(self.store, name)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Retry("objects_unavailable", str(error)) from error
+
     async def _discard(self, name: str) -> None:
         try:
             await obstore.delete_async(self.store, name)

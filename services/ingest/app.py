@@ -15,6 +15,7 @@ from contracts.topics import (
     BACKLOG_TOPIC,
     FILE_EVENTS_TOPIC,
     JOB_ANSWERS_TOPIC,
+    JOB_ERASURES_TOPIC,
     JOB_EVENTS_TOPIC,
     SCHEDULES_TOPIC,
     SESSION_EVENTS_TOPIC,
@@ -23,8 +24,9 @@ from contracts.topics import (
 )
 from services.ingest.adapters.bulk_runner import BulkRunner
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
-from services.ingest.adapters.http import alfred, bulk, control, errors, jobs, own, schedules, workflows
+from services.ingest.adapters.http import alfred, bulk, control, erase, errors, jobs, own, schedules, workflows
 from services.ingest.adapters.http.context import Door
+from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.handlers import on_batch
 from services.ingest.settings import IngestSettings
@@ -51,7 +53,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.settler.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC]
+    events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC]
     fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
     # Requests wait for what sessions and commands have come to, not for a stage of a job.
     fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.1
@@ -69,6 +71,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.settler.after.append(indexer.wake.set)
     host.background(indexer.run)
     host.background(BulkRunner(door).run)
+    host.background(Erasures(door).run)
     host.app = make_app(door, host)
 
 
@@ -79,7 +82,7 @@ def make_app(door: Door, host: Host) -> FastAPI:
     app.include_router(alfred.router)
     app.include_router(alfred.uploads)
     app.include_router(own.router)
-    for part in (control, jobs, bulk, workflows, schedules):
+    for part in (control, jobs, bulk, erase, workflows, schedules):
         app.include_router(part.router)
     errors.install(app)
     app.add_middleware(Traced, telemetry=host.telemetry)

@@ -15,6 +15,7 @@ from contracts import (
     FileDone,
     FileFailed,
     JobCreate,
+    JobErased,
     JobExplained,
     Message,
     ScheduleState,
@@ -30,6 +31,7 @@ from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS
 from services.ingest.adapters import operations as ops
 from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.erasure import erased, forget, save_refs
 from services.ingest.core import file_view, job_view
 from services.ingest.core.job_view import text
 from shared.settle import Inbound
@@ -63,6 +65,7 @@ class Fold:
                 files |= {f.file_id for f in m.files} if isinstance(m, (SessionClosed, SessionFiles)) else set()
                 files |= {m.file.file_id} if isinstance(m, FileAdded) else set()
         c = unit.connection
+        self.gone = erased(c, jobs | {i.message.event.job_id or "" for i in batch if isinstance(i.message, AlfredEvent)})
         self.jobs = rm.records(c, "job_view", jobs) if jobs else {}
         self.files = rm.records(c, "file_view", files) if files else {}
         self.sessions = rm.records(c, "session_view", sessions) if sessions else {}
@@ -72,6 +75,7 @@ class Fold:
         self.decisions: list[tuple[str, Record]] = []
         self.terms: list[tuple[str, str, float, str]] = []
         self.decided: list[CommandDecided] = []
+        self.erasures: list[JobErased] = []
 
     def job(self, job_id: str, tenant: str, at: datetime) -> Record:
         """The job's record, new if need be."""
@@ -103,6 +107,9 @@ class Fold:
         rm.save_decisions(c, self.decisions, self.unit.now)
         ops.save_terms(c, self.terms)
         ops.save_audit(c, self.decided)
+        save_refs(c, (self.files[i] for i in self.touched["files"] if i in self.files))
+        for event in self.erasures:
+            forget(c, event, self.unit.now)
 
 
 def created(record: Record) -> float:
@@ -134,6 +141,8 @@ def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
 
 
 def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
+    if event.event.job_id in fold.gone:
+        return
     if event.event.job_id:
         fold.history.append((event.event.job_id, item.value.decode("utf-8", "replace")))
     key = record_id(event)
@@ -213,6 +222,8 @@ def _other(fold: Fold, m: Message) -> None:
         ops.save_workflow(c, m)
     elif isinstance(m, ScheduleState):
         ops.save_schedule(c, m)
+    elif isinstance(m, JobErased):
+        fold.erasures.append(m)
 
 
 def _decision(event: SessionEvent) -> Record:

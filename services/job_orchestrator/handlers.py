@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from contracts import (
     CancelJob,
     CreateJob,
+    EraseJob,
     ExplainJob,
     Message,
     PauseJob,
@@ -35,6 +36,7 @@ from services.job_orchestrator.core.decide import JobInput, LaneDue, Start
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
 from services.job_orchestrator.core.fork import Fork
 from services.job_orchestrator.core.job import JOB_LANE
+from services.job_orchestrator.erasure import erase
 from services.job_orchestrator.ledger import Ledger
 from services.job_orchestrator.meters import Meters
 from services.job_orchestrator.ports import DispatchStore, JobStore, SteeringStore
@@ -69,6 +71,13 @@ class Orchestrator:
     grant_at: float | None = None
     """When a rate has its next token, as far as this process knows; 0 for at once."""
 
+    def __post_init__(self) -> None:
+        self.by_type: dict[type[Message], Callable[[Work, Any, str | None], None]] = {
+            StageReport: self._report, SessionClosed: self._start, CreateJob: self._start, SessionFiles: self._files,
+            RerunJob: self._rerun, ExplainJob: self._explain, EraseJob: self._erase, SetControl: self._control,
+            WorkerSeen: self._seen, **dict.fromkeys(VERBS, self._verb),
+        }  # fmt: skip
+
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         """`session.events`, `job.commands`, `stage.reports` and `stage.workers`."""
         wanted: dict[str, set[str]] = {}
@@ -92,27 +101,24 @@ class Orchestrator:
         return given
 
     def _one(self, work: Work, item: Inbound) -> None:
-        message = item.message
-        if isinstance(message, StageReport):
-            self._report(work, message, item.trace)
-        elif isinstance(message, (SessionClosed, CreateJob)):
-            self._start(work, message, item.trace)
-        elif isinstance(message, SessionFiles):
-            if message.job_id not in work.jobs:
-                work.store.keep_part(message.job_id, message.part, message.files)
-        elif isinstance(message, RerunJob):
-            self._rerun(work, message, item.trace)
-        elif isinstance(message, ExplainJob):
-            self._explain(work, message, item.trace)
-        elif isinstance(message, SetControl):
-            self._control(work, message, item.trace)
-        elif isinstance(message, WorkerSeen):
-            at = work.unit.now - WORKER_ALIVE_S if message.leaving else work.unit.now
-            work.ledger.store.seen(message.worker, message.actions, at, message.slots)
-        elif type(message) in VERBS:
-            self._verb(work, message, item.trace)
+        message: Any = item.message
+        handle = self.by_type.get(type(message))
+        if handle is not None:
+            handle(work, message, item.trace)
         else:
             steer(work.unit, self.stores.steering(work.unit.connection), message, item.trace)
+
+    def _files(self, work: Work, message: SessionFiles, trace: str | None) -> None:
+        if message.job_id not in work.jobs:
+            work.store.keep_part(message.job_id, message.part, message.files)
+
+    def _seen(self, work: Work, message: WorkerSeen, trace: str | None) -> None:
+        at = work.unit.now - WORKER_ALIVE_S if message.leaving else work.unit.now
+        work.ledger.store.seen(message.worker, message.actions, at, message.slots)
+
+    def _erase(self, work: Work, message: EraseJob, trace: str | None) -> None:
+        job = work.jobs.get(message.job_id)
+        decided(work.unit, message, "erase", erase(work, message, trace), trace, job)
 
     def _start(self, work: Work, message: SessionClosed | CreateJob, trace: str | None) -> None:
         if isinstance(message, SessionClosed) and message.parts and message.job_id not in work.jobs:

@@ -75,6 +75,10 @@ class JobStore(Protocol):
         """A published version, or the newest when `version` is None."""
         ...
 
+    def erase(self, job_id: str) -> None:
+        """Forget a job and its lanes."""
+        ...
+
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         """Keep some of the files of a job that is to come."""
         ...

@@ -74,6 +74,12 @@ class Work:
         job = self.jobs[job_id] = self.store.with_all_lanes(job)
         return job
 
+    def forget(self, job_id: str) -> None:
+        """Erase a job that is loaded."""
+        self.store.erase(job_id)
+        self.jobs.pop(job_id, None)
+        self.touched.pop(job_id, None)
+
     def also(self, wanted: Mapping[str, set[str]]) -> None:
         """Load further lanes of further jobs."""
         unknown = {job_id: lanes for job_id, lanes in wanted.items() if job_id not in self.jobs}

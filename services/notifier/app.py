@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from contracts.topics import ACCESS_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_EVENTS_TOPIC, SESSION_EVENTS_TOPIC, TOPICS
+from contracts.topics import (
+    ACCESS_EVENTS_TOPIC,
+    FILE_EVENTS_TOPIC,
+    JOB_ERASURES_TOPIC,
+    JOB_EVENTS_TOPIC,
+    SESSION_EVENTS_TOPIC,
+    TOPICS,
+)
 from services.notifier.adapters.http import Desk, install_errors, router
 from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.stream import EventStream
@@ -23,7 +30,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     await host.open(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
-    deliveries = host.subscribe(events, GROUP, on_batch, inbox=False)
+    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC], GROUP, on_batch, inbox=False)
     deliveries.leisurely, deliveries.linger_s = frozenset(t.name for t in events), 0.1
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)

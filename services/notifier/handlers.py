@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 
-from contracts import DeliveryAttempted, derived
+from contracts import DeliveryAttempted, JobErased, derived
 from contracts.alfred import AlfredEvent
 from contracts.topics import DELIVERY_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
-    """`job.events`, `file.events` and `session.events`: a delivery row for every endpoint that wants the event."""
+    """`job.events`, `file.events`, `session.events` and `job.erasures`: a delivery row for every endpoint that wants the event."""
+    for item in batch:
+        if isinstance(item.message, JobErased):
+            db.erase(unit.connection, item.message.job_id)
     endpoints: dict[str, list[db.Endpoint]] = {}
     for endpoint in db.endpoints_of(unit.connection, {i.message.tenant for i in batch}) if batch else ():
         endpoints.setdefault(endpoint.tenant_id, []).append(endpoint)

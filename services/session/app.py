@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.topics import SESSION_COMMANDS_TOPIC, TOPICS
+from contracts.topics import JOB_ERASURES_TOPIC, SESSION_COMMANDS_TOPIC, TOPICS
 from services.session.adapters.sql_store import SqlSessionStore, next_due
 from services.session.handlers import Sessions
 from services.session.settings import SessionSettings
@@ -16,5 +16,5 @@ async def build(host: Host, settings: SessionSettings) -> None:
     """Open the store, declare the subscription and the expiry timer."""
     await host.open(TOPICS)
     sessions = Sessions(SqlSessionStore)
-    host.subscribe([SESSION_COMMANDS_TOPIC], GROUP, sessions.on_batch)
+    host.subscribe([SESSION_COMMANDS_TOPIC, JOB_ERASURES_TOPIC], GROUP, sessions.on_batch)
     host.due(DueLoop(host.settler, next_due, sessions.fire))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from contracts import AddFile, CloseSession, OpenSession, SessionCommand
+from contracts import AddFile, CloseSession, JobErased, OpenSession, SessionCommand
 from contracts.topics import SESSION_EVENTS_TOPIC
 from services.session.core.decide import Expire, decide
 from services.session.ports import SessionStore
@@ -22,11 +22,14 @@ class Sessions:
         self.stores = stores
 
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        """`session.commands`."""
+        """`session.commands` and `job.erasures`."""
         store = self.stores(unit.connection)
         for item in batch:
             with item.guard():
-                if isinstance(item.message, (OpenSession, AddFile, CloseSession)):
+                if isinstance(item.message, JobErased):
+                    if item.message.session_id is not None:
+                        store.erase(item.message.session_id)
+                elif isinstance(item.message, (OpenSession, AddFile, CloseSession)):
                     self._one(unit, store, item.message.session_id, item.message, item.trace)
 
     def fire(self, unit: Unit, limit: int) -> int:

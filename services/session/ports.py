@@ -32,6 +32,10 @@ class SessionStore(Protocol):
         """Append a file."""
         ...
 
+    def erase(self, session_id: str) -> None:
+        """Forget a session and its files."""
+        ...
+
     def due(self, now: float, limit: int) -> Sequence[str]:
         """Open sessions whose time is over."""
         ...

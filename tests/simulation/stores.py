@@ -100,6 +100,11 @@ class ModelJobStore:
         found = [w for (n, v), w in self.workflows.items() if n == name and version in (None, v)]
         return max(found, key=lambda w: w.version, default=None)
 
+    def erase(self, job_id: str) -> None:
+        self.jobs.pop(job_id, None)
+        for key in [k for k in self.lane if k[0] == job_id]:
+            del self.lane[key]
+
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         self.tx.table("part")[job_id, part] = tuple(files)
 
@@ -234,6 +239,9 @@ class ModelSessionStore:
 
     def add_file(self, session_id: str, position: int, file: FileRef) -> None:
         self.rows[session_id, file.file_id] = (position, file)
+
+    def erase(self, session_id: str) -> None:
+        self.sessions.pop(session_id, None)
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         return [s.id for s in self.sessions.values() if s.state.value == "open" and s.expires_at.timestamp() <= now][:limit]

@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from services.ingest.adapters.erasure import MODELS as ERASURE_MODELS
 from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
 from shared.access import AccessRow
 from shared.sql import Statement, many
@@ -98,7 +99,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (
-    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS, *ERASURE_MODELS,
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
@@ -135,8 +136,8 @@ def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> N
     """Write job records; the number is the creation time of new ones."""
     rows = [
         {
-            "id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode(), "stage": r["stage"],
-            "workflow": r["workflow"], "since": r.get("stage_since", at),
+            "id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode(), "stage": r.get("stage"),
+            "workflow": r.get("workflow"), "since": r.get("stage_since", at),
         }
         for at, r in jobs
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -31,6 +33,7 @@ def upgrade() -> None:
     op.create_index("job_term_job", "job_term", ["job_id"])
     _views()
     _work()
+    _erasure()
 
 
 def _fill() -> None:
@@ -101,3 +104,34 @@ def _work() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("audit_newest", "audit", ["tenant_id", "id"])
+
+
+def _erasure() -> None:
+    if op.get_context().dialect.name == "sqlite" and sqlite3.sqlite_version_info >= (3, 42):
+        # Deleted words leave the full-text index at once, not with some later merge.
+        op.execute("INSERT INTO search (search, rank) VALUES ('secure-delete', 1)")
+    op.create_table(
+        "erased",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id"),
+    )
+    op.create_table(
+        "blob_ref",
+        sa.Column("blob", sa.String(), nullable=False),
+        sa.Column("file_id", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("blob", "file_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("blob_ref_file", "blob_ref", ["file_id"])
+    op.create_table("blob_doomed", sa.Column("blob", sa.String(), nullable=False), sa.PrimaryKeyConstraint("blob"))
+    op.create_table(
+        "retention",
+        sa.Column("tenant_id", sa.String(), nullable=False),
+        sa.Column("days", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id"),
+    )
+    value = "body::json ->> '{}'" if op.get_context().dialect.name == "postgresql" else "json_extract(body, '$.{}')"
+    for name in ("blob_name", "text_blob", "result_blob"):
+        found = value.format(name)
+        op.execute(f"INSERT INTO blob_ref SELECT {found}, id FROM file_view WHERE {found} IS NOT NULL ON CONFLICT DO NOTHING")

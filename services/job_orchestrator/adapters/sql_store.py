@@ -105,6 +105,8 @@ _CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id 
 _KEEP_PART = text("INSERT INTO session_part (job_id, part, body) VALUES (:job_id, :part, :body) ON CONFLICT DO NOTHING")
 _PARTS = text("SELECT body FROM session_part WHERE job_id = :job_id ORDER BY part")
 _DROP_PARTS = text("DELETE FROM session_part WHERE job_id = :job_id")
+_ERASE = [text(f"DELETE FROM {table} WHERE job_id = :job_id") for table in ("lane", "ready", "job_changed", "session_part")]
+_ERASE.append(text("DELETE FROM job WHERE id = :job_id"))
 _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
@@ -227,6 +229,10 @@ class SqlJobStore:
         rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease, "now": now} for v in void]
         if rows:
             self.connection.execute(_CLEAR, rows)
+
+    def erase(self, job_id: str) -> None:
+        for statement in _ERASE:
+            self.connection.execute(statement, {"job_id": job_id})
 
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         body = "\n".join(f.to_json().decode() for f in files)

@@ -58,6 +58,7 @@ class DeliveryRow(SQLModel, table=True):
             "delivery_in_flight", "endpoint_id", "job_id", sqlite_where=text("state = 'in_flight'"),
             postgresql_where=text("state = 'in_flight'"),
         ),
+        Index("delivery_job", "job_id"),
     )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ class AttemptRow(SQLModel, table=True):
     detail: str | None = None
     duration_ms: float
     next_attempt_at: float | None = None
-    __table_args__ = (Index("attempt_newest", "endpoint_id", "attempted_at"),)
+    __table_args__ = (Index("attempt_newest", "endpoint_id", "attempted_at"), Index("attempt_job", "job_id"))
 
 
 MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, AccessRow)
@@ -216,3 +217,9 @@ def enable(connection: Connection, endpoint_id: str, now: float) -> int:
         "UPDATE delivery SET state = 'pending', reason = NULL, due_at = :now WHERE endpoint_id = :e AND state = 'suppressed'"
     )
     return connection.execute(held, values).rowcount
+
+
+def erase(connection: Connection, job_id: str) -> None:
+    """Forget what was delivered, or was to be, of a job."""
+    for table in ("delivery", "attempt"):
+        connection.execute(text(f"DELETE FROM {table} WHERE job_id = :j"), {"j": job_id})

@@ -91,6 +91,10 @@ class SqlSessionStore:
         }
         self.connection.execute(FILE.insert(), values)
 
+    def erase(self, session_id: str) -> None:
+        self.connection.execute(FILE.delete().where(FILE.c.session_id == session_id))
+        self.connection.execute(SESSION.delete().where(SESSION.c.id == session_id))
+
     def due(self, now: float, limit: int) -> Sequence[str]:
         query = select(SESSION.c.id).where(SESSION.c.state == "open", SESSION.c.expires_at <= now).limit(limit)
         query = query.with_for_update(skip_locked=True)

@@ -32,6 +32,8 @@ class Door:
     keyring: Keyring
     bulk_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is a bulk run to carry out."""
+    retention_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody changed how long jobs are kept."""
 
     async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
         """A tenant's record, or None: somebody else's does not exist."""

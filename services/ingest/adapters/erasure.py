@@ -1,0 +1,95 @@
+"""What the door forgets of an erased job, and the objects that nobody needs any more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+from contracts import JobErased
+from shared.sql import Statement, is_shared, many
+
+KEPT_S = 100 * 86_400
+"""How long an erased job is remembered by its id: longer than any event of it lies in a topic."""
+BLOBS = ("blob_name", "text_blob", "result_blob", "index_blob")
+
+
+class ErasedRow(SQLModel, table=True):
+    """The id of an erased job: events of it that come late are not folded."""
+
+    __tablename__ = "erased"
+    job_id: str = Field(primary_key=True)
+    at: float
+
+
+class BlobRefRow(SQLModel, table=True):
+    """Which files need an object; equal content is one object."""
+
+    __tablename__ = "blob_ref"
+    blob: str = Field(primary_key=True)
+    file_id: str = Field(primary_key=True)
+    __table_args__ = (Index("blob_ref_file", "file_id"), {"sqlite_with_rowid": False})
+
+
+class DoomedRow(SQLModel, table=True):
+    """An object that an erased job had."""
+
+    __tablename__ = "blob_doomed"
+    blob: str = Field(primary_key=True)
+
+
+class RetentionRow(SQLModel, table=True):
+    """After how many days ended jobs of a tenant are erased."""
+
+    __tablename__ = "retention"
+    tenant_id: str = Field(primary_key=True)
+    days: float
+
+
+MODELS: tuple[type[SQLModel], ...] = (ErasedRow, BlobRefRow, DoomedRow, RetentionRow)
+_ERASED = Statement("SELECT job_id FROM erased WHERE job_id IN (SELECT value FROM [ids])")
+_FORGET = text("INSERT INTO erased (job_id, at) VALUES (:j, :at) ON CONFLICT DO NOTHING")
+_FILES = text("SELECT id FROM file_view WHERE job_id = :j")
+_OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view")] + [
+    text("DELETE FROM job_view WHERE id = :j")
+]
+_OF_FILES = [Statement(f"DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])") for t in ("index_pending", "blob_ref")]
+_SEARCH = Statement("DELETE FROM search WHERE file_id IN (SELECT value FROM [ids])")
+_SEARCH_LITE = text("DELETE FROM search WHERE rowid IN (SELECT rowid FROM file_view WHERE job_id = :j)")
+_THEIR_BLOBS = Statement("SELECT DISTINCT blob FROM blob_ref WHERE file_id IN (SELECT value FROM [ids])")
+_REF = text("INSERT INTO blob_ref (blob, file_id) VALUES (:blob, :file_id) ON CONFLICT DO NOTHING")
+_DOOM = text("INSERT INTO blob_doomed (blob) VALUES (:blob) ON CONFLICT DO NOTHING")
+
+
+def erased(connection: Connection, job_ids: Iterable[str]) -> set[str]:
+    """Those of the jobs that are erased."""
+    return set(_ERASED.run(connection, {"ids": json.dumps(sorted(job_ids))}).scalars())
+
+
+def save_refs(connection: Connection, files: Iterable[dict[str, Any]]) -> None:
+    """Note which objects the files need."""
+    rows = [{"blob": f[name], "file_id": f["id"]} for f in files for name in BLOBS if f.get(name)]
+    many(connection, _REF, rows)
+
+
+def forget(connection: Connection, event: JobErased, now: float) -> None:
+    """Everything of the job here; its objects are deleted by `Erasures`, once no other file needs them."""
+    connection.execute(_FORGET, {"j": event.job_id, "at": now})
+    connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - KEPT_S})
+    ids = {"ids": json.dumps(list(connection.execute(_FILES, {"j": event.job_id}).scalars()))}
+    doomed = {*event.blobs, *_THEIR_BLOBS.run(connection, ids).scalars()}
+    many(connection, _DOOM, [{"blob": blob} for blob in sorted(doomed)])
+    if is_shared(connection):
+        _SEARCH.run(connection, ids)
+    else:
+        # Under the files' own row numbers: a full-text table has no index on anything else.
+        connection.execute(_SEARCH_LITE, {"j": event.job_id})
+    for by_file in _OF_FILES:
+        by_file.run(connection, ids)
+    for statement in _OF_JOB:
+        connection.execute(statement, {"j": event.job_id})
+    if event.session_id is not None:
+        connection.execute(text("DELETE FROM session_view WHERE id = :s"), {"s": event.session_id})
