@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import bulk, kafka, operate, pipeline, schedules, workflows
+from cli import bulk, kafka, operate, pipeline, schedules, verify, workflows
 from cli.client import Client, CliError
 from cli.command import AsJson, DataDir, Reason, out, run, show
 from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
@@ -31,6 +31,7 @@ app.command()(pipeline.up)
 app.command()(pipeline.down)
 app.command()(pipeline.reset)
 app.command()(pipeline.doctor)
+app.command()(verify.verify)
 
 
 @app.command()

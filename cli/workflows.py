@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,9 @@ from rich.table import Table
 from cli import pipeline
 from cli.client import Client, CliError
 from cli.command import AsJson, DataDir, run, show
+from cli.history import access, histories, jobs, store_of
 from cli.pipeline import say
+from services.job_orchestrator.core.replay import differences, replay
 from services.job_orchestrator.core.workflow import Workflow
 
 app = typer.Typer(
@@ -143,3 +146,57 @@ def diff(
     typer.echo("".join(lines), nl=False)
     if lines:
         raise typer.Exit(1)
+
+
+@app.command("check-running")
+def check_running(
+    new: Annotated[
+        str | None, typer.Argument(help="A workflow file; without it, the same workflows through this version of the code")
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT,
+) -> None:
+    """Replay the recorded histories of jobs that have not ended through a new version, and list those that would be refused or go
+    elsewhere. Exit code 1 when there are any. The pipeline may run; nothing is changed."""
+    workflow = Workflow.model_validate(_definition(Path(new))) if new else None
+    found = asyncio.run(_check(workflow, data_dir))
+
+    def plain() -> str:
+        lines = [f"{j['job_id']} ({j['workflow']}): {'; '.join(j['would'])}" for j in found["affected"]]
+        lines += [f"{j['job_id']} ({j['workflow']}): cannot be told: {'; '.join(j['why'])}" for j in found["unknown"]]
+        return "\n".join(
+            [
+                *lines,
+                f"{found['checked']} unfinished jobs, {len(found['affected'])} would be affected, {len(found['unknown'])} unknown",
+            ]
+        )
+
+    show(found, as_json, plain)
+    if found["affected"] or found["unknown"]:
+        raise typer.Exit(1)
+
+
+async def _check(workflow: Workflow | None, data_dir: Path) -> dict[str, Any]:
+    store = store_of(data_dir, "job_orchestrator")
+    try:
+        open_ = [
+            j for j in await store.read(lambda c: jobs(c, only_open=True)) if workflow is None or j.workflow.name == workflow.name
+        ]
+    finally:
+        await store.close()
+    recorded = await histories(access(data_dir), {j.id for j in open_})
+    affected, unknown = [], []
+    for job in open_:
+        entry = {"job_id": job.id, "workflow": job.workflow.ref}
+        try:
+            same = differences(job, replay(recorded.get(job.id, []), job.workflow))
+            if same and workflow is not None:
+                unknown.append({**entry, "why": same})
+                continue
+            would = differences(job, replay(recorded.get(job.id, []), workflow)) if workflow is not None else same
+        except (ValueError, KeyError, IndexError) as error:
+            unknown.append({**entry, "why": [str(error)]})
+            continue
+        if would:
+            affected.append({**entry, "would": would})
+    return {"checked": len(open_), "affected": affected, "unknown": unknown}

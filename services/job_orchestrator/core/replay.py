@@ -1,0 +1,90 @@
+"""A job's recorded history through another version of its workflow (or of this code): where would it be now?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts import CreateJob, SessionClosed, StageReport
+from services.job_orchestrator.core.decide import LaneDue, Start, decide
+from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, NeedsAllLanes
+from services.job_orchestrator.core.workflow import Workflow
+
+Recorded = tuple[float, Any]
+"""Unix time at which the record was written, and the message: what made the job, reports, verbs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The job as the history leaves it, and reports that were refused: (file, step, reason)."""
+
+    job: Job | None
+    refused: tuple[tuple[str, str, str], ...]
+
+
+def replay(history: Iterable[Recorded], workflow: Workflow) -> Replayed:
+    """Decide everything again, in the order it was written; time-outs that must have passed in between are let pass."""
+    job: Job | None = None
+    refused: list[tuple[str, str, str]] = []
+    for at, message in history:
+        now = datetime.fromtimestamp(at, UTC)
+        if isinstance(message, (CreateJob, SessionClosed)):
+            job = job or decide(None, Start(message, workflow), now).job
+            continue
+        if job is None:
+            continue
+        if isinstance(message, StageReport):
+            job = _catch_up(job, message, at)
+        decision = _decide(job, message, now)
+        if decision.refused is None and decision.job is not None:
+            job = decision.job
+        elif isinstance(message, StageReport):
+            refused.append((message.file_id or "", message.step, decision.refused or ""))
+    return Replayed(job, tuple(refused))
+
+
+def _decide(job: Job, event: Any, now: datetime) -> Any:
+    try:
+        return decide(job, event, now)
+    except NeedsAllLanes:
+        # All lanes are here; what lacks is a file that the history does not know.
+        raise ValueError("the history is not complete") from None
+
+
+def _catch_up(job: Job, report: StageReport, at: float) -> Job:
+    """The report is of a later attempt than the lane's: its back-off, wait or time-out was over by then."""
+    for _ in range(200):
+        lane = job.lanes.get(report.file_id or JOB_LANE)
+        if lane is None or job.ended or lane.lease == report.lease or lane.due_at is None or lane.due_at > at:
+            return job
+        decision = _decide(job, LaneDue(job.id, lane.id, lane.lease), datetime.fromtimestamp(lane.due_at + 1e-3, UTC))
+        if decision.refused is not None or decision.job is None:
+            return job
+        job = decision.job
+    return job
+
+
+def differences(expected: Job, found: Replayed) -> list[str]:
+    """What is not the same, in words; none if the job would be where it is."""
+    if found.job is None:
+        return ["it would not exist: nothing in the history makes it"]
+    job = found.job
+    said = []
+    if expected.stage != job.stage:
+        said.append(f"its stage would be {job.stage.value}, not {expected.stage.value}")
+    for key in sorted(expected.lanes.keys() | job.lanes.keys()):
+        was, is_ = _place(expected, expected.lanes.get(key)), _place(job, job.lanes.get(key))
+        if was != is_:
+            said.append(f"{f'file {key}' if key else 'the job'} would be {is_}, not {was}")
+    return said
+
+
+def _place(job: Job, lane: Lane | None) -> str:
+    """Where a lane is, as far as the history can tell: not whether a worker has begun, or which attempt it is."""
+    if lane is None or lane.state is LaneState.IDLE:
+        return "nowhere"
+    if lane.ended or lane.state is LaneState.ARRIVED:
+        return lane.state.value
+    return f"at {job.step_of(lane).name}"
