@@ -22,6 +22,7 @@ Histogram = Literal[
     "pipeline.job.duration",  # s: creation to end, by outcome
     "pipeline.job.stage.duration",  # s: one attempt of one step on a worker
     "pipeline.batch.records",  # {record}: size of a consumed batch
+    "pipeline.audit.differences",  # {difference}: between topics and stores, as `stageline verify` found
 ]
 SpanOperation = Literal["create", "send", "process", "poll", "commit"]
 

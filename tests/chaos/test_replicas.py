@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,16 @@ import pytest
 
 from cli.client import Client
 from cli.submit import submit_files
+from shared.batches import key_hash
 from tests.chaos.test_kills import check_topics
 from tests.conftest import Pipeline
+from tests.e2e.outside import read_all
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 JOBS, FILES = 40, 5
 SCALED = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier"]
+COPIES = {"job_orchestrator": 3}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,7 @@ async def database(postgres_url: str) -> str:
 
 @pytest.fixture(scope="module")
 async def scaled(tmp_path_factory: pytest.TempPathFactory, database: str) -> Any:
-    options = [option for name in SCALED for option in ("--scale", f"{name}=2")]
+    options = [option for name in SCALED for option in ("--scale", f"{name}={COPIES.get(name, 2)}")]
     running = Pipeline(tmp_path_factory.mktemp("scaled"), options, {"STAGELINE_DATABASE_URL": database})
     running.start()
     yield running
@@ -63,20 +69,30 @@ async def rows(database: str) -> dict[str, int]:
     try:
         counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox") for s in SCALED if s != "stage_worker"}
         counts["timers"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.lane WHERE due_at IS NOT NULL")
+        counts["ready"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.ready")
+        balance = "SELECT count(*) FROM (SELECT sum(n) AS n FROM job_orchestrator.flight GROUP BY kind, name) x WHERE n <> 0"
+        counts["credits"] = await connection.fetchval(balance)
         return counts
     finally:
         await connection.close()
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("blow", ["kill", "stop"])
+@pytest.mark.parametrize("blow", ["kill", "stop", "restart"])
 async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str, tmp_path: Path, blow: str) -> None:
     async with Client(scaled.target()) as client:
         submitting = asyncio.create_task(submit_jobs(client, tmp_path / "documents"))
-        for name in SCALED[1:]:
-            # The first of each dies or sleeps past its session; the door that the client talks to is left alone.
-            pid = scaled.state["pids"][f"{name}-2"]
-            os.kill(pid, signal.SIGKILL if blow == "kill" else signal.SIGSTOP)
+        blows: list[float] = []
+        victims = (
+            ["job_orchestrator", "job_orchestrator-2", "job_orchestrator-3"]
+            if blow == "restart"
+            else [f"{name}-2" for name in SCALED[1:]]
+        )
+        for name in victims:
+            # One of each dies or sleeps past its session, or the orchestrators go one after the other; the door is left alone.
+            pid = scaled.state["pids"][name]
+            os.kill(pid, {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "restart": signal.SIGTERM}[blow])
+            blows += [time.time()] if "orchestrator" in name else []
             await asyncio.wait_for(asyncio.shield(asyncio.wait({submitting}, timeout=2.5)), 10)
             if blow == "stop":
                 await asyncio.wait({submitting}, timeout=11)
@@ -94,3 +110,21 @@ async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str,
         await eventually(at_rest, 30)
     for job in jobs:
         await check_topics(scaled, job, FILES)
+    silences = [await silence(scaled, at) for at in blows]
+    print(
+        f"\n{blow}: longest time without a task after each blow at an orchestrator: {', '.join(f'{s:.1f} s' for s in silences)}"
+    )
+    verified = scaled.command("verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+async def silence(pipeline: Pipeline, at: float) -> float:
+    """The longest time without a new task in any partition of jobs, in the 20 seconds after `at`."""
+    times: dict[int, list[float]] = {}
+    for topic in ("file.fetch", "text.extract", "fields.extract", "result.package"):
+        for record in await read_all(pipeline, f"stage.tasks.{topic}"):
+            job = json.loads(record.value)["job_id"].encode()
+            if at <= record.timestamp / 1000 <= at + 20:
+                times.setdefault(key_hash(job) % 6, []).append(record.timestamp / 1000)
+    gaps = [b - a for found in times.values() for a, b in itertools.pairwise([at, *sorted(found)])]
+    return max(gaps, default=0.0)

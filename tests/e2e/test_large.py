@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -76,3 +77,29 @@ async def test_a_session_whose_files_do_not_fit_into_one_record(client: Client, 
     assert types == ["opened", *["file_added"] * 12, "files", "closed"]
     job = await ended(client, job_of(session_id))
     assert job["stage"] == "completed" and job["file_count"] == len(job["files"]) == 12
+
+
+@pytest.mark.timeout(280)
+async def test_ten_thousand_files_in_one_job(client: Client, pipeline: Pipeline) -> None:
+    session_id, count = clock.new_root(), 10_000
+    common: dict[str, Any] = {"session_id": session_id, "owner": OWNER, "issued_at": clock.now()}
+    commands = [
+        OpenSession(command_id=clock.new_root(), **common),
+        *(AddFile(command_id=clock.new_root(), file=FileRef(file_id=clock.new_root(), file_name=f"{n}.txt", blob_name="x"), **common)
+          for n in range(count)),
+        CloseSession(command_id=clock.new_root(), job=JobRequest(workflow="test-wide"), **common),
+    ]  # fmt: skip
+    producer = await make_producer(pipeline.access, "wide")
+    records = [to_record(command, "/test") for command in commands]
+    sent = [await producer.send("session.commands", r.value, r.key, headers=list(r.headers)) for r in records]
+    await asyncio.gather(*sent)
+    await producer.stop()
+
+    async def there() -> Any:
+        found = (await client.call("GET", "/v1/jobs", params={"workflow": "test-wide@1"}))["result"]
+        return found[0] if found and found[0]["stage"] == "completed" else None
+
+    job = await eventually(there, 200, 1)
+    assert job["id"] == job_of(session_id) and job["file_count"] == job["finished_files"] == count
+    tasks = [r for r in await read_all(pipeline, "stage.tasks.noop") if job["id"].encode() in r.value]
+    assert len(tasks) == count + 1, "one task per file, and one for all of them together"

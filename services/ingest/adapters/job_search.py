@@ -144,9 +144,11 @@ def _conditions(connection: Connection, wanted: Wanted, driver: str | None) -> _
     for n, term in enumerate(t for t in wanted.terms if t != driver):
         query.where.append(f"EXISTS (SELECT 1 FROM job_term x WHERE x.job_id = j.id AND x.term = :k{n} AND x.tenant_id = :t)")
         query.values[f"k{n}"] = term
+    # The term's own copy of the time bounds what is read of its index.
+    made = "d" if driver is not None else "j"
     plain = (
-        ("workflow", "j.workflow = :workflow", wanted.workflow), ("ca", "j.created_at >= :ca", wanted.created_after),
-        ("cb", "j.created_at < :cb", wanted.created_before), ("sb", "j.stage_since < :sb", wanted.since_before),
+        ("workflow", "j.workflow = :workflow", wanted.workflow), ("ca", f"{made}.created_at >= :ca", wanted.created_after),
+        ("cb", f"{made}.created_at < :cb", wanted.created_before), ("sb", "j.stage_since < :sb", wanted.since_before),
     )  # fmt: skip
     for name, condition, value in plain:
         if value is not None:

@@ -1,0 +1,136 @@
+"""`python -m benchmarks.search`: job searches over a million jobs, on SQLite and, where there is one, PostgreSQL. Nothing is asserted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, text
+
+from services.ingest.adapters.job_search import Wanted, find
+from services.ingest.core.job_view import new_job
+from shared import clock
+from shared.migrate import migrate
+from shared.settings import Settings
+from shared.sql import many
+from shared.store import Store, open_store
+
+JOBS = int(os.environ.get("BENCH_SEARCH_JOBS", "1000000"))
+REPEATS = 25
+STAGES = ["completed"] * 90 + ["failed"] * 5 + ["invalid"] * 2 + ["cancelled"] * 2 + ["in_progress"]
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+_JOB = text(
+    "INSERT INTO job_view (id, tenant_id, created_at, body, stage, workflow, stage_since) "
+    "VALUES (:id, :tenant, :at, :body, :stage, :workflow, :since)"
+)
+_TERM = text("INSERT INTO job_term (tenant_id, term, created_at, job_id) VALUES (:tenant, :term, :at, :job)")
+
+
+def fill(connection: Connection, first: int, count: int, now: float, body: dict[str, Any]) -> None:
+    """Jobs `first` to `first + count`, of ten tenants, the first of which has nine tenths of them."""
+    rng = random.Random(first)
+    jobs, terms = [], []
+    for n in range(first, first + count):
+        tenant = "big" if rng.random() < 0.9 else f"t{rng.randrange(9)}"
+        at, stage, workflow = now - (JOBS - n) * 2.0, rng.choice(STAGES), f"flow-{min(int(rng.expovariate(0.5)), 9)}@1"
+        job = f"{n:08d}-0000-7000-8000-000000000000"
+        shown = json.dumps({**body, "id": job, "stage": stage, "workflow": workflow, "company_id": tenant})
+        since = at + rng.random() * 60
+        jobs.append({"id": job, "tenant": tenant, "at": at, "body": shown, "stage": stage, "workflow": workflow, "since": since})
+        found = [
+            f"tag:{rng.choice(['invoice'] * 6 + ['letter'] * 3 + ['contract'])}",
+            f"metadata.case={rng.randrange(JOBS // 10)}",
+        ]
+        found += [f"job_key:k-{n}", f"file:scan-{rng.randrange(1000)}.pdf"]
+        found += [f"error:{rng.choice(['encrypted', 'timeout_queued', 'limit_time'])}"] if stage in ("failed", "invalid") else []
+        terms += [{"tenant": tenant, "term": term, "at": at, "job": job} for term in found]
+    many(connection, _JOB, jobs)
+    many(connection, _TERM, terms)
+
+
+def queries(now: float) -> dict[str, Callable[[random.Random], Wanted]]:
+    """What people ask."""
+    day = 86_400.0
+    return {
+        "newest": lambda r: Wanted("big"),
+        "page 500 of the newest": lambda r: Wanted("big", after=(now - 2.0 * r.randrange(20_000, 40_000), "f")),
+        "one stage (common)": lambda r: Wanted("big", ("completed",)),
+        "one stage (rare)": lambda r: Wanted("big", ("in_progress",)),
+        "longest in a stage": lambda r: Wanted("big", ("in_progress",), since_before=now - day, sort="stage_since"),
+        "stage and workflow": lambda r: Wanted("big", ("failed",), f"flow-{r.randrange(8)}@1"),
+        "rare workflow": lambda r: Wanted("big", (), "flow-9@1"),
+        "tag (common)": lambda r: Wanted("big", (), None, ("tag:invoice",)),
+        "tag and stage": lambda r: Wanted("big", ("failed",), None, ("tag:contract",)),
+        "metadata": lambda r: Wanted("big", (), None, (f"metadata.case={r.randrange(JOBS // 10)}",)),
+        "key": lambda r: Wanted("big", (), None, (f"job_key:k-{r.randrange(JOBS)}",)),
+        "file name": lambda r: Wanted("big", (), None, (f"file:scan-{r.randrange(1000)}.pdf",)),
+        "error, workflow, tag, time": lambda r: Wanted(
+            "big", ("failed", "invalid"), f"flow-{r.randrange(4)}@1", ("error:encrypted", "tag:letter"), created_after=now - 10 * day
+        ),
+        "nothing fits": lambda r: Wanted("big", ("completed",), "flow-1@1", ("error:encrypted",)),
+        "small tenant": lambda r: Wanted(f"t{r.randrange(9)}", ("failed",)),
+    }  # fmt: skip
+
+
+async def measure(store: Store) -> dict[str, list[float]]:
+    """Milliseconds of each query."""
+    rng, now = random.Random(7), clock.unix()
+    found: dict[str, list[float]] = {}
+    for name, make in queries(now).items():
+        for _ in range(REPEATS):
+            wanted = make(rng)
+            started = time.perf_counter()
+            await store.read(lambda c, w=wanted: find(c, w, 50))  # type: ignore[misc]
+            found.setdefault(name, []).append((time.perf_counter() - started) * 1000)
+    return found
+
+
+async def prepared(store: Store) -> None:
+    """A million jobs, unless they are there."""
+    await migrate(store, "ingest")
+    if await store.read(lambda c: c.execute(text("SELECT 1 FROM job_view LIMIT 1")).first()):
+        return
+    now, body = clock.unix(), new_job("", "", clock.now())
+    step = 20_000
+    for first in range(0, JOBS, step):
+        await store.transact(lambda c, f=first: fill(c, f, step, now, body))  # type: ignore[misc]
+    await store.transact(lambda c: c.execute(text("ANALYZE")))
+
+
+async def main() -> int:
+    """`BENCH_POSTGRES_URL` names a database for the second column."""
+    folder = Path(".stageline") / "bench-search"
+    folder.mkdir(parents=True, exist_ok=True)
+    stores = {"sqlite": open_store(f"sqlite:///{folder.resolve() / 'ingest.db'}")}
+    if os.environ.get("BENCH_POSTGRES_URL"):
+        stores["postgresql"] = open_store(Settings(database_url=os.environ["BENCH_POSTGRES_URL"]).database_for("ingest"))  # type: ignore[arg-type]
+    results: dict[str, dict[str, list[float]]] = {}
+    for name, store in stores.items():
+        began = time.monotonic()
+        await prepared(store)
+        out.print(f"{name}: {JOBS} jobs there after {time.monotonic() - began:.0f} s")
+        results[name] = await measure(store)
+        await store.close()
+    table = Table("query", *(f"{n}: p50 ms" for n in results), *(f"{n}: p95 ms" for n in results), box=None)
+    for query in next(iter(results.values())):
+        spread = [sorted(r[query]) for r in results.values()]
+        table.add_row(query, *(f"{statistics.median(s):.1f}" for s in spread), *(f"{s[int(len(s) * 0.95)]:.1f}" for s in spread))
+    out.print(table)
+    for name, found in results.items():
+        every = sorted(ms for values in found.values() for ms in values)
+        out.print(f"{name}: p95 of all {every[int(len(every) * 0.95)]:.1f} ms, longest {every[-1]:.1f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
