@@ -54,7 +54,7 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 docs: $(VENV)/dev ## Regenerate tables and diagrams
 	$(BIN)/python -m tests.architecture.generate

@@ -1,7 +1,11 @@
-"""`make bench`: five-stage no-op jobs through the real services, side by side with the limit, in one run on one broker."""
+"""`make bench`: five-stage no-op jobs through the real services, side by side with the limit, in one run on one broker.
+
+`python -m benchmarks.run --store postgres`, `--fan-out 50`, `--in-flight 100000` measure more; `make bench BENCH='…'` passes them on.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
@@ -17,10 +21,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import scenarios
 from benchmarks.load import Ends, Meter, backlog, bare_job, our_end, our_job, producer, trickle
-from cli.local.plan import Plan
+from cli.local.plan import Plan, free_ports
 from cli.local.supervisor import Supervisor
 from contracts.topics import JOB_EVENTS_TOPIC
+from shared.embedded.postgres import EmbeddedPostgres
 
 DATA_DIR = Path(".stageline") / "bench"
 JOBS = int(os.environ.get("BENCH_JOBS", "3000"))
@@ -53,8 +59,32 @@ async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
             await process.wait()
 
 
+def options() -> argparse.Namespace:
+    """What to measure beside the backlog and the trickle."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
+    parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
+    return parser.parse_args()
+
+
 async def main() -> int:
     """Run the benchmark and print it; nothing in it is asserted."""
+    wanted = options()
+    server = None
+    if wanted.store == "postgres":
+        server = EmbeddedPostgres(free_ports(1)[0])
+        await asyncio.to_thread(server.start)
+        os.environ["STAGELINE_DATABASE_URL"] = server.url
+    try:
+        return await run(wanted)
+    finally:
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+
+async def run(wanted: argparse.Namespace) -> int:
+    """With the store in place."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports each topic's first seconds as errors
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     plan = Plan(DATA_DIR, port=0, kafka_port=0)
@@ -62,6 +92,7 @@ async def main() -> int:
     await supervisor.start()
     try:
         await measure(plan, {c.name: c.process.pid for c in supervisor.children.values() if c.process is not None})
+        await more(plan, wanted)
     finally:
         await supervisor.stop()
     return 0
@@ -97,6 +128,30 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
                 limit.append(await backlog(sink, done, bare_job, JOBS))
     await sink.stop()
     report(ours, limit, quick, bare_quick, cpu, peak, idle_share)
+
+
+async def more(plan: Plan, wanted: argparse.Namespace) -> None:
+    """Wide jobs, and a store full of jobs that wait."""
+    if not wanted.fan_out and not wanted.in_flight:
+        return
+    bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
+    await scenarios.publish(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", scenarios.WIDE, scenarios.WAITS)
+    sink = producer(bootstrap)
+    await sink.start()
+    async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends:
+        if wanted.fan_out:
+            stages = await scenarios.fan_out(sink, ends, wanted.fan_out)
+            out.print(f"fan-out of {wanted.fan_out}: {stages:.0f} stages of files completed per second")
+        if wanted.in_flight:
+            few = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
+            took = await scenarios.fill(sink, wanted.in_flight)
+            # Until the store has them all: jobs come after them in the same partitions.
+            await trickle(sink, ends, our_job, 20, 5)
+            many = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
+            out.print(
+                f"with {wanted.in_flight} jobs in flight (handed in over {took:.0f} s): {many:.0f} jobs/s, {many / few:.0%} of {few:.0f}"
+            )
+    await sink.stop()
 
 
 def report(

@@ -142,7 +142,9 @@ def _conditions(connection: Connection, wanted: Wanted, driver: str | None) -> _
         query.where.append(f"j.stage = :{names[0]}" if len(names) == 1 else f"j.stage IN ({', '.join(f':{n}' for n in names)})")
         query.values |= dict(zip(names, wanted.stages, strict=True))
     for n, term in enumerate(t for t in wanted.terms if t != driver):
-        query.where.append(f"EXISTS (SELECT 1 FROM job_term x WHERE x.job_id = j.id AND x.term = :k{n} AND x.tenant_id = :t)")
+        # All terms of a job have its time: beside another term it is one look into the same index.
+        same = "x.created_at = d.created_at AND x.job_id = d.job_id" if driver is not None else "x.job_id = j.id"
+        query.where.append(f"EXISTS (SELECT 1 FROM job_term x WHERE x.tenant_id = :t AND x.term = :k{n} AND {same})")
         query.values[f"k{n}"] = term
     # The term's own copy of the time bounds what is read of its index.
     made = "d" if driver is not None else "j"
