@@ -248,3 +248,11 @@ async def test_work_that_came_to_nothing_is_published(client: Client, pipeline: 
         found = await eventually(refused, 20, 0.3)
         assert (found["reason"], found["worker"], found["duration_ms"]) == ("stale_attempt", "forger", 5.0)
         await verb(client, job_id, "cancel")
+
+
+async def test_an_open_session_says_that_it_is_one(client: Client, pipeline: Pipeline) -> None:
+    session_id = (await client.call("POST", "/api/deferred/create", json={}))["session_id"]
+    found = json.loads(pipeline.command("why", session_id, "--json").stdout)
+    assert found["code"] == "session_open" and found["changes_at"] == found["facts"]["expires_at"]
+    with pytest.raises(CliError, match="does not exist"):
+        await why(client, "nobody")
