@@ -111,6 +111,7 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
     await make_limit_topics(bootstrap)
     ours: list[float] = []
     limit: list[float] = []
+    lags: list[float] = []
     out.print(
         f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable"
     )
@@ -120,6 +121,7 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
         meter = Meter(pids)
         for _ in range(ROUNDS):
             ours.append(await backlog(sink, ends, our_job, JOBS))
+            lags.append(await scenarios.visible_after(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", ends))
         cpu, peak = meter.cpu_s(), meter.peak_mib()
         async with bare_relay(bootstrap):
             await trickle(sink, done, bare_job, 50, 25)
@@ -128,6 +130,8 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
                 limit.append(await backlog(sink, done, bare_job, JOBS))
     await sink.stop()
     report(ours, limit, quick, bare_quick, cpu, peak, idle_share)
+    shown = ", ".join(f"{lag * 1000:.0f}" for lag in lags)
+    out.print(f"the last job of each backlog is shown by the door after its end: {shown} ms")
 
 
 async def more(plan: Plan, wanted: argparse.Namespace) -> None:

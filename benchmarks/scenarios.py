@@ -66,3 +66,15 @@ async def fill(sink: AIOKafkaProducer, count: int, per_s: int = 1500) -> float:
 async def beside(sink: AIOKafkaProducer, ends: Ends, jobs: int, rounds: int) -> float:
     """Completed no-op jobs per second (median), beside whatever waits."""
     return statistics.median([await backlog(sink, ends, our_job, jobs) for _ in range(rounds)])
+
+
+async def visible_after(url: str, key_file: Path, ends: Ends) -> float:
+    """Seconds from the end of the job that ended last to when the door shows it."""
+    job_id = max(ends.at, key=lambda i: ends.at[i])
+    key = (await asyncio.to_thread(key_file.read_text)).strip()
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as http:
+        while True:
+            async with http.get(f"{url}/api/job/detail/{job_id}") as answer:
+                if answer.status == 200 and (await answer.json())["stage"] == "completed":
+                    return max(0.0, time.monotonic() - ends.at[job_id])
+            await asyncio.sleep(0.01)

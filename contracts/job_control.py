@@ -75,6 +75,8 @@ class PokeJob(_JobCommand):
     code: str | None = Field(default=None, max_length=100)
     message: Text | None = Field(default=None, max_length=4000)
     data: dict[str, Any] = Field(default_factory=dict)
+    approval: bool = False
+    """Given by somebody who may approve: a step that waits for an approval takes no other."""
 
 
 class ExplainJob(_JobCommand):

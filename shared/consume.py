@@ -107,7 +107,8 @@ class Subscription:
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
         self.gate = Gate()
         self.linger_s = 0.0
-        """After a small batch of `leisurely` topics alone, wait so long for more: fewer transactions where nobody waits for them."""
+        """A small batch of `leisurely` topics alone waits so long, and what comes meanwhile is handled with the next: fewer transactions
+        where nobody waits for them, and none in the way of those that somebody does."""
         self.leisurely: frozenset[str] = frozenset()
         self.failures = 0
         self.busy_since: float | None = None
@@ -142,10 +143,10 @@ class Subscription:
         self.gate.idle.clear()
         self.busy_since = time.monotonic()
         try:
-            await self._settle(records)
-            self.failures = 0
             if self.linger_s and len(records) < SMALL and all(r.topic in self.leisurely for r in records):
                 await asyncio.sleep(self.linger_s)
+            await self._settle(records)
+            self.failures = 0
         except Retry as error:
             await self._back_off(records, error)
         except Stop as error:

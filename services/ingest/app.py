@@ -56,7 +56,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC]
     fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
     # Requests wait for what sessions and commands have come to, not for a stage of a job.
-    fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.1
+    fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     door = Door(
         settings,

@@ -22,6 +22,7 @@ MESSAGES = {
     "job exists": "there is a job of that id",
     "nothing waits for a retry": "no attempt of the job is in back-off",
     "nothing waits for it": "no step of the job waits for this",
+    "approval is for operators": "the step waits for an approval: that is for operators",
     "nothing to run again": "no file of the job is one that this would run again",
     "unknown step": "from_step: the workflow has no such step",
     "unknown file": "file_ids: the job has no such file",

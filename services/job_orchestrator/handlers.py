@@ -33,6 +33,7 @@ from contracts import (
 from services.job_orchestrator.answers import decided, explained, wasted
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import JobInput, LaneDue, Start
+from services.job_orchestrator.core.draft import CHILD_ACTION
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
 from services.job_orchestrator.core.fork import Fork
 from services.job_orchestrator.core.job import JOB_LANE
@@ -129,7 +130,11 @@ class Orchestrator:
             decided(work.unit, message, "create", refused, trace)
 
     def _report(self, work: Work, report: StageReport, trace: str | None) -> None:
-        if report.worker and self.meters.sign_of_life(report.action, report.worker, work.unit.now):
+        if (
+            report.worker
+            and report.action != CHILD_ACTION
+            and self.meters.sign_of_life(report.action, report.worker, work.unit.now)
+        ):
             work.ledger.store.seen(report.worker, (report.action,), work.unit.now, 0)
         refused = work.decide(report.job_id, report, trace).refused
         if refused is None:

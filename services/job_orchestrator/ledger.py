@@ -150,15 +150,30 @@ class Ledger:
         names = self.store.tenants(action)
         claims = [self._claim(name, known, taken, most) for name in names]
         caught_up(claims, frozenset(names) - known.keys())
-        chosen: list[Ready] = []
-        for tenant, n in shares(min(room.free, most), claims).items():
-            found = self.store.next(action, tenant, n)
-            # Fewer than asked for: no more wait, or another replica holds their jobs.
-            chosen += found
-            taken["action", action] += len(found)
-            taken["tenant", tenant] += len(found)
+        found = self._distribute(action, min(room.free, most), claims)
+        for tenant, rows in found.items():
+            taken["action", action] += len(rows)
+            taken["tenant", tenant] += len(rows)
         self.store.set_shares(action, {c.tenant: c.passed for c in claims}, known.keys() - set(names))
-        return chosen
+        return [ready for rows in found.values() for ready in rows]
+
+    def _distribute(self, action: str, free: int, claims: list[Claim]) -> dict[str, list[Ready]]:
+        """Credits to claims, until there are none left or nobody waits: whoever has less to do than its share leaves it to the others."""
+        found: dict[str, list[Ready]] = {c.tenant: [] for c in claims}
+        by_name = {c.tenant: c for c in claims}
+        while free > 0:
+            given = shares(free, claims)
+            for tenant, n in given.items():
+                had = len(found[tenant])
+                found[tenant] = self.store.next(action, tenant, had + n)
+                lacking = had + n - len(found[tenant])
+                free -= n - lacking
+                if lacking > 0:
+                    by_name[tenant].waiting = 0
+                    by_name[tenant].passed -= lacking / by_name[tenant].weight
+            if not given:
+                break
+        return found
 
     def _claim(self, tenant: str, known: dict[str, float], taken: Counter[Key], most: int) -> Claim:
         room = self.capacity("tenant", tenant)

@@ -181,6 +181,10 @@ async def test_an_approval_is_waited_for_and_given(client: Client) -> None:
     assert (await client.call("GET", f"/v1/jobs/{job_id}"))["stage"] == "in_revision"
     with pytest.raises(CliError, match="no step of the job waits"):
         await verb(client, job_id, "poke", step="send")
+    producer = await client.call("POST", "/v1/keys", json={"user_name": "pia", "role": "producer"})
+    with pytest.raises(CliError, match="for operators"):
+        headers = {"authorization": f"Bearer {producer['key']}"}
+        await client.call("POST", f"/v1/jobs/{job_id}/poke", json={"step": "approve"}, headers=headers)
     await verb(client, job_id, "poke", step="approve", message="seen", data={"amount": 5})
     assert (await ended(client, job_id))["stage"] == "completed"
 

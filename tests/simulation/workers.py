@@ -178,7 +178,7 @@ def _verb(world: Any, rng: random.Random, job_id: str, owner: Tenancy) -> Messag
     if kind is RerunJob:
         return RerunJob(new_job_id=f"rerun-{world.commands}", only=rng.choice(["all", "failed", "changed"]), **common)
     if kind is PokeJob:
-        return PokeJob(outcome=rng.choice(["OK", "KO"]), code="no", **common)
+        return PokeJob(outcome=rng.choice(["OK", "KO"]), code="no", approval=rng.random() < 0.7, **common)
     found: Message = kind(**common)
     return found
 
@@ -203,4 +203,7 @@ def healed(world: Any) -> Iterator[Message]:
         if not job.ended:
             for verb in (ResumeJob, PokeJob):
                 world.commands += 1
-                yield verb(command_id=f"verb-{world.commands}", job_id=job_id, owner=job.owner, issued_at=common["issued_at"])
+                more = {"approval": True} if verb is PokeJob else {}
+                yield verb(
+                    command_id=f"verb-{world.commands}", job_id=job_id, owner=job.owner, issued_at=common["issued_at"], **more
+                )

@@ -98,7 +98,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(outcome=st.sampled_from(["OK", "KO"]))
     def a_poke(self, outcome: str) -> None:
-        self.drive.verb(PokeJob, outcome=outcome, data={"x": 1})
+        self.drive.verb(PokeJob, outcome=outcome, data={"x": 1}, approval=outcome == "OK")
 
     @precondition(lambda self: len(self.drive.events) > 25)
     @rule()

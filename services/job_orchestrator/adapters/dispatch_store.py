@@ -15,6 +15,9 @@ from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.ports import Key, Ready, Waiting
 from shared.sql import Statement, is_shared, many
 
+GONE_S = 30 * 86_400
+"""A worker that nobody has seen for so long is forgotten."""
+
 
 class ReadyRow(SQLModel, table=True):
     """An attempt that waits for a credit; less `rank` goes first."""
@@ -122,6 +125,7 @@ _SEEN = text(
     "INSERT INTO worker_seen (action, worker, seen_at, slots) VALUES (:action, :worker, :at, :slots) "
     "ON CONFLICT (action, worker) DO UPDATE SET seen_at = excluded.seen_at, slots = excluded.slots"
 )
+_LONG_GONE = text("DELETE FROM worker_seen WHERE seen_at < :old")
 _LAST_SEEN = text("SELECT action, max(seen_at) AS at FROM worker_seen GROUP BY action")
 _TRY = text("SELECT pg_try_advisory_xact_lock(hashtext(current_schema()), hashtext('grants'))")
 # In flight by the stored lanes themselves; only those with a timer can be.
@@ -212,6 +216,7 @@ class SqlDispatchStore:
         rows = [{"action": a, "worker": worker, "at": at, "slots": slots} for a in sorted(set(actions))]
         if rows:
             self.connection.execute(_SEEN, rows)
+            self.connection.execute(_LONG_GONE, {"old": at - GONE_S})
 
     def last_seen(self) -> dict[str, float]:
         """Action → when a worker that takes it was last seen."""

@@ -105,13 +105,14 @@ def poke(job: Job, command: PokeJob, now: datetime, credits: Credits) -> Decisio
     draft = Draft(job, command.message_id, now, credits)
     if command.file_id is None:
         all_loaded(draft)
-    lanes = [lane for lane in draft.lanes.values() if _waits(draft, lane, command)]
+    waiting = [lane for lane in draft.lanes.values() if _waits(draft, lane, command)]
+    lanes = [lane for lane in waiting if command.approval or not _needs_approval(draft, lane)]
     if not lanes:
-        return Decision(job, refused="nothing waits for it")
+        return Decision(job, refused="approval is for operators" if waiting else "nothing waits for it")
     draft.note("poke", command.owner.user_name, command.message or "")
     for lane in lanes:
         # One lane's end may have been the end of the job.
-        if not draft.job.ended and _waits(draft, draft.lanes[lane.id], command):
+        if not draft.job.ended and draft.lanes[lane.id].lease == lane.lease and _waits(draft, draft.lanes[lane.id], command):
             try:
                 _answer(draft, draft.lanes[lane.id], command)
             except (ValueError, TypeError):
@@ -129,6 +130,11 @@ def _waits(draft: Draft, lane: Lane, command: PokeJob) -> bool:
         and command.step in (None, step.name)
         and command.file_id in (None, lane.id)
     )
+
+
+def _needs_approval(draft: Draft, lane: Lane) -> bool:
+    wait = draft.job.step_of(lane).wait
+    return wait is not None and wait.kind == "approval"
 
 
 def _answer(draft: Draft, lane: Lane, command: PokeJob) -> None:

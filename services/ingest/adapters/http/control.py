@@ -139,10 +139,10 @@ async def retry(
 async def poke(
     job_id: str, request: Request, door: DoorDep, who: Writer, body: Annotated[Poke | None, Body()] = None
 ) -> dict[str, Any]:
-    """An approval given or refused, or whatever else a step waits for. 409 when nothing waits for it."""
+    """An approval given or refused (by operators), or whatever else a step waits for. 409 when nothing waits for it."""
     wanted = body or Poke()
     check_json(wanted.data)
-    return await _verb(request, door, who, PokeJob, job_id, **wanted.model_dump())
+    return await _verb(request, door, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
 
 
 @router.post("/jobs/{job_id}/rerun", status_code=201, summary="Run an ended job again, as a new job")

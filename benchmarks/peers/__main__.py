@@ -1,0 +1,135 @@
+"""`python -m benchmarks.peers`: five-stage no-op jobs on the peers that `benchmarks/peers/setup` installed, one after the other.
+
+Redis appends to its log every second, PostgreSQL commits durably. Medians of three rounds, with their spread; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from cli.local.plan import free_ports
+from shared.embedded.postgres import EmbeddedPostgres
+from shared.errors import Stop
+
+HERE = Path(__file__).parent
+PYTHON = Path(".stageline/peers/bin/python")
+PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2}
+"""Peer → how many worker programs to start (some start two processes of their own)."""
+JOBS, ROUNDS, QUICK = int(os.environ.get("BENCH_PEER_JOBS", "600")), 3, 50
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[tuple[str, int]]:
+    """URL and pid of a Redis that appends every second."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            "redis-server",
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+            "--dir",
+            folder,
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            yield f"redis://127.0.0.1:{port}/0", process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def tree(pids: list[int]) -> list[psutil.Process]:
+    """The processes with all that they started."""
+    found = [psutil.Process(pid) for pid in pids]
+    return [p for root in found for p in (root, *root.children(recursive=True))]
+
+
+def cpu_s(pids: list[int]) -> float:
+    """CPU seconds of the processes and all that they started."""
+    total = 0.0
+    for process in tree(pids):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[str, Any]:
+    """Start the workers, hand jobs in, end the workers."""
+    workers = [
+        subprocess.Popen([str(PYTHON.resolve()), f"{peer}.py", "worker", f"w{n}"], cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for n in range(PEERS[peer])
+    ]  # fmt: skip
+    try:
+        time.sleep(5)
+        pids = [*servers, *(w.pid for w in workers)]
+        before = cpu_s(pids)
+        command = [str(PYTHON.resolve()), "load.py", peer, str(JOBS), str(ROUNDS), str(QUICK)]
+        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=900)
+        if done.returncode != 0:
+            raise Stop("peer", (done.stderr.strip().splitlines() or ["no word"])[-1][:200])
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return {**found, "cpu_ms": (cpu_s(pids) - before) * 1000 / (JOBS * ROUNDS + QUICK + 20)}
+    finally:
+        for worker in workers:
+            for process in tree([worker.pid])[::-1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            worker.wait()
+
+
+def main() -> int:
+    """All of them; what is not there is said."""
+    if not PYTHON.exists() or not shutil.which("redis-server"):
+        out.print("The peers are not installed: benchmarks/peers/setup")
+        return 1
+    table = Table("peer", "jobs/s (median, min-max)", "p50 ms at 5/s", "p99 ms", "CPU ms per job", box=None)
+    for peer in PEERS:
+        with redis_server() as (url, pid):
+            environment = {**os.environ, "PEER_REDIS": url}
+            servers, postgres = [pid], None
+            if peer == "dbos_peer":
+                postgres = EmbeddedPostgres(free_ports(1)[0])
+                postgres.start()
+                environment["PEER_POSTGRES"] = postgres.url.replace("+asyncpg", "")
+                servers.append(postgres.process.pid if postgres.process else pid)
+            try:
+                found = measure(peer, environment, servers)
+                slow = found["latencies"]
+                table.add_row(
+                    peer.removesuffix("_peer"), f"{statistics.median(found['rates']):.0f} ({min(found['rates']):.0f}-{max(found['rates']):.0f})",
+                    f"{statistics.median(slow) * 1000:.0f}", f"{slow[int(len(slow) * 0.99)] * 1000:.0f}", f"{found['cpu_ms']:.1f}",
+                )  # fmt: skip
+            except (Stop, subprocess.TimeoutExpired) as error:
+                table.add_row(peer.removesuffix("_peer"), f"not measured: {error}", "", "", "")
+            finally:
+                if postgres is not None:
+                    postgres.stop()
+    out.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

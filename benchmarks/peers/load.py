@@ -1,0 +1,54 @@
+"""Hands jobs in to one peer and waits until Redis has noted the end of each; prints what it measured as JSON. Runs in the peers' environment."""
+
+import importlib
+import json
+import os
+import sys
+import time
+import uuid
+
+import redis
+
+PAYLOAD = "x" * 450
+
+
+def ends(store, wanted, deadline):
+    found = {}
+    while len(found) < len(wanted) and time.time() < deadline:
+        item = store.blpop("done", 5)
+        if item is not None:
+            name, _, at = item[1].decode().partition(" ")
+            if name in wanted:
+                found[name] = float(at)
+    return found
+
+
+def main():
+    peer, count, rounds, quick = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    submit = importlib.import_module(peer).submit
+    store = redis.Redis.from_url(os.environ["PEER_REDIS"])
+    warm = {uuid.uuid4().hex for _ in range(20)}
+    for job in warm:
+        submit(job, PAYLOAD)
+    assert len(ends(store, warm, time.time() + 60)) == len(warm), "the peer does not finish its first jobs"
+    sent = {}
+    begin = time.time()
+    for n in range(quick):
+        time.sleep(max(0.0, begin + n / 5 - time.time()))
+        job = uuid.uuid4().hex
+        sent[job] = time.time()
+        submit(job, PAYLOAD)
+    done = ends(store, sent, time.time() + 60)
+    rates = []
+    for _ in range(rounds):
+        jobs = {uuid.uuid4().hex for _ in range(count)}
+        started = time.time()
+        for job in jobs:
+            submit(job, PAYLOAD)
+        found = ends(store, jobs, time.time() + 240)
+        rates.append(len(found) / (max(found.values()) - started))
+    print(json.dumps({"rates": rates, "latencies": sorted(done[j] - sent[j] for j in done)}))
+
+
+if __name__ == "__main__":
+    main()
