@@ -65,6 +65,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
     parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
+    parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, on PostgreSQL; may repeat")
     return parser.parse_args()
 
 
@@ -87,7 +88,8 @@ async def run(wanted: argparse.Namespace) -> int:
     """With the store in place."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports each topic's first seconds as errors
     shutil.rmtree(DATA_DIR, ignore_errors=True)
-    plan = Plan(DATA_DIR, port=0, kafka_port=0)
+    scale = {name: int(n) for name, _, n in (x.partition("=") for x in wanted.scale)}
+    plan = Plan(DATA_DIR, port=0, kafka_port=0, scale=scale)
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
