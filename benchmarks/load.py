@@ -16,7 +16,7 @@ from benchmarks.limit import PADDING, producer
 from contracts import CreateJob, JobFinished, JobRequest, Tenancy, derived, to_record
 from shared import clock
 
-OWNER = Tenancy(tenant_id="bench", tenant_name="Bench", user_name="bench")
+OWNER = Tenancy(tenant_id="default", tenant_name="Bench", user_name="bench")
 Job = tuple[str, str, bytes, list[tuple[str, bytes]]]
 """Id, topic, value, headers."""
 

@@ -73,8 +73,9 @@ async def visible_after(url: str, key_file: Path, ends: Ends) -> float:
     job_id = max(ends.at, key=lambda i: ends.at[i])
     key = (await asyncio.to_thread(key_file.read_text)).strip()
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as http:
-        while True:
+        while time.monotonic() < ends.at[job_id] + 60:
             async with http.get(f"{url}/api/job/detail/{job_id}") as answer:
                 if answer.status == 200 and (await answer.json())["stage"] == "completed":
                     return max(0.0, time.monotonic() - ends.at[job_id])
             await asyncio.sleep(0.01)
+    raise TimeoutError(f"the door does not show that {job_id} has ended")

@@ -79,14 +79,14 @@ def cpu_s(pids: list[int]) -> float:
 def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[str, Any]:
     """Start the workers, hand jobs in, end the workers."""
     workers = [
-        subprocess.Popen([str(PYTHON.resolve()), f"{peer}.py", "worker", f"w{n}"], cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen([str(PYTHON.absolute()), f"{peer}.py", "worker", f"w{n}"], cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for n in range(PEERS[peer])
     ]  # fmt: skip
     try:
         time.sleep(5)
         pids = [*servers, *(w.pid for w in workers)]
         before = cpu_s(pids)
-        command = [str(PYTHON.resolve()), "load.py", peer, str(JOBS), str(ROUNDS), str(QUICK)]
+        command = [str(PYTHON.absolute()), "load.py", peer, str(JOBS), str(ROUNDS), str(QUICK)]
         done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=900)
         if done.returncode != 0:
             raise Stop("peer", (done.stderr.strip().splitlines() or ["no word"])[-1][:200])

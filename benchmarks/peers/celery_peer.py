@@ -1,7 +1,6 @@
 """Celery: a chain of five tasks on Redis, acknowledged late."""
 
 import os
-import sys
 import time
 
 import redis
@@ -26,6 +25,4 @@ def submit(job, payload):
 
 
 if __name__ == "__main__":
-    app.worker_main(
-        ["worker", "--concurrency", "2", "--loglevel", "ERROR", "--without-gossip", "--without-mingle", *sys.argv[2:]]
-    )
+    app.worker_main(["worker", "--concurrency", "2", "--loglevel", "ERROR", "--without-gossip", "--without-mingle"])

@@ -6,11 +6,10 @@ import threading
 import time
 
 import redis
-from dbos import DBOS, DBOSClient, Queue
+from dbos import DBOS, DBOSClient
 
 URL = os.environ["PEER_POSTGRES"]
 store = redis.Redis.from_url(os.environ["PEER_REDIS"])
-queue = Queue("peer")
 
 
 @DBOS.step()
@@ -37,4 +36,5 @@ def submit(job_id, payload):
 if __name__ == "__main__":
     DBOS(config={"name": "peer", "system_database_url": URL, "executor_id": sys.argv[2] if len(sys.argv) > 2 else "one"})
     DBOS.launch()
+    DBOS.register_queue("peer")
     threading.Event().wait()

@@ -26,7 +26,7 @@ def ends(store, wanted, deadline):
 def main():
     peer, count, rounds, quick = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     submit = importlib.import_module(peer).submit
-    store = redis.Redis.from_url(os.environ["PEER_REDIS"])
+    store = redis.Redis.from_url(os.environ["PEER_REDIS"], socket_timeout=30)
     warm = {uuid.uuid4().hex for _ in range(20)}
     for job in warm:
         submit(job, PAYLOAD)
