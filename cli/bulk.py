@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from cli import pipeline
 from cli.client import Client, CliError
 from cli.command import AsJson, DataDir, Reason, run, show
+from cli.submit import parse_metadata
 
 app = typer.Typer(help="One verb for many jobs: counted first, at a rate, resumable, in the audit.", no_args_is_help=True)
 DEFAULT = pipeline.DEFAULT_DATA_DIR
@@ -51,7 +51,7 @@ def start(
         "dry_run": dry_run,
         "rate_per_s": rate,
         "reason": reason,
-        "options": json.loads(options),
+        "options": parse_metadata(options, "--options") or {},
     }
 
     async def work(client: Client) -> dict[str, Any]:

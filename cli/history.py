@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from sqlalchemy import Connection, text
 
 from cli.client import CliError
@@ -18,9 +21,12 @@ from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REP
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
 from services.job_orchestrator.core.job import JOB_LANE, Job
 from services.job_orchestrator.core.replay import Recorded
+from shared.errors import Outcome
 from shared.kafka_access import KafkaAccess
 from shared.settings import Settings
 from shared.store import Store, open_store
+
+T = TypeVar("T")
 
 
 def access(data_dir: Path) -> KafkaAccess:
@@ -94,3 +100,14 @@ async def histories(kafka: KafkaAccess, wanted: set[str]) -> dict[str, list[Reco
         # What makes the job stands first, whatever the clocks of two producers said.
         found[job_id] = sorted(whole, key=lambda e: (not isinstance(e[1], (CreateJob, SessionClosed)), e[0]))
     return found
+
+
+def reading(work: Coroutine[Any, Any, T]) -> T:
+    """Run it; what Kafka or a database refuses is one sentence. Raises `CliError`."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(work)
+    except Outcome as error:
+        raise CliError(str(error), 3) from None
+    except KafkaError as error:
+        raise CliError(f"Kafka cannot be read: {error}", 3) from None

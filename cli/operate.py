@@ -118,7 +118,7 @@ def rerun(
         "from_step": from_step,
         "workflow_version": version,
         "metadata": parse_metadata(metadata),
-        "args": parse_metadata(args),
+        "args": parse_metadata(args, "--args"),
     }
     body |= {k: v for k, v in more.items() if v is not None}
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/rerun", json=body))
@@ -141,7 +141,7 @@ def poke(
         "outcome": "KO" if refuse else "OK",
         "code": code,
         "message": message,
-        "data": parse_metadata(data) or {},
+        "data": parse_metadata(data, "--data") or {},
     }
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/poke", json=body))
     show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")

@@ -122,14 +122,14 @@ def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) ->
     return table
 
 
-def parse_metadata(text: str | None) -> dict[str, Any] | None:
-    """JSON object of `--metadata`. Raises `CliError`."""
+def parse_metadata(text: str | None, option: str = "--metadata") -> dict[str, Any] | None:
+    """JSON object of an option. Raises `CliError` that names it."""
     if text is None:
         return None
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise CliError(f"--metadata: not valid JSON: {error}", 2) from None
+        raise CliError(f"{option}: not valid JSON: {error}", 2) from None
     if not isinstance(value, dict):
-        raise CliError("--metadata: a JSON object is expected", 2)
+        raise CliError(f"{option}: a JSON object is expected", 2)
     return value

@@ -11,7 +11,7 @@ import typer
 
 from cli import pipeline
 from cli.command import AsJson, DataDir, show
-from cli.history import access, jobs, records, store_of
+from cli.history import access, jobs, reading, records, store_of
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import JOB_EVENTS_TOPIC
 from services.ingest.adapters.read_model import records as view_records
@@ -34,7 +34,7 @@ def verify(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DI
     """
     telemetry = Telemetry.from_environment("verify", "verify")
     while True:
-        found = asyncio.run(_patiently(data_dir))
+        found = reading(_patiently(data_dir))
         telemetry.record("pipeline.audit.differences", float(len(found["differences"])))
         _say(found, as_json)
         if not every:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from rich.table import Table
 from cli import pipeline
 from cli.client import Client, CliError
 from cli.command import AsJson, DataDir, run, show
-from cli.history import access, histories, jobs, store_of
+from cli.history import access, histories, jobs, reading, store_of
 from cli.pipeline import say
 from services.job_orchestrator.core.replay import differences, replay
 from services.job_orchestrator.core.workflow import Workflow
@@ -159,7 +158,7 @@ def check_running(
     """Replay the recorded histories of jobs that have not ended through a new version, and list those that would be refused or go
     elsewhere. Exit code 1 when there are any. The pipeline may run; nothing is changed."""
     workflow = Workflow.model_validate(_definition(Path(new))) if new else None
-    found = asyncio.run(_check(workflow, data_dir))
+    found = reading(_check(workflow, data_dir))
 
     def plain() -> str:
         lines = [f"{j['job_id']} ({j['workflow']}): {'; '.join(j['would'])}" for j in found["affected"]]

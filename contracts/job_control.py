@@ -147,7 +147,7 @@ class CommandDecided(_Answer):
     """What became of a command. `ok: false` changed nothing, and `code` and `message` say why."""
 
     TYPE = "stageline.job.command_decided.v1"
-    subject: Id
+    subject: str = Field(min_length=1, max_length=300)
     """What the command was about: the id of a job, or `action:NAME`, `tenant:ID`, `workflow:NAME`, `schedule:ID`."""
     verb: str = Field(max_length=100)
     ok: bool

@@ -180,6 +180,16 @@ async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], partitions
         await admin.close()
 
 
+async def existing_topics(access: KafkaAccess) -> set[str]:
+    """Names of the topics that this user may see."""
+    admin = AIOKafkaAdminClient(**access.options)
+    await admin.start()
+    try:
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
 def max_record_bytes(topic: str) -> int:
     """Largest record of a topic; a dead letter holds a whole record of the original's size and the reason."""
     return 2 * MAX_RECORD_BYTES if topic.endswith(".dlq") else MAX_RECORD_BYTES

@@ -92,6 +92,15 @@ class Host:
             return
         await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
 
+    async def lacking(self, topics: Sequence[Topic]) -> set[str]:
+        """Names of those that are still missing after `ensure`. Raises `Retry` while Kafka cannot say."""
+        try:
+            with contextlib.suppress(KafkaError):
+                await self.ensure(topics)
+            return {t.name for t in topics} - await kafka.existing_topics(self.settings.kafka)
+        except KafkaError as error:
+            raise Retry("kafka_unavailable", repr(error)) from error
+
     def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> Subscription:
         """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats."""
         subscription = Subscription(self.settler, topics, group, handler, inbox)

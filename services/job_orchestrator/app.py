@@ -33,7 +33,7 @@ from services.job_orchestrator.settings import OrchestratorSettings
 from services.job_orchestrator.snapshots import Snapshots
 from services.job_orchestrator.steering import fire_schedules
 from shared.due import DueLoop
-from shared.errors import Stop
+from shared.errors import Park, Stop
 from shared.lifecycle import Host
 from shared.sql import exclusive
 from shared.unit import Unit
@@ -76,7 +76,15 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     host.background(Backlog(host.settler, orchestrator, settings.instance).run)
 
     async def ensure(actions: set[str]) -> None:
-        await host.ensure([task_topic(action) for action in sorted(actions)])
+        topics = [task_topic(action) for action in sorted(actions)]
+        missing = await host.lacking(topics)
+        if missing:
+            # A task for a topic that is not there would hold up everything behind it in the outbox.
+            names = ", ".join(sorted(missing))
+            raise Park(
+                "missing_topic",
+                f"steps: there is no topic {names}, and it cannot be made here; see stageline kafka apply --action",
+            )
 
     host.background(Publication(host.settler, stores, catalog, ensure).run)
 

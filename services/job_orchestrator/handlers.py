@@ -122,12 +122,16 @@ class Orchestrator:
         decided(work.unit, message, "erase", erase(work, message, trace), trace, job)
 
     def _start(self, work: Work, message: SessionClosed | CreateJob, trace: str | None) -> None:
-        if isinstance(message, SessionClosed) and message.parts and message.job_id not in work.jobs:
-            message = message.model_copy(update={"files": work.store.take_parts(message.job_id) + message.files})
+        in_parts = isinstance(message, SessionClosed) and bool(message.parts) and message.job_id not in work.jobs
+        if in_parts:
+            message = message.model_copy(update={"files": work.store.parts(message.job_id) + message.files})
         workflow = work.store.workflow(message.job.workflow, message.job.workflow_version)
         refused = work.decide(message.job_id, Start(message, workflow), trace).refused
         if refused is not None and isinstance(message, CreateJob):
             decided(work.unit, message, "create", refused, trace)
+        if in_parts:
+            # Not before: a message that is parked must find them when it is sent again.
+            work.store.drop_parts(message.job_id)
 
     def _report(self, work: Work, report: StageReport, trace: str | None) -> None:
         if (

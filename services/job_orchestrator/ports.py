@@ -83,8 +83,12 @@ class JobStore(Protocol):
         """Keep some of the files of a job that is to come."""
         ...
 
-    def take_parts(self, job_id: str) -> tuple[FileRef, ...]:
-        """The files kept so far, in order; they are forgotten."""
+    def parts(self, job_id: str) -> tuple[FileRef, ...]:
+        """The files kept so far, in order."""
+        ...
+
+    def drop_parts(self, job_id: str) -> None:
+        """Forget them: they are the job's now."""
         ...
 
 

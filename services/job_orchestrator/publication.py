@@ -8,13 +8,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from contracts import PublishWorkflow, WorkflowPublished
+from contracts.cloudevents import describe
 from contracts.topics import WORKFLOWS_TOPIC
 from services.job_orchestrator.adapters.sql_store import Catalog
 from services.job_orchestrator.answers import decided
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Stores
-from shared.errors import Retry, Stop
+from shared.errors import Park, Retry, Stop
 from shared.settle import Settler
 from shared.sql import exclusive
 from shared.unit import Unit
@@ -25,7 +28,7 @@ SWEEP_S = 15.0
 
 
 class Publication:
-    """`ensure(actions)` makes the topics of actions."""
+    """`ensure(actions)` makes the topics of actions. It raises `Park` saying which of them there is not and how to get it."""
 
     def __init__(self, settler: Settler, stores: Stores, catalog: Catalog, ensure: Callable[[set[str]], Awaitable[None]]) -> None:
         self.settler = settler
@@ -50,9 +53,24 @@ class Publication:
             await asyncio.sleep(0.2)
 
     async def _one(self, command: PublishWorkflow) -> None:
-        workflow = Workflow.model_validate(command.definition)
-        await self.ensure({step.action for step in workflow.all_steps if step.action})
+        try:
+            # Checked when it was taken, perhaps by another release than this one.
+            workflow = Workflow.model_validate(command.definition)
+        except ValidationError as error:
+            return await self._refuse(command, "invalid_workflow", describe(error)[:2000])
+        try:
+            await self.ensure({step.action for step in workflow.all_steps if step.action})
+        except Park as error:
+            return await self._refuse(command, error.code, str(error))
         await self.settler.run(lambda unit: self.publish(unit, command, workflow))
+        return None
+
+    async def _refuse(self, command: PublishWorkflow, code: str, why: str) -> None:
+        def refuse(unit: Unit) -> None:
+            self.stores.steering(unit.connection).got(command.command_id)
+            decided(unit, command, "publish", code, None, message=why)
+
+        await self.settler.run(refuse)
 
     def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
         """In one transaction: the version, its event, the answer."""

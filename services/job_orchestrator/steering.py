@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -14,6 +16,8 @@ from services.job_orchestrator.core.schedule import Bad, next_time
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.ports import SteeringStore
 from shared.unit import Unit
+
+log = logging.getLogger(__name__)
 
 
 def steer(unit: Unit, store: SteeringStore, message: Message, trace: str | None) -> None:
@@ -47,8 +51,12 @@ def _set(unit: Unit, store: SteeringStore, message: SetSchedule, trace: str | No
         return
     try:
         at = next_time(message.cron, message.time_zone, now)
+        scheduled_files("", message.urls)
     except Bad as error:
         decided(unit, message, "schedule", f"invalid {error.field}", trace, message=str(error))
+        return
+    except ValidationError as error:
+        decided(unit, message, "schedule", "invalid urls", trace, message=f"urls: {describe(error)}"[:2000])
         return
     state = ScheduleState(
         schedule_id=message.schedule_id, owner=message.owner, cron=message.cron, time_zone=message.time_zone, job=message.job,
@@ -75,6 +83,23 @@ def _keep(unit: Unit, store: SteeringStore, state: ScheduleState) -> None:
     unit.emit(SCHEDULES_TOPIC.name, state, None, traced=False)
 
 
+def scheduled_files(root: str, urls: Sequence[str]) -> tuple[FileRef, ...]:
+    """Remote files of one job of a schedule. Raises `ValidationError` for an address that is too long."""
+    return tuple(
+        FileRef(file_id=derived(root, "file", i), file_name=url.rpartition("/")[2][:255] or f"file-{i + 1}", url=url)
+        for i, url in enumerate(urls)
+    )
+
+
+def _following(state: ScheduleState, now: datetime) -> datetime | None:
+    try:
+        return next_time(state.cron, state.time_zone, now)
+    except Bad as error:
+        # Right once, e.g. with other time zone data: it stands still, and `next_at` says so; the process goes on.
+        log.error("schedule stands still", extra={"schedule": state.schedule_id, "reason": str(error)})
+        return None
+
+
 def fire_schedules(unit: Unit, store: SteeringStore, limit: int) -> int:
     """Schedules that are due: each makes one job, however many of its times have passed meanwhile."""
     now = datetime.fromtimestamp(unit.now, UTC)
@@ -83,16 +108,16 @@ def fire_schedules(unit: Unit, store: SteeringStore, limit: int) -> int:
         assert state.next_at is not None
         # The id comes from the time it was due: fired again after a crash, it is the same job.
         root = derived(state.schedule_id, state.next_at.isoformat(), "scheduled")
-        files = tuple(
-            FileRef(file_id=derived(root, "file", i), file_name=url.rpartition("/")[2][:255] or f"file-{i + 1}", url=url)
-            for i, url in enumerate(state.urls)
-        )
         command = CreateJob(
             command_id=derived(root, "create"), job_id=derived(root, "job"), owner=state.owner, issued_at=now, job=state.job,
-            files=files,
+            files=scheduled_files(root, state.urls),
         )  # fmt: skip
         unit.emit(JOB_COMMANDS_TOPIC.name, command, None, True)
-        following = next_time(state.cron, state.time_zone, now)
-        changes = {"next_at": following, "last_job_id": command.job_id, "revision": state.revision + 1, "changed_at": now}
+        changes = {
+            "next_at": _following(state, now),
+            "last_job_id": command.job_id,
+            "revision": state.revision + 1,
+            "changed_at": now,
+        }
         _keep(unit, store, state.model_copy(update=changes))
     return len(due)

@@ -147,8 +147,7 @@ async def test_limits_pauses_and_priorities_hold_and_say_so(client: Client, pipe
             assert found["code"] == "action_paused" and found["facts"]["reason"] == "night"
             worker.go.set()
             await until_why(client, first, "action_paused")
-            lines = (await client.call("GET", "/v1/backlog"))["lines"]
-            assert worker.started == [first] and lines is not None
+            assert worker.started == [first]
             await control(paused=False, limit=1)
             for job_id in (first, high, low):
                 assert (await ended(client, job_id))["stage"] == "completed"

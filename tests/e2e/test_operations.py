@@ -175,3 +175,55 @@ async def test_a_schedule_makes_a_job_when_its_time_comes(client: Client, pipeli
     assert pipeline.command("schedules", "delete", name).returncode == 0
     with pytest.raises(CliError, match="no such schedule"):
         await client.call("DELETE", f"/v1/schedules/{name}")
+
+
+async def test_every_verb_is_a_command(client: Client, pipeline: Pipeline) -> None:
+    def run(*words: str, code: int = 0) -> str:
+        done = pipeline.command(*words)
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    job_id = await make(client, "test-approval")
+    await until_why(client, job_id, "waiting_for_approval")
+    assert "waits for an approval" in run("why", job_id)
+    assert "paused by admin" in run("pause", job_id, "--reason", "look")
+    assert "paused by admin: look" in run("why", job_id)
+    run("resume", job_id)
+    assert "no attempt of the job is in back-off" in run("retry", job_id, code=5)
+    run("poke", job_id, "--step", "approve", "--data", '{"amount": 5}')
+    assert (await ended(client, job_id))["stage"] == "completed"
+    again = run("rerun", job_id, "--from", "send").strip()
+    assert (await ended(client, again))["rerun_of"] == job_id
+    assert "no such step" in run("rerun", job_id, "--from", "nowhere", code=5)
+    other = await make(client, "test-approval")
+    assert ": failed" in run("terminate", other, "--reason", "enough")
+    assert ": cancelled" in run("cancel", await make(client, "test-approval"))
+    run("control", "tenant:nobody", "--pause", "--reason", "unpaid")
+    assert {"kind": "tenant", "name": "nobody"}.items() <= (await tenant_control(client)).items()
+    run("control", "tenant:nobody", "--resume")
+    assert "action:NAME or tenant:ID" in run("control", "everything", code=2)
+    assert "JSON" in run("bulk", "start", "cancel", "--where", "stage=failed", "--options", "{", code=2)
+    assert "field=value" in run("bulk", "start", "cancel", "--where", "failed", code=2)
+    assert "control" in run("audit")
+
+
+async def tenant_control(client: Client) -> dict[str, Any]:
+    async def look() -> Any:
+        controls = (await client.call("GET", "/v1/backlog"))["controls"]
+        return next((c for c in controls if c["name"] == "nobody" and c["paused"]), None)
+
+    found: dict[str, Any] = await eventually(look, 20, 0.3)
+    return found
+
+
+async def test_nonsense_is_answered_with_the_field(client: Client) -> None:
+    name = "x" * 200
+    assert (await client.call("PUT", f"/v1/controls/action/{name}", json={"weight": 1.0}))["name"] == name
+    with pytest.raises(CliError, match="urls"):
+        await client.call("PUT", "/v1/schedules/bad", json={"cron": "* * * * *", "urls": ["ftp://example.com/x"]})
+    for path, body, field in (
+        ("/v1/controls/action/noop", {"limit": -1}, "limit"), ("/v1/controls/planet/x", {"limit": 1}, "kind"),
+        ("/v1/queries/q", {"stage": [5]}, "stage"),
+    ):  # fmt: skip
+        with pytest.raises(CliError, match=field):
+            await client.call("PUT", path, json=body)

@@ -89,7 +89,7 @@ class Node:
         rows = self.database.tables.get("outbox", {})
         if not rows or any(n.holds for n in self.world.nodes if n.database is self.database and n.alive and n is not self):
             return False
-        self.work = self._publish(None)
+        self.work = self._publish()
         return True
 
     def timer(self, fire: Callable[[Unit, int], int]) -> None:
@@ -97,10 +97,10 @@ class Node:
         self.work = self._timer(fire)
 
     def _timer(self, fire: Callable[[Unit, int], int]) -> Iterator[str]:
-        yield from self._publish(None)
+        yield from self._publish()
         self._transact(lambda unit: fire(unit, 50))
         yield "after_commit"
-        yield from self._publish(None)
+        yield from self._publish()
 
     def _batch(self, batch: list[tuple[Place, int, Entry]], generation: int) -> Iterator[str]:
         offsets = {place: offset + 1 for place, offset, _ in batch}
@@ -109,7 +109,7 @@ class Node:
         yield "polled"
         self._transact(lambda unit: self._apply(unit, batch))
         yield "after_commit"
-        yield from self._publish(None)
+        yield from self._publish()
         yield "after_publish"
         self._commit(offsets, generation)
 
@@ -171,7 +171,7 @@ class Node:
         if not self.world.switches.drops_parked:
             self.world.dead_letters.append((place[0], entry, code))
 
-    def _publish(self, shards: set[int] | None) -> Iterator[str]:
+    def _publish(self) -> Iterator[str]:
         """Send what is in the outbox, in order, and delete it; one replica at a time, as the shards' locks have it."""
         while any(n.holds for n in self.world.nodes if n.database is self.database and n.alive and n is not self):
             yield "waits for the shard"

@@ -108,9 +108,14 @@ class ModelJobStore:
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         self.tx.table("part")[job_id, part] = tuple(files)
 
-    def take_parts(self, job_id: str) -> tuple[FileRef, ...]:
+    def parts(self, job_id: str) -> tuple[FileRef, ...]:
         parts = self.tx.table("part")
-        return tuple(f for key in sorted(k for k in parts if k[0] == job_id) for f in parts.pop(key))
+        return tuple(f for key in sorted(k for k in parts if k[0] == job_id) for f in parts[key])
+
+    def drop_parts(self, job_id: str) -> None:
+        parts = self.tx.table("part")
+        for key in [k for k in parts if k[0] == job_id]:
+            del parts[key]
 
 
 class ModelDispatchStore:

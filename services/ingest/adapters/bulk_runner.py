@@ -8,11 +8,13 @@ import json
 import logging
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, text
 
 from contracts import CancelJob, PauseJob, RerunJob, ResumeJob, RetryJobNow, Tenancy, TerminateJob, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.http.context import Door
+from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.jobs import Filter
 from services.ingest.adapters.job_search import cursor_of, find
 from shared import clock
@@ -53,7 +55,14 @@ class BulkRunner:
 
     async def _page(self, row: Any) -> None:
         state = json.loads(row.body)
-        search = Filter.model_validate(state["filter"]).wanted(row.tenant_id, state["cursor"])
+        try:
+            search = Filter.model_validate(state["filter"]).wanted(row.tenant_id, state["cursor"])
+        except (ValidationError, ApiError) as error:
+            # Taken by another release than this one: it ends with the reason, and the door goes on.
+            state["error"] = str(error)[:1000]
+            log.error("bulk run cannot go on", extra={"bulk": row.id, "reason": state["error"]})
+            await self.door.store.transact(lambda c: c.execute(_SAVE, {"b": json.dumps(state), "s": "failed", "i": row.id}))
+            return
         jobs, following = await self.door.store.read(lambda c: find(c, search, PAGE))
         # Commands get their ids from the run and the job: given again after a crash, they are the same ones.
         commands = [self._command(state, row.tenant_id, job["id"]) for job in jobs]

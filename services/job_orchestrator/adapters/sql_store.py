@@ -238,9 +238,11 @@ class SqlJobStore:
         body = "\n".join(f.to_json().decode() for f in files)
         self.connection.execute(_KEEP_PART, {"job_id": job_id, "part": part, "body": body})
 
-    def take_parts(self, job_id: str) -> tuple[FileRef, ...]:
-        rows = self.connection.execute(_PARTS, {"job_id": job_id}).scalars().all()
+    def drop_parts(self, job_id: str) -> None:
         self.connection.execute(_DROP_PARTS, {"job_id": job_id})
+
+    def parts(self, job_id: str) -> tuple[FileRef, ...]:
+        rows = self.connection.execute(_PARTS, {"job_id": job_id}).scalars().all()
         return tuple(FileRef.read(line) for body in rows for line in body.split("\n"))
 
     def workflow(self, name: str, version: int | None) -> Workflow | None:
