@@ -73,6 +73,7 @@ from contracts.session import (
 from contracts.stage import Progress, StageReport, StageTask, TaskCancelled
 from contracts.status import FileStatus, JobStage, TaskStatus
 from contracts.topics import MODELS, TOPICS, Topic, all_topics, dead_letter_topic, task_topic
+from contracts.webhook import RegisterWebhook, WebhookDecided
 from contracts.work import FileRef, JobRequest, ParentTask, Tenancy
 
 __all__ = [
@@ -128,6 +129,7 @@ __all__ = [
     "Progress",
     "PublishWorkflow",
     "Record",
+    "RegisterWebhook",
     "ReportRefused",
     "RerunJob",
     "ResumeJob",
@@ -150,6 +152,7 @@ __all__ = [
     "TerminateJob",
     "Topic",
     "UndecodableRecord",
+    "WebhookDecided",
     "WorkerSeen",
     "WorkflowPublished",
     "alfred_model",

@@ -39,10 +39,13 @@ class _KeyEvent(Message):
 
 class AccessKeyIssued(_KeyEvent):
     TYPE = "stageline.access.key_issued.v1"
+    VERSION = "1.1"
     tenant_name: Text
     user_name: Text
     role: Role
     prefix: str = Field(max_length=20)
+    expires_at: Timestamp | None = None
+    """From this time on it is no key any more; None for one that stands until it is revoked."""
 
 
 class AccessKeyRevoked(_KeyEvent):

@@ -15,6 +15,7 @@ from contracts.job_state import JobState
 from contracts.message import Message
 from contracts.session import SESSION_COMMANDS, SESSION_EVENTS
 from contracts.stage import StageReport, StageTask, TaskCancelled
+from contracts.webhook import RegisterWebhook, WebhookDecided
 
 DAY_S = 86_400
 
@@ -134,12 +135,19 @@ ACCESS_EVENTS_TOPIC = Topic(
     "compact",
     False,
 )
+WEBHOOK_COMMANDS_TOPIC = Topic(
+    "webhook.commands", "endpoint id", (RegisterWebhook,), ("ingest", "producers"), ("notifier",), 7 * DAY_S, hot=False
+)
+WEBHOOK_ANSWERS_TOPIC = Topic(
+    "webhook.answers", "endpoint id", (WebhookDecided,), ("notifier",), ("ingest", "consumers"), DAY_S, hot=False
+)
 TASK_PREFIX = "stage.tasks."
 
 TOPICS: tuple[Topic, ...] = (
     SESSION_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_STATE_TOPIC,
     STAGE_REPORTS_TOPIC, STAGE_CANCELLATIONS_TOPIC, DELIVERY_EVENTS_TOPIC, ACCESS_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC,
-    STAGE_REFUSALS_TOPIC, STAGE_WORKERS_TOPIC, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC,
+    STAGE_REFUSALS_TOPIC, STAGE_WORKERS_TOPIC, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC, WEBHOOK_COMMANDS_TOPIC,
+    WEBHOOK_ANSWERS_TOPIC,
 )  # fmt: skip
 
 BUILT_IN_ACTIONS: tuple[str, ...] = (

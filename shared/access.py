@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from sqlmodel import Field, SQLModel
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, Tenancy
+from shared import clock
 from shared.settle import Inbound
 from shared.sql import exclusive
 from shared.store import Store, table_of
@@ -30,6 +31,8 @@ class AccessRow(SQLModel, table=True):
     role: str
     prefix: str
     revoked: bool = False
+    expires_at: float | None = None
+    """Unix seconds."""
 
 
 ACCESS = table_of(AccessRow)
@@ -86,8 +89,14 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
     if connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first() is not None:
         return False
     fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
-    connection.execute(ACCESS.insert().values(**fields, revoked=False))
+    expires_at = event.expires_at.timestamp() if event.expires_at else None
+    connection.execute(ACCESS.insert().values(**fields, revoked=False, expires_at=expires_at))
     return True
+
+
+def forget_expired(connection: Connection, before: float) -> None:
+    """Drop keys whose time was over before `before` (Unix seconds): short-lived ones come with every sign-in."""
+    connection.execute(ACCESS.delete().where(ACCESS.c.expires_at < before))
 
 
 class Keyring:
@@ -102,11 +111,15 @@ class Keyring:
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if not presented and scheme.lower() == "bearer":
             presented = value.strip()
+        return await self.holder(presented)
+
+    async def holder(self, presented: str) -> Principal | None:
+        """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""
         if not presented or not well_formed(presented):
             return None
         digest = key_hash(presented)
         row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
-        if row is None or row.revoked:
+        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= clock.unix()):
             return None
         tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
         return Principal(tenancy, row.role)

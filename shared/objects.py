@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from shared.clock import new_root
 from shared.errors import Outcome, Retry
@@ -87,6 +88,13 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
         return Stored(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
+    async def put_as(self, name: str, data: bytes) -> None:
+        """Store bytes under a name of ours."""
+        try:
+            await obstore.put_async(self.store, name, data)
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+
     async def put_json(self, tenant: str, value: Any) -> Stored:
         """Store a JSON value."""
         return await self.put(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
@@ -103,18 +111,50 @@ class Objects:
             raise ObjectMissing("hash_mismatch", f"object {name} does not hash to what was stored")
         return data
 
-    async def stream(self, name: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Size in bytes and the chunks of an object. Raises `ObjectMissing`."""
+    async def size(self, name: str) -> int:
+        """Size in bytes. Raises `ObjectMissing`."""
         try:
-            result = await obstore.get_async(self.store, name)
+            return int((await obstore.head_async(self.store, name))["size"])
         except (NotFoundError, FileNotFoundError) as error:
             raise ObjectMissing("object_missing", f"no object {name}") from error
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+
+    async def stream(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
+        """Size in bytes and the chunks of an object, or of its `part` (first byte, byte after the last). Raises `ObjectMissing`."""
+        try:
+            result = await obstore.get_async(self.store, name, options={"range": part} if part else None)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ObjectMissing("object_missing", f"no object {name}") from error
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
 
         async def chunks() -> AsyncIterator[bytes]:
             async for chunk in result.stream(min_chunk_size=256 * 1024):
                 yield bytes(chunk)
 
         return result.meta["size"], chunks()
+
+    async def signed_put(self, name: str, valid: timedelta) -> str | None:
+        """An address to PUT an object to, or None where the store cannot sign."""
+        if not isinstance(self.store, (S3Store, GCSStore, AzureStore)):
+            return None
+        try:
+            return await obstore.sign_async(self.store, "PUT", name, valid)
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+
+    async def stale(self, prefix: str, before: datetime, limit: int = 1000) -> list[str]:
+        """Names of objects under `prefix` that were last written before `before`, at most `limit`."""
+        found: list[str] = []
+        try:
+            async for batch in obstore.list(self.store, prefix):
+                found += [entry["path"] for entry in batch if entry["last_modified"] < before]
+                if len(found) >= limit:
+                    break
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+        return found[:limit]
 
     async def delete(self, name: str) -> None:
         """Delete an object, whether it is there or not. Raises `Retry` when the store is away."""

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
         """What the guard against internal addresses lets pass."""
         return trusted_networks(self.allow_loopback, self.trusted_networks)
 
+    containers_file: Path | None = None
+    """A JSON file with the containers that documents may be read from (`shared/containers.py`)."""
+
     create_topics: bool = True
     """Create missing topics at the start. Off where a service may not: then `stageline kafka apply` does it once."""
     database_password_file: Path | None = None

@@ -125,7 +125,11 @@ async def pipeline(
     workflows = tmp_path_factory.mktemp("workflows")
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
+    containers = tmp_path_factory.mktemp("settings") / "containers.json"
+    samples = {"source": "local", "url": SAMPLES.as_uri(), "tenants": ["default"]}
+    containers.write_text(json.dumps({"samples": samples, "closed": {**samples, "tenants": []}}))
     environment = {
+        "STAGELINE_CONTAINERS_FILE": str(containers),
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",

@@ -20,18 +20,41 @@ from contracts.topics import (
     SCHEDULES_TOPIC,
     SESSION_EVENTS_TOPIC,
     TOPICS,
+    WEBHOOK_ANSWERS_TOPIC,
     WORKFLOWS_TOPIC,
 )
+from services.ingest.adapters.assembly import Assembly
 from services.ingest.adapters.bulk_runner import BulkRunner
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
-from services.ingest.adapters.http import alfred, bulk, control, erase, errors, jobs, own, schedules, workflows
+from services.ingest.adapters.http import (
+    accounts,
+    alfred,
+    alfred_account,
+    alfred_files,
+    archive,
+    bulk,
+    catalogue,
+    control,
+    erase,
+    errors,
+    jobs,
+    own,
+    presigned,
+    schedules,
+    signin,
+    tus,
+    workflows,
+)
 from services.ingest.adapters.http.context import Door
+from services.ingest.adapters.http.representation import Representation
+from services.ingest.adapters.limits import Limits
 from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.handlers import on_batch
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.access import Keyring, apply_access, enter_key, key_hash, well_formed
+from shared.containers import read_containers
 from shared.errors import Retry, Stop
 from shared.http import Traced
 from shared.lifecycle import Host
@@ -43,6 +66,9 @@ log = logging.getLogger(__name__)
 GROUP = "ingest"
 ACCESS_GROUP = "ingest-access"
 DEFAULT_TENANT = "default"
+PARTS = (
+    alfred_files, alfred_account, signin, control, jobs, bulk, erase, workflows, schedules, accounts, catalogue, presigned, tus, archive,
+)  # fmt: skip
 
 
 async def build(host: Host, settings: IngestSettings) -> None:
@@ -53,7 +79,14 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.settler.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    events = [SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC]
+    events = [
+        SESSION_EVENTS_TOPIC,
+        JOB_EVENTS_TOPIC,
+        FILE_EVENTS_TOPIC,
+        JOB_ANSWERS_TOPIC,
+        JOB_ERASURES_TOPIC,
+        WEBHOOK_ANSWERS_TOPIC,
+    ]
     fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
     # Requests wait for what sessions and commands have come to, not for a stage of a job.
     fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.05
@@ -66,12 +99,15 @@ async def build(host: Host, settings: IngestSettings) -> None:
         KafkaPublisher(host.relay, host.telemetry),
         decisions,
         Keyring(host.store),
+        Limits(host.store, settings),
+        read_containers(settings.containers_file),
     )
     indexer = Indexer(host, door)
     host.settler.after.append(indexer.wake.set)
     host.background(indexer.run)
     host.background(BulkRunner(door).run)
     host.background(Erasures(door).run)
+    host.background(Assembly(door).run)
     host.app = make_app(door, host)
 
 
@@ -82,9 +118,10 @@ def make_app(door: Door, host: Host) -> FastAPI:
     app.include_router(alfred.router)
     app.include_router(alfred.uploads)
     app.include_router(own.router)
-    for part in (control, jobs, bulk, erase, workflows, schedules):
+    for part in PARTS:
         app.include_router(part.router)
     errors.install(app)
+    app.add_middleware(Representation)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app
 

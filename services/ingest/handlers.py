@@ -25,6 +25,7 @@ from contracts import (
     SessionExpired,
     SessionFiles,
     SessionOpened,
+    WebhookDecided,
     WorkflowPublished,
 )
 from contracts.alfred import AlfredEvent
@@ -212,6 +213,8 @@ def _other(fold: Fold, m: Message) -> None:
         fold.decisions.append((m.command_id, answer))
         if m.verb not in ("explain", "create"):
             fold.decided.append(m)
+    elif isinstance(m, WebhookDecided):
+        fold.decisions.append((m.command_id, {"ok": m.ok, "reason": m.code, "message": m.message, "job_id": None}))
     elif isinstance(m, JobExplained):
         changes_at = text(m.changes_at) if m.changes_at else None
         answer = {"code": m.code, "message": m.message, "facts": m.facts, "changes_at": changes_at, "as_of": text(m.occurred_at)}

@@ -15,5 +15,17 @@ class IngestSettings(Settings):
     admin_key_file: Path | None = None
     """A file holding the first admin key; the supervisor writes it (0600)."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
+    max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)
+    """Of a resumable upload."""
+    upload_ttl_s: int = Field(default=86_400, ge=1)
+    """How long a resumable upload waits for more bytes."""
     session_ttl_s: int = Field(default=86_400, ge=1)
     decision_timeout_s: float = Field(default=15.0, gt=0)
+    amx_window_s: float = Field(default=300.0, gt=0, le=3600)
+    """How far the clock of a client that signs its requests may be off."""
+    token_ttl_s: int = Field(default=86_400, ge=60)
+    """How long a token that was given for a password stands."""
+    requests_per_minute: int = Field(default=120_000, ge=1)
+    """Of a tenant that has no limit of its own, over all replicas."""
+    signins_per_minute: int = Field(default=20, ge=1)
+    """Tries at one user's password."""

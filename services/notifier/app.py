@@ -11,11 +11,14 @@ from contracts.topics import (
     JOB_EVENTS_TOPIC,
     SESSION_EVENTS_TOPIC,
     TOPICS,
+    WEBHOOK_COMMANDS_TOPIC,
 )
 from services.notifier.adapters.http import Desk, install_errors, router
 from services.notifier.adapters.sender import HttpSender
+from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
 from services.notifier.handlers import Dispatcher, on_batch
+from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.access import Keyring, apply_access
 from shared.http import Traced
@@ -30,7 +33,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     await host.open(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
-    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC], GROUP, on_batch, inbox=False)
+    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=False)
     deliveries.leisurely, deliveries.linger_s = frozenset(t.name for t in events), 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
@@ -39,14 +42,20 @@ async def build(host: Host, settings: NotifierSettings) -> None:
         settings.webhooks_per_endpoint,
     )  # fmt: skip
     host.background(dispatcher.run)
+    host.background(Registrar(host.settler, sender).run)
     host.drainers.append(dispatcher.drain)
     host.closers.append(sender.close)
     stream = EventStream(settings.kafka, events)
     host.on_drain.append(stream.stopping.set)
-    desk = Desk(settings, host.store, host.settler, Keyring(host.store), stream)
+    keyring = Keyring(host.store)
+    sockets = Sockets(settings.kafka, [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], keyring, settings.max_streams)
+    host.background(sockets.run)
+    host.background(sockets.recheck)
+    desk = Desk(settings, host.store, host.settler, keyring, stream)
     app = FastAPI(title="Stageline notifier", version="0.1.0")
     app.state.desk = desk
     app.include_router(router)
     install_errors(app)
+    app.mount("/socket.io", sockets.application)
     app.add_middleware(Traced, telemetry=host.telemetry)
     host.app = app

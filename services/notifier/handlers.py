@@ -11,12 +11,13 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 
-from contracts import DeliveryAttempted, JobErased, derived
+from contracts import DeliveryAttempted, JobErased, RegisterWebhook, derived
 from contracts.alfred import AlfredEvent
 from contracts.topics import DELIVERY_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, Result, event_names, judge, wanted
 from services.notifier.ports import Delivery, Sender
+from services.notifier.registration import enter
 from shared import clock
 from shared.due import SHARED_SWEEP_S, SWEEP_S
 from shared.errors import Retry
@@ -29,16 +30,21 @@ log = logging.getLogger(__name__)
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
-    """`job.events`, `file.events`, `session.events` and `job.erasures`: a delivery row for every endpoint that wants the event."""
+    """`job.events`, `file.events`, `session.events` and `job.erasures`: a delivery row for every endpoint that wants the event.
+    `webhook.commands`: an address to be asked."""
     for item in batch:
         if isinstance(item.message, JobErased):
             db.erase(unit.connection, item.message.job_id)
+        elif isinstance(item.message, RegisterWebhook):
+            enter(unit.connection, item.message, unit.now)
     endpoints: dict[str, list[db.Endpoint]] = {}
     for endpoint in db.endpoints_of(unit.connection, {i.message.tenant for i in batch}) if batch else ():
         endpoints.setdefault(endpoint.tenant_id, []).append(endpoint)
     rows: list[dict[str, Any]] = []
     for item in batch if endpoints else ():
         message = item.message
+        if isinstance(message, RegisterWebhook):
+            continue
         alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
         names = event_names(message.TYPE, alfred)
         for endpoint in endpoints.get(message.tenant, ()):

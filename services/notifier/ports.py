@@ -24,6 +24,14 @@ class Delivery:
     secret: str
 
 
+class Asker(Protocol):
+    """Asks an address a question."""
+
+    async def ask(self, url: str, body: bytes) -> Result:
+        """POST JSON; `detail` of the result is what came back (at most 1,000 characters). Never raises for what the network does."""
+        ...
+
+
 class Sender(Protocol):
     """Makes one attempt; decides nothing."""
 

@@ -16,6 +16,7 @@ from services.stage_worker.presence import Presence
 from services.stage_worker.reporter import Reporter
 from services.stage_worker.settings import WorkerSettings
 from shared.consume import raw_decoder, raw_parser
+from shared.containers import read_containers
 from shared.lifecycle import Host
 from shared.objects import open_objects
 
@@ -25,7 +26,8 @@ GROUP = "stage_worker"
 async def build(host: Host, settings: WorkerSettings) -> None:
     """Wire actions, pool and reporter; declare both subscriptions."""
     objects = open_objects(settings.objects())
-    downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted)
+    containers = read_containers(settings.containers_file)
+    downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted, containers)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
     actions = actions_named(Actions(objects, sandbox, downloads).table(), settings.actions)
     topics = [task_topic(name) for name in actions]

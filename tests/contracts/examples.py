@@ -34,6 +34,7 @@ from contracts import (
     PokeJob,
     Progress,
     PublishWorkflow,
+    RegisterWebhook,
     ReportRefused,
     RerunJob,
     ResumeJob,
@@ -52,6 +53,7 @@ from contracts import (
     TaskStatus,
     Tenancy,
     TerminateJob,
+    WebhookDecided,
     WorkerSeen,
     WorkflowPublished,
 )
@@ -166,6 +168,11 @@ OTHERS: tuple[Message, ...] = (
         failed_files=0, cancelled_files=0, retries=1, error_messages=("a: b [c]",),
     ),
     AccessKeyIssued(tenant_name="Default", user_name="admin", role="admin", prefix="sl_abcde", **ACCESS),
+    RegisterWebhook(command_id="c-1", endpoint_id="ep-1", owner=OWNER, url="https://example.com/hooks", issued_at=AT),
+    WebhookDecided(
+        event_id="e-1", command_id="c-1", endpoint_id="ep-1", tenant_id=OWNER.tenant_id, ok=False, code="challenge_failed",
+        message="the address did not answer with the challenge", occurred_at=AT,
+    ),
     AccessKeyRevoked(**ACCESS),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import MutableMapping
 from typing import Any
 
 import aiohttp
@@ -17,10 +18,10 @@ pytestmark = pytest.mark.kafka
 UNKNOWN = "456f1234-e89b-12d3-a456-426655440000"
 
 
-async def raw(client: Client, method: str, path: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
+async def raw(client: Client, method: str, path: str, **more: Any) -> tuple[int, Any, MutableMapping[str, str]]:
     async with client.http.request(method, client.target.url + path, **more) as answer:
         body = await answer.json(content_type=None) if answer.content_type.endswith("json") else await answer.read()
-        return answer.status, body, dict(answer.headers)
+        return answer.status, body, answer.headers.copy()
 
 
 async def session_with(client: Client, *names: str) -> str:

@@ -56,7 +56,9 @@ _FILES = text("SELECT id FROM file_view WHERE job_id = :j")
 _OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view")] + [
     text("DELETE FROM job_view WHERE id = :j")
 ]
-_OF_FILES = [Statement(f"DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])") for t in ("index_pending", "blob_ref")]
+_OF_FILES = [
+    Statement(f"DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])") for t in ("index_pending", "blob_ref", "share_link")
+]
 _SEARCH = Statement("DELETE FROM search WHERE file_id IN (SELECT value FROM [ids])")
 _SEARCH_LITE = text("DELETE FROM search WHERE rowid IN (SELECT rowid FROM file_view WHERE job_id = :j)")
 _THEIR_BLOBS = Statement("SELECT DISTINCT blob FROM blob_ref WHERE file_id IN (SELECT value FROM [ids])")

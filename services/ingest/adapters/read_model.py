@@ -10,8 +10,12 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from services.ingest.adapters.accounts import MODELS as ACCOUNT_MODELS
+from services.ingest.adapters.catalogue import MODELS as CATALOGUE_MODELS
 from services.ingest.adapters.erasure import MODELS as ERASURE_MODELS
+from services.ingest.adapters.limits import MODELS as LIMIT_MODELS
 from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
+from services.ingest.adapters.uploads import MODELS as UPLOAD_MODELS
 from shared.access import AccessRow
 from shared.sql import Statement, many
 from shared.store import BIG_ID
@@ -49,6 +53,7 @@ class FileRow(SQLModel, table=True):
     job_id: str | None = Field(default=None, index=True)
     created_at: float
     body: str
+    __table_args__ = (Index("file_view_newest", "tenant_id", "created_at", "id"),)
 
 
 class SessionRow(SQLModel, table=True):
@@ -100,6 +105,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (
     JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS, *ERASURE_MODELS,
+    *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS,
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")

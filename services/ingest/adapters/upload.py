@@ -98,7 +98,10 @@ class _Reader:
 
     async def read(self) -> None:
         try:
+            unproven = getattr(self.request.state, "unproven", None)
             async for chunk in self.request.stream():
+                if unproven is not None:
+                    unproven.md5.update(chunk)
                 self.parser.write(chunk)
                 await self._dispatch()
             self.parser.finalize()

@@ -43,13 +43,21 @@ class HttpSender:
         started = time.monotonic()
         try:
             check_url(delivery.url, self.trusted)
-            result = await self._post(delivery, headers)
+            result = await self._post(delivery.url, delivery.body, headers)
         except Exception as error:  # noqa: BLE001 - whatever the network does is the attempt's result
             result = _failed(error)
         return Result(result.status_code, result.error, result.detail, result.retry_after_s, (time.monotonic() - started) * 1000)
 
-    async def _post(self, delivery: Delivery, headers: dict[str, str]) -> Result:
-        async with self.session.post(delivery.url, data=delivery.body, headers=headers, allow_redirects=False) as response:
+    async def ask(self, url: str, body: bytes) -> Result:
+        """`Asker`: the receiver's answer to a challenge."""
+        try:
+            check_url(url, self.trusted)
+            return await self._post(url, body, {"content-type": "application/json", "user-agent": "Stageline/0.1"})
+        except Exception as error:  # noqa: BLE001 - whatever the network does is the result
+            return _failed(error)
+
+    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Result:
+        async with self.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             text = (await response.content.read(MAX_RESPONSE_BYTES)).decode("utf-8", "replace")
             after = response.headers.get("retry-after", "")
             return Result(response.status, None, text[:1000] or None, float(after) if after.isdigit() else None)

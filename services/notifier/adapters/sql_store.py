@@ -82,7 +82,18 @@ class AttemptRow(SQLModel, table=True):
     __table_args__ = (Index("attempt_newest", "endpoint_id", "attempted_at"), Index("attempt_job", "job_id"))
 
 
-MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, AccessRow)
+class PendingRow(SQLModel, table=True):
+    """An address that has still to be asked."""
+
+    __tablename__ = "webhook_pending"
+    command_id: str = Field(primary_key=True)
+    endpoint_id: str
+    tenant_id: str
+    url: str
+    due_at: float = Field(index=True)
+
+
+MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, AccessRow)
 
 
 _ENDPOINTS = Statement("SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM [t])")

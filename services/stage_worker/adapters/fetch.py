@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 import aiohttp
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from shared.addresses import AddressRefused, check_url, guarded_connector
+from shared.containers import SCHEME, Containers, parse
 from shared.errors import Outcome
 from shared.networks import Networks
 from shared.objects import Objects, Stored, TooLarge
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 MAX_REDIRECTS = 5
 _REDIRECT = (301, 302, 303, 307, 308)
@@ -20,13 +28,16 @@ _REDIRECT = (301, 302, 303, 307, 308)
 class GuardedDownloads:
     """`Downloads` over HTTP. `limit` in bytes; `trusted` internal networks may be read from."""
 
-    def __init__(self, objects: Objects, limit: int, trusted: Networks) -> None:
+    def __init__(self, objects: Objects, limit: int, trusted: Networks, containers: Containers | None = None) -> None:
         self.objects = objects
         self.limit = limit
         self.trusted = trusted
+        self.containers = containers or {}
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, tenant: str, url: str) -> tuple[Stored, str]:
+        if url.startswith(SCHEME):
+            return await self._of_container(tenant, url)
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
@@ -41,6 +52,24 @@ class GuardedDownloads:
                 return found
             url = found
         raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
+
+    async def _of_container(self, tenant: str, url: str) -> tuple[Stored, str]:
+        name, path = parse(url)
+        container = self.containers.get(name)
+        if container is None or not container.open_to(tenant):
+            raise DocumentFault("container_unknown", f"There is no container {name} that this tenant may read from.")
+        try:
+            found = await obstore.get_async(container.store(), path)
+            if found.meta["size"] > self.limit:
+                raise TooLarge("too_large", f"{found.meta['size']} bytes; the limit is {self.limit}")
+            stored = await self.objects.put_stream(tenant, _chunks(found), self.limit)
+        except TooLarge as error:
+            raise DocumentFault("too_large", f"The remote file is too large: {error}") from None
+        except (NotFoundError, FileNotFoundError):
+            raise DocumentFault("source_refused", f"Container {name} has no file {path}.") from None
+        except (BaseError, OSError) as error:
+            raise DocumentFault("source_unavailable", f"Container {name} could not be read: {error}"[:1000], True) from None
+        return stored, "application/octet-stream"
 
     async def _once(self, tenant: str, url: str) -> tuple[Stored, str] | str:
         if self._session is None:
@@ -67,6 +96,11 @@ class GuardedDownloads:
         """Let go of the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+async def _chunks(found: GetResult) -> AsyncIterator[bytes]:
+    async for chunk in found.stream(min_chunk_size=256 * 1024):
+        yield bytes(chunk)
 
 
 def _unreachable(error: BaseException) -> DocumentFault:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Request
 from sqlalchemy import text
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
 from services.ingest.adapters.http import bodies
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
+from services.ingest.adapters.http.credentials import prove
+from services.ingest.adapters.http.download import send
 from services.ingest.adapters.http.errors import ApiError
-from services.ingest.adapters.http.submit import submit_remote
+from services.ingest.adapters.http.submit import container_files, remote_file, submit_remote
 from services.ingest.adapters.http.waiting import until_ended
 from services.ingest.adapters.upload import Upload, receive
 from shared import clock
@@ -87,7 +88,9 @@ async def files_of(door: Door, column: str, value: str) -> list[dict[str, Any]]:
 )  # fmt: skip
 async def upload_file(request: Request, door: DoorDep, who: Writer) -> dict[str, str]:
     """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
+    await door.limits.hand_in(who.tenant_id, declared_size(request))
     upload = await receive(request, door.objects, who.tenant_id, door.settings.max_file_bytes)
+    await prove(request, door)
     session_id = upload.fields.get("session_id", "").strip()
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")
@@ -103,7 +106,14 @@ async def upload_file(request: Request, door: DoorDep, who: Writer) -> dict[str,
     answer = await decided(door, command.command_id, "The file")
     if not answer["ok"]:
         raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+    await door.limits.handed_in(who.tenant_id, 1, upload.stored.size)
     return {"file_id": command.file.file_id}
+
+
+def declared_size(request: Request) -> int | None:
+    """Bytes that the request says it brings, or None."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() and len(length) < 19 else None
 
 
 def _reference(upload: Upload, file_id: str) -> FileRef:
@@ -145,6 +155,9 @@ async def create_job(
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended, and says its `stage`.
     """
+    await door.limits.open_job(who.tenant_id)
+    if body.container is not None:
+        await _add_remote(request, door, who, body)
     command = CloseSession(
         command_id=clock.new_root(),
         session_id=body.session_id,
@@ -158,6 +171,19 @@ async def create_job(
         record = await until_ended(request, response, door, answer["job_id"])
         return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
     raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+
+
+async def _add_remote(request: Request, door: Door, who: Principal, body: bodies.JobCreate) -> None:
+    """Add files of a container to the session before it closes; the same ones again change nothing."""
+    for index, url in enumerate(container_files(door, who, body)):
+        file = remote_file(derived(body.session_id, "container", url), index, url, None)
+        command = AddFile(
+            command_id=clock.new_root(), session_id=body.session_id, owner=who.tenancy, issued_at=clock.now(), file=file
+        )
+        await door.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
+        answer = await decided(door, command.command_id, "The file")
+        if not answer["ok"] and answer["reason"] != "closed":
+            raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
 
 
 @router.get("/job/detail/{job_id}", summary="A job and its files", responses=bodies.NOT_FOUND)
@@ -223,14 +249,11 @@ async def file_detail(file_id: str, door: DoorDep, who: Reader) -> dict[str, Any
     return await file_record(door, file_id, who)
 
 
-@router.get("/file/download/{file_id}", summary="A file's bytes", response_class=StreamingResponse, responses=bodies.NOT_FOUND)
-async def download_file(file_id: str, door: DoorDep, who: Reader) -> StreamingResponse:
-    """The original bytes, under the original name."""
+@router.get("/file/download/{file_id}", summary="A file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
+async def download_file(file_id: str, request: Request, door: DoorDep, who: Reader) -> Response:
+    """The original bytes, under the original name; a part of them with `Range`."""
     record = await file_record(door, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
-    size, chunks = await door.objects.stream(record["blob_name"])
-    disposition = f"attachment; filename*=UTF-8''{quote(record['file_name'])}"
     # Never the stored type: a browser must not run what somebody uploaded.
-    headers = {"content-length": str(size), "content-disposition": disposition, "x-content-type-options": "nosniff"}
-    return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+    return await send(request, door, record["blob_name"], record["file_name"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts import JobRequest
 from contracts.loose import check_metadata
@@ -36,7 +36,24 @@ class _Wish(BaseModel):
         return JobRequest(**fields)
 
 
-class JobCreate(_Wish):
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Path = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class _Remote(_Wish):
+    """Files in a container that the operator has configured. The vendor's clients spell the names with and without the underscore."""
+
+    source: str | None = Field(default=None, max_length=100)
+    container: str | None = Field(default=None, max_length=100)
+    file_names: Annotated[list[Path] | None, BeforeValidator(_list)] = Field(
+        default=None, max_length=100, validation_alias=AliasChoices("file_names", "filenames", "file_name", "filename")
+    )
+
+
+class JobCreate(_Remote):
     """`session_id` is the only mandatory field."""
 
     model_config = ConfigDict(
@@ -48,8 +65,8 @@ class JobCreate(_Wish):
     page_rotation: int | None = None
 
 
-class RemoteUpload(_Wish):
-    """`url` or `urls`."""
+class RemoteUpload(_Remote):
+    """`url`, or `urls`, or `container` and `file_names`."""
 
     model_config = ConfigDict(
         extra="ignore", json_schema_extra={"examples": [{"urls": ["https://example.com/files/invoice1.pdf"]}]}

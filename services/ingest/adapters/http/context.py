@@ -11,9 +11,12 @@ from fastapi import Depends, Request
 
 from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
+from services.ingest.adapters.http.credentials import authenticate
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.limits import Limits
 from services.ingest.settings import IngestSettings
 from shared.access import Keyring, Principal
+from shared.containers import Containers
 from shared.objects import Objects
 from shared.settle import Settler
 from shared.store import Store
@@ -30,6 +33,12 @@ class Door:
     publisher: KafkaPublisher
     decisions: StoredDecisions
     keyring: Keyring
+    limits: Limits
+    containers: Containers = field(default_factory=dict)
+    uploading: int = 0
+    """Requests that bring bytes right now."""
+    upload_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an upload has all its bytes."""
     bulk_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is a bulk run to carry out."""
     retention_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,12 +61,13 @@ DoorDep = Annotated[Door, Depends(door_of)]
 
 
 def caller(*roles: str) -> Callable[[Request, Door], Any]:
-    """A dependency that admits the named roles (and `admin`). 401 without a valid key, 403 with the wrong role."""
+    """A dependency that admits the named roles (and `admin`). 401 without a valid key, 403 with the wrong role, 429 past the rate."""
 
     async def admit(request: Request, door: DoorDep) -> Principal:
-        principal = await door.keyring.principal(request.headers)
+        principal = await authenticate(request, door)
         if principal is None:
             raise ApiError(401, "A valid key is needed: X-TagshelfAPI-Key, or Authorization: Bearer.")
+        request.state.rate = await door.limits.request(principal.tenant_id)
         if not principal.may(*roles):
             raise ApiError(403, f"The key's role {principal.role!r} may not do this.")
         return principal

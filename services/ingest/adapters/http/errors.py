@@ -12,9 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from contracts.cloudevents import describe
+from services.ingest.adapters.limits import OverLimit
 from services.ingest.adapters.upload import BadUpload
 from shared.http import failure_handlers
 from shared.objects import ObjectMissing, TooLarge
+
+TITLES = {460: "Checksum Mismatch", 427: "Option Problem"}
+"""Of status codes that only protocols we speak know (tus, the Conversion Service)."""
 
 
 class ApiError(Exception):
@@ -33,7 +37,7 @@ class ApiError(Exception):
 
 def shaped(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """The error body in the dialect of the path."""
-    title = HTTPStatus(status).phrase
+    title = TITLES.get(status) or HTTPStatus(status).phrase
     if request.url.path.startswith("/v1"):
         body: dict[str, Any] = {
             "type": f"urn:stageline:error:{code}",
@@ -79,6 +83,13 @@ async def _http(request: Request, error: Exception) -> Response:
     return answer
 
 
+async def _over(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OverLimit)
+    answer = shaped(request, 429, "over_limit", str(error))
+    answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer
+
+
 async def _large(request: Request, error: Exception) -> Response:
     return shaped(request, 413, "too_large", str(error), "file")
 
@@ -95,7 +106,7 @@ def install(app: FastAPI) -> None:
     """Register every handler."""
     handlers: dict[Any, Any] = {
         ApiError: _api, RequestValidationError: _invalid, ValidationError: _contract, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
-        ObjectMissing: _missing, **failure_handlers(shaped),
+        ObjectMissing: _missing, OverLimit: _over, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

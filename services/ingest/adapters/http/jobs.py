@@ -56,6 +56,7 @@ async def create(
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
     check_json(body.args)
+    await door.limits.open_job(who.tenant_id)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
     root = await taken(door, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")

@@ -10,12 +10,13 @@ from sqlalchemy import Connection, text
 
 from contracts import CreateJob, FileRef, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.http.bodies import RemoteUpload
+from services.ingest.adapters.http.bodies import JobCreate, RemoteUpload
 from services.ingest.adapters.http.context import Door
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.upload import clean_name
 from shared import clock
 from shared.access import Principal
+from shared.containers import SCHEME, address
 from shared.http import trace_of
 
 KEPT_S = 2 * 365.25 * 86_400
@@ -25,8 +26,11 @@ KEPT_S = 2 * 365.25 * 86_400
 async def submit_remote(request: Request, door: Door, who: Principal, body: RemoteUpload) -> dict[str, Any]:
     """Publish a CreateJob for the URLs and wait (bounded) until it shows; answers job and file ids."""
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
-    if not urls:
-        raise ApiError(400, "url: one of url and urls is required", "url")
+    if bool(urls) == bool(body.container):
+        raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
+    await door.limits.open_job(who.tenant_id)
+    await door.limits.hand_in(who.tenant_id, None)
+    urls = urls or container_files(door, who, body)
     root = await taken(door, who, request.headers.get("idempotency-key"), body.model_dump_json())
     files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
@@ -39,6 +43,7 @@ async def submit_remote(request: Request, door: Door, who: Principal, body: Remo
         files=files,
     )
     await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await door.limits.handed_in(who.tenant_id, len(files), 0)
     # Taken already; the wait only makes it visible to the caller's next request.
     shown = text("SELECT 1 FROM job_view WHERE id = :i")
     await door.decisions.until(lambda c: c.execute(shown, {"i": job_id}).scalar(), door.settings.decision_timeout_s)
@@ -65,14 +70,30 @@ async def taken(door: Door, who: Principal, key: str | None, body: str) -> str:
     return derived(who.tenant_id, key, "idempotency")
 
 
+def container_files(door: Door, who: Principal, body: JobCreate | RemoteUpload) -> list[str]:
+    """Addresses of the files that a request names in a container. Raises `ApiError` naming the field."""
+    name = body.container or ""
+    container = door.containers.get(name)
+    if container is None or not container.open_to(who.tenant_id):
+        raise ApiError(400, f"container: there is no container {name} for this company", "container")
+    if body.source is not None and body.source.lower() != container.source:
+        raise ApiError(400, f"source: container {name} is at {container.source}", "source")
+    if not body.file_names:
+        raise ApiError(400, "file_names: required with container", "file_names")
+    try:
+        return [address(name, path) for path in body.file_names]
+    except ValueError as error:
+        raise ApiError(400, f"file_names: {error}", "file_names") from None
+
+
 def remote_file(root: str, index: int, url: str, metadata: Any) -> FileRef:
-    """A file that a worker will fetch. Raises `ApiError` naming the field."""
+    """A file that a worker will fetch, by URL or from a container. Raises `ApiError` naming the field."""
     try:
         parts = urlsplit(url)
         name = clean_name(unquote(parts.path))
     except ValueError as error:
         raise ApiError(400, f"urls.{index}: {error}", "urls") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if (parts.scheme not in ("http", "https") or not parts.hostname) and not url.startswith(SCHEME):
         raise ApiError(400, f"urls.{index}: an http or https URL is expected", "urls")
     return FileRef(file_id=derived(root, "file", index), file_name=name or f"file-{index + 1}", url=url, metadata=metadata)
 

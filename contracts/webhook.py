@@ -1,0 +1,70 @@
+"""Webhook addresses that are registered at the door: a command to the notifier, which asks the receiver, and its answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from contracts.loose import Id, Text, Timestamp
+from contracts.message import Message
+from contracts.work import Tenancy
+
+
+class RegisterWebhook(Message):
+    """Verify that `url` answers a `url_verification` challenge, then send it every event of the tenant. One URL per tenant this
+    way: a new one takes the place of the old."""
+
+    TYPE = "stageline.webhook.register.v1"
+    command_id: Id
+    endpoint_id: Id
+    owner: Tenancy
+    url: str = Field(min_length=1, max_length=2048)
+    issued_at: Timestamp
+
+    @property
+    def message_id(self) -> str:
+        return self.command_id
+
+    @property
+    def key(self) -> str:
+        return self.endpoint_id
+
+    @property
+    def time(self) -> datetime:
+        return self.issued_at
+
+    @property
+    def tenant(self) -> str:
+        return self.owner.tenant_id
+
+
+class WebhookDecided(Message):
+    """What became of a `RegisterWebhook`. `code`, when it is refused: `ssrf_refused`, `challenge_failed`, or a class of failure as in
+    `DeliveryAttempted.error`."""
+
+    TYPE = "stageline.webhook.decided.v1"
+    event_id: Id
+    command_id: Id
+    endpoint_id: Id
+    tenant_id: Id
+    ok: bool
+    code: str | None = Field(default=None, max_length=100)
+    message: Text | None = Field(default=None, max_length=1000)
+    occurred_at: Timestamp
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def key(self) -> str:
+        return self.endpoint_id
+
+    @property
+    def time(self) -> datetime:
+        return self.occurred_at
+
+    @property
+    def tenant(self) -> str:
+        return self.tenant_id

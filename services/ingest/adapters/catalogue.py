@@ -1,0 +1,121 @@
+"""What a tenant's files are called and what is read out of them: tags, metadata definitions; and links that are shared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlmodel import Field, SQLModel
+
+Record = dict[str, Any]
+BUILT_IN = ("contract", "email", "invoice", "letter", "price_list", "receipt", "report")
+"""Tags that the worker's own rules give (`services/stage_worker/core/classify.py`); every tenant has them."""
+MOST_FILES = 10_000
+"""Files that a report looks at, those of the newest jobs first."""
+
+
+class TagRow(SQLModel, table=True):
+    """A tag of a tenant's. Its name is its id, in events as in the API."""
+
+    __tablename__ = "tag"
+    tenant_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    description: str = ""
+    created_at: float
+    updated_at: float
+
+
+class DefinitionRow(SQLModel, table=True):
+    """A data point that is read out of files; of one tag, or of all."""
+
+    __tablename__ = "metadata_definition"
+    tenant_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    description: str = ""
+    data_type: str = "text"
+    tag: str | None = None
+    created_at: float
+    updated_at: float
+
+
+class ShareRow(SQLModel, table=True):
+    """A link to a file for people without a key, by the hash of its token."""
+
+    __tablename__ = "share_link"
+    token_hash: str = Field(primary_key=True)
+    file_id: str = Field(index=True)
+    tenant_id: str
+    expires_at: float = Field(index=True)
+
+
+MODELS: tuple[type[SQLModel], ...] = (TagRow, DefinitionRow, ShareRow)
+_TAG = text(
+    "INSERT INTO tag (tenant_id, name, description, created_at, updated_at) VALUES (:t, :n, :d, :at, :at) "
+    "ON CONFLICT (tenant_id, name) DO UPDATE SET description = excluded.description, updated_at = excluded.updated_at"
+)
+_DEFINITION = text(
+    "INSERT INTO metadata_definition (tenant_id, name, description, data_type, tag, created_at, updated_at) "
+    "VALUES (:t, :n, :d, :k, :g, :at, :at) ON CONFLICT (tenant_id, name) DO UPDATE SET "
+    "description = excluded.description, data_type = excluded.data_type, tag = excluded.tag, updated_at = excluded.updated_at"
+)
+_FILES = text(
+    "SELECT f.body FROM job_term t JOIN file_view f ON f.job_id = t.job_id WHERE t.tenant_id = :t AND t.term = :g "
+    "ORDER BY t.created_at DESC, t.job_id, f.created_at, f.id LIMIT :n"
+)
+
+
+def save_tag(connection: Connection, tenant: str, name: str, description: str, at: float) -> None:
+    """Enter a tag or change its description."""
+    connection.execute(_TAG, {"t": tenant, "n": name, "d": description, "at": at})
+
+
+def tags(connection: Connection, tenant: str) -> list[Record]:
+    """All tags of a tenant, `{id, name, description}`, by name."""
+    query = text("SELECT name, description FROM tag WHERE tenant_id = :t")
+    own = {r.name: r.description for r in connection.execute(query, {"t": tenant})}
+    found = {**dict.fromkeys(BUILT_IN, ""), **own}
+    return [{"id": name, "name": name, "description": found[name]} for name in sorted(found)]
+
+
+def save_definition(connection: Connection, tenant: str, name: str, body: Record, at: float) -> None:
+    """Enter a metadata definition, or change it."""
+    values = {"t": tenant, "n": name, "d": body["description"], "k": body["data_type"], "g": body["tag"], "at": at}
+    connection.execute(_DEFINITION, values)
+
+
+def definitions(connection: Connection, tenant: str) -> list[Record]:
+    """All metadata definitions of a tenant."""
+    query = text("SELECT * FROM metadata_definition WHERE tenant_id = :t ORDER BY name")
+    return [
+        {"id": r.name, "name": r.name, "description": r.description, "data_type": r.data_type, "tag_id": r.tag, "tag_name": r.tag}
+        for r in connection.execute(query, {"t": tenant})
+    ]
+
+
+def files_tagged(connection: Connection, tenant: str, tag: str) -> Iterator[Record]:
+    """Records of the files with a tag, newest jobs first."""
+    for body in connection.execute(_FILES, {"t": tenant, "g": f"tag:{tag}", "n": MOST_FILES}).scalars():
+        record: Record = json.loads(body)
+        if record["tag_name"] == tag:
+            yield record
+
+
+def plain(value: Any) -> str:
+    """A value as the vendor gives all of them: text."""
+    if isinstance(value, dict) and "value" in value:
+        value = value["value"]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def values_of(record: Record) -> list[Record]:
+    """What was read out of a file, a row per data point (reference/vendor-apis.md §1.6)."""
+    return [
+        {
+            "id": f"{record['id']}:{name}", "file_log_id": record["id"], "metadata_id": name, "metadata_name": name,
+            "value": plain(value), "classification_score": record["classification_score"],
+        }
+        for name, value in sorted((record["fields"] or {}).items())
+        if value is not None
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""All results of a job as one ZIP file, made while it is sent: nothing of it is held or kept."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from services.ingest.adapters.http.alfred import files_of, job_record
+from services.ingest.adapters.http.context import Door, DoorDep, Reader
+from services.ingest.adapters.http.errors import ApiError
+from shared.objects import ObjectMissing
+
+router = APIRouter(prefix="/v1", tags=["Jobs"])
+PARTS = (("text_blob", "text.txt"), ("result_blob", "result.json"))
+
+
+class _Out:
+    """What a ZipFile writes, until it is taken."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self.chunks.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def take(self) -> bytes:
+        data, self.chunks = b"".join(self.chunks), []
+        return data
+
+
+@router.get("/jobs/{job_id}/results.zip", summary="All results of a job", response_class=StreamingResponse)
+async def results(job_id: str, door: DoorDep, who: Reader) -> StreamingResponse:
+    """A folder per file, named after it, with `text.txt` and `result.json` as far as they are there. 404 while there is none."""
+    await job_record(door, job_id, who)
+    entries = entries_of(await files_of(door, "job_id", job_id))
+    if not entries:
+        raise ApiError(404, f"Job with ID {job_id} has no results.")
+    headers = {
+        "content-disposition": f'attachment; filename="results-{entries[0][2][:8]}.zip"',
+        "x-content-type-options": "nosniff",
+    }
+    return StreamingResponse(archive(door, entries), media_type="application/zip", headers=headers)
+
+
+def entries_of(files: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """(path, object, file id) of everything; equal names get the file's id behind them."""
+    found: list[tuple[str, str, str]] = []
+    taken: set[str] = set()
+    for record in files:
+        folder = record["file_name"].strip(". ") or record["id"]
+        if folder.casefold() in taken:
+            folder = f"{folder}-{record['id']}"
+        taken.add(folder.casefold())
+        found += [(f"{folder}/{name}", record[blob], record["id"]) for blob, name in PARTS if record[blob]]
+    return found
+
+
+async def archive(door: Door, entries: Sequence[tuple[str, str, str]]) -> AsyncIterator[bytes]:
+    """The archive's bytes. What has been erased meanwhile is left out."""
+    out = _Out()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:  # type: ignore[call-overload]
+        for path, blob, _ in entries:
+            try:
+                _, chunks = await door.objects.stream(blob)
+            except ObjectMissing:
+                continue
+            with target.open(zipfile.ZipInfo(path), "w", force_zip64=True) as entry:
+                async for chunk in chunks:
+                    entry.write(chunk)
+                    yield out.take()
+    yield out.take()
