@@ -13,6 +13,7 @@ from pydantic import Field
 from contracts.alfred import AlfredEvent, AlfredFields
 from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.status import FileStatusValue
+from contracts.work import Outputs
 
 
 class FileFields(AlfredFields):
@@ -91,6 +92,8 @@ class FileDoneFields(_Tagged):
     """Ours: object key of the text."""
     index_blob: str | None = None
     """Ours: object key of the text as the full-text index takes it."""
+    outputs: Outputs | None = None
+    """Ours: files that were made of it."""
 
 
 class FileFailedFields(_Tagged):
@@ -196,6 +199,7 @@ class FileChangeTag(AlfredEvent[FileChangeTagFields]):
 
 class FileDone(AlfredEvent[FileDoneFields]):
     TYPE = "stageline.file.done.v1"
+    VERSION = "1.1"
 
 
 class FileExtractedDataCreate(AlfredEvent[FileExtractedDataCreateFields]):

@@ -9,6 +9,7 @@ from pydantic import Field
 from contracts.alfred import AlfredEvent, Dated
 from contracts.loose import Id, Metadata, Text
 from contracts.status import JobStageValue
+from contracts.work import Outputs
 
 
 class JobFields(Dated):
@@ -52,6 +53,11 @@ class JobStageUpdateFields(JobFields):
     """Ours: what somebody did to the job (`pause`, `resume`, `retry`, `poke`); the stage may be the same then."""
     by: str | None = None
     reason: str | None = None
+    previous_step: str | None = None
+    """Ours: the step whose end led here, and how it ended: `OK`, `SKIP`, `KO` or `ERR`, with the worker's code and sentence."""
+    step_status: str | None = None
+    step_code: str | None = None
+    step_message: str | None = None
 
 
 class JobRetryFields(JobFields):
@@ -93,6 +99,8 @@ class JobFinishedFields(JobFields):
     finished_files: int | None = None
     failed_files: int | None = None
     error_messages: tuple[Text, ...] = ()
+    outputs: Outputs | None = None
+    """Ours: files that steps of the whole job have made."""
 
 
 class JobCreate(AlfredEvent[JobCreateFields]):
@@ -106,7 +114,7 @@ class JobStart(AlfredEvent[JobStartFields]):
 
 class JobStageUpdate(AlfredEvent[JobStageUpdateFields]):
     TYPE = "stageline.job.stage_update.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 class JobRetry(AlfredEvent[JobRetryFields]):
@@ -127,6 +135,7 @@ class JobInvalid(AlfredEvent[JobInvalidFields]):
 
 class JobFinished(AlfredEvent[JobFinishedFields]):
     TYPE = "stageline.job.finished.v1"
+    VERSION = "1.1"
 
 
 JobEvent = JobCreate | JobStart | JobStageUpdate | JobRetry | JobExceededRetries | JobFailed | JobInvalid | JobFinished

@@ -13,7 +13,7 @@ from pydantic import Field
 from contracts.loose import Id, Text, Timestamp
 from contracts.message import Contract, Message
 from contracts.status import TaskStatus
-from contracts.work import FileRef
+from contracts.work import FileRef, TaskFile
 
 TaskStatusValue = Annotated[TaskStatus, Field(strict=False)]
 
@@ -41,9 +41,14 @@ class StageTask(_Attempt):
     """One attempt of one step, leased to whichever worker reads it from `stage.tasks.<action>`."""
 
     TYPE = "stageline.stage.task.v1"
+    VERSION = "1.1"
     task_id: Id
     issued_at: Timestamp
     file: FileRef | None = None
+    files: tuple[TaskFile, ...] | None = None
+    """All files of the job that are still in, in the order they were handed in: for a step of the whole job that asks for them."""
+    polls: int | None = Field(default=None, ge=1)
+    """How often workers have asked for more time (QUEUED) in this attempt; None if not at all."""
     config: dict[str, Any] = Field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Results of earlier steps, by step name."""

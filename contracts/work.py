@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,30 @@ class FileRef(Contract):
     def blob_url(self) -> str:
         """Address of the bytes for people: the object, or the remote source."""
         return self.url or f"stageline://{self.blob_name or self.file_id}"
+
+
+class OutputFile(Contract):
+    """A file that a step has made, by claim check."""
+
+    file_name: str = Field(min_length=1, max_length=255)
+    blob_name: str = Field(min_length=1, max_length=400)
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    content_type: str = Field(default="application/octet-stream", max_length=200)
+    category: str | None = Field(default=None, max_length=100)
+    """What it is for, e.g. `invoice-pdf`."""
+
+
+MAX_OUTPUTS = 200
+"""Files that the results of a file's steps, or of a job's, name together."""
+Outputs = Annotated[tuple[OutputFile, ...], Field(max_length=MAX_OUTPUTS)]
+
+
+class TaskFile(Contract):
+    """A file of a job as a step of the whole job gets it: what was handed in, and what earlier steps made of it."""
+
+    file: FileRef
+    outputs: Outputs = ()
 
 
 class Tenancy(Contract):

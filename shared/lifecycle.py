@@ -26,6 +26,7 @@ from shared.errors import Outcome, Retry, Stop
 from shared.health import Health
 from shared.migrate import migrate
 from shared.outbox import Relay
+from shared.pace import Paced, PatientProtocol
 from shared.settings import Settings
 from shared.settle import Handler, Settler
 from shared.store import Store, open_store
@@ -164,8 +165,9 @@ class Host:
         app.router.routes.extend(self.health.routes())
         sock = listen(self.settings.host, self.settings.port)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65
-        )
+            Paced(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
+            http=PatientProtocol,
+        )  # fmt: skip
         server = _Server(config)
         return server, asyncio.create_task(server.serve(sockets=[sock]))
 

@@ -128,8 +128,11 @@ async def pipeline(
     containers = tmp_path_factory.mktemp("settings") / "containers.json"
     samples = {"source": "local", "url": SAMPLES.as_uri(), "tenants": ["default"]}
     containers.write_text(json.dumps({"samples": samples, "closed": {**samples, "tenants": []}}))
+    watched = containers.with_name("watched.json")
+    watched.write_text(json.dumps({"scans": {"path": str(containers.parent / "scans")}}))
     environment = {
         "STAGELINE_CONTAINERS_FILE": str(containers),
+        "STAGELINE_WATCHED_FOLDERS_FILE": str(watched),
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",

@@ -35,21 +35,29 @@ from services.ingest.adapters.http import (
     bulk,
     catalogue,
     control,
+    conversion,
+    conversion_results,
+    conversion_simple,
     erase,
     errors,
+    invopop,
+    invopop_workflows,
     jobs,
     own,
     presigned,
     schedules,
     signin,
+    silo,
     tus,
     workflows,
 )
 from services.ingest.adapters.http.context import Door
 from services.ingest.adapters.http.representation import Representation
 from services.ingest.adapters.limits import Limits
+from services.ingest.adapters.outlets import Outlets
 from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
+from services.ingest.adapters.watched import Folders, read_watched
 from services.ingest.handlers import on_batch
 from services.ingest.settings import IngestSettings
 from shared import clock
@@ -68,6 +76,7 @@ ACCESS_GROUP = "ingest-access"
 DEFAULT_TENANT = "default"
 PARTS = (
     alfred_files, alfred_account, signin, control, jobs, bulk, erase, workflows, schedules, accounts, catalogue, presigned, tus, archive,
+    invopop, invopop_workflows, silo, conversion_results, conversion, conversion_simple,
 )  # fmt: skip
 
 
@@ -102,13 +111,20 @@ async def build(host: Host, settings: IngestSettings) -> None:
         Limits(host.store, settings),
         read_containers(settings.containers_file),
     )
+    _behind(host, door)
+    host.app = make_app(door, host)
+
+
+def _behind(host: Host, door: Door) -> None:
+    """What goes on without a request."""
     indexer = Indexer(host, door)
     host.settler.after.append(indexer.wake.set)
-    host.background(indexer.run)
-    host.background(BulkRunner(door).run)
-    host.background(Erasures(door).run)
-    host.background(Assembly(door).run)
-    host.app = make_app(door, host)
+    for part in (indexer, BulkRunner(door), Erasures(door), Assembly(door), Outlets(door)):
+        host.background(part.run)
+    watched = read_watched(door.settings.watched_folders_file)
+    if watched:
+        host.background(Folders(door, watched).run)
+    host.closers.append(door.remote.close)
 
 
 def make_app(door: Door, host: Host) -> FastAPI:
@@ -118,6 +134,8 @@ def make_app(door: Door, host: Host) -> FastAPI:
     app.include_router(alfred.router)
     app.include_router(alfred.uploads)
     app.include_router(own.router)
+    app.include_router(silo.raw)
+    app.include_router(conversion_simple.admin)
     for part in PARTS:
         app.include_router(part.router)
     errors.install(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -92,10 +93,11 @@ class Fold:
             born = self.born.setdefault(job_id, created(record))
             self.terms += [(record["company_id"], term, born, job_id) for term in terms]
 
-    def file(self, file_id: str, tenant: str, at: datetime) -> Record:
-        """The file's record, new if need be."""
+    def file(self, file_id: str, tenant: str, at: datetime, of: str | None = None) -> Record:
+        """The file's record, new if need be; `of` a job whose files come one after the other with one time."""
         self.touched["files"].add(file_id)
-        self.born.setdefault(file_id, at.timestamp())
+        if file_id not in self.born:
+            self.born[file_id] = _in_turn(of, at.timestamp()) if of else at.timestamp()
         return self.files.get(file_id) or file_view.new_file(file_id, tenant, at)
 
     def save(self) -> None:
@@ -109,8 +111,23 @@ class Fold:
         ops.save_terms(c, self.terms)
         ops.save_audit(c, self.decided)
         save_refs(c, (self.files[i] for i in self.touched["files"] if i in self.files))
+        save_refs(c, (self.jobs[i] for i in self.touched["jobs"] if self.jobs.get(i, {}).get("outputs")))
         for event in self.erasures:
             forget(c, event, self.unit.now)
+
+
+_turns: OrderedDict[str, tuple[float, int]] = OrderedDict()
+"""Job → time of its newest file, and how many had that time. A job's files come from one partition, so one process sees them all."""
+
+
+def _in_turn(job_id: str, at: float) -> float:
+    """`at`, and microseconds more for each file of the job that had it before: files are shown in the order they came."""
+    last, count = _turns.get(job_id, (at, -1))
+    count = count + 1 if last == at else 0
+    _turns[job_id] = at, count
+    if len(_turns) > 10_000:
+        _turns.popitem(last=False)
+    return at + count * 1e-6
 
 
 def created(record: Record) -> float:
@@ -155,7 +172,7 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
         return
     if isinstance(event, FINDS) and event.event.job_id:
         fold.found_by(event.event.job_id, _terms(event))
-    fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time), event)
+    fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time, event.event.job_id), event)
     if isinstance(event, FileDone) and event.event.index_blob:
         row = {
             "file_id": key,

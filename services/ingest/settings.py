@@ -21,6 +21,14 @@ class IngestSettings(Settings):
     """How long a resumable upload waits for more bytes."""
     session_ttl_s: int = Field(default=86_400, ge=1)
     decision_timeout_s: float = Field(default=15.0, gt=0)
+    conversion_needs_key: bool = False
+    """The Conversion Service's dialect asks for a key even from this machine."""
+    watched_folders_file: Path | None = None
+    """A JSON file with the folders whose documents are converted (`services/ingest/adapters/watched.py`)."""
+    conversion_max_jobs: int = Field(default=1000, ge=1)
+    """Of its jobs that a tenant has not deleted."""
+    conversion_ttl_s: float = Field(default=86_400, ge=1, le=31_536_000)
+    """After this one of its jobs goes, deleted or not."""
     amx_window_s: float = Field(default=300.0, gt=0, le=3600)
     """How far the clock of a client that signs its requests may be off."""
     token_ttl_s: int = Field(default=86_400, ge=60)

@@ -38,6 +38,7 @@ def erase(work: Work, command: EraseJob, trace: str | None) -> str | None:
 
 def blobs(job: Job) -> Iterator[str]:
     """Names of the objects that the job's files are, and that its steps stored."""
+    yield from _named((job.request.args or {}).items())
     for lane in job.lanes.values():
         if lane.file is not None and lane.file.blob_name:
             yield lane.file.blob_name
@@ -49,5 +50,8 @@ def _named(items: Iterable[tuple[str, Any]]) -> Iterator[str]:
     for key, value in items:
         if isinstance(value, Mapping):
             yield from _named(value.items())
+        elif isinstance(value, list):
+            for entry in value:
+                yield from _named(entry.items()) if isinstance(entry, Mapping) else ()
         elif isinstance(value, str) and (key.endswith("_blob") or key == "blob_name") and value:
             yield value

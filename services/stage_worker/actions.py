@@ -9,10 +9,11 @@ from typing import Any
 
 from contracts import FileRef, StageTask, TaskStatus
 from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.converting import Converting
 from services.stage_worker.core.classify import classify
 from services.stage_worker.core.fields import extract_fields
 from services.stage_worker.core.search_text import normalise
-from services.stage_worker.ports import Action, Answer, DocumentReader, Downloads, Progress, ok
+from services.stage_worker.ports import Action, Answer, Calls, DocumentReader, Downloads, Progress, ok
 from shared.objects import Objects
 
 PAGE_BREAK = "\f"
@@ -36,10 +37,12 @@ def file_of(task: StageTask) -> FileRef:
 class Actions:
     """Built-in actions over an object store, a sandboxed reader and a downloader."""
 
-    def __init__(self, objects: Objects, reader: DocumentReader, downloads: Downloads) -> None:
+    def __init__(self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls) -> None:
         self.objects = objects
         self.reader = reader
         self.downloads = downloads
+        self.calling = calling
+        self.converting = Converting(objects, reader)
 
     def table(self) -> Mapping[str, Action]:
         """Action name → function."""
@@ -47,6 +50,7 @@ class Actions:
             "noop": self.noop, "file.fetch": self.fetch, "file.identify": self.sandboxed, "file.guard": self.sandboxed,
             "text.extract": self.extract, "text.ocr": self.ocr, "text.classify": self.classify,
             "fields.extract": self.fields, "text.index": self.index, "result.package": self.package,
+            "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "http.webhook": self.calling.call,
         }  # fmt: skip
 
     async def noop(self, task: StageTask, progress: Progress) -> Answer:

@@ -7,6 +7,7 @@ from faststream import AckPolicy
 from contracts import task_topic
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC
 from services.stage_worker.actions import Actions
+from services.stage_worker.adapters.calling import Calling
 from services.stage_worker.adapters.fetch import GuardedDownloads
 from services.stage_worker.adapters.limits import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
@@ -28,8 +29,9 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     objects = open_objects(settings.objects())
     containers = read_containers(settings.containers_file)
     downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted, containers)
+    calling = Calling(settings.trusted)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
-    actions = actions_named(Actions(objects, sandbox, downloads).table(), settings.actions)
+    actions = actions_named(Actions(objects, sandbox, downloads, calling).table(), settings.actions)
     topics = [task_topic(name) for name in actions]
     await host.open(topics_of(tuple(actions)), keeps=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
@@ -61,4 +63,4 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     host.background(presence.run)
     host.drainers.append(presence.leave)
     host.drainers.append(pool.drain)
-    host.closers.append(downloads.close)
+    host.closers += [downloads.close, calling.close]

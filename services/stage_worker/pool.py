@@ -136,7 +136,7 @@ class Pool:
             report_id=derived(task.lease, self.worker, role), job_id=task.job_id, tenant_id=task.tenant_id,
             file_id=task.file_id, step=task.step, action=task.action, attempt=task.attempt, lease=task.lease,
             reported_at=clock.now(), status=status, code=answer.code and answer.code[:100],
-            message=answer.message and answer.message[:4000], result=answer.result,
+            message=answer.message and answer.message[:4000], result=answer.result, retry_in=answer.retry_in,
             worker=self.worker, **more,
         )  # fmt: skip
 

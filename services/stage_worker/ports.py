@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ class Answer:
     code: str | None = None
     message: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    retry_in: float | None = None
+    """For QUEUED: ask again in so many seconds."""
 
 
 Action = Callable[[StageTask, Progress], Awaitable[Answer]]
@@ -28,8 +30,21 @@ Action = Callable[[StageTask, Progress], Awaitable[Answer]]
 class DocumentReader(Protocol):
     """Opens documents where they can do no harm."""
 
-    async def run(self, action: str, data: bytes, config: dict[str, Any], timeout_s: float, progress: Progress) -> dict[str, Any]:
-        """Result of a sandboxed action. Raises `DocumentFault`."""
+    async def run(
+        self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
+    ) -> dict[str, Any]:
+        """Result of a sandboxed action on a document, or on several; a file that it wrote is there as bytes under `output`.
+
+        Raises `DocumentFault`.
+        """
+        ...
+
+
+class Calls(Protocol):
+    """Tells a URL something."""
+
+    async def call(self, task: StageTask, progress: Progress) -> Answer:
+        """POST the step's payload to its `config.url`. Raises `DocumentFault` for an address that is not allowed."""
         ...
 
 

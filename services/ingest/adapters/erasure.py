@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
-from contracts import JobErased
+from contracts import JobErased, derived
 from shared.sql import Statement, is_shared, many
 
 KEPT_S = 100 * 86_400
@@ -54,7 +54,8 @@ _ERASED = Statement("SELECT job_id FROM erased WHERE job_id IN (SELECT value FRO
 _FORGET = text("INSERT INTO erased (job_id, at) VALUES (:j, :at) ON CONFLICT DO NOTHING")
 _FILES = text("SELECT id FROM file_view WHERE job_id = :j")
 _OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view")] + [
-    text("DELETE FROM job_view WHERE id = :j")
+    text("DELETE FROM job_view WHERE id = :j"),
+    text("DELETE FROM silo_job WHERE job_id = :j"),
 ]
 _OF_FILES = [
     Statement(f"DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])") for t in ("index_pending", "blob_ref", "share_link")
@@ -71,17 +72,25 @@ def erased(connection: Connection, job_ids: Iterable[str]) -> set[str]:
     return set(_ERASED.run(connection, {"ids": json.dumps(sorted(job_ids))}).scalars())
 
 
-def save_refs(connection: Connection, files: Iterable[dict[str, Any]]) -> None:
-    """Note which objects the files need."""
-    rows = [{"blob": f[name], "file_id": f["id"]} for f in files for name in BLOBS if f.get(name)]
+def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None:
+    """Note which objects files (and jobs, for what they have made) need."""
+    rows = []
+    for record in records:
+        rows += [{"blob": record[name], "file_id": record["id"]} for name in BLOBS if record.get(name)]
+        rows += [{"blob": output["blob_name"], "file_id": record["id"]} for output in record.get("outputs") or ()]
     many(connection, _REF, rows)
+
+
+def needs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
+    """Note that something that is no job's file needs objects: they outlive the jobs that have equal ones."""
+    many(connection, _REF, [{"blob": blob, "file_id": file_id} for blob in blobs])
 
 
 def forget(connection: Connection, event: JobErased, now: float) -> None:
     """Everything of the job here; its objects are deleted by `Erasures`, once no other file needs them."""
     connection.execute(_FORGET, {"j": event.job_id, "at": now})
     connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - KEPT_S})
-    ids = {"ids": json.dumps(list(connection.execute(_FILES, {"j": event.job_id}).scalars()))}
+    ids = {"ids": json.dumps([event.job_id, *connection.execute(_FILES, {"j": event.job_id}).scalars()])}
     doomed = {*event.blobs, *_THEIR_BLOBS.run(connection, ids).scalars()}
     many(connection, _DOOM, [{"blob": blob} for blob in sorted(doomed)])
     if is_shared(connection):
@@ -91,6 +100,8 @@ def forget(connection: Connection, event: JobErased, now: float) -> None:
         connection.execute(_SEARCH_LITE, {"j": event.job_id})
     for by_file in _OF_FILES:
         by_file.run(connection, ids)
+    # The entry that was made of the data handed in with the job; one that was there before is its owner's to keep.
+    connection.execute(text("DELETE FROM silo_entry WHERE id = :e"), {"e": derived(event.job_id, "entry")})
     for statement in _OF_JOB:
         connection.execute(statement, {"j": event.job_id})
     if event.session_id is not None:

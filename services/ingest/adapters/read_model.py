@@ -12,9 +12,11 @@ from sqlmodel import Field, SQLModel
 
 from services.ingest.adapters.accounts import MODELS as ACCOUNT_MODELS
 from services.ingest.adapters.catalogue import MODELS as CATALOGUE_MODELS
+from services.ingest.adapters.conversion import MODELS as CONVERSION_MODELS
 from services.ingest.adapters.erasure import MODELS as ERASURE_MODELS
 from services.ingest.adapters.limits import MODELS as LIMIT_MODELS
 from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
+from services.ingest.adapters.silo import MODELS as SILO_MODELS
 from services.ingest.adapters.uploads import MODELS as UPLOAD_MODELS
 from shared.access import AccessRow
 from shared.sql import Statement, many
@@ -105,7 +107,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (
     JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS, *ERASURE_MODELS,
-    *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS,
+    *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")

@@ -62,8 +62,8 @@ class _Parts:
         self.header_name = self.header_value = b""
 
 
-async def receive(request: Request, objects: Objects, tenant: str, limit: int) -> Upload:
-    """Read a `multipart/form-data` request with one `file` part of at most `limit` bytes.
+async def receive(request: Request, objects: Objects, tenant: str, limit: int, part: str = "file") -> Upload:
+    """Read a `multipart/form-data` request with one `file` part (or one of another name) of at most `limit` bytes.
 
     Raises `BadUpload`, `TooLarge`, and `Retry` when the store is away. What was stored of a bad upload is content-addressed
     and named by nothing, so nothing is visible of it.
@@ -73,7 +73,7 @@ async def receive(request: Request, objects: Objects, tenant: str, limit: int) -
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
     try:
-        reader = _Reader(request, objects, tenant, limit, boundary)
+        reader = _Reader(request, objects, tenant, limit, boundary, part)
         await reader.read()
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None
@@ -83,7 +83,7 @@ async def receive(request: Request, objects: Objects, tenant: str, limit: int) -
 
 
 class _Reader:
-    def __init__(self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes) -> None:
+    def __init__(self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str) -> None:
         self.request = request
         self.objects = objects
         self.tenant = tenant
@@ -91,6 +91,7 @@ class _Reader:
         self.parts = _Parts()
         self.parser = MultipartParser(boundary, self.parts.callbacks())  # type: ignore[arg-type]
         self.upload = Upload()
+        self.part = part
         self.name = ""
         self.text = bytearray()
         self.queue: asyncio.Queue[bytes | None] | None = None
@@ -112,7 +113,7 @@ class _Reader:
                 await asyncio.gather(self.storing, return_exceptions=True)
             raise
         if self.queue is not None:
-            raise BadUpload("file: the part has no end")
+            raise BadUpload(f"{self.part}: the part has no end")
 
     async def _dispatch(self) -> None:
         events, self.parts.events = self.parts.events, []
@@ -132,9 +133,9 @@ class _Reader:
         self.text = bytearray()
         if len(self.upload.fields) >= MAX_FIELDS:
             raise BadUpload(f"body: more than {MAX_FIELDS} fields")
-        if self.name == "file":
+        if self.name == self.part:
             if self.upload.stored is not None:
-                raise BadUpload("file: one file per request is expected")
+                raise BadUpload(f"{self.part}: one file per request is expected")
             self.upload.file_name = clean_name(file_name or "")
             self.upload.content_type = headers.get("content-type", "application/octet-stream")[:200]
             self.queue = asyncio.Queue(8)

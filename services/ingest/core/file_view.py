@@ -41,7 +41,7 @@ def new_file(file_id: str, tenant: str, at: datetime) -> Record:
         "classification_score_above_deviation": None, "confirmed_tag_id": None, "confirmed_by": None,
         "manual_classification": False, "metadata": None, "page_count": None, "page_number": None,
         "job_id": None, "step": None, "worker": None, "progress": None, "code": None, "message": None, "fields": None,
-        "properties": {}, "text_blob": None, "result_blob": None, "index_blob": None,
+        "properties": {}, "text_blob": None, "result_blob": None, "index_blob": None, "outputs": [],
     }  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def _property(record: Record, f: Any) -> Record:
 
 def _done(record: Record, f: Any) -> Record:
     return {
-        "status": f.file_status.value, "text_blob": f.text_blob, "result_blob": f.result_blob, "index_blob": f.index_blob, "worker": None, "step": None,
+        "status": f.file_status.value, "text_blob": f.text_blob, "result_blob": f.result_blob, "index_blob": f.index_blob,
+        "outputs": [o.model_dump(exclude_none=True) for o in f.outputs or ()], "worker": None, "step": None,
         "progress": None,
     }  # fmt: skip
 

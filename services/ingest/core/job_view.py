@@ -40,7 +40,7 @@ def new_job(job_id: str, tenant: str, at: datetime) -> Record:
         "priority": "normal", "input_source_type": 0, "email_from": None, "email_subject": None, "email_body": None,
         "workflow": None, "step": None, "sequence": 0, "retry": None, "stage_since": at.timestamp(), "paused": None,
         "created_at": at.timestamp(),
-        "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None,
+        "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None, "outputs": [],
     }  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def fold(record: Record, event: JobEvent) -> Record:
     elif isinstance(event, JobFinished):
         new |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
         new |= {"finished_files": event.event.finished_files or 0}
+        new |= {"outputs": [o.model_dump(exclude_none=True) for o in event.event.outputs or ()]}
     else:
         new |= _trouble(event)
     return new

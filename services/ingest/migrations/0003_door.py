@@ -92,4 +92,48 @@ def _uploads() -> None:
 
 
 def _dialects() -> None:
-    pass
+    op.create_table(
+        "silo_entry", _text("tenant_id"), _text("id"), _text("key", nullable=True), _number("created_at"), _text("body"),
+        sa.PrimaryKeyConstraint("tenant_id", "id"),
+    )  # fmt: skip
+    op.create_index("silo_entry_key", "silo_entry", ["tenant_id", "key"], unique=True)
+    op.create_index("silo_entry_newest", "silo_entry", ["tenant_id", "created_at", "id"])
+    op.create_table(
+        "silo_file", _text("tenant_id"), _text("id"), _text("entry_id"), _text("body"), _text("blob", nullable=True),
+        sa.PrimaryKeyConstraint("tenant_id", "id"),
+    )  # fmt: skip
+    op.create_index("silo_file_entry", "silo_file", ["tenant_id", "entry_id"])
+    op.create_table(
+        "silo_flow", _text("tenant_id"), _text("id"), _text("name"), sa.Column("version", sa.Integer(), nullable=False),
+        _number("created_at"), _text("body"), _text("shown"), sa.PrimaryKeyConstraint("tenant_id", "id"),
+    )  # fmt: skip
+    op.create_index(op.f("ix_silo_flow_name"), "silo_flow", ["name"])
+    op.create_table(
+        "silo_job", _text("tenant_id"), _text("job_id"), _text("key", nullable=True), _text("fingerprint"), _number("created_at"),
+        _text("body"), sa.PrimaryKeyConstraint("tenant_id", "job_id"),
+    )  # fmt: skip
+    op.create_index("silo_job_key", "silo_job", ["tenant_id", "key"], unique=True)
+    _conversion()
+
+
+def _conversion() -> None:
+    op.create_table(
+        "conversion_job", *(_text(n) for n in ("id", "tenant_id", "workflow", "profile", "name", "options")), _number("created_at"),
+        _number("started_at", nullable=True), _text("job_id", nullable=True), sa.PrimaryKeyConstraint("id"),
+    )  # fmt: skip
+    op.create_index("conversion_job_tenant", "conversion_job", ["tenant_id", "created_at"])
+    op.create_table("conversion_data", _text("id"), _text("conversion_id"), _text("options"), sa.PrimaryKeyConstraint("id"))
+    op.create_index(op.f("ix_conversion_data_conversion_id"), "conversion_data", ["conversion_id"])
+    op.create_table(
+        "conversion_profile", _text("tenant_id"), _text("workflow"), _text("name"), _text("options"),
+        sa.Column("is_default", sa.Boolean(), nullable=False), sa.PrimaryKeyConstraint("tenant_id", "workflow", "name"),
+    )  # fmt: skip
+    op.create_table(
+        "conversion_connection", _text("tenant_id"), _text("id"), _text("workflow"), _text("profile"), _text("output_url", nullable=True),
+        sa.PrimaryKeyConstraint("tenant_id", "id"),
+    )  # fmt: skip
+    op.create_table(
+        "conversion_outlet", _text("job_id"), _text("tenant_id"), _text("kind"), _text("target"),
+        sa.Column("attempt", sa.Integer(), nullable=False), _number("due_at"), sa.PrimaryKeyConstraint("job_id"),
+    )  # fmt: skip
+    op.create_index(op.f("ix_conversion_outlet_due_at"), "conversion_outlet", ["due_at"])

@@ -24,6 +24,7 @@ from contracts import (
 )
 from contracts.job_events import JobInvalid
 from services.job_orchestrator.core import verbs
+from services.job_orchestrator.core.condition import ConditionFailed
 from services.job_orchestrator.core.draft import Credits, Draft, unlimited
 from services.job_orchestrator.core.fork import Fork, fork
 from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, LANE_TABLE, Decision, Job, Lane, LaneState, Signal
@@ -181,8 +182,12 @@ def _apply(draft: Draft, lane: Lane, signal: Signal, report: StageReport) -> Non
         again(draft, lane, code, message)
     elif signal is Signal.WAIT:
         due = draft.unix + (report.retry_in if report.retry_in is not None else 5.0)
+        if lane.id == JOB_LANE or draft.job.total == 1:
+            # Of many files' steps it would only be noise.
+            draft.note("queued", report.worker or "worker", f"{code}: {message}" if report.code else message)
         draft.put(lane, state=LaneState.BACKOFF, due_at=draft.bounded(lane, due), polls=lane.polls + 1, waiting=True)
     else:
+        draft.step_ended(lane, report.status.value, report.code, report.message)
         if signal is Signal.OK:
             lane = absorb(draft, lane, report.step, report.result)
         if ended_with(draft, lane, report.status.value, report.code):
@@ -216,7 +221,10 @@ def _granted(job: Job, event: Granted, now: datetime) -> Decision:
     if job.paused_by is not None:
         return Decision(job, refused="job is paused")
     draft = Draft(job, derived(lane.lease, "granted"), now)
-    draft.hand_out(lane)
+    try:
+        draft.hand_out(lane)
+    except ConditionFailed as error:
+        give_up(draft, lane, "condition_failed", f"{step_name(job, lane)}: {error}")
     return draft.decision()
 
 

@@ -20,9 +20,9 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     TASK_PREFIX,
 )
-from contracts.work import MAX_FILES
+from contracts.work import MAX_FILES, TaskFile
 from services.job_orchestrator.core.condition import ConditionFailed, facts, moment
-from services.job_orchestrator.core.job import Decision, Job, Lane, LaneState, Output, evolve
+from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane, LaneState, NeedsAllLanes, Output, evolve, outputs_of
 from services.job_orchestrator.core.workflow import ChildJob, Wait
 
 Credits = Callable[[str], int]
@@ -48,6 +48,8 @@ class Draft:
         self.unix = now.timestamp()
         self.outputs: list[Output] = []
         self.credits = credits
+        self.ended: dict[str, str | None] = {}
+        """How the step ended that led to what follows: goes out with the next stage update."""
         self.freed: Counter[str] = Counter()
         """Credits by action that this decision gave back, less those it took."""
 
@@ -122,12 +124,16 @@ class Draft:
         """JobStageUpdate: the step forward that everything else follows from."""
         previous = self.job.stage
         self.change(stage=stage)
-        self.job_event(JobStageUpdate, step=step, stage=stage, previous_stage=previous)
+        self.job_event(JobStageUpdate, step=step, stage=stage, previous_stage=previous, **self.ended)
 
     def finished(self) -> None:
         """JobFinished, with the faults that best effort left behind."""
         job = self.job
-        self.job_event(JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors)
+        lane = self.lanes.get(JOB_LANE)
+        self.job_event(
+            JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors,
+            outputs=outputs_of(lane) if lane is not None else None,
+        )  # fmt: skip
 
     def ended_badly(self, model: type[AlfredEvent[Any]], **more: Any) -> None:
         """JobFailed, JobInvalid, JobRetry or JobExceededRetries: they share their fields."""
@@ -156,6 +162,11 @@ class Draft:
                 blob_url=lane.file.blob_url, tag_id=lane.tag, tag_name=lane.tag, file_status=status,
                 classification_score=lane.score, code=code, message=message, attempts=lane.attempt,
             )  # fmt: skip
+
+    def step_ended(self, lane: Lane, status: str, code: str | None, message: str | None) -> None:
+        """Remember how a lane's step ended, for whoever asks why the job went where it goes."""
+        step = self.job.step_of(lane).name
+        self.ended = {"previous_step": step, "step_status": status, "step_code": code, "step_message": message}
 
     def note(self, verb: str, by: str, reason: str) -> None:
         """JobStageUpdate that says what somebody did to the job; it stays at its stage."""
@@ -197,12 +208,23 @@ class Draft:
         task = StageTask.trusted(
             task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
-            file=lane.file, config={**step.config, **own} if own else step.config,
+            file=lane.file, files=self._files() if step.files and lane.id == JOB_LANE else None,
+            polls=lane.polls or None, config={**step.config, **own} if own else step.config,
             inputs={k: dict(v) for k, v in lane.results.items()},
             timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
         return lane
+
+    def _files(self) -> tuple[TaskFile, ...]:
+        """All files that are still in, with what was made of them. Raises `NeedsAllLanes`."""
+        lanes = [lane for lane in self.lanes.values() if lane.file is not None]
+        if len(lanes) < self.job.total:
+            raise NeedsAllLanes
+        live = [lane for lane in lanes if lane.state is LaneState.DONE or not lane.ended]
+        if len(live) > MAX_FILES:
+            raise ConditionFailed(f"a step that asks for all files takes at most {MAX_FILES}, these are {len(live)}")
+        return tuple(TaskFile.trusted(file=lane.file, outputs=outputs_of(lane) or ()) for lane in live)
 
     def _wait(self, lane: Lane, wait: Wait) -> Lane:
         due = None if wait.timeout_s is None else self.unix + wait.timeout_s

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy
+from contracts.work import OutputFile
 from services.job_orchestrator.core.workflow import Step, Workflow
 
 JOB_LANE = ""
@@ -155,6 +156,14 @@ class Job:
     def step_of(self, lane: Lane) -> Step:
         """The step that a lane is at."""
         return self.workflow.all_steps[lane.step]
+
+
+def outputs_of(lane: Lane) -> tuple[OutputFile, ...] | None:
+    """The files that a lane's steps have made, the last step's that made any; None when none did."""
+    for result in reversed(list(lane.results.values())):
+        if result.get("outputs"):
+            return tuple(OutputFile.model_validate(entry) for entry in result["outputs"])
+    return None
 
 
 V = TypeVar("V", Job, Lane)

@@ -15,11 +15,13 @@ from contracts.file_events import (
     FilePropertyCreate,
     FileUpdate,
 )
+from contracts.work import MAX_OUTPUTS, OutputFile
 from services.job_orchestrator.core.draft import Draft
 from services.job_orchestrator.core.job import Lane
 
-RESULT_KEYS = ("file", "tag", "fields", "properties")
-"""`file`: better facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value."""
+RESULT_KEYS = ("file", "tag", "fields", "properties", "outputs")
+"""`file`: better facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value · `outputs`: files
+that were made, as `OutputFile`."""
 
 MAX_RESULTS_BYTES = 400_000
 """Results of a lane's steps together: they travel in its next task."""
@@ -32,6 +34,7 @@ def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> La
         raise ValueError(
             f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"
         )
+    _check_outputs(draft, result.get("outputs"))
     lane = draft.put(lane, results={**lane.results, step: dict(result)})
     if lane.file is None:
         return lane
@@ -48,6 +51,16 @@ def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> La
         content = json.dumps(result["fields"], ensure_ascii=False, sort_keys=True)
         draft.file_event(FileExtractedDataCreate, lane, file_log_id=lane.id, file_id=lane.id, content=content, provider=step)
     return lane
+
+
+def _check_outputs(draft: Draft, outputs: Any) -> None:
+    if outputs is None:
+        return
+    if not isinstance(outputs, list) or len(outputs) > MAX_OUTPUTS:
+        raise ValueError(f"outputs: a list of at most {MAX_OUTPUTS} files is expected")
+    for entry in outputs:
+        if not OutputFile.model_validate(entry).blob_name.startswith(f"{draft.job.owner.tenant_id}/"):
+            raise ValueError("outputs: an object of the job's tenant is expected")
 
 
 def _file_facts(draft: Draft, lane: Lane, facts: Mapping[str, Any]) -> Lane:

@@ -8,7 +8,7 @@ from contracts.job_events import JobExceededRetries, JobRetry
 from services.job_orchestrator.core.condition import ConditionFailed, facts, holds
 from services.job_orchestrator.core.draft import Draft
 from services.job_orchestrator.core.ending import all_loaded, close, end_badly
-from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState
+from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, outputs_of
 from services.job_orchestrator.core.policy import backoff_s, in_budget, may_retry
 
 ERRORS_KEPT = 50
@@ -109,7 +109,7 @@ def _file_done(draft: Draft, lane: Lane) -> None:
     draft.file_event(
         FileDone, lane, file_id=lane.file.file_id, blob_name=lane.file.blob_name or "", blob_url=lane.file.blob_url,
         tag_id=lane.tag, tag_name=lane.tag, file_status=FileStatus.FINISHED, result_blob=merged.get("result_blob"),
-        text_blob=merged.get("text_blob"), index_blob=merged.get("index_blob"),
+        text_blob=merged.get("text_blob"), index_blob=merged.get("index_blob"), outputs=outputs_of(lane),
     )  # fmt: skip
 
 
@@ -187,6 +187,7 @@ def again(draft: Draft, lane: Lane, code: str, message: str) -> None:
         draft.change(retries=draft.job.retries + 1)
         draft.ended_badly(JobRetry, step=step.name, retry_at=round(due, 3), **why)
         return
+    draft.step_ended(lane, "ERR", code, message)
     if ended_with(draft, lane, "ERR", code):
         return
     if step.retry.max_attempts <= lane.attempt and step.retry.max_attempts > 1:

@@ -92,6 +92,8 @@ class Step(_Part):
     stage: JobStage = JobStage.IN_PROGRESS
     """The job's stage from the moment its first file enters this step."""
     file_status: FileStatus | None = None
+    files: bool = False
+    """For a step of the whole job: its task names all files, and what earlier steps made of each (at most 1,000 files)."""
     validates: bool = False
     """A KO here means that the input is at fault: the file ends `invalid`, not `failed`."""
     config: dict[str, Any] = Field(default_factory=dict)
@@ -110,6 +112,12 @@ class Step(_Part):
     def _is_one_thing(self) -> Self:
         if sum((bool(self.action), self.wait is not None, self.job is not None)) != 1:
             raise ValueError("a step has exactly one of action, wait and job")
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_for_jobs(self) -> Self:
+        if self.files and (self.scope != "job" or not self.action):
+            raise ValueError("files is for an action of scope job")
         return self
 
     @field_validator("when")

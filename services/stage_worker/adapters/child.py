@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from services.stage_worker.adapters.documents import guard, identify, ocr, text
+from services.stage_worker.adapters.documents import guard, identify, ocr, pdf, text
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.limits import Limits
 
@@ -52,6 +52,10 @@ def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[s
         return text.extract_text(path, config, report)
     if action == "text.ocr":
         return ocr.recognise(path, config, report)
+    if action == "pdf.convert":
+        return pdf.convert(path, config, report)
+    if action == "pdf.merge":
+        return pdf.merge(path, config, report)
     raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")
 
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,18 @@ class Sandbox:
         with contextlib.suppress(AttributeError):
             del main.__file__
 
-    async def run(self, action: str, data: bytes, config: dict[str, Any], timeout_s: float, progress: Progress) -> dict[str, Any]:
+    async def run(
+        self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
+    ) -> dict[str, Any]:
         """Result of `action` on the document `data`. Raises `DocumentFault`, also for a killed child; cancels with a kill."""
         folder = Path(tempfile.mkdtemp(prefix="stageline-"))
         try:
-            await asyncio.to_thread((folder / "input").write_bytes, data)
+            for number, part in enumerate([data] if isinstance(data, bytes) else data):
+                await asyncio.to_thread((folder / (f"input-{number}" if number else "input")).write_bytes, part)
             await self._child(action, folder, config, timeout_s, progress)
             result = json.loads(await asyncio.to_thread((folder / "result.json").read_bytes))
+            if await asyncio.to_thread((folder / "output").exists) and not result.get("fault"):
+                result["output"] = await asyncio.to_thread((folder / "output").read_bytes)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
         fault = result.get("fault")

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from services.ingest.adapters.http.alfred import files_of, job_record
 from services.ingest.adapters.http.context import Door, DoorDep, Reader
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.upload import clean_name
 from shared.objects import ObjectMissing
 
 router = APIRouter(prefix="/v1", tags=["Jobs"])
@@ -38,36 +39,38 @@ class _Out:
 
 @router.get("/jobs/{job_id}/results.zip", summary="All results of a job", response_class=StreamingResponse)
 async def results(job_id: str, door: DoorDep, who: Reader) -> StreamingResponse:
-    """A folder per file, named after it, with `text.txt` and `result.json` as far as they are there. 404 while there is none."""
-    await job_record(door, job_id, who)
-    entries = entries_of(await files_of(door, "job_id", job_id))
+    """A folder per file, named after it, with `text.txt`, `result.json` and what was made of it; what was made of all lies beside. 404 while there is none."""
+    job = await job_record(door, job_id, who)
+    entries = entries_of(await files_of(door, "job_id", job_id), job.get("outputs") or ())
     if not entries:
         raise ApiError(404, f"Job with ID {job_id} has no results.")
     headers = {
-        "content-disposition": f'attachment; filename="results-{entries[0][2][:8]}.zip"',
+        "content-disposition": f'attachment; filename="results-{job["id"][:8]}.zip"',
         "x-content-type-options": "nosniff",
     }
     return StreamingResponse(archive(door, entries), media_type="application/zip", headers=headers)
 
 
-def entries_of(files: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """(path, object, file id) of everything; equal names get the file's id behind them."""
-    found: list[tuple[str, str, str]] = []
-    taken: set[str] = set()
+def entries_of(files: Sequence[dict[str, Any]], of_job: Sequence[dict[str, Any]] = ()) -> list[tuple[str, str]]:
+    """(path, object) of everything; equal names get the file's id behind them. What the whole job made lies beside the folders."""
+    found = [(f"{n + 1}-{clean_name(output['file_name'])}", output["blob_name"]) for n, output in enumerate(of_job)]
+    taken = {path.casefold() for path, _ in found}
     for record in files:
         folder = record["file_name"].strip(". ") or record["id"]
         if folder.casefold() in taken:
             folder = f"{folder}-{record['id']}"
         taken.add(folder.casefold())
-        found += [(f"{folder}/{name}", record[blob], record["id"]) for blob, name in PARTS if record[blob]]
+        found += [(f"{folder}/{name}", record[blob]) for blob, name in PARTS if record[blob]]
+        made = enumerate(record.get("outputs") or ())
+        found += [(f"{folder}/{n + 1}-{clean_name(output['file_name'])}", output["blob_name"]) for n, output in made]
     return found
 
 
-async def archive(door: Door, entries: Sequence[tuple[str, str, str]]) -> AsyncIterator[bytes]:
+async def archive(door: Door, entries: Sequence[tuple[str, str]]) -> AsyncIterator[bytes]:
     """The archive's bytes. What has been erased meanwhile is left out."""
     out = _Out()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:  # type: ignore[call-overload]
-        for path, blob, _ in entries:
+        for path, blob in entries:
             try:
                 _, chunks = await door.objects.stream(blob)
             except ObjectMissing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts import JobRequest
 from contracts.loose import check_metadata
@@ -12,6 +12,16 @@ from contracts.loose import check_metadata
 UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
 UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
 Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_metadata), Field(description="Free metadata")]
+
+
+def _public(name: str) -> str:
+    if name.startswith("tenant."):
+        raise ValueError("names that begin with tenant. are those of another dialect")
+    return name
+
+
+WorkflowName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_public)]
+"""A published workflow's name. Those that a tenant has in Invopop's dialect are run there."""
 
 
 def _choice(value: Any) -> Any:
@@ -27,7 +37,7 @@ class _Wish(BaseModel):
     parent_file_prefix: str | None = Field(default=None, max_length=400)
     priority: Annotated[Literal["low", "normal", "high"], BeforeValidator(_choice)] = "normal"
     channel: str = Field(default="library", max_length=100)
-    workflow: str = Field(default="documents", min_length=1, max_length=100, description="Ours: which workflow to run")
+    workflow: WorkflowName = Field(default="documents", description="Ours: which workflow to run")
     workflow_version: int | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
 
     def wish(self) -> JobRequest:

@@ -14,6 +14,7 @@ from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.http.credentials import authenticate
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.limits import Limits
+from services.ingest.adapters.remote import Remote
 from services.ingest.settings import IngestSettings
 from shared.access import Keyring, Principal
 from shared.containers import Containers
@@ -35,6 +36,7 @@ class Door:
     keyring: Keyring
     limits: Limits
     containers: Containers = field(default_factory=dict)
+    remote: Remote = field(init=False)
     uploading: int = 0
     """Requests that bring bytes right now."""
     upload_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,6 +45,9 @@ class Door:
     """Set when there is a bulk run to carry out."""
     retention_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when somebody changed how long jobs are kept."""
+
+    def __post_init__(self) -> None:
+        self.remote = Remote(self.objects, self.settings.trusted)
 
     async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
         """A tenant's record, or None: somebody else's does not exist."""

@@ -35,12 +35,47 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Unprocessable(ApiError):
+    """Fields that are wrong, each with its reason (Invopop's dialect)."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        name, reason = next(iter(fields.items()))
+        super().__init__(422, f"{name}: {reason}", name, code="validation")
+        self.fields = fields
+
+
+def _invopop(status: int, code: str, message: str, fields: dict[str, str] | None) -> JSONResponse:
+    """`{code, key, message, fields}`: older clients read `code`, newer ones `key`."""
+    body: dict[str, Any] = {"code": code, "key": code, "message": message}
+    return JSONResponse(body | ({"fields": nested(fields)} if fields else {}), status)
+
+
+def nested(fields: dict[str, str]) -> dict[str, Any]:
+    """`{"steps.0.id": "…"}` as nested objects."""
+    found: dict[str, Any] = {}
+    for path, message in fields.items():
+        place = found
+        *parents, last = path.split(".")
+        for part in parents:
+            place = place.setdefault(part, {})
+        place[last] = message
+    return found
+
+
+INVOPOP = ("/transform/", "/silo/")
+PDFTOOLS = "http://www.pdf-tools.com/service/rest/errors/"
+"""What the Conversion Service's problem types begin with; `jobNotFound` is the one that is documented."""
+
+
 def shaped(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """The error body in the dialect of the path."""
     title = TITLES.get(status) or HTTPStatus(status).phrase
-    if request.url.path.startswith("/v1"):
+    if request.url.path.startswith(INVOPOP):
+        return _invopop(status, code, message, {field: message.removeprefix(f"{field}: ")} if field else None)
+    conversion = request.url.path.startswith("/conversion/")
+    if conversion or request.url.path.startswith("/v1"):
         body: dict[str, Any] = {
-            "type": f"urn:stageline:error:{code}",
+            "type": f"{PDFTOOLS if conversion else 'urn:stageline:error:'}{code}",
             "title": title,
             "status": status,
             "detail": message,
@@ -54,6 +89,8 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
 
 async def _api(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
+    if isinstance(error, Unprocessable):
+        return _invopop(error.status, error.code, error.message, error.fields)
     answer = shaped(request, error.status, error.code, error.message, error.field)
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
@@ -66,6 +103,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
+    if request.url.path.startswith(INVOPOP):
+        said = {".".join(str(p) for p in e["loc"][1:]) or "body": str(e["msg"]) for e in error.errors()}
+        return _invopop(422, "validation", f"{field}: {first['msg']}", said)
     return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
 
 

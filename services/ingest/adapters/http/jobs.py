@@ -14,7 +14,7 @@ from contracts import CreateJob, JobRequest, JobStage, derived
 from contracts.loose import check_json
 from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.http.alfred import job_record
-from services.ingest.adapters.http.bodies import Meta
+from services.ingest.adapters.http.bodies import Meta, WorkflowName
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.submit import remote_file, taken
@@ -37,7 +37,7 @@ class NewJob(BaseModel):
     job_id: uuid.UUID | None = Field(
         default=None, description="The caller's own id, a UUID of version 1 or 7: the same again is the same job"
     )
-    workflow: str = Field(default="documents", min_length=1, max_length=100)
+    workflow: WorkflowName = "documents"
     workflow_version: int | None = Field(default=None, ge=1)
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=100)
     metadata: Meta = None

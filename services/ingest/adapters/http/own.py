@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import text
 from starlette.responses import PlainTextResponse, Response
 
 from services.ingest.adapters.http.alfred import file_record, files_of, job_record
-from services.ingest.adapters.http.context import DoorDep, Reader
+from services.ingest.adapters.http.context import Door, DoorDep, Reader
+from services.ingest.adapters.http.download import send
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.waiting import until_ended
 from services.ingest.adapters.search_index import search as find
 from services.ingest.core.waiting import why
 from shared import clock
 
+OutputNumber = Annotated[int, Path(ge=1, le=1000)]
 router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
 
 
@@ -37,6 +39,26 @@ async def file_result(file_id: str, door: DoorDep, who: Reader) -> Response:
     if not record["result_blob"]:
         raise ApiError(404, f"File with ID {file_id} has no result: it is {record['status']}")
     return Response(await door.objects.get(record["result_blob"]), media_type="application/json")
+
+
+@router.get("/files/{file_id}/outputs/{number}", summary="A file that was made of a file", response_class=Response)
+async def file_output(file_id: str, number: OutputNumber, request: Request, door: DoorDep, who: Reader) -> Response:
+    """By its place in the file's `outputs`, from 1."""
+    return await _output(request, door, await file_record(door, file_id, who), number)
+
+
+@router.get("/jobs/{job_id}/outputs/{number}", summary="A file that was made of a whole job", response_class=Response)
+async def job_output(job_id: str, number: OutputNumber, request: Request, door: DoorDep, who: Reader) -> Response:
+    """By its place in the job's `outputs`, from 1."""
+    return await _output(request, door, await job_record(door, job_id, who), number)
+
+
+async def _output(request: Request, door: Door, record: dict[str, Any], number: int) -> Response:
+    made = record.get("outputs") or []
+    if number > len(made):
+        raise ApiError(404, f"{record['id']} has {len(made)} outputs.")
+    output = made[number - 1]
+    return await send(request, door, output["blob_name"], output["file_name"])
 
 
 @router.get("/search", summary="Full-text search")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import DeleteSchedule, JobRequest, SetSchedule, derived
 from contracts.loose import check_json
-from services.ingest.adapters.http.bodies import Meta
+from services.ingest.adapters.http.bodies import Meta, WorkflowName
 from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import DoorDep, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
@@ -27,7 +27,7 @@ class Schedule(BaseModel):
 
     cron: str = Field(min_length=1, max_length=200, examples=["0 6 * * 1-5"])
     time_zone: str = Field(default="UTC", min_length=1, max_length=100, examples=["Europe/Berlin"])
-    workflow: str = Field(default="documents", min_length=1, max_length=100)
+    workflow: WorkflowName = "documents"
     workflow_version: int | None = Field(default=None, ge=1)
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=100)
     metadata: Meta = None

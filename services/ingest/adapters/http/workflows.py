@@ -28,6 +28,11 @@ def _platform(who: Principal) -> None:
         raise ApiError(403, "workflows are the same for all tenants: they are for operators of the platform")
 
 
+def hidden(name: str, who: Principal) -> bool:
+    """True for a workflow that a tenant has in another dialect: only the platform sees it here."""
+    return name.startswith("tenant.") and who.tenant_id != PLATFORM
+
+
 async def _draft(door: Door, name: str) -> Record | None:
     found = await door.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_draft WHERE name = :n", {"n": name}))
     return found[0] if found else None
@@ -40,6 +45,8 @@ async def listed(door: DoorDep, who: Reader) -> dict[str, Any]:
     drafts = await door.store.read(lambda c: list(c.execute(text("SELECT name FROM workflow_draft")).scalars()))
     found: dict[str, Record] = {}
     for row in rows:
+        if hidden(row["name"], who):
+            continue
         entry = found.setdefault(row["name"], {"name": row["name"], "versions": [], "draft": row["name"] in drafts})
         entry["versions"].append(row["version"])
         entry["description"] = row["definition"].get("description", "")
@@ -55,7 +62,7 @@ async def shown(
     """A published version, or the newest."""
     query = "SELECT body FROM workflow_view WHERE name = :n AND (:v = 0 OR version = :v) ORDER BY version DESC LIMIT 1"
     found = await door.store.read(lambda c: rows_of(c, query, {"n": name, "v": version or 0}))
-    if not found:
+    if not found or hidden(name, who):
         raise ApiError(404, f"There is no published workflow {name}{f'@{version}' if version else ''}.")
     return found[0]
 

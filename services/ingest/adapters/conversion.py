@@ -1,0 +1,164 @@
+"""Records of the Conversion Service's dialect: jobs as they were asked for, profiles, connections, what has to be sent on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+Record = dict[str, Any]
+
+
+class ConversionRow(SQLModel, table=True):
+    """A job of this dialect; its id is that of the session that takes its data. Options are gone once it is started."""
+
+    __tablename__ = "conversion_job"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    workflow: str
+    profile: str
+    name: str
+    options: str
+    created_at: float
+    started_at: float | None = None
+    job_id: str | None = None
+    """Ours, from the start on."""
+    __table_args__ = (Index("conversion_job_tenant", "tenant_id", "created_at"),)
+
+
+class ConversionDataRow(SQLModel, table=True):
+    """Options of one document."""
+
+    __tablename__ = "conversion_data"
+    id: str = Field(primary_key=True)
+    conversion_id: str = Field(index=True)
+    options: str
+
+
+class ProfileRow(SQLModel, table=True):
+    """Default options of a workflow, under a name."""
+
+    __tablename__ = "conversion_profile"
+    tenant_id: str = Field(primary_key=True)
+    workflow: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    options: str
+    is_default: bool = False
+
+
+class ConnectionRow(SQLModel, table=True):
+    """An input of the Simple API: workflow and profile; with `output_url` the answer is immediate and the result is sent there."""
+
+    __tablename__ = "conversion_connection"
+    tenant_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    workflow: str
+    profile: str
+    output_url: str | None = None
+
+
+class OutletRow(SQLModel, table=True):
+    """A job whose result has to be brought somewhere once it is there: to a URL, or to a watched folder's own."""
+
+    __tablename__ = "conversion_outlet"
+    job_id: str = Field(primary_key=True)
+    tenant_id: str
+    kind: str
+    target: str
+    attempt: int = 0
+    due_at: float = Field(index=True)
+
+
+MODELS: tuple[type[SQLModel], ...] = (ConversionRow, ConversionDataRow, ProfileRow, ConnectionRow, OutletRow)
+_COUNT = text("SELECT count(*) FROM conversion_job WHERE tenant_id = :t")
+_OLD = text("SELECT id FROM conversion_job WHERE tenant_id = :t AND created_at < :old")
+_ENTER = text(
+    "INSERT INTO conversion_job (id, tenant_id, workflow, profile, name, options, created_at) "
+    "VALUES (:id, :t, :w, :p, :n, :o, :at)"
+)
+_BY_ID = text("SELECT * FROM conversion_job WHERE id = :i AND tenant_id = :t")
+_OUTLET = text(
+    "INSERT INTO conversion_outlet (job_id, tenant_id, kind, target, attempt, due_at) VALUES (:j, :t, :k, :u, 0, :at) ON CONFLICT DO NOTHING"
+)
+
+
+def enter(connection: Connection, row: Record, most: int, kept_s: float) -> bool:
+    """A new job; False when there are `most` already. Those that nobody has deleted for `kept_s` seconds go first."""
+    at = row["at"]
+    for old in connection.execute(_OLD, {"t": row["t"], "old": at - kept_s}).scalars().all():
+        forget(connection, old)
+    if connection.execute(_COUNT, {"t": row["t"]}).scalar_one() >= most:
+        return False
+    connection.execute(_ENTER, row)
+    return True
+
+
+def find(connection: Connection, conversion_id: str, tenant: str) -> Any:
+    """The tenant's job, or None."""
+    return connection.execute(_BY_ID, {"i": conversion_id, "t": tenant}).first()
+
+
+def listed(connection: Connection, tenant: str) -> list[Any]:
+    """The tenant's jobs, newest first."""
+    query = text("SELECT * FROM conversion_job WHERE tenant_id = :t ORDER BY created_at DESC LIMIT 10000")
+    return list(connection.execute(query, {"t": tenant}))
+
+
+def started(connection: Connection, conversion_id: str, job_id: str, at: float) -> None:
+    """It has been started; its options are with the job now."""
+    update = text("UPDATE conversion_job SET started_at = :at, job_id = :j, options = '[]' WHERE id = :i AND started_at IS NULL")
+    connection.execute(update, {"at": at, "j": job_id, "i": conversion_id})
+    connection.execute(text("DELETE FROM conversion_data WHERE conversion_id = :i"), {"i": conversion_id})
+
+
+def forget(connection: Connection, conversion_id: str) -> None:
+    """Nothing of it is kept in this dialect."""
+    connection.execute(text("DELETE FROM conversion_data WHERE conversion_id = :i"), {"i": conversion_id})
+    connection.execute(text("DELETE FROM conversion_job WHERE id = :i"), {"i": conversion_id})
+
+
+def save_data(connection: Connection, data_id: str, conversion_id: str, options: Any) -> None:
+    """Options of a document."""
+    insert = text("INSERT INTO conversion_data (id, conversion_id, options) VALUES (:i, :c, :o) ON CONFLICT DO NOTHING")
+    connection.execute(insert, {"i": data_id, "c": conversion_id, "o": json.dumps(options)})
+
+
+def data_options(connection: Connection, conversion_id: str) -> dict[str, Any]:
+    """Document → its options."""
+    rows = connection.execute(text("SELECT id, options FROM conversion_data WHERE conversion_id = :c"), {"c": conversion_id})
+    return {r.id: json.loads(r.options) for r in rows}
+
+
+def profiles(connection: Connection, tenant: str) -> list[Any]:
+    """The tenant's profiles."""
+    query = text("SELECT * FROM conversion_profile WHERE tenant_id = :t ORDER BY workflow, name")
+    return list(connection.execute(query, {"t": tenant}))
+
+
+def connection_by(connection: Connection, tenant: str, connection_id: str) -> Any:
+    """A connection of the tenant's, or None."""
+    query = text("SELECT * FROM conversion_connection WHERE tenant_id = :t AND id = :i")
+    return connection.execute(query, {"t": tenant, "i": connection_id}).first()
+
+
+def outlet(connection: Connection, job_id: str, tenant: str, kind: str, target: str, at: float) -> None:
+    """Note where the result of a job goes."""
+    connection.execute(_OUTLET, {"j": job_id, "t": tenant, "k": kind, "u": target, "at": at})
+
+
+def due_outlets(connection: Connection, now: float) -> list[Any]:
+    """What may have to be brought somewhere."""
+    return list(
+        connection.execute(text("SELECT * FROM conversion_outlet WHERE due_at <= :now ORDER BY due_at LIMIT 50"), {"now": now})
+    )
+
+
+def settle_outlet(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:
+    """It has been brought (or given up), or is tried again."""
+    if due_at is None:
+        connection.execute(text("DELETE FROM conversion_outlet WHERE job_id = :j"), {"j": job_id})
+    else:
+        again = text("UPDATE conversion_outlet SET attempt = :n, due_at = :at WHERE job_id = :j")
+        connection.execute(again, {"n": attempt, "at": due_at, "j": job_id})

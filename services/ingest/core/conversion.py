@@ -1,0 +1,175 @@
+"""The Conversion Service's words for options, results and errors (reference/vendor-apis.md §3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = dict[str, Any]
+Pairs = Sequence[tuple[str, str]]
+PASSWORD = "DOC.PASSWORD"
+OPTIONS: Mapping[str, str] = {
+    PASSWORD: "text", "META.TITLE": "text", "META.AUTHOR": "text", "META.SUBJECT": "text", "META.KEYWORDS": "text",
+    "PDF.LINEARIZE": "boolean",
+}  # fmt: skip
+"""Option → type of its value. `DOC.PASSWORD` may be given several times: all are tried."""
+WORKFLOWS: Mapping[str, str] = {"Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier"}
+"""The vendor's workflows that we have → ours."""
+DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
+READY_MADE: Mapping[str, str] = {"convert-to-pdf": "Convert to PDF", "dossier-default": "Create Dossier PDF"}
+"""Connections that are there from the start → their workflow."""
+
+ERRORS: Mapping[str, str] = {
+    "unsupported_type": "unsupportedFormat", "empty": "corrupt", "damaged": "corrupt", "unreadable": "corrupt", "crashed": "corrupt",
+    "password": "password", "encrypted": "password", "option": "option", "limit_time": "timeout", "lease_expired": "timeout",
+    "timeout_queued": "timeout", "timeout_total": "timeout", "limit_cpu": "timeout", "worker_error": "internal", "limit_memory": "generic",
+    "ssrf_refused": "external", "source_refused": "external", "source_unavailable": "external", "unknown_action": "configuration",
+    "converter_not_installed": "configuration", "cancelled": "canceled",
+}  # fmt: skip
+"""Our codes → the vendor's closed set; what is not listed is `generic`."""
+HTTP: Mapping[str, int] = {
+    "unsupportedFormat": 415, "conformance": 422, "corrupt": 422, "generic": 422, "option": 422, "password": 422,
+    "unsupportedFeature": 422, "canceled": 500, "configuration": 500, "internal": 500, "timeout": 500, "external": 422,
+}  # fmt: skip
+"""Status of the Simple API; that of `external` is not documented."""
+
+
+class BadOption(ValueError):
+    """An option that cannot be taken; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What applies to a document or a job: single values, and passwords in the order in which they are tried."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    passwords: tuple[str, ...] = ()
+
+
+def read_options(listed: Any) -> Pairs:
+    """Pairs of a JSON array of `{name, value}`. Raises `BadOption`."""
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or len(listed) > 500:
+        raise BadOption("options: an array of name and value is expected")
+    found: list[tuple[str, str]] = []
+    for entry in listed:
+        name, value = (entry.get("name"), entry.get("value")) if isinstance(entry, dict) else (None, None)
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        if isinstance(value, (int, float)):
+            value = str(value)
+        if not isinstance(name, str) or not isinstance(value, str) or len(name) > 100 or len(value) > 4000 or "\x00" in value:
+            raise BadOption("options: each has a name and a value")
+        found.append((name, value))
+    return found
+
+
+def options_of(pairs: Pairs) -> Options:
+    """Known options, each once unless it may repeat. Raises `BadOption`. Values are checked later: see `wrong_value`."""
+    values: dict[str, str] = {}
+    passwords: list[str] = []
+    for name, value in pairs:
+        if name not in OPTIONS:
+            raise BadOption(f"{name}: there is no such option")
+        if name == PASSWORD:
+            passwords.append(value)
+        elif name in values:
+            raise BadOption(f"{name}: may be given once")
+        else:
+            values[name] = value
+    return Options(values, tuple(passwords))
+
+
+def wrong_value(options: Iterable[Options]) -> str | None:
+    """The first value that is not of its option's type: processing ends with the error code `option` then."""
+    for some in options:
+        for name, value in some.values.items():
+            if OPTIONS[name] == "boolean" and value.lower() not in ("true", "false"):
+                return f"{name}: true or false is expected, not {value[:50]!r}"
+    return None
+
+
+def together(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
+    """What the worker needs: a document's value wins over the job's, and that over the profile's."""
+    found: Record = {
+        "job": _typed({**profile.values, **job.values}), "documents": {i: _typed(o.values) for i, o in documents.items() if o.values},
+        "passwords": [*job.passwords, *profile.passwords],
+        "document_passwords": {i: list(o.passwords) for i, o in documents.items() if o.passwords},
+    }  # fmt: skip
+    wrong = wrong_value([profile, job, *documents.values()])
+    return found | ({"invalid": wrong} if wrong else {})
+
+
+def _typed(values: Mapping[str, str]) -> Record:
+    return {name: value.lower() == "true" if OPTIONS[name] == "boolean" else value for name, value in values.items()}
+
+
+def status_of(row: Mapping[str, Any], job: Mapping[str, Any] | None) -> Record:
+    """`{code, message}`: `creating` until it is started; success or failure is in the result alone."""
+    if row["job_id"] is None:
+        return {"code": "creating", "message": "Waiting for data, or for the start."}
+    if job is None or job["stage"] == "queued":
+        return {"code": "pending", "message": "Started; no step has begun yet."}
+    if job["stage"] in ("completed", "failed", "invalid", "cancelled"):
+        return {"code": "completed", "message": "The result is available."}
+    return {"code": "processing", "message": f"At {job['step'] or job['stage']}."}
+
+
+def result_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> Record:
+    """The result of a job that has ended: status, perhaps an error, events, and the list of data."""
+    events = [e for f in files for e in _events(f, job["stage"] != "completed")]
+    data = data_of(job, files) if job["stage"] == "completed" else []
+    entries = [{"resultId": str(n), "fileName": d["file_name"], "properties": d["properties"]} for n, d in enumerate(data, 1)]
+    if job["stage"] == "completed":
+        bad = any(e["severity"] != "info" for e in events)
+        return {"status": "warning" if bad else "success", "events": events, "dataList": entries}
+    return {"status": "error", "error": error_of(job, files), "events": events, "dataList": []}
+
+
+def error_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> Record:
+    """The error of a job that did not succeed."""
+    if job["stage"] == "cancelled":
+        return {"code": "canceled", "message": "The job was canceled."}
+    failed = next((f for f in files if f["status"] in ("failed", "invalid")), None)
+    if failed is not None:
+        return {"code": ERRORS.get(failed["code"] or "", "generic"), "message": f"{failed['file_name']}: {failed['message']}"}
+    said = (job["error_messages"] or ["The job failed."])[0]
+    ours = said.rpartition("[")[2].rstrip("]") if said.endswith("]") else ""
+    return {"code": ERRORS.get(ours, "generic"), "message": said}
+
+
+def _events(file: Mapping[str, Any], error: bool) -> list[Record]:
+    place = {"dataId": file["id"]}
+    found = [
+        {"code": name.removeprefix("warning."), "severity": "warning", "message": value, **place}
+        for name, value in sorted(file["properties"].items())
+        if name.startswith("warning.")
+    ]
+    if file["status"] in ("failed", "invalid"):
+        message = f"{file['file_name']}: {file['message']}"
+        found.append({"code": "Generic", "severity": "error" if error else "warning", "message": message, **place})
+    return found
+
+
+def data_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """What the job has made: of the whole job if there is something, else of its files; else their result packages."""
+    made = [_datum(o, ()) for o in job.get("outputs") or ()]
+    if not made:
+        made = [_datum(o, _pages(f)) for f in files for o in f.get("outputs") or ()]
+    if not made:
+        made = [
+            _datum({"file_name": f"{f['file_name']}.json", "blob_name": f["result_blob"]}, _pages(f))
+            for f in files
+            if f["result_blob"]
+        ]
+    return made
+
+
+def _pages(file: Mapping[str, Any]) -> tuple[Record, ...]:
+    return ({"name": "pageCount", "value": str(file["page_count"])},) if file.get("page_count") else ()
+
+
+def _datum(output: Mapping[str, Any], properties: Iterable[Record]) -> Record:
+    return {"file_name": output["file_name"], "blob": output["blob_name"], "properties": list(properties)}

@@ -1,0 +1,101 @@
+"""A job as Invopop shows it: intents and their events, read out of the job's history (reference/vendor-apis.md §2.1, §2.4). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts.identity import derived
+
+Record = dict[str, Any]
+ENDS = frozenset({"OK", "SKIP", "KO"})
+STATUSES = {"OK": "OK", "SKIP": "SKIP", "KO": "KO", "ERR": "KO"}
+"""How a step ended, in their words: an error whose retries are spent is KO."""
+FINAL = {"completed": "OK", "failed": "KO", "invalid": "KO", "cancelled": "CANCEL"}
+Shown = Callable[[str], Record]
+"""Step → `step_id`, `name` and `provider`, as the workflow has them."""
+
+
+def at(event: Mapping[str, Any]) -> str:
+    """An event's time, with milliseconds."""
+    moment = datetime.fromtimestamp(float(event["event_time"]), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Intents:
+    def __init__(self, job_id: str, shown: Shown) -> None:
+        self.job_id = job_id
+        self.shown = shown
+        self.found: list[Record] = []
+        self.step: str | None = None
+
+    def begin(self, step: str, event: Mapping[str, Any]) -> None:
+        intent = {"id": intent_id(self.job_id, step), **self.shown(step), "created_at": at(event), "updated_at": at(event)}
+        self.found.append({**intent, "completed": False, "events": []})
+        self.step = step
+        self.add("RUN", event)
+
+    def add(self, status: str, event: Mapping[str, Any], code: str | None = None, message: str | None = None) -> None:
+        if not self.found or self.found[-1]["completed"]:
+            return
+        intent = self.found[-1]
+        entry: Record = {"index": len(intent["events"]), "at": at(event), "status": status}
+        entry |= {k: v for k, v in (("code", code), ("message", message)) if v}
+        intent["events"].append(entry)
+        intent["updated_at"] = at(event)
+        intent["completed"] = status in ENDS
+
+
+def intents(job_id: str, history: Iterable[Mapping[str, Any]], shown: Shown) -> list[Record]:
+    """The intents of a job, in the order in which its steps began, from its events in order."""
+    made = _Intents(job_id, shown)
+    for envelope in history:
+        event = envelope["event"]
+        name = event["event_name"]
+        if name == "job_stage_update_event":
+            _moved(made, envelope, event)
+        elif name == "job_retry_event":
+            made.add("ERR", envelope, event.get("code"), event.get("message"))
+        elif name in ("job_failed_event", "job_invalid_event"):
+            messages = event.get("error_messages") or [None]
+            made.add("KO", envelope, event.get("code"), event.get("message") or messages[-1])
+        elif name == "job_finished_event":
+            made.add("OK", envelope)
+    return made.found
+
+
+def _moved(made: _Intents, envelope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+    verb, step = event.get("verb"), event.get("step")
+    if verb is not None:
+        if verb == "queued":
+            made.add("QUEUED", envelope, None, event.get("reason"))
+        elif verb in ("poke", "retry"):
+            made.add("POKE", envelope, None, event.get("reason"))
+        return
+    if event.get("previous_step") == made.step and event.get("step_status") in STATUSES:
+        made.add(STATUSES[event["step_status"]], envelope, event.get("step_code"), event.get("step_message"))
+    if step and step != made.step:
+        made.add("OK", envelope)
+        made.begin(step, envelope)
+
+
+def intent_id(job_id: str, step: str) -> str:
+    """The id of the execution of a step."""
+    return derived(job_id, step, "intent")
+
+
+def status_of(stage: str, found: list[Record]) -> str:
+    """The job's last known status: that of its end, else of the newest event."""
+    if stage in FINAL:
+        return FINAL[stage]
+    return str(found[-1]["events"][-1]["status"]) if found and found[-1]["events"] else "RUN"
+
+
+def faults(stage: str, found: list[Record], messages: Iterable[str]) -> list[Record]:
+    """What went wrong for good: the intents that ended as KO in a job that failed, or else what the job says itself."""
+    if stage not in ("failed", "invalid"):
+        return []
+    ends = [(i, i["events"][-1]) for i in found if i["events"] and i["events"][-1]["status"] == "KO"]
+    listed = [{"provider": i["provider"], "code": e.get("code") or "error", "message": e.get("message") or ""} for i, e in ends]
+    return listed or [{"provider": "stageline", "code": stage, "message": message} for message in messages]

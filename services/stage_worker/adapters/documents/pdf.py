@@ -1,0 +1,103 @@
+"""PDFs made of PDFs and images: one file to a PDF, many PDFs to one. pikepdf writes, Pillow reads images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+from PIL import Image, ImageSequence
+
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.text import Report
+
+META = {"META.TITLE": "/Title", "META.AUTHOR": "/Author", "META.SUBJECT": "/Subject", "META.KEYWORDS": "/Keywords"}
+"""Option → entry of the document information dictionary (ISO 32000-2 §14.3.3)."""
+A4_POINTS = (595.0, 842.0)
+MAX_FRAMES = 2000
+
+
+def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output`: the document as a PDF without a password. `config`: `kind`, `passwords`, `meta` (options of `META`), `linearize`.
+
+    Raises `password`, `damaged`, `unsupported_type`.
+    """
+    kind = str(config.get("kind"))
+    if kind == "pdf":
+        document, warnings = _open(path, [str(p) for p in config.get("passwords", [])])
+    elif kind == "image":
+        document, warnings = _of_image(path, report), []
+    else:
+        raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be made a PDF here: PDFs and images can.")
+    with document:
+        pages = len(document.pages)
+        _write(document, path.parent / "output", config)
+    said = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
+    return {"properties": {"page_count": pages, **said}}
+
+
+def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output`: the pages of all inputs (`input`, `input-1`, …), in order. Raises `damaged`."""
+    count = int(config.get("inputs", 1))
+    target = pikepdf.Pdf.new()
+    names = ["input", *(f"input-{n}" for n in range(1, count))]
+    opened: list[pikepdf.Pdf] = []
+    try:
+        for done, name in enumerate(names):
+            document, _ = _open(path.parent / name, [])
+            opened.append(document)
+            target.pages.extend(document.pages)
+            report(done + 1, count)
+        pages = len(target.pages)
+        _write(target, path.parent / "output", config)
+    finally:
+        for document in opened:
+            document.close()
+    return {"pages": pages}
+
+
+def _open(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
+    for password in ("", *passwords):
+        try:
+            document = pikepdf.open(path, password=password, attempt_recovery=True)
+        except pikepdf.PasswordError:
+            continue
+        except pikepdf.PdfError as error:
+            raise DocumentFault("damaged", f"The PDF cannot be opened: {str(error)[:300]}") from None
+        said = [str(w) for w in document.get_warnings()]
+        found = [{"code": "CorruptionRepaired", "message": f"The PDF was repaired: {said[0][:200]}"}] if said else []
+        return document, found
+    raise DocumentFault("password", "The PDF is protected, and no password that was given opens it.")
+
+
+def _of_image(path: Path, report: Report) -> pikepdf.Pdf:
+    target = pikepdf.Pdf.new()
+    with Image.open(path) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > MAX_FRAMES:
+            raise DocumentFault("damaged", f"The image has {frames} pages; at most {MAX_FRAMES} can be converted.")
+        for number, frame in enumerate(ImageSequence.Iterator(picture)):
+            page = path.parent / "page.pdf"
+            frame.convert("L" if frame.mode in ("1", "L", "I", "F") else "RGB").save(page, "PDF", resolution=_dpi(frame))
+            with pikepdf.open(page) as single:
+                target.pages.extend(single.pages)
+                # The page's objects are copied when the target is saved; its file must not change before that.
+                page.rename(path.parent / f"page-{number}.pdf")
+            report(number + 1, frames)
+    return target
+
+
+def _dpi(frame: Image.Image) -> float:
+    """The image's own resolution; without one, what makes it fit an A4 page."""
+    own = float((frame.info.get("dpi") or (0,))[0] or 0)
+    if 30 <= own <= 2400:
+        return own
+    return max(72.0, frame.width / A4_POINTS[0] * 72, frame.height / A4_POINTS[1] * 72)
+
+
+def _write(document: pikepdf.Pdf, target: Path, config: Mapping[str, Any]) -> None:
+    for option, value in dict(config.get("meta", {})).items():
+        if option in META:
+            document.docinfo[META[option]] = str(value)
+    document.save(target, linearize=bool(config.get("linearize", False)), encryption=False)

@@ -1,0 +1,88 @@
+"""Actions that make files: a PDF of each document, one PDF of all; and the HTTP call that tells somebody."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from contracts import FileRef, StageTask
+from contracts.work import OutputFile
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.ports import Answer, DocumentReader, Progress, ok
+from shared.objects import Objects
+
+PDF = "application/pdf"
+MAX_MERGE_BYTES = 500 << 20
+
+
+class Converting:
+    """`pdf.convert` and `pdf.merge`.
+
+    Options come in the object that `config.options_blob` names, because passwords must not travel in records:
+    `{"job": {option: value}, "documents": {file id: {option: value}}, "passwords": [...], "document_passwords": {file id: [...]},
+    "invalid": "what is wrong with an option's value"}`.
+    """
+
+    def __init__(self, objects: Objects, reader: DocumentReader) -> None:
+        self.objects = objects
+        self.reader = reader
+
+    async def convert(self, task: StageTask, progress: Progress) -> Answer:
+        """The file as a PDF, under its name with the ending `.pdf`."""
+        if task.file is None or task.file.blob_name is None:
+            raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
+        options = await self._options(task)
+        file_id = task.file.file_id
+        named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
+        kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
+        config = {
+            **task.config, "kind": kind, "meta": named, "linearize": named.get("PDF.LINEARIZE", False),
+            "passwords": [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])],
+        }  # fmt: skip
+        data = await self.objects.get(_own(task, task.file.blob_name), task.file.sha256)
+        result = await self.reader.run("pdf.convert", data, config, task.timeout_s, progress)
+        output = await self._store(task, result.pop("output"), pdf_name(task.file))
+        return ok(outputs=[output], **result)
+
+    async def merge(self, task: StageTask, progress: Progress) -> Answer:
+        """All files of the job as one PDF, in the order they were handed in, named by `config.name`."""
+        options = await self._options(task)
+        blobs = [output.blob_name for entry in task.files or () for output in entry.outputs if output.content_type == PDF]
+        if not blobs:
+            raise DocumentFault("no_file", "There is no PDF to merge.")
+        if sum(o.size for entry in task.files or () for o in entry.outputs) > MAX_MERGE_BYTES:
+            raise DocumentFault("too_large", f"The PDFs together are larger than {MAX_MERGE_BYTES >> 20} MiB.")
+        inputs = [await self.objects.get(_own(task, blob)) for blob in blobs]
+        named = options.get("job", {})
+        config = {"inputs": len(inputs), "meta": named, "linearize": named.get("PDF.LINEARIZE", False)}
+        result = await self.reader.run("pdf.merge", inputs, config, task.timeout_s, progress)
+        name = str(task.config.get("name") or "dossier")
+        output = await self._store(task, result.pop("output"), name if name.endswith(".pdf") else f"{name}.pdf")
+        return ok(outputs=[output], **result)
+
+    async def _options(self, task: StageTask) -> dict[str, Any]:
+        blob = task.config.get("options_blob")
+        if blob is None:
+            return {}
+        found: dict[str, Any] = json.loads(await self.objects.get(_own(task, str(blob))))
+        if found.get("invalid"):
+            raise DocumentFault("option", str(found["invalid"]))
+        return found
+
+    async def _store(self, task: StageTask, data: bytes, name: str) -> dict[str, Any]:
+        stored = await self.objects.put(task.tenant_id, data)
+        output = OutputFile(
+            file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=PDF
+        )
+        return output.model_dump(exclude_none=True)
+
+
+def _own(task: StageTask, blob: str) -> str:
+    if not blob.startswith(f"{task.tenant_id}/"):
+        raise DocumentFault("object_missing", "The file's content belongs to somebody else.")
+    return blob
+
+
+def pdf_name(file: FileRef) -> str:
+    """`scan.tiff` → `scan.pdf`."""
+    return (file.file_name.rpartition(".")[0] or file.file_name) + ".pdf"

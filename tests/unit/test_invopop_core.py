@@ -1,0 +1,151 @@
+"""Invopop's workflows as ours, and our history as its intents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.core.flows import BadFlow, translate
+from services.ingest.core.intents import faults, intents, status_of
+from services.job_orchestrator.core.workflow import Workflow
+
+ID = "11111111-0000-4000-8000-00000000000{}"
+
+
+def step(n: int, action: str = "noop", **more: Any) -> dict[str, Any]:
+    return {"id": ID.format(n), "name": f"Step {n}", "action": action, **more}
+
+
+def ways(definition: dict[str, Any], status: str, code: str | None = None) -> dict[str, str | None]:
+    """Where each step leads to when it ends so; None: the job fails."""
+    found: dict[str, str | None] = {}
+    steps = definition["steps"]
+    for n, entry in enumerate(steps):
+        following = steps[n + 1]["name"] if n + 1 < len(steps) else "end"
+        rules = [r for r in entry.get("next", []) if r["status"] == status and r.get("code") in (None, code)]
+        default = following if status in ("OK", "SKIP") else None
+        found[entry["name"]] = rules[0]["to"] if rules else default
+    return found
+
+
+def test_branches_become_steps_in_a_row() -> None:
+    branch = {"status": "KO", "code": "rejected", "steps": [step(3), step(4, "webhook")]}
+    definition, shown = translate("tenant.x", 1, {"name": "F", "steps": [step(1), step(2, next=[branch]), step(5)]})
+    workflow = Workflow.model_validate(definition)
+    names = [s.name for s in workflow.steps]
+    assert names == ["s1-step-1", "s2-step-2", "s4-step-3", "s5-step-4", "s3-step-5"]
+    ok = ways(definition, "OK")
+    assert ok["s2-step-2"] == "s3-step-5", "nobody takes a branch that is not his"
+    assert ok["s4-step-3"] == "s5-step-4" and ok["s5-step-4"] == "s3-step-5", "a branch leads back"
+    assert ways(definition, "KO", "rejected")["s2-step-2"] == "s4-step-3" and ways(definition, "KO", "other")["s2-step-2"] is None
+    assert ways(definition, "ERR", "rejected")["s2-step-2"] == "s4-step-3", "an error whose retries are spent is a KO to them"
+    assert shown["s5-step-4"]["provider"] == "webhook" and definition["steps"][3]["action"] == "http.webhook"
+
+
+def test_jumps_stops_and_the_way_past_a_last_branch() -> None:
+    flow = {
+        "steps": [
+            step(1, next=[{"status": "SKIP", "step_id": ID.format(3)}, {"status": "OK", "code": "x", "stop": True}]),
+            step(2),
+            step(3),
+        ]
+    }
+    definition, _ = translate("tenant.x", 1, flow)
+    Workflow.model_validate(definition)
+    assert ways(definition, "SKIP")["s1-step-1"] == "s3-step-3" and ways(definition, "OK", "x")["s1-step-1"] == "end"
+    assert ways(definition, "OK")["s1-step-1"] == "s2-step-2"
+    last, _ = translate("tenant.x", 1, {"steps": [step(1, next=[{"status": "KO", "steps": [step(2)]}])]})
+    Workflow.model_validate(last)
+    assert ways(last, "OK")["s1-step-1"] == "end" and ways(last, "OK")["s2-step-2"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("flow", "field"),
+    [
+        ({"steps": []}, "steps"), ({"steps": [step(1), step(1)]}, "steps.1.id"), ({"steps": [step(1, "No Action!")]}, "steps.0.action"),
+        ({"steps": [step(1, next=[{"status": "RUN"}])]}, "steps.0.next.0.status"), ({"steps": [step(1, next=["x"])]}, "steps.0.next.0"),
+        ({"steps": [step(1), step(2, next=[{"step_id": ID.format(1)}])]}, "steps.1.next.0.step_id"), ({"steps": ["x"]}, "steps.0"),
+        ({"steps": [step(1, config="x")]}, "steps.0.config"), ({"steps": [{"name": "no id", "action": "noop"}]}, "steps.0.id"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_named(flow: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadFlow) as refused:
+        translate("tenant.x", 1, flow)
+    assert refused.value.field == field
+
+
+BRANCHING = st.recursive(
+    st.lists(st.just([]), min_size=1, max_size=3),
+    lambda inner: st.lists(st.lists(inner, max_size=2), min_size=1, max_size=3),
+    max_leaves=10,
+)
+
+
+def flow_of(shape: list[Any], counter: list[int]) -> list[dict[str, Any]]:
+    found = []
+    for branches in shape:
+        counter[0] += 1
+        entry = {"id": f"id-{counter[0]}", "name": f"n{counter[0]}", "action": "noop"}
+        conditions = ("OK", "KO", "SKIP")
+        entry["next"] = [
+            {"status": conditions[i % 3], "code": f"c{i}", "steps": flow_of(b, counter)} for i, b in enumerate(branches)
+        ]
+        found.append(entry)
+    return found
+
+
+@given(BRANCHING)
+def test_every_workflow_made_of_branches_is_one_of_ours_and_ends(shape: list[Any]) -> None:
+    definition, shown = translate("tenant.x", 1, {"steps": flow_of(shape, [0])})
+    workflow = Workflow.model_validate(definition)
+    assert set(shown) == {s.name for s in workflow.steps}
+    order = {name: n for n, name in enumerate(s.name for s in workflow.steps)}
+    for status in ("OK", "SKIP", "KO"):
+        for source, target in ways(definition, status, "c0").items():
+            assert target in (None, "end") or order[str(target)] > order[source], "only forward: so it ends"
+
+
+def event(name: str, at: float, **fields: Any) -> dict[str, Any]:
+    return {"event_time": at, "event": {"event_name": name, **fields}}
+
+
+def shown(name: str) -> dict[str, Any]:
+    return {"step_id": f"id of {name}", "name": name, "provider": "p"}
+
+
+def test_a_history_as_intents() -> None:
+    history = [
+        event("job_create_event", 1.0), event("job_start_event", 1.1), event("job_stage_update_event", 1.2, stage="in_progress", step="a"),
+        event("job_retry_event", 2.0, code="busy", message="later"), event("job_stage_update_event", 3.0, verb="queued", reason="sent: wait"),
+        event("job_stage_update_event", 4.0, verb="poke", reason="there"),
+        event("job_stage_update_event", 5.0, stage="syncing", step="b", previous_step="a", step_status="OK", step_code="delivered"),
+        event("job_stage_update_event", 6.0, stage="failed", previous_step="b", step_status="KO", step_code="no", step_message="why"),
+        event("job_failed_event", 6.0, error_messages=["b: why [no]"]),
+    ]  # fmt: skip
+    found = intents("j", history, shown)
+    assert [[e["status"] for e in i["events"]] for i in found] == [["RUN", "ERR", "QUEUED", "POKE", "OK"], ["RUN", "KO"]]
+    assert [i["completed"] for i in found] == [True, True] and found[0]["events"][1]["code"] == "busy"
+    assert [e["index"] for e in found[0]["events"]] == [0, 1, 2, 3, 4] and found[0]["events"][0][
+        "at"
+    ] == "1970-01-01T00:00:01.200Z"
+    assert (
+        faults("failed", found, []) == [{"provider": "p", "code": "no", "message": "why"}]
+        and faults("completed", found, []) == []
+    )
+    assert status_of("failed", found) == "KO" and status_of("in_progress", found[:1]) == "OK" and status_of("queued", []) == "RUN"
+
+
+def test_a_rescue_is_an_intent_of_its_own() -> None:
+    history = [
+        event("job_stage_update_event", 1.0, stage="in_progress", step="a"),
+        event(
+            "job_stage_update_event", 2.0, stage="in_progress", step="undo", previous_step="a", step_status="ERR", step_code="x"
+        ),
+        event("job_stage_update_event", 3.0, stage="failed", previous_step="undo", step_status="OK"),
+        event("job_failed_event", 3.0, error_messages=["a: x"]),
+    ]
+    found = intents("j", history, shown)
+    assert [i["events"][-1]["status"] for i in found] == ["KO", "OK"] and len(faults("failed", found, [])) == 1

@@ -1,0 +1,102 @@
+"""Slow clients are cut off; those that only take long are not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from shared import pace
+from shared.pace import Paced, PatientProtocol
+from tests.eventually import eventually
+
+
+class Served:
+    """An application behind the protocol and the middleware, on loopback."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+        async def take(request: Request) -> PlainTextResponse:
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                self.outcomes.append("cut")
+                raise
+            self.outcomes.append("taken")
+            return PlainTextResponse(str(len(body)))
+
+        self.app = Paced(Starlette(routes=[Route("/", take, methods=["GET", "POST"])]))
+
+    async def __aenter__(self) -> Served:
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        self.server = uvicorn.Server(uvicorn.Config(self.app, http=PatientProtocol, lifespan="off", log_config=None))
+        self.serving = asyncio.create_task(self.server.serve(sockets=[self.sock]))
+        await eventually(self._up, 10)
+        return self
+
+    async def _up(self) -> bool:
+        return self.server.started
+
+    async def __aexit__(self, *error: object) -> None:
+        self.server.should_exit = True
+        await self.serving
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+@pytest.fixture
+async def served(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(pace, "HEAD_S", 0.3)
+    monkeypatch.setattr(pace, "BODY_S", 0.3)
+    monkeypatch.setattr(pace, "BYTES_PER_S", 100_000)
+    async with Served() as made:
+        yield made
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: "])
+async def test_a_head_that_does_not_come(served: Served, sent: bytes) -> None:
+    reader, writer = await served.connect()
+    writer.write(sent)
+    assert await asyncio.wait_for(reader.read(), 5) == b"", "the connection is closed, without an answer"
+    writer.close()
+
+
+async def test_a_second_head_that_does_not_come(served: Served) -> None:
+    reader, writer = await served.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
+    assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 200") == 1
+    writer.close()
+
+
+async def test_a_body_that_pauses(served: Served) -> None:
+    _, writer = await served.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+
+    async def outcome() -> Any:
+        return served.outcomes
+
+    assert await eventually(outcome, 5) == ["cut"]
+    writer.close()
+
+
+async def test_a_body_that_comes_at_a_good_pace_may_take_long(served: Served) -> None:
+    reader, writer = await served.connect()
+    size = 100_000
+    writer.write(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+    for _ in range(10):
+        writer.write(b"x" * (size // 10))
+        await writer.drain()
+        # Ten pauses of 0.08 s are more than 0.3 s together, and no single one is.
+        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.08)
+    assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) and served.outcomes == ["taken"]
+    writer.close()
