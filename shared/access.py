@@ -36,6 +36,7 @@ class AccessRow(SQLModel, table=True):
 
 
 ACCESS = table_of(AccessRow)
+KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,12 @@ class Keyring:
 
     async def principal(self, headers: Mapping[str, str]) -> Principal | None:
         """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
-        presented = headers.get("x-tagshelfapi-key") or headers.get("x-api-key") or ""
+        # A credential that is there counts, even an empty one: a wrong key is never made good by another header.
+        presented = next((headers[name] for name in KEY_HEADERS if name in headers), None)
         scheme, _, value = headers.get("authorization", "").partition(" ")
-        if not presented and scheme.lower() == "bearer":
+        if presented is None and scheme.lower() == "bearer":
             presented = value.strip()
-        return await self.holder(presented)
+        return await self.holder(presented or "")
 
     async def holder(self, presented: str) -> Principal | None:
         """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""

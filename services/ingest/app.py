@@ -43,6 +43,7 @@ from services.ingest.adapters.http import (
     invopop,
     invopop_workflows,
     jobs,
+    openapi,
     own,
     presigned,
     schedules,
@@ -139,6 +140,7 @@ def make_app(door: Door, host: Host) -> FastAPI:
     for part in PARTS:
         app.include_router(part.router)
     errors.install(app)
+    openapi.install(app)
     app.add_middleware(Representation)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app

@@ -26,6 +26,7 @@ GROUPS = {
     "access.events": ["ingest-access", "notifier-access"], "job.state": [],
     "job.answers": ["ingest"], "stage.refusals": [], "stage.workers": ["job_orchestrator"], "dispatch.backlog": ["ingest"],
     "workflow.events": ["ingest"], "job.erasures": ["ingest", "session", "notifier"], "schedule.state": ["ingest"],
+    "webhook.commands": ["notifier"], "webhook.answers": ["ingest"],
 }  # fmt: skip
 
 

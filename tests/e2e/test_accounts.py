@@ -30,9 +30,10 @@ async def new_tenant(client: Client, quotas: dict[str, int] | None = None) -> tu
     return tenant, Client(targets[0]), Client(targets[1])
 
 
-async def test_an_admin_rules_the_own_tenant_alone(client: Client) -> None:
+async def test_an_admin_rules_the_own_tenant_alone(client: Client, pipeline: Pipeline) -> None:
     tenant, admin, producer = await new_tenant(client)
     mine = await client.call("POST", "/v1/keys", json={"user_name": "ann", "role": "reader"})
+    await client.call("POST", "/v1/applications", json={"user_name": "sdk"})
     async with admin, producer:
         for method, path, body in (
             ("PUT", "/v1/tenants/default", {"name": "Mine now"}), ("PUT", f"/v1/tenants/{tenant}", {"name": "x", "quotas": {"jobs_open": 9}}),
@@ -55,6 +56,7 @@ async def test_an_admin_rules_the_own_tenant_alone(client: Client) -> None:
         assert {k["role"] for k in (await admin.call("GET", "/v1/keys"))["result"]} == {"admin", "producer"}
         acts = [(a["verb"], a["by"]) for a in (await admin.call("GET", "/v1/audit"))["result"]]
         assert ("user.put", "admin") in acts and ("application.issue", "admin") in acts and ("key.issue", "admin") in acts
+        assert "application.issue" in pipeline.command("audit", "--limit", "500").stdout, "and so can the command line"
         assert ("tenant.put", "admin") in acts, "what the platform does to a tenant, the tenant can read"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from services.ingest.core.job_view import text as shown_time
 from shared.access import Principal
 from shared.store import table_of
 
@@ -103,6 +105,6 @@ def note_act(connection: Connection, who: Principal, at: float, verb: str, subje
     """An administrative act in the audit of the tenant it concerns, in the same transaction as the act."""
     body = {
         "subject": subject, "verb": verb, "ok": True, "code": None, "message": None, "by": who.tenancy.user_name,
-        "by_tenant": who.tenant_id, "reason": "", "job_id": None, "command_id": None, "occurred_at": at,
+        "by_tenant": who.tenant_id, "reason": "", "job_id": None, "command_id": None, "occurred_at": shown_time(datetime.fromtimestamp(at, UTC)),
     }  # fmt: skip
     connection.execute(_AUDIT, {"t": tenant or who.tenant_id, "at": at, "b": json.dumps(body)})

@@ -8,7 +8,7 @@ import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select, text
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, derived
@@ -17,6 +17,7 @@ from services.ingest.adapters import accounts, limits
 from services.ingest.adapters.http.context import Admin, Door, DoorDep, Reader
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.signin import hashed
+from services.ingest.adapters.http.strict import Flag, Moment, Whole
 from shared import clock
 from shared.access import ACCESS, Principal, enter_key, key_hash, new_key
 from shared.unit import Unit
@@ -36,10 +37,10 @@ class QuotaBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=100_000_000)
-    jobs_open: int | None = Field(default=None, ge=0, le=100_000_000)
-    files_per_day: int | None = Field(default=None, ge=0, le=1_000_000_000)
-    bytes_per_day: int | None = Field(default=None, ge=0, le=1 << 60)
+    requests_per_minute: Whole | None = Field(default=None, ge=1, le=100_000_000)
+    jobs_open: Whole | None = Field(default=None, ge=0, le=100_000_000)
+    files_per_day: Whole | None = Field(default=None, ge=0, le=1_000_000_000)
+    bytes_per_day: Whole | None = Field(default=None, ge=0, le=1 << 60)
 
 
 class TenantBody(BaseModel):
@@ -60,7 +61,7 @@ class UserBody(BaseModel):
 
     password: str | None = Field(default=None, min_length=10, max_length=1000)
     role: Role = "producer"
-    disabled: bool = False
+    disabled: Flag = False
 
 
 class NewKey(BaseModel):
@@ -70,7 +71,7 @@ class NewKey(BaseModel):
     role: Role = "producer"
     tenant_id: str | None = Field(default=None, min_length=1, max_length=100, pattern=TENANT_PATTERN)
     tenant_name: str | None = Field(default=None, max_length=200)
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class NewApplication(BaseModel):

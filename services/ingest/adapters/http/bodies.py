@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from contracts import JobRequest
 from contracts.loose import check_metadata
+from services.ingest.adapters.http.strict import Whole
 
 UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
 UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
@@ -24,6 +25,12 @@ WorkflowName = Annotated[str, Field(min_length=1, max_length=100), AfterValidato
 """A published workflow's name. Those that a tenant has in Invopop's dialect are run there."""
 
 
+_LOOSE = [{"type": "boolean"}, {"type": "string"}, {"type": "number"}]
+Loose = Annotated[bool, WithJsonSchema({"anyOf": _LOOSE, "default": False})]
+"""A boolean as the vendor's clients send it: also as text or a number."""
+LooseCount = Annotated[int | None, WithJsonSchema({"anyOf": [*_LOOSE, {"type": "null"}]})]
+
+
 def _choice(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -33,12 +40,12 @@ class _Wish(BaseModel):
 
     metadata: Meta = None
     propagate_metadata: Meta = None
-    merge: bool = False
+    merge: Loose = False
     parent_file_prefix: str | None = Field(default=None, max_length=400)
     priority: Annotated[Literal["low", "normal", "high"], BeforeValidator(_choice)] = "normal"
     channel: str = Field(default="library", max_length=100)
     workflow: WorkflowName = Field(default="documents", description="Ours: which workflow to run")
-    workflow_version: int | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
+    workflow_version: Whole | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
 
     def wish(self) -> JobRequest:
         """As the contract has it."""
@@ -58,8 +65,8 @@ class _Remote(_Wish):
 
     source: str | None = Field(default=None, max_length=100)
     container: str | None = Field(default=None, max_length=100)
-    file_names: Annotated[list[Path] | None, BeforeValidator(_list)] = Field(
-        default=None, max_length=100, validation_alias=AliasChoices("file_names", "filenames", "file_name", "filename")
+    file_names: Annotated[Annotated[list[Path], Field(max_length=100)] | Path | None, AfterValidator(_list)] = Field(
+        default=None, validation_alias=AliasChoices("file_names", "filenames", "file_name", "filename")
     )
 
 
@@ -71,8 +78,8 @@ class JobCreate(_Remote):
     )
 
     session_id: str = Field(min_length=1, max_length=200)
-    decompose: bool = False
-    page_rotation: int | None = None
+    decompose: Loose = False
+    page_rotation: LooseCount = None
 
 
 class RemoteUpload(_Remote):

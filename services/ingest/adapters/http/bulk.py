@@ -13,6 +13,7 @@ from services.ingest.adapters.http.context import Door, DoorDep, Operator
 from services.ingest.adapters.http.control import Rerun
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.jobs import Filter
+from services.ingest.adapters.http.strict import Flag, Number
 from services.ingest.adapters.job_search import count, find
 from shared import clock
 from shared.access import Principal
@@ -29,8 +30,8 @@ class Bulk(BaseModel):
 
     verb: Literal["cancel", "terminate", "pause", "resume", "retry", "rerun"]
     filter: Filter
-    dry_run: bool = False
-    rate_per_s: float = Field(default=50.0, gt=0, le=1000)
+    dry_run: Flag = False
+    rate_per_s: Number = Field(default=50.0, gt=0, le=1000)
     reason: str = Field(default="", max_length=1000)
     options: Rerun = Rerun()
 

@@ -27,6 +27,7 @@ from services.ingest.adapters.http.bodies import Meta
 from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import Door, DoorDep, Operator, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.strict import Flag, Number, Whole
 from services.ingest.adapters.operations import rows_of
 from services.ingest.core.backlog import merged
 from services.ingest.core.waiting import why
@@ -58,7 +59,7 @@ class Rerun(Why):
     from_step: str | None = Field(default=None, max_length=100)
     only: Literal["all", "failed", "changed"] = "all"
     file_ids: list[str] = Field(default_factory=list, max_length=1000)
-    workflow_version: int | None = Field(default=None, ge=1)
+    workflow_version: Whole | None = Field(default=None, ge=1)
     metadata: Meta = None
     args: dict[str, dict[str, Any]] | None = None
 
@@ -79,11 +80,11 @@ class Poke(BaseModel):
 class Steering(Why):
     """A field that is absent stays as it is; null takes the value away."""
 
-    paused: bool | None = None
-    limit: int | None = Field(default=None, ge=0, le=1_000_000)
-    rate_per_s: float | None = Field(default=None, gt=0, le=1_000_000)
-    burst: int | None = Field(default=None, ge=1, le=1_000_000)
-    weight: float | None = Field(default=None, gt=0, le=1000)
+    paused: Flag | None = None
+    limit: Whole | None = Field(default=None, ge=0, le=1_000_000)
+    rate_per_s: Number | None = Field(default=None, gt=0, le=1_000_000)
+    burst: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    weight: Number | None = Field(default=None, gt=0, le=1000)
 
 
 async def _verb(request: Request, door: Door, who: Principal, kind: Any, job_id: str, **fields: Any) -> dict[str, Any]:

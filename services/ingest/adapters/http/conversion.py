@@ -169,13 +169,13 @@ async def _cancel(request: Request, door: Door, owner: Tenancy, job_id: str, rea
     await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
 
 
-@router.get("/jobs/{job_id}", summary="getJobInfo")
+@router.get("/jobs/{job_id:segment}", summary="getJobInfo")
 async def job_info(job_id: str, door: DoorDep, who: Caller) -> dict[str, Any]:
     """Where it is; whether it went well is in the result."""
     return await shown(door, who, await job_of(door, who, job_id))
 
 
-@router.delete("/jobs/{job_id}", status_code=204, summary="deleteJob")
+@router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
 async def delete_job(job_id: str, request: Request, door: DoorDep, who: Caller) -> Response:
     """204; 202 when it is still processed: it is canceled then, and goes once it has ended."""
     row = await job_of(door, who, job_id)

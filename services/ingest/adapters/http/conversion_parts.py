@@ -12,6 +12,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from fastapi import Depends, Request
 from sqlalchemy import text
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from contracts import Tenancy
 from services.ingest.adapters import conversion as store
@@ -35,6 +36,15 @@ MAX_BODY = 1 << 20
 JSON_TYPES, XML_TYPES = ("application/json",), ("application/xml", "text/xml")
 LOOPBACK = Principal(Tenancy(tenant_id="default", tenant_name="Default", user_name="loopback"), "producer")
 """Whom a caller without a key speaks for, on this machine alone."""
+
+
+class Segment(StringConvertor):
+    """A part of a path without a colon: what follows one is a verb."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("segment", Segment())
 
 
 async def caller(request: Request, door: DoorDep) -> Principal:

@@ -60,7 +60,7 @@ async def _datum(door: Door, who: Principal, job_id: str, result_id: str) -> dic
     return made[int(result_id) - 1]
 
 
-@router.get("/jobs/{job_id}/result/{result_id}", summary="getJobResultData", response_class=Response)
+@router.get("/jobs/{job_id}/result/{result_id:segment}", summary="getJobResultData", response_class=Response)
 async def result_data(job_id: str, result_id: str, request: Request, door: DoorDep, who: Caller) -> Response:
     """The bytes. 409 while there is no result."""
     datum = await _datum(door, who, job_id, result_id)

@@ -23,6 +23,7 @@ from services.ingest.adapters.http.conversion_parts import PREFIX, Caller, body_
 from services.ingest.adapters.http.conversion_results import BLOCKED_S, ended
 from services.ingest.adapters.http.download import send
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.strict import Flag
 from services.ingest.adapters.remote import RemoteFailed
 from services.ingest.adapters.upload import clean_name, receive
 from services.ingest.core.conversion import DEFAULT_PROFILE, HTTP, READY_MADE, data_of, error_of
@@ -160,7 +161,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     options: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
-    is_default: bool = False
+    is_default: Flag = False
 
 
 class Connection(BaseModel):

@@ -12,6 +12,7 @@ from contracts import EraseJob
 from services.ingest.adapters.http.alfred import job_record
 from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import Admin, DoorDep
+from services.ingest.adapters.http.strict import Number
 from shared import clock
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
@@ -24,7 +25,7 @@ class Retention(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    days: float | None = Field(ge=0, le=36_500)
+    days: Number | None = Field(ge=0, le=36_500)
 
 
 @router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job")

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from contracts.cloudevents import describe
 from services.ingest.adapters.limits import OverLimit
@@ -120,7 +121,16 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["allow"] = ", ".join(sorted(_methods(request)))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path can be asked for: the router knows of the first route alone."""
+    path = request.scope["path"]
+    matching = (r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path))
+    return {method for route in matching for method in route.methods or ()}
 
 
 async def _over(request: Request, error: Exception) -> Response:

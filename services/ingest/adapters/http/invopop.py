@@ -19,6 +19,7 @@ from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import Door, DoorDep, Operator, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError, Unprocessable
 from services.ingest.adapters.http.invopop_jobs import full, within
+from services.ingest.adapters.http.jobs import not_erased
 from services.ingest.adapters.http.silo import new_entry
 from services.ingest.adapters.job_search import Wanted, find, read_cursor
 from services.ingest.adapters.operations import rows_of
@@ -99,6 +100,7 @@ async def _create(
         await door.limits.open_job(who.tenant_id)
     workflow, steps = await resolve(door, who, body.workflow_id)
     about = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
+    await not_erased(door, known.job_id if known is not None else wanted)
     row = known or await door.store.transact(
         lambda c: silo.ask(c, who.tenant_id, wanted, body.key, fingerprint, about, clock.unix())
     )
@@ -189,8 +191,11 @@ async def job_by_key(key: str, door: DoorDep, who: Reader) -> dict[str, Any]:
 @router.get("/jobs/{job_id}", summary="A job with its intents")
 async def get_job(job_id: str, door: DoorDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
     """Whoever made it, in whichever dialect."""
-    await within(door, job_id, min(wait, MAX_WAIT_S))
-    return await full(door, who, job_id)
+    found = await full(door, who, job_id)
+    if wait and "completed_at" not in found:
+        await within(door, job_id, min(wait, MAX_WAIT_S))
+        found = await full(door, who, job_id)
+    return found
 
 
 @router.get("/jobs", summary="Jobs, newest first")

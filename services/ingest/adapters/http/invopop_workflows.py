@@ -17,6 +17,7 @@ from services.ingest.adapters.accounts import note_act
 from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import Door, DoorDep, Operator, Reader
 from services.ingest.adapters.http.errors import ApiError, Unprocessable
+from services.ingest.adapters.http.strict import Flag
 from services.ingest.core.flows import BadFlow, translate
 from services.ingest.core.job_view import text as shown_time
 from shared import clock
@@ -38,8 +39,8 @@ class Flow(BaseModel):
     country: str | None = Field(default=None, max_length=10)
     steps: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
     rescue: list[dict[str, Any]] = Field(default_factory=list, max_length=20)
-    draft: bool = False
-    disabled: bool = False
+    draft: Flag = False
+    disabled: Flag = False
 
     @field_validator("steps", "rescue")
     @classmethod

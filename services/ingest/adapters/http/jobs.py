@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
-from contracts import CreateJob, JobRequest, JobStage, derived
+from contracts import CreateJob, JobRequest, derived
 from contracts.loose import check_json
 from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.http.alfred import job_record
 from services.ingest.adapters.http.bodies import Meta, WorkflowName
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.strict import Measured, Moment, Stage, Whole
 from services.ingest.adapters.http.submit import remote_file, taken
 from services.ingest.adapters.http.waiting import until_ended
 from services.ingest.adapters.job_search import Wanted, find, read_cursor
@@ -38,12 +39,12 @@ class NewJob(BaseModel):
         default=None, description="The caller's own id, a UUID of version 1 or 7: the same again is the same job"
     )
     workflow: WorkflowName = "documents"
-    workflow_version: int | None = Field(default=None, ge=1)
+    workflow_version: Whole | None = Field(default=None, ge=1)
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=100)
     metadata: Meta = None
     priority: Literal["low", "normal", "high"] = "normal"
     job_key: str | None = Field(default=None, min_length=1, max_length=200)
-    start_at: AwareDatetime | None = None
+    start_at: Moment | None = None
     args: dict[str, dict[str, Any]] | None = None
 
 
@@ -60,6 +61,7 @@ async def create(
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
     root = await taken(door, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
+    await not_erased(door, job_id)
     wish = body.model_dump(exclude={"job_id", "urls"})
     command = CreateJob(
         command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**wish),
@@ -70,6 +72,13 @@ async def create(
     record = await until_ended(request, response, door, job_id) or await job_record(door, job_id, who)
     response.headers["location"] = f"/v1/jobs/{job_id}"
     return {"job_id": job_id, "stage": record["stage"], "file_ids": [f.file_id for f in command.files]}
+
+
+async def not_erased(door: Door, job_id: str) -> None:
+    """Raises 409 for a job that was erased: its id is not given away again."""
+    gone = text("SELECT 1 FROM erased WHERE job_id = :j")
+    if await door.store.read(lambda c: c.execute(gone, {"j": job_id}).first()) is not None:
+        raise ApiError(409, f"job_id: job {job_id} was erased; its id cannot be used again", "job_id")
 
 
 async def _shown(door: Door, who: Principal, command: CreateJob) -> None:
@@ -96,7 +105,7 @@ class Filter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stage: list[JobStage] = Field(default_factory=list, max_length=16)
+    stage: list[Stage] = Field(default_factory=list, max_length=16)
     workflow: str | None = Field(default=None, max_length=200, description="`name@version`")
     tag: str | None = Field(default=None, max_length=200)
     file_name: str | None = Field(default=None, max_length=255, description="Of one of its files, in any case")
@@ -106,9 +115,9 @@ class Filter(BaseModel):
     rerun_of: str | None = Field(default=None, max_length=200)
     metadata: list[str] = Field(default_factory=list, max_length=10, description="`key=value`, on the first level")
     text: str | None = Field(default=None, max_length=1000, description="Words in one of its files")
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
-    in_stage_for_s: float | None = Field(default=None, ge=0, description="At least so long in its stage")
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    in_stage_for_s: Measured | None = Field(default=None, ge=0, description="At least so long in its stage")
     sort: Literal["-created_at", "created_at", "stage_since"] = "-created_at"
 
     def wanted(self, tenant: str, cursor: str | None = None) -> Wanted:
@@ -130,7 +139,7 @@ class Filter(BaseModel):
         except ValueError as error:
             raise ApiError(400, f"cursor: {error}", "cursor") from None
         return Wanted(
-            tenant, tuple(s.value for s in self.stage), self.workflow, tuple(terms), self.text, _unix(self.created_after),
+            tenant, tuple(self.stage), self.workflow, tuple(terms), self.text, _unix(self.created_after),
             _unix(self.created_before), None if self.in_stage_for_s is None else clock.unix() - self.in_stage_for_s, self.sort, after,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from services.ingest.adapters import uploads
 from services.ingest.adapters.http.bodies import Meta
 from services.ingest.adapters.http.context import DoorDep, Writer
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.strict import Whole
 from services.ingest.adapters.http.tus import await_file, found, session_open
 from services.ingest.adapters.upload import clean_name
 from shared import clock
@@ -28,7 +29,7 @@ class Presign(BaseModel):
 
     session_id: str = Field(min_length=1, max_length=200)
     file_name: str = Field(min_length=1, max_length=255)
-    size: int = Field(ge=0)
+    size: Whole = Field(ge=0)
     content_type: str = Field(default="application/octet-stream", max_length=200)
     metadata: Meta = None
 

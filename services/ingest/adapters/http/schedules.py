@@ -13,6 +13,7 @@ from services.ingest.adapters.http.bodies import Meta, WorkflowName
 from services.ingest.adapters.http.commands import order
 from services.ingest.adapters.http.context import DoorDep, Reader, Writer
 from services.ingest.adapters.http.errors import ApiError
+from services.ingest.adapters.http.strict import Flag, Whole
 from services.ingest.adapters.http.submit import remote_file
 from services.ingest.adapters.operations import rows_of
 from shared import clock
@@ -28,12 +29,12 @@ class Schedule(BaseModel):
     cron: str = Field(min_length=1, max_length=200, examples=["0 6 * * 1-5"])
     time_zone: str = Field(default="UTC", min_length=1, max_length=100, examples=["Europe/Berlin"])
     workflow: WorkflowName = "documents"
-    workflow_version: int | None = Field(default=None, ge=1)
+    workflow_version: Whole | None = Field(default=None, ge=1)
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=100)
     metadata: Meta = None
     priority: Literal["low", "normal", "high"] = "normal"
     args: dict[str, dict[str, Any]] | None = None
-    paused: bool = False
+    paused: Flag = False
 
 
 def _id(tenant: str, name: str) -> str:

@@ -21,6 +21,7 @@ from services.ingest.adapters.erasure import needs
 from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
 from services.ingest.adapters.http.download import send
 from services.ingest.adapters.http.errors import ApiError, Unprocessable
+from services.ingest.adapters.http.strict import Whole
 from services.ingest.core.job_view import text as shown_time
 from shared import clock
 from shared.access import Principal
@@ -59,7 +60,7 @@ class NewFile(BaseModel):
     category: str | None = Field(default=None, max_length=100)
     mime: str = Field(default="application/octet-stream", max_length=200)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    size: int | None = Field(default=None, ge=0)
+    size: Whole | None = Field(default=None, ge=0)
     data: str | None = None
     meta: dict[str, Any] | None = None
 

@@ -1,0 +1,100 @@
+"""Signed requests that are sent again, or changed, to two doors on one database: none is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+import uuid
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import asyncpg
+import pytest
+
+from cli.client import Client
+from services.ingest.core import amx
+from tests.conftest import Pipeline
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+COUNT = int(os.environ.get("STAGELINE_AMX_REPLAYS", "3000"))
+AT_ONCE = 32
+
+
+@pytest.fixture(scope="module")
+async def two_doors(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Any:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE replays")
+    await connection.close()
+    environment = {
+        "STAGELINE_DATABASE_URL": postgres_url.rpartition("/")[0] + "/replays",
+        "STAGELINE_REQUESTS_PER_MINUTE": "100000000",
+    }
+    running = Pipeline(tmp_path_factory.mktemp("doors"), ["--scale", "ingest=2"], environment)
+    running.start()
+    yield running
+    running.stop()
+
+
+def signed(base: str, app: dict[str, str], path: str, at: int | None = None) -> str:
+    """A fresh header for `GET path`."""
+    header = amx.AmxHeader(app["secret_key"], "", str(uuid.uuid4()), str(int(time.time()) if at is None else at))
+    key = amx.decode_key(app["api_key"])
+    assert key is not None
+    signature = amx.signature(app["secret_key"], key, "GET", quote(base + path, safe="").lower(), header, "")
+    return f"amx {app['secret_key']}:{signature}:{header.nonce}:{header.timestamp}"
+
+
+def changed(header: str, dice: random.Random) -> str:
+    """The header with something changed, so that it is another one."""
+    scheme, _, value = header.partition(" ")
+    parts = value.split(":")
+    which = dice.randrange(4)
+    place = dice.randrange(len(parts[which]))
+    letters = "0123456789" if which == 3 else "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
+    other = dice.choice([c for c in letters if c != parts[which][place]])
+    parts[which] = parts[which][:place] + other + parts[which][place + 1 :]
+    return f"{scheme} {':'.join(parts)}"
+
+
+@pytest.mark.timeout(600)
+async def test_no_replayed_or_changed_header_is_taken(two_doors: Pipeline) -> None:
+    ports = two_doors.state["ports"]
+    doors = [f"http://127.0.0.1:{ports[name]}" for name in ("ingest", "ingest-2")]
+    path = "/api/tag/all"
+    async with Client(two_doors.target()) as client:
+        app = await client.call("POST", "/v1/applications", json={"user_name": "sdk"})
+    dice = random.Random(6)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as http:
+
+        async def send(base: str, header: str) -> int:
+            async with http.get(base + path, headers={"authorization": header}) as answer:
+                await answer.read()
+                return answer.status
+
+        used = [(base, signed(base, app, path)) for base in doors for _ in range(50)]
+        assert await asyncio.gather(*(send(*pair) for pair in used)) == [200] * len(used), "each is right once"
+        for _ in range(50):
+            # The same host, or the signature would be another one: two doors behind one name.
+            header = signed("http://stageline.example", app, path)
+            both = await asyncio.gather(*(_at(http, base, path, header) for base in doors for _ in range(4)))
+            assert sorted(both) == [200] + [401] * 7, "of eight at once, at two doors, one is taken"
+        statuses: dict[int, int] = {}
+        for start in range(0, COUNT, AT_ONCE):
+            chosen = [dice.choice(used) for _ in range(min(AT_ONCE, COUNT - start))]
+            sent = [
+                (base, header if n % 2 else changed(signed(base, app, path), dice)) for n, (base, header) in enumerate(chosen)
+            ]
+            for status in await asyncio.gather(*(send(*pair) for pair in sent)):
+                statuses[status] = statuses.get(status, 0) + 1
+        assert statuses == {401: COUNT}
+        old = signed(doors[0], app, path, int(time.time()) - 301)
+        assert await send(doors[0], old) == 401, "out of the window"
+    print(f"{COUNT} replayed or changed headers over two doors: {statuses}")
+
+
+async def _at(http: aiohttp.ClientSession, base: str, path: str, header: str) -> int:
+    async with http.get(base + path, headers={"authorization": header, "host": "stageline.example"}) as answer:
+        return answer.status

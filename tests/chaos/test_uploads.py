@@ -1,0 +1,181 @@
+"""A large upload that is cut again and again, also by killing the door: it resumes, hashes right, and the door stays small."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+import pytest
+
+from cli.client import Client
+from tests.conftest import Pipeline
+from tests.e2e.test_uploads import OCTETS, TUS, said
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+SIZE = int(os.environ.get("STAGELINE_UPLOAD_MB", "48")) << 20
+CUTS = int(os.environ.get("STAGELINE_UPLOAD_CUTS", "12"))
+PARALLEL = int(os.environ.get("STAGELINE_UPLOAD_PARALLEL", "60"))
+KILLS_EVERY = 6
+MAX_DOOR_BYTES = 200 << 20
+
+
+def content(start: int, size: int) -> bytes:
+    """Bytes of the file, the same every time, without holding it."""
+    block = hashlib.sha256(str(start // 65_536).encode()).digest() * 2048
+    return block[start % 65_536 :][:size] or b""
+
+
+async def pieces(start: int, end: int) -> AsyncIterator[bytes]:
+    while start < end:
+        part = content(start, min(65_536 - start % 65_536, end - start))
+        start += len(part)
+        yield part
+
+
+class Door:
+    """The door of a pipeline, and the most memory that it has had."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.most = 0
+
+    @property
+    def pid(self) -> int:
+        found: int = json.loads((self.pipeline.data_dir / "run" / "state.json").read_text())["pids"]["ingest"]
+        return found
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def watch(self) -> None:
+        while True:
+            with contextlib.suppress(psutil.Error, OSError, ValueError):
+                self.most = max(self.most, psutil.Process(self.pid).memory_info().rss)
+            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+
+
+class Upload:
+    """A client that goes on where the door stands."""
+
+    def __init__(self, client: Client, path: str, size: int) -> None:
+        self.client = client
+        self.path = path
+        self.size = size
+        self.url = client.target.url
+
+    async def offset(self) -> int:
+        for _ in range(600):
+            try:
+                async with self.client.http.head(self.url + self.path, headers=TUS) as answer:
+                    if answer.status == 200:
+                        return int(answer.headers["Upload-Offset"])
+            except aiohttp.ClientError:
+                pass
+            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+        raise AssertionError("the door does not come back")
+
+    async def send(self, until: int, on_end: Any = None) -> dict[str, str] | None:
+        """Bring bytes up to `until`, then break off unless that is the end; None when the request was cut."""
+        at = await self.offset()
+
+        async def body() -> AsyncIterator[bytes]:
+            async for part in pieces(at, until):
+                yield part
+            if on_end is not None:
+                on_end()
+                raise ConnectionResetError("cut")
+
+        headers = {**OCTETS, "upload-offset": str(at), "content-length": str(self.size - at)}
+        try:
+            async with self.client.http.patch(self.url + self.path, data=body(), headers=headers) as answer:
+                return dict(answer.headers) if answer.status == 204 else None
+        except (aiohttp.ClientError, ConnectionError):
+            return None
+
+
+async def begin(client: Client, session: str, size: int) -> Upload:
+    headers = {**TUS, "upload-length": str(size), "upload-metadata": said(session_id=session, filename="large.bin")}
+    async with client.http.post(f"{client.target.url}/v1/uploads", headers=headers) as answer:
+        assert answer.status == 201, await answer.text()
+        return Upload(client, urlsplit(answer.headers["Location"]).path, size)
+
+
+@pytest.mark.timeout(900)
+async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
+    own_pipeline.start()
+    door = Door(own_pipeline)
+    watching = asyncio.create_task(door.watch())
+    dice = random.Random(7)
+    async with Client(own_pipeline.target()) as client:
+        session = (await client.call("POST", "/api/deferred/create"))["session_id"]
+        upload = await begin(client, session, SIZE)
+        offsets = [0]
+        for number, until in enumerate(sorted(dice.sample(range(1, SIZE), CUTS)), 1):
+            await upload.send(until, door.kill if number % KILLS_EVERY == 0 else lambda: None)
+            offsets.append(await upload.offset())
+            assert offsets[-2] <= offsets[-1] <= until, "nothing that counted is lost, nothing counts that was not sent"
+        last = None
+        while last is None and await upload.offset() < SIZE:
+            last = await upload.send(SIZE)
+        digest = hashlib.sha256()
+        async for part in pieces(0, SIZE):
+            digest.update(part)
+        record = await _record(client, session)
+        assert record["file_size"] == SIZE and record["blob_name"].endswith(digest.hexdigest())
+        await _many(client, PARALLEL)
+    watching.cancel()
+    left = [p for p in (Path(own_pipeline.data_dir) / "objects" / "incoming").rglob("*") if p.is_file()]
+    assert not left, "no part stays behind"
+    assert door.most <= MAX_DOOR_BYTES, f"{door.most >> 20} MiB"
+    print(
+        f"{SIZE >> 20} MiB in {CUTS} cuts ({CUTS // KILLS_EVERY} kills), then {PARALLEL} uploads at once: door at most {door.most >> 20} MiB"
+    )
+
+
+async def _record(client: Client, session: str) -> dict[str, Any]:
+    for _ in range(1200):
+        files = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
+        if files:
+            found: dict[str, Any] = await client.call("GET", f"/api/file/detail/{files[0]['id']}")
+            return found
+        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+    raise AssertionError("the upload did not become a file")
+
+
+async def _many(client: Client, count: int) -> None:
+    """Uploads side by side, each of its own size, all of which become files."""
+    session = (await client.call("POST", "/api/deferred/create"))["session_id"]
+
+    async def one(number: int) -> None:
+        size = 500_000 + 10_000 * number
+        upload = await begin(client, session, size)
+        await upload.send(size // 2, lambda: None)
+        while await upload.offset() < size:
+            await upload.send(size)
+
+    await asyncio.gather(*(one(n) for n in range(count)))
+
+    for _ in range(1200):
+        files = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
+        if len(files) == count:
+            return
+        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+    raise AssertionError(f"{len(files)} of {count} uploads became files")
+
+
+def test_the_file_is_what_it_is() -> None:
+    whole = b"".join(content(i, 65_536) for i in range(0, 3 * 65_536, 65_536))
+    assert content(70_000, 100) == whole[70_000:70_100] and base64.b64encode(whole[:3]) != base64.b64encode(whole[65_536:65_539])
