@@ -3,10 +3,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c
 VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 2000
+EXAMPLES ?= 1000
 export STAGELINE_DATA_DIR ?= .stageline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit simulate check format bench samples docs lock clean
+.PHONY: help setup demo up down test test-unit simulate check format bench fuzz samples docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +56,9 @@ format: $(VENV)/dev ## Format the code
 
 bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
 	$(BIN)/python -m benchmarks.run $(BENCH)
+
+fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the door (Schemathesis, all checks)
+	STAGELINE_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
 
 docs: $(VENV)/dev ## Regenerate tables and diagrams
 	$(BIN)/python -m tests.architecture.generate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
 from pathlib import Path
@@ -68,14 +69,53 @@ async def beside(sink: AIOKafkaProducer, ends: Ends, jobs: int, rounds: int) -> 
     return statistics.median([await backlog(sink, ends, our_job, jobs) for _ in range(rounds)])
 
 
-async def visible_after(url: str, key_file: Path, ends: Ends) -> float:
-    """Seconds from the end of the job that ended last to when the door shows it."""
-    job_id = max(ends.at, key=lambda i: ends.at[i])
-    key = (await asyncio.to_thread(key_file.read_text)).strip()
-    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as http:
-        while time.monotonic() < ends.at[job_id] + 60:
-            async with http.get(f"{url}/api/job/detail/{job_id}") as answer:
+class Visibility:
+    """How long after its end a job is shown by the door, sampled while a backlog is worked off. Seconds, with the request's own time."""
+
+    def __init__(self, url: str, key_file: Path, ends: Ends) -> None:
+        self.url = url
+        self.key_file = key_file
+        self.ends = ends
+        self.lags: list[float] = []
+        self._probes: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Visibility:
+        key = (await asyncio.to_thread(self.key_file.read_text)).strip()
+        self.http = aiohttp.ClientSession(headers={"authorization": f"Bearer {key}", "prefer": "wait=30"})
+        self._sampling = asyncio.create_task(self._sample())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._sampling.cancel()
+        await asyncio.gather(*self._probes, return_exceptions=True)
+        await self.http.close()
+
+    async def _sample(self) -> None:
+        seen: str | None = None
+        while True:
+            await asyncio.sleep(0.1)
+            newest = next(reversed(self.ends.at), None)
+            if newest is not None and newest != seen:
+                seen = newest
+                probe = asyncio.create_task(self._probe(newest, self.ends.at[newest]))
+                self._probes.add(probe)
+                probe.add_done_callback(self._probes.discard)
+
+    async def _probe(self, job_id: str, ended: float) -> None:
+        while time.monotonic() < ended + 60:
+            async with self.http.get(f"{self.url}/v1/jobs/{job_id}") as answer:
                 if answer.status == 200 and (await answer.json())["stage"] == "completed":
-                    return max(0.0, time.monotonic() - ends.at[job_id])
-            await asyncio.sleep(0.01)
-    raise TimeoutError(f"the door does not show that {job_id} has ended")
+                    self.lags.append(time.monotonic() - ended)
+                    return
+            await asyncio.sleep(0.02)
+
+
+def profile_lines(folder: Path) -> list[str]:
+    """The functions of ours that were on the CPU most, of each process that wrote its samples."""
+    lines = []
+    for path in sorted(folder.glob("profile-*.json")):
+        found = json.loads(path.read_text())
+        total = max(1, found["samples"])
+        top = ", ".join(f"{name.rpartition('/')[2]} {count / total:.0%}" for name, count in list(found["ours"].items())[:14])
+        lines.append(f"{path.stem.removeprefix('profile-')}: {total} samples on the CPU; innermost of ours: {top}")
+    return lines

@@ -91,6 +91,8 @@ def decode(
     return good, bad
 
 
+HEARTBEAT_MS = 1000
+"""How soon a process learns that the group is shared out anew."""
 SMALL = 200
 """Records; a larger batch needs no waiting for more."""
 
@@ -115,13 +117,13 @@ class Subscription:
         self.on_fatal: Callable[[Stop], None] = lambda error: None
         self._subscriber: Any = None
 
-    def declare(self, broker: KafkaBroker, max_records: int = 500, instance: str | None = None) -> None:
+    def declare(self, broker: KafkaBroker, max_records: int = 500, instance: str | None = None, session_ms: int = 6000) -> None:
         """Declare the subscription on `broker`; it starts with it. `instance` names a static member of the group."""
         subscriber = broker.subscriber(
             *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL, batch=True,
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
-            decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
-            heartbeat_interval_ms=3000,
+            decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=session_ms,
+            heartbeat_interval_ms=HEARTBEAT_MS,
             # While the consumer is full, fetching waits; else aiokafka would ask without the partitions that still hold records.
             fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
         )  # fmt: skip
@@ -187,6 +189,14 @@ class Subscription:
         log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)
         rewind(self.consumer, records)
+
+
+def depart(consumer: Any) -> None:
+    """Let a static member leave the group when it stops (KIP-345 keeps it until its session ends): who stops on purpose is about to start
+    again, but its partitions would do nothing meanwhile, and others have room for them."""
+    coordinator = getattr(consumer, "_coordinator", None)
+    if coordinator is not None:
+        coordinator._group_instance_id = None
 
 
 def start_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> None:

@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 
 from contracts import Topic
 from contracts.topics import dead_letters_of
-from shared import kafka, logs
-from shared.consume import Subscription
+from shared import kafka, logs, profile
+from shared.consume import Subscription, depart
 from shared.due import DueLoop
 from shared.errors import Outcome, Retry, Stop
 from shared.health import Health
@@ -106,7 +106,9 @@ class Host:
         """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats."""
         subscription = Subscription(self.settler, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
-        subscription.declare(self.broker, self.settings.batch_records, self.settings.group_instance)
+        subscription.declare(
+            self.broker, self.settings.batch_records, self.settings.group_instance, self.settings.session_timeout_ms
+        )
         self.health.subscriptions.append(subscription)
         self.expect_dead_letters(topics, group)
         return subscription
@@ -193,6 +195,8 @@ class Host:
         for drain in self.drainers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
+        for subscriber in self.broker.subscribers:
+            depart(getattr(subscriber, "consumer", None))
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.broker.stop(), self.settings.drain_timeout_s)
         for task in self._tasks:
@@ -236,7 +240,14 @@ def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        return await host.serve()
+        sampler = profile.wanted(service)
+        if sampler is None:
+            return await host.serve()
+        sampler.start()
+        try:
+            return await host.serve()
+        finally:
+            sampler.stop()
 
     try:
         import uvloop

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     instance: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
     partitions: int = Field(default=6, ge=1, le=1000)
     replication_factor: int = Field(default=1, ge=1, le=10)
+    session_timeout_ms: int = Field(default=6000, ge=1000, le=300_000)
+    """After this much silence a process's partitions go to another one. Brokers allow no less than `group.min.session.timeout.ms`,
+    6,000 unless they say otherwise; ours say 1,000."""
     drain_timeout_s: float = Field(default=15, gt=0)
     batch_records: int = Field(default=500, ge=1, le=10_000)
     park_limit: int = Field(default=50, ge=1)

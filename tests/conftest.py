@@ -137,6 +137,7 @@ async def pipeline(
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
         "STAGELINE_MAX_FILE_BYTES": "2000000",
+        "STAGELINE_CONVERSION_MAX_JOBS": "100",
     }
     if os.environ.get("STAGELINE_TEST_STORE") == "postgresql":
         environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")

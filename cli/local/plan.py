@@ -72,6 +72,7 @@ class Plan:
             "STAGELINE_DATA_DIR": str(self.data_dir.resolve()),
             "STAGELINE_PORT": str(self.ports[name]),
             "STAGELINE_INSTANCE": f"{name}-{socket.gethostname()}",
+            "STAGELINE_SESSION_TIMEOUT_MS": os.environ.get("STAGELINE_SESSION_TIMEOUT_MS", "4000"),
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
             "PYTHONUNBUFFERED": "1",

@@ -16,7 +16,7 @@ from services.stage_worker.pool import Pool, actions_named
 from services.stage_worker.presence import Presence
 from services.stage_worker.reporter import Reporter
 from services.stage_worker.settings import WorkerSettings
-from shared.consume import raw_decoder, raw_parser
+from shared.consume import HEARTBEAT_MS, raw_decoder, raw_parser
 from shared.containers import read_containers
 from shared.lifecycle import Host
 from shared.objects import open_objects
@@ -42,8 +42,8 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     subscriber = host.broker.subscriber(
         *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
         max_records=settings.batch_records, auto_offset_reset="earliest", listener=ownership, parser=raw_parser,
-        decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=10_000,
-        heartbeat_interval_ms=3000, max_poll_interval_ms=3_600_000, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
+        decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000,
+        session_timeout_ms=settings.session_timeout_ms, heartbeat_interval_ms=HEARTBEAT_MS, max_poll_interval_ms=3_600_000, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
     )  # fmt: skip
     subscriber(tasks.on_tasks)
     host.expect_dead_letters(topics, GROUP)

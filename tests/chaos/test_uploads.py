@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,11 @@ async def begin(client: Client, session: str, size: int) -> Upload:
 
 @pytest.mark.timeout(900)
 async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
+    # What a door left behind that was killed two days ago, before anything of it was entered.
+    abandoned = own_pipeline.data_dir / "objects" / "incoming" / "left-behind"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.write_bytes(b"x")
+    os.utime(abandoned, (time.time() - 2 * 86_400,) * 2)
     own_pipeline.start()
     door = Door(own_pipeline)
     watching = asyncio.create_task(door.watch())

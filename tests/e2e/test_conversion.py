@@ -230,6 +230,15 @@ async def test_workflows_and_profiles(client: Client, conversion: Conversion) ->
         assert [d["fileName"] for d in (await own.start(documents))["dataList"]] == ["letter.docx.json"]
 
 
+async def test_too_many_jobs(client: Client) -> None:
+    _, admin, producer = await new_tenant(client)
+    async with admin, producer, Conversion(client.target.url, authorization=f"Bearer {producer.target.key}") as own:
+        jobs = [await own.create() for _ in range(100)]
+        assert await refused(own, "POST", "/jobs/", json=[]) == (503, "tooManyJobs")
+        await own.call("DELETE", f"/jobs/{jobs[0]}")
+        assert await own.create()
+
+
 async def test_results_are_brought_to_a_url(conversion: Conversion) -> None:
     brought: list[tuple[str, bytes]] = []
 

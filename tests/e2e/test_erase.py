@@ -12,10 +12,14 @@ import pytest
 from cli.client import Client, CliError
 from cli.submit import submit_files
 from tests.conftest import Pipeline
+from tests.e2e.conversion_client import Conversion
+from tests.e2e.invopop_client import Invopop
 from tests.e2e.outside import read_all
 from tests.e2e.test_control import make
 from tests.e2e.test_door import ended
+from tests.e2e.test_uploads import begin, bring, said
 from tests.eventually import eventually
+from tests.unit.test_pdf import protected
 
 pytestmark = pytest.mark.kafka
 
@@ -97,3 +101,44 @@ async def test_only_ended_jobs_are_erased_and_old_ones_by_themselves(client: Cli
 
     await eventually(gone, 30, 0.3)
     assert (await client.call("GET", f"/v1/jobs/{mine}"))["stage"] == "completed", "other tenants keep theirs"
+
+
+def holding(folder: Path, mark: str) -> list[str]:
+    """Objects with the mark in their bytes."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and mark.encode() in path.read_bytes()]
+
+
+async def test_nothing_is_left_of_jobs_of_other_dialects(client: Client, pipeline: Pipeline) -> None:
+    mark = uuid.uuid4().hex
+    session = (await client.call("POST", "/api/deferred/create"))["session_id"]
+    text = f"resumed words {mark}\n".encode()
+    upload = await begin(client, session, len(text), **{"upload-metadata": said(session_id=session, filename=f"{mark}.txt")})
+    await bring(client, upload, 0, text)
+    jobs = [(await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]]
+    async with Conversion(client.target.url) as conversion:
+        made = await conversion.create(("META.TITLE", mark), workflow="Create Dossier PDF", name=mark)
+        await conversion.add(made, f"{mark}.pdf", protected(mark), ("DOC.PASSWORD", mark))
+        assert (await conversion.start(made))["status"] == "success"
+    async with Invopop(client.target.url, client.target.key) as invopop:
+        jobs.append((await invopop.run("noop-five", data={"mark": mark}, key=mark))["id"])
+
+    async def converted() -> Any:
+        return (await client.call("GET", "/v1/jobs", params={"file_name": f"{mark}.pdf"}))["result"]
+
+    jobs.append((await eventually(converted, 20))[0]["id"])
+    for job_id in jobs:
+        await ended(client, job_id)
+    shared = (await client.call("GET", f"/v1/jobs/{jobs[0]}"))["files"][0]["id"]
+    await client.call("GET", f"/api/file/share/{shared}")
+    folder = Path(pipeline.data_dir) / "objects"
+    assert residue(pipeline, mark) and holding(folder, mark)
+    for job_id in jobs:
+        await client.call("DELETE", f"/v1/jobs/{job_id}?reason=asked")
+
+    async def clean() -> bool:
+        return not residue(pipeline, mark, *jobs, shared) and not holding(folder, mark)
+
+    try:
+        await eventually(clean, 20, 0.5)
+    except AssertionError:
+        raise AssertionError(f"left: {residue(pipeline, mark, *jobs, shared)}, {holding(folder, mark)}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from cli.client import Client
@@ -77,10 +79,37 @@ async def test_what_is_too_large_or_missing_is_said(objects: Objects) -> None:
         await objects.get("tenant/aa/nothing")
 
 
+async def presigned(client: Client) -> None:
+    """A file that goes straight to the store becomes one of its session."""
+    session = (await client.call("POST", "/api/deferred/create"))["session_id"]
+    body = {"session_id": session, "file_name": "direct.txt", "size": 5, "metadata": {"way": "direct"}}
+    signed = await client.call("POST", "/v1/uploads/presigned", json=body)
+    complete = f"/v1/uploads/{signed['upload_id']}/complete"
+    async with client.http.post(client.target.url + complete) as answer:
+        assert answer.status == 409, "nothing is there yet"
+    for data, status in ((b"four", 409), (b"hello", 200)):
+        async with aiohttp.ClientSession() as plain, plain.request(signed["method"], signed["url"], data=data) as put:
+            assert put.status == 200
+        async with client.http.post(client.target.url + complete) as answer:
+            assert answer.status == status, await answer.text()
+    file_id = (await client.call("POST", complete))["file_id"]
+    record = await client.call("GET", f"/api/file/detail/{file_id}")
+    assert (record["deferred_session_id"], record["file_size"], record["metadata"]) == (session, 5, {"way": "direct"})
+
+
 @pytest.mark.kafka
 async def test_the_pipeline_on_s3(s3: dict[str, str], tmp_path: Path) -> None:
-    running = Pipeline(tmp_path / "data", environment={**s3, "STAGELINE_OBJECT_STORE_URL": "s3://stageline"})
+    containers = tmp_path / "containers.json"
+    archive = {"source": "aws", "url": "s3://stageline/archive", "tenants": ["default"], "options": {"region": "eu-central-1"}}
+    containers.write_text(json.dumps({"archive": archive}))
+    environment = {**s3, "STAGELINE_OBJECT_STORE_URL": "s3://stageline", "STAGELINE_CONTAINERS_FILE": str(containers)}
+    running = Pipeline(tmp_path / "data", environment=environment)
     running.start()
+    kind = {"content-type": "text/plain"}
+    stored = urllib.request.Request(
+        f"{s3['AWS_ENDPOINT']}/stageline/archive/2026/note.txt", b"Invoice No: S3-2\n", kind, method="PUT"
+    )
+    await asyncio.to_thread(urllib.request.urlopen, stored)
     try:
         document = tmp_path / "note.txt"
         document.write_text("Invoice No: S3-1\nTotal due: EUR 1.50\n")
@@ -88,11 +117,19 @@ async def test_the_pipeline_on_s3(s3: dict[str, str], tmp_path: Path) -> None:
             job = await submit_files(client, [document], {"workflow": "documents", "metadata": None})
 
             async def completed() -> bool:
-                return bool((await client.call("GET", f"/api/job/detail/{job}"))["stage"] == "completed")
+                found = await client.call("GET", f"/v1/jobs/{job}")
+                assert found["stage"] not in ("failed", "invalid"), found["error_messages"]
+                return bool(found["stage"] == "completed")
 
             await eventually(completed, 60)
             [file] = (await client.call("GET", f"/api/job/detail/{job}"))["files"]
             assert "S3-1" in await client.call("GET", f"/v1/files/{file['id']}/text")
+            await presigned(client)
+            remote = {"source": "aws", "container": "archive", "file_name": "2026/note.txt"}
+            job = (await client.call("POST", "/api/file/upload", json=remote))["job_id"]
+            await eventually(completed, 60)
+            [file] = (await client.call("GET", f"/api/job/detail/{job}"))["files"]
+            assert "S3-2" in await client.call("GET", f"/v1/files/{file['id']}/text")
         assert not (tmp_path / "data" / "objects").exists()
     finally:
         running.stop()

@@ -128,6 +128,6 @@ def test_a_containers_address_comes_back() -> None:
 def test_equal_names_do_not_meet_in_an_archive() -> None:
     files = [
         {"id": str(n), "file_name": name, "text_blob": f"t/{n}", "result_blob": None}
-        for n, name in enumerate(["a.pdf", "A.PDF", "..", "b"])
+        for n, name in enumerate(["a.pdf", "A.PDF", "..", "../../b"])
     ]
     assert [path for path, _ in entries_of(files)] == ["a.pdf/text.txt", "A.PDF-1/text.txt", "2/text.txt", "b/text.txt"]

@@ -56,6 +56,8 @@ _FILES = text("SELECT id FROM file_view WHERE job_id = :j")
 _OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view")] + [
     text("DELETE FROM job_view WHERE id = :j"),
     text("DELETE FROM silo_job WHERE job_id = :j"),
+    text("DELETE FROM conversion_job WHERE job_id = :j"),
+    text("DELETE FROM conversion_outlet WHERE job_id = :j"),
 ]
 _OF_FILES = [
     Statement(f"DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])") for t in ("index_pending", "blob_ref", "share_link")
@@ -100,6 +102,7 @@ def forget(connection: Connection, event: JobErased, now: float) -> None:
         connection.execute(_SEARCH_LITE, {"j": event.job_id})
     for by_file in _OF_FILES:
         by_file.run(connection, ids)
+    connection.execute(text("DELETE FROM upload WHERE session_id = :s AND state = 'done'"), {"s": event.session_id or ""})
     # The entry that was made of the data handed in with the job; one that was there before is its owner's to keep.
     connection.execute(text("DELETE FROM silo_entry WHERE id = :e"), {"e": derived(event.job_id, "entry")})
     for statement in _OF_JOB:

@@ -73,13 +73,18 @@ class Outlets:
         taken, out, failed = (Path(places[name]) for name in ("taken", "out", "failed"))
         if made:
             for datum in made:
-                await put_file(out / clean_name(datum["file_name"]), await self.door.objects.get(datum["blob"]))
+                await put_file(out / plain_name(datum["file_name"]), await self.door.objects.get(datum["blob"]))
             await asyncio.to_thread(taken.unlink, True)
             return
         said = json.dumps(result_of(job, files), ensure_ascii=False, indent=1)
         await put_file(failed / f"{places['name']}.log", said.encode())
         if await asyncio.to_thread(taken.exists):
             await asyncio.to_thread(taken.replace, failed / places["name"])
+
+
+def plain_name(name: str) -> str:
+    """A name for a file in a folder that others watch: no folders, and not hidden."""
+    return clean_name(name).lstrip(".") or "result"
 
 
 async def put_file(target: Path, data: bytes) -> None:

@@ -56,7 +56,8 @@ def entries_of(files: Sequence[dict[str, Any]], of_job: Sequence[dict[str, Any]]
     found = [(f"{n + 1}-{clean_name(output['file_name'])}", output["blob_name"]) for n, output in enumerate(of_job)]
     taken = {path.casefold() for path, _ in found}
     for record in files:
-        folder = record["file_name"].strip(". ") or record["id"]
+        # Whoever publishes to the topics names files as they like; nobody who unpacks this shall write elsewhere.
+        folder = clean_name(record["file_name"]).strip(". ") or record["id"]
         if folder.casefold() in taken:
             folder = f"{folder}-{record['id']}"
         taken.add(folder.casefold())

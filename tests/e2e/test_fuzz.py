@@ -1,0 +1,36 @@
+"""Every operation of the door under generated requests: all checks and phases of Schemathesis (`make fuzz` sends 1,000 to each)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Pipeline
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
+EXAMPLES = os.environ.get("STAGELINE_FUZZ_EXAMPLES", "3")
+ROOT = Path(__file__).parents[2]
+BLOCKS = "/result$"
+"""`getJobResult` waits for a result by design; `test_conversion.py` has its cases."""
+
+
+async def test_no_generated_request_finds_anything(own_pipeline: Pipeline, tmp_path: Path) -> None:
+    own_pipeline.environment |= {"STAGELINE_REQUESTS_PER_MINUTE": "100000000", "STAGELINE_SIGNINS_PER_MINUTE": "100000000"}
+    own_pipeline.start()
+    target = own_pipeline.target()
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", f"{target.url}/openapi.json",
+        "--checks", "all", "--phases", "coverage,fuzzing,stateful", "--max-examples", EXAMPLES, "--workers", "2", "--request-timeout", "70",
+        "--exclude-path-regex", BLOCKS, "--generation-database", "none",
+    ]  # fmt: skip
+    environment = {
+        **os.environ, "STAGELINE_KEY": target.key, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT), "NO_COLOR": "1",
+    }  # fmt: skip
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    print("\n".join(done.stdout.splitlines()[-12:]))
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-3000:]
