@@ -152,7 +152,8 @@ TOPICS: tuple[Topic, ...] = (
 
 BUILT_IN_ACTIONS: tuple[str, ...] = (
     "noop", "file.fetch", "file.identify", "file.guard", "text.extract", "text.ocr", "text.classify", "fields.extract",
-    "text.index", "result.package", "pdf.convert", "pdf.merge", "http.webhook",
+    "text.index", "result.package", "pdf.convert", "pdf.merge", "pdf.split",
+    "http.webhook",
 )  # fmt: skip
 
 

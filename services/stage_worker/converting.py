@@ -16,7 +16,7 @@ MAX_MERGE_BYTES = 500 << 20
 
 
 class Converting:
-    """`pdf.convert` and `pdf.merge`.
+    """`pdf.convert`, `pdf.split` and `pdf.merge`.
 
     Options come in the object that `config.options_blob` names, because passwords must not travel in records:
     `{"job": {option: value}, "documents": {file id: {option: value}}, "passwords": [...], "document_passwords": {file id: [...]},
@@ -43,6 +43,17 @@ class Converting:
         result = await self.reader.run("pdf.convert", data, config, task.timeout_s, progress)
         output = await self._store(task, result.pop("output"), pdf_name(task.file))
         return ok(outputs=[output], **result)
+
+    async def split(self, task: StageTask, progress: Progress) -> Answer:
+        """Each page of the file as a PDF of its own, `name-1.pdf`, `name-2.pdf`, …"""
+        if task.file is None or task.file.blob_name is None:
+            raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
+        kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
+        data = await self.objects.get(_own(task, task.file.blob_name), task.file.sha256)
+        result = await self.reader.run("pdf.split", data, {**task.config, "kind": kind}, task.timeout_s, progress)
+        stem = pdf_name(task.file).removesuffix(".pdf")[:240]
+        pages = [await self._store(task, page, f"{stem}-{n}.pdf") for n, page in enumerate(result.pop("outputs"), 1)]
+        return ok(outputs=pages, **result)
 
     async def merge(self, task: StageTask, progress: Progress) -> Answer:
         """All files of the job as one PDF, in the order they were handed in, named by `config.name`."""

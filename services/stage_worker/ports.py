@@ -33,7 +33,8 @@ class DocumentReader(Protocol):
     async def run(
         self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
     ) -> dict[str, Any]:
-        """Result of a sandboxed action on a document, or on several; a file that it wrote is there as bytes under `output`.
+        """Result of a sandboxed action on a document, or on several; a file that it wrote is there as bytes under `output`,
+        several under `outputs`.
 
         Raises `DocumentFault`.
         """

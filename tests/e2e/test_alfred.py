@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import Any
 from xml.etree import ElementTree
 
 import aiohttp
+import pikepdf
 import pytest
 import requests
 
@@ -206,3 +208,21 @@ async def test_links_that_are_shared(client: Client) -> None:
             assert answer.status == 404
         async with stranger.get(f"{client.target.url}/api/file/download/{file_id}") as answer:
             assert answer.status == 401
+
+
+@pytest.mark.parametrize("how", ["merge", "decompose"])
+async def test_files_become_one_and_one_becomes_many(client: Client, how: str) -> None:
+    alfred = Alfred(client.target.url, api_key=client.target.key)
+    files = [SAMPLES / "scan-receipt.png", INVOICE] if how == "merge" else [INVOICE]
+    job_id = await asyncio.to_thread(alfred.process, *files, **{how: True, "page_rotation": 90})
+    job = await ended(client, job_id)
+    assert job["stage"] == "completed", job["error_messages"]
+    [child] = (await client.call("GET", f"/v1/jobs?parent_job_id={job_id}"))["result"]
+    made = await ended(client, child["id"])
+    names, counts = [f["file_name"] for f in made["files"]], [f["page_count"] for f in made["files"]]
+    if how == "merge":
+        assert (names, counts) == (["merged.pdf"], [4]), "a receipt of one page and an invoice of three"
+    else:
+        assert (names, counts) == ([f"{INVOICE.stem}-{n}.pdf" for n in (1, 2, 3)], [1, 1, 1])
+        with pikepdf.open(io.BytesIO((await raw(client, "GET", f"/api/file/download/{made['files'][0]['id']}"))[1])) as page:
+            assert page.pages[0].get("/Rotate") == 90

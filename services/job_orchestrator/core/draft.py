@@ -7,7 +7,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from contracts import CancelJob, CreateJob, FileStatus, JobRequest, JobStage, ParentTask, StageReport, TaskStatus, derived
+from contracts import (
+    CancelJob,
+    CreateJob,
+    FileStatus,
+    JobRequest,
+    JobStage,
+    ParentTask,
+    StageReport,
+    TaskStatus,
+    derived,
+)
 from contracts.alfred import AlfredEvent
 from contracts.file_events import FileAddToJob, FileFailed, FileStatusUpdate
 from contracts.job_events import JobCreate, JobFinished, JobStageUpdate, JobStart
@@ -20,9 +30,10 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     TASK_PREFIX,
 )
-from contracts.work import MAX_FILES, TaskFile
+from contracts.work import MAX_FILES
 from services.job_orchestrator.core.condition import ConditionFailed, facts, moment
-from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane, LaneState, NeedsAllLanes, Output, evolve, outputs_of
+from services.job_orchestrator.core.gather import child_id, files_of, made_of
+from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane, LaneState, Output, evolve, outputs_of
 from services.job_orchestrator.core.workflow import ChildJob, Wait
 
 Credits = Callable[[str], int]
@@ -208,23 +219,13 @@ class Draft:
         task = StageTask.trusted(
             task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
-            file=lane.file, files=self._files() if step.files and lane.id == JOB_LANE else None,
+            file=lane.file, files=files_of(self.job, self.lanes) if step.files and lane.id == JOB_LANE else None,
             polls=lane.polls or None, config={**step.config, **own} if own else step.config,
             inputs={k: dict(v) for k, v in lane.results.items()},
             timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
         return lane
-
-    def _files(self) -> tuple[TaskFile, ...]:
-        """All files that are still in, with what was made of them. Raises `NeedsAllLanes`."""
-        lanes = [lane for lane in self.lanes.values() if lane.file is not None]
-        if len(lanes) < self.job.total:
-            raise NeedsAllLanes
-        live = [lane for lane in lanes if lane.state is LaneState.DONE or not lane.ended]
-        if len(live) > MAX_FILES:
-            raise ConditionFailed(f"a step that asks for all files takes at most {MAX_FILES}, these are {len(live)}")
-        return tuple(TaskFile.trusted(file=lane.file, outputs=outputs_of(lane) or ()) for lane in live)
 
     def _wait(self, lane: Lane, wait: Wait) -> Lane:
         due = None if wait.timeout_s is None else self.unix + wait.timeout_s
@@ -238,7 +239,10 @@ class Draft:
         depth = job.parent.depth + 1 if job.parent else 1
         if depth > MAX_DEPTH:
             raise ConditionFailed(f"jobs are nested deeper than {MAX_DEPTH}")
-        files = tuple(x.file for x in ([lane] if lane.id else self.lanes.values()) if x.file is not None and not x.ended)
+        if child.outputs:
+            files = made_of(self.job, self.lanes, lane)
+        else:
+            files = tuple(x.file for x in ([lane] if lane.id else self.lanes.values()) if x.file is not None and not x.ended)
         if len(files) > MAX_FILES:
             raise ConditionFailed(f"a job of its own takes at most {MAX_FILES} files, these are {len(files)}")
         parent = ParentTask(
@@ -293,8 +297,3 @@ class Draft:
             occurred_at=self.now, reason=reason,
         )  # fmt: skip
         self.outputs.append(Output(STAGE_CANCELLATIONS_TOPIC.name, note, command=True))
-
-
-def child_id(lane: Lane) -> str:
-    """Id of the job that a lane's open attempt started."""
-    return derived(lane.lease, "job")

@@ -76,6 +76,8 @@ class ChildJob(_Part):
 
     workflow: str = Field(min_length=1, max_length=100)
     version: int | None = Field(default=None, ge=1)
+    outputs: bool = False
+    """It begins with what steps of this job have made: of the whole job if there is something, else of its files."""
 
 
 class Step(_Part):

@@ -54,6 +54,8 @@ def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[s
         return ocr.recognise(path, config, report)
     if action == "pdf.convert":
         return pdf.convert(path, config, report)
+    if action == "pdf.split":
+        return pdf.split(path, config, report)
     if action == "pdf.merge":
         return pdf.merge(path, config, report)
     raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")

@@ -46,8 +46,8 @@ class Sandbox:
                 await asyncio.to_thread((folder / (f"input-{number}" if number else "input")).write_bytes, part)
             await self._child(action, folder, config, timeout_s, progress)
             result = json.loads(await asyncio.to_thread((folder / "result.json").read_bytes))
-            if await asyncio.to_thread((folder / "output").exists) and not result.get("fault"):
-                result["output"] = await asyncio.to_thread((folder / "output").read_bytes)
+            if not result.get("fault"):
+                result |= await asyncio.to_thread(_written, folder)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, True)
         fault = result.get("fault")
@@ -76,6 +76,15 @@ class Sandbox:
             await asyncio.to_thread(process.join, 5)
         if not done:
             raise _died(process.exitcode)
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """The files that the child wrote, as bytes."""
+    found: dict[str, Any] = {}
+    if (folder / "output").exists():
+        found["output"] = (folder / "output").read_bytes()
+    several = sorted(folder.glob("output-*"), key=lambda path: int(path.name.partition("-")[2]))
+    return found | ({"outputs": [path.read_bytes() for path in several]} if several else {})
 
 
 async def _listen(receiver: Any, progress: Progress) -> bool:

@@ -50,6 +50,11 @@ class _Wish(BaseModel):
     def wish(self) -> JobRequest:
         """As the contract has it."""
         fields = {k: v for k, v in self.model_dump().items() if k in JobRequest.model_fields}
+        if self.workflow == "documents" and fields.get("merge"):
+            fields |= {"workflow": "documents-merged", "workflow_version": None}
+        elif self.workflow == "documents" and fields.get("decompose"):
+            rotation = {"split": {"rotation": fields.get("page_rotation") or 0}}
+            fields |= {"workflow": "documents-decomposed", "workflow_version": None, "args": rotation}
         return JobRequest(**fields)
 
 

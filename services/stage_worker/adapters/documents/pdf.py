@@ -16,6 +16,7 @@ META = {"META.TITLE": "/Title", "META.AUTHOR": "/Author", "META.SUBJECT": "/Subj
 """Option → entry of the document information dictionary (ISO 32000-2 §14.3.3)."""
 A4_POINTS = (595.0, 842.0)
 MAX_FRAMES = 2000
+MAX_PAGES = 200
 
 
 def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -55,6 +56,28 @@ def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
         for document in opened:
             document.close()
     return {"pages": pages}
+
+
+def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output-0`, `output-1`, …: a PDF of each page, turned by `config.rotation` degrees. Raises `password`, `damaged`, `too_many_pages`."""
+    if str(config.get("kind")) != "pdf":
+        raise DocumentFault("unsupported_type", "Only PDFs can be taken apart into pages.")
+    rotation = int(config.get("rotation") or 0)
+    if rotation % 90:
+        raise DocumentFault("option", f"rotation: a multiple of 90 degrees is expected, not {rotation}")
+    document, _ = _open(path, [])
+    with document:
+        count = len(document.pages)
+        if count > MAX_PAGES:
+            raise DocumentFault("too_many_pages", f"The PDF has {count} pages; at most {MAX_PAGES} can be taken apart.")
+        for number, page in enumerate(document.pages):
+            with pikepdf.Pdf.new() as single:
+                single.pages.append(page)
+                if rotation:
+                    single.pages[0].rotate(rotation, relative=True)
+                single.save(path.parent / f"output-{number}")
+            report(number + 1, count)
+    return {"properties": {"page_count": count}}
 
 
 def _open(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
