@@ -27,47 +27,27 @@ PUBLIC = "93.184.216.34"
 TARGETS = ("10.0.0.1", "169.254.169.254", "192.168.1.1", "172.16.5.4", "100.64.0.1", "0.0.0.0")
 
 
-def dresses(address: str) -> Iterator[str]:
-    """Ways of writing an IPv4 address as the host of a URL."""
+def numbers(address: str) -> Iterator[str]:
+    """Ways of writing an IPv4 address in numbers, as `inet_aton` reads them."""
     a, b, c, d = (int(p) for p in address.split("."))
     number = int(ipaddress.IPv4Address(address))
     hexa = f"{number:08x}"
-    yield from (
-        address,
-        f"{address}.",
-        str(number),
-        f"0x{hexa}",
-        f"0X{hexa.upper()}",
-        f"0{number:o}",
-        f"0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}",
-    )
-    yield from (
-        f"0{a:o}.0{b:o}.0{c:o}.0{d:o}",
-        f"{a}.{b}.{c * 256 + d}",
-        f"{a}.{b * 65536 + c * 256 + d}",
-        f"0x{a:x}.{b}.{c}.{d}",
-    )
-    yield from (
-        f"[::ffff:{address}]",
-        f"[::ffff:{hexa[:4]}:{hexa[4:]}]",
-        f"[0:0:0:0:0:FFFF:{hexa[:4]}:{hexa[4:]}]",
-        f"[::{address}]",
-    )
-    yield from (
-        f"[64:ff9b::{address}]",
-        f"[64:FF9B::{hexa[:4]}:{hexa[4:]}]",
-        f"[2002:{hexa[:4]}:{hexa[4:]}::1]",
-        f"[::ffff:0:{hexa[:4]}:{hexa[4:]}]",
-    )
+    yield from (address, f"{address}.", str(number), f"0x{hexa}", f"0X{hexa.upper()}", f"0{number:o}")
+    yield from (f"0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}", f"0{a:o}.0{b:o}.0{c:o}.0{d:o}", f"{a}.{b}.{c * 256 + d}")
+    yield from (f"{a}.{b * 65536 + c * 256 + d}", f"0x{a:x}.{b}.{c}.{d}", f"{a}%2e{b}%2e{c}%2e{d}")
+
+
+def dresses(address: str) -> Iterator[str]:
+    """Ways of writing an IPv4 address as the host of a URL."""
+    yield from numbers(address)
+    hexa = f"{int(ipaddress.IPv4Address(address)):08x}"
+    high, low = hexa[:4], hexa[4:]
+    yield from (f"[::ffff:{address}]", f"[::ffff:{high}:{low}]", f"[0:0:0:0:0:FFFF:{high}:{low}]", f"[::{address}]")
+    yield from (f"[64:ff9b::{address}]", f"[64:FF9B::{high}:{low}]", f"[2002:{high}:{low}::1]", f"[::ffff:0:{high}:{low}]")
     wide = address.translate({ord(str(n)): chr(0xFF10 + n) for n in range(10)})
-    yield from (wide, address.replace(".", "\u3002"), address.replace(".", "\uff0e"), f"{a}%2e{b}%2e{c}%2e{d}")
-    yield from (
-        f"example.com@{address}",
-        f"{address}#@example.com",
-        f"{address}?@example.com",
-        f"{address}\\@example.com",
-        f"{address}/@example.com",
-    )
+    yield from (wide, address.replace(".", "\u3002"), address.replace(".", "\uff0e"))
+    yield from (f"example.com@{address}", f"{address}#@example.com", f"{address}?@example.com")
+    yield from (f"{address}\\@example.com", f"{address}/@example.com")
 
 
 LITERAL = [f"https://{host}/secret" for target in (*TARGETS, "127.0.0.1") for host in dresses(target)]
