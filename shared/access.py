@@ -36,6 +36,8 @@ class AccessRow(SQLModel, table=True):
 
 
 ACCESS = table_of(AccessRow)
+EXPIRED_KEPT_S = 86_400
+"""A key whose time is over is remembered so long, so that a late revocation finds it."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
 
 
@@ -80,6 +82,8 @@ def apply_access(unit: Unit, batch: Sequence[Inbound]) -> None:
         with item.guard():
             if isinstance(message, AccessKeyIssued):
                 enter_key(unit.connection, message)
+                if message.expires_at is not None:
+                    forget_expired(unit.connection, unit.now - EXPIRED_KEPT_S)
             elif isinstance(message, AccessKeyRevoked):
                 unit.connection.execute(ACCESS.update().where(ACCESS.c.key_hash == message.key_hash).values(revoked=True))
 
