@@ -161,3 +161,20 @@ async def test_a_key_is_shown_once(client: Client, pipeline: Pipeline) -> None:
         typo = issued["key"][:-1] + ("0" if issued["key"][-1] != "0" else "1")
         async with stranger.get(f"{client.target.url}/v1/jobs", headers={"authorization": f"Bearer {typo}"}) as answer:
             assert answer.status == 401 and answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_revoked_key_ends_everywhere_within_five_seconds(client: Client) -> None:
+    issued = await client.call("POST", "/v1/keys", json={"user_name": "gone", "role": "reader"})
+    headers = {"authorization": f"Bearer {issued['key']}"}
+    doors = (f"{client.target.url}/v1/jobs", f"{client.target.notifier_url}/v1/webhooks")
+
+    async def everywhere(status: int) -> bool:
+        found = []
+        for url in doors:
+            async with client.http.get(url, headers=headers) as answer:
+                found.append(answer.status)
+        return found == [status] * len(doors)
+
+    await eventually(lambda: everywhere(200), 10)
+    await client.call("DELETE", f"/v1/keys/{issued['key_id']}")
+    await eventually(lambda: everywhere(401), 5)
