@@ -36,6 +36,9 @@ class AccessRow(SQLModel, table=True):
 
 
 ACCESS = table_of(AccessRow)
+FRESH_S = 2.0
+"""How long a key that was looked up stands without another look: revoked elsewhere, it ends here after this."""
+MOST_KNOWN = 10_000
 EXPIRED_KEPT_S = 86_400
 """A key whose time is over is remembered so long, so that a late revocation finds it."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
@@ -109,6 +112,7 @@ class Keyring:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._known: dict[str, tuple[float, Principal]] = {}
 
     async def principal(self, headers: Mapping[str, str]) -> Principal | None:
         """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
@@ -123,9 +127,20 @@ class Keyring:
         """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""
         if not presented or not well_formed(presented):
             return None
-        digest = key_hash(presented)
+        digest, now = key_hash(presented), clock.unix()
+        known = self._known.get(digest)
+        if known is not None and known[0] > now:
+            return known[1]
         row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
-        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= clock.unix()):
+        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= now):
+            self._known.pop(digest, None)
             return None
         tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
-        return Principal(tenancy, row.role)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[digest] = min(now + FRESH_S, row.expires_at or now + FRESH_S), Principal(tenancy, row.role)
+        return self._known[digest][1]
+
+    def forget(self) -> None:
+        """A key has been revoked here: look all of them up anew."""
+        self._known.clear()

@@ -151,6 +151,7 @@ async def put_user(user_name: UserName, door: DoorDep, who: Admin, body: Annotat
         return "done"
 
     outcome = await door.settler.run(enter)
+    door.keyring.forget()
     if outcome == "taken":
         raise ApiError(409, f"user_name: {user_name} is taken.", "user_name")
     if outcome == "password":
@@ -187,7 +188,9 @@ async def delete_user(user_name: UserName, door: DoorDep, who: Admin) -> None:
         accounts.note_act(unit.connection, who, unit.now, "user.delete", user_name)
         return True
 
-    if not await door.settler.run(drop):
+    gone = await door.settler.run(drop)
+    door.keyring.forget()
+    if not gone:
         raise ApiError(404, f"User {user_name} does not exist.")
 
 
@@ -240,6 +243,7 @@ async def revoke_key(key_id: str, door: DoorDep, who: Admin) -> None:
         accounts.note_act(unit.connection, who, unit.now, "key.revoke", key_id, tenant)
 
     await door.settler.run(revoke)
+    door.keyring.forget()
 
 
 async def _tenant_of(door: Door, key_id: str) -> str | None:
