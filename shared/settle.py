@@ -132,7 +132,7 @@ class Settler:
             crashpoints.reach(self.service, "after_commit")
             await self.relay.after(self.store, unit.outgoing)
             crashpoints.reach(self.service, "after_publish")
-        for wake in self.after:
+        for wake in (*self.after, *unit.committed):
             wake()
         return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,8 @@ class Unit:
     source: str
     telemetry: Telemetry
     outgoing: list[Outgoing] = field(default_factory=list)
+    committed: list[Callable[[], None]] = field(default_factory=list)
+    """Called in the event loop once the transaction is durable and what it decided is published; not at all if it fails."""
 
     @contextmanager
     def together(self) -> Iterator[None]:

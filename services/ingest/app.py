@@ -59,7 +59,7 @@ from services.ingest.adapters.outlets import Outlets
 from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.adapters.watched import Folders, read_watched
-from services.ingest.handlers import on_batch
+from services.ingest.handlers import Folding
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.access import Keyring, apply_access, enter_key, key_hash, well_formed
@@ -97,7 +97,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
         JOB_ERASURES_TOPIC,
         WEBHOOK_ANSWERS_TOPIC,
     ]
-    fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, on_batch)
+    fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, Folding(decisions.arrive))
     # Requests wait for what sessions and commands have come to, not for a stage of a job.
     fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)

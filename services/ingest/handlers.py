@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -143,8 +143,20 @@ def record_id(event: AlfredEvent[Any]) -> str:
     return str(getattr(f, "file_id", None) or getattr(f, "file_log_id", ""))
 
 
-def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
-    """`session.events`, `job.events` and `file.events`."""
+class Folding:
+    """The handler of the door's subscription. `tell` gets what commands have come to, once that is durable."""
+
+    def __init__(self, tell: Callable[[Sequence[tuple[str, Record]]], None]) -> None:
+        self.tell = tell
+
+    def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
+        decisions = on_batch(unit, batch)
+        if decisions:
+            unit.committed.append(lambda: self.tell(decisions))
+
+
+def on_batch(unit: Unit, batch: Sequence[Inbound]) -> Sequence[tuple[str, Record]]:
+    """`session.events`, `job.events` and `file.events`; answers what commands have come to, by their ids."""
     fold = Fold(unit, batch)
     for item in batch:
         with item.guard():
@@ -156,6 +168,7 @@ def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
             else:
                 _other(fold, m)
     fold.save()
+    return fold.decisions
 
 
 def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
