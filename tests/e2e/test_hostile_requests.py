@@ -96,3 +96,15 @@ async def test_hostile_numbers(client: Client, number: str) -> None:
 async def test_hostile_forms(client: Client, kind: str) -> None:
     url = client.target.url + "/api/file/uploadfile"
     assert await status(client, "POST", url, data=b"--x\r\n\r\n", headers={"content-type": kind}) == 400
+
+
+async def test_what_is_too_large_is_said_in_the_dialects_own_shape(client: Client) -> None:
+    for path, kind in (
+        ("/v1/keys", "application/problem+json"),
+        ("/api/job/create", "application/json"),
+        ("/transform/v1/jobs", "application/json"),
+    ):
+        async with client.http.post(client.target.url + path, json={"x": "y" * 3_000_000}) as answer:
+            body = await answer.json(content_type=None)
+            assert (answer.status, answer.content_type) == (413, kind) and (body.get("detail") or body["message"]), path
+    assert await status(client, "GET", f"{client.target.url}/v1/audit?before={1 << 80}") == 400

@@ -231,7 +231,7 @@ async def control(
 async def audit(
     door: DoorDep,
     who: Operator,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
     """Commands of the tenant's people with what became of them, newest first; `next` is the cursor of the following page."""

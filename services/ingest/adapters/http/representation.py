@@ -8,8 +8,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.ingest.adapters.http import errors
 from services.ingest.adapters.limits import Rate
 
 DIALECTS = ("/api/", "/conversion/", "/token")
@@ -70,6 +72,7 @@ class Representation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        send = _too_large(scope, send)
         as_xml = scope["path"].startswith(DIALECTS) and wants_xml(Headers(scope=scope).get("accept", ""))
         held: list[Message] = []
 
@@ -101,6 +104,25 @@ class Representation:
         headers.append("vary", "accept")
         await send(start)
         await send({"type": "http.response.body", "body": content})
+
+
+def _too_large(scope: Scope, send: Send) -> Send:
+    """The framework answers a body past the limit in plain text: it gets the dialect's shape."""
+    shaped: list[bytes] = []
+
+    async def forward(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 413:
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/plain"):
+                answer = errors.shaped(Request(scope), 413, "too_large", "body: larger than this call takes", "body")
+                shaped.append(bytes(answer.body))
+                headers["content-type"] = answer.headers["content-type"]
+                headers["content-length"] = str(len(shaped[0]))
+        elif shaped and message["type"] == "http.response.body":
+            message = {"type": "http.response.body", "body": shaped[0]}
+        await send(message)
+
+    return forward
 
 
 def _rate(headers: MutableHeaders, rate: Rate | None) -> None:
