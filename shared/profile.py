@@ -46,7 +46,7 @@ class Sampler:
         me = threading.get_ident()
         while not self._done.wait(PERIOD_S):
             for ident, frame in sys._current_frames().items():
-                if ident != me and frame.f_code.co_name not in WAITS:
+                if ident != me and frame.f_code.co_name not in WAITS and "uvloop" not in frame.f_code.co_filename:
                     self._count(frame)
 
     def _count(self, frame: FrameType) -> None:

@@ -38,7 +38,9 @@ class Assembly:
         while True:
             self.door.upload_wake.clear()
             try:
-                row = await self.door.store.transact(lambda c: uploads.claim(c, clock.unix(), LEASE_S))
+                # A look first: a transaction that changes nothing is written to disk all the same.
+                due = await self.door.store.read(lambda c: uploads.any_due(c, clock.unix()))
+                row = await self.door.store.transact(lambda c: uploads.claim(c, clock.unix(), LEASE_S)) if due else None
                 if row is not None:
                     await self._finish(row)
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -21,7 +22,7 @@ from shared.errors import Retry
 from shared.objects import ObjectMissing
 
 log = logging.getLogger(__name__)
-TICK_S, LOOK_S = 1.0, 2.0
+TICK_S, LOOK_S, IDLE_S = 1.0, 1.0, 10.0
 BACKOFF_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
 """After so many tries that failed a result is given up; it stays with its job."""
 
@@ -35,12 +36,17 @@ class Outlets:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            self.door.outlet_wake.clear()
+            pause = IDLE_S
             try:
-                for row in await self.door.store.read(lambda c: store.due_outlets(c, clock.unix())):
+                for row in await self.door.store.read(lambda c: store.due_outlets(c, clock.unix() + TICK_S)):
                     await self._bring(row)
+                    pause = TICK_S
             except Retry as error:
                 log.warning("results will be looked at again", extra={"code": error.code, "reason": str(error)})
-            await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.door.outlet_wake.wait(), pause)
+            await asyncio.sleep(0.2)
 
     async def _bring(self, row: Any) -> None:
         job = await self.door.record("job_view", row.job_id, row.tenant_id)

@@ -146,6 +146,11 @@ def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tena
     return None
 
 
+def any_due(connection: Connection, now: float) -> bool:
+    """Is there an upload to put together?"""
+    return connection.execute(_DUE, {"now": now}).first() is not None
+
+
 def claim(connection: Connection, now: float, lease_s: float) -> Any:
     """An upload to put together, leased for `lease_s` seconds; None when there is none."""
     row = connection.execute(_DUE, {"now": now}).first()

@@ -118,6 +118,7 @@ class Folders:
             lambda c: store.outlet(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
         )
         await self.door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+        self.door.outlet_wake.set()
 
 
 def _listed(places: dict[str, Path]) -> tuple[dict[Path, tuple[int, int]], list[Path]]:

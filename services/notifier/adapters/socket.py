@@ -5,6 +5,7 @@ stream with its cursor, and webhooks, are for."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from shared.access import Keyring
 from shared.kafka_access import KafkaAccess
 
 log = logging.getLogger(__name__)
+READ_S = 0.6
+"""How long a client waits for the reader at most: the Python client gives a connection one second."""
 RECHECK_S = 5.0
 """How often the keys of connected clients are looked at: a revoked one's connection ends within this."""
 
@@ -36,6 +39,10 @@ class Sockets:
         self.most = most
         self.clients: dict[str, tuple[str, str]] = {}
         """Connection → (tenant, key)."""
+        self.reading = asyncio.Event()
+        """Set while the reader is in its place."""
+        self.wanted = asyncio.Event()
+        """Set while there are clients: without any nothing is read."""
         # Only what is ours is sent, and no page of another origin may read it unless the operator's proxy says so.
         self.server = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins=[], max_http_buffer_size=10_000, logger=False)
         self.application = socketio.ASGIApp(self.server, socketio_path="/socket.io")
@@ -52,29 +59,40 @@ class Sockets:
         if len(self.clients) >= self.most:
             raise Refused(f"{self.most} clients are connected, which is the limit")
         self.clients[sid] = principal.tenant_id, key
+        self.wanted.set()
+        # Whoever is connected hears everything from then on: so the reader must stand at the end before we say so.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.reading.wait(), READ_S)
         await self.server.enter_room(sid, principal.tenant_id)
 
     async def _disconnect(self, sid: str, reason: Any = None) -> None:
         self.clients.pop(sid, None)
+        if not self.clients:
+            self.wanted.clear()
 
     async def run(self) -> None:
-        """Until cancelled: send what happens from now on."""
+        """Until cancelled: send what happens from now on, while there is somebody to hear it."""
         while True:
+            await self.wanted.wait()
             consumer = AIOKafkaConsumer(
                 *self.allowed, **self.kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="latest"
             )
             try:
                 await consumer.start()
                 await consumer.seek_to_end()
+                for partition in consumer.assignment():
+                    await consumer.position(partition)
+                self.reading.set()
                 await self._forward(consumer)
             except KafkaError as error:
                 log.warning("real-time events will be read again", extra={"reason": str(error)})
                 await asyncio.sleep(1)
             finally:
+                self.reading.clear()
                 await consumer.stop()
 
     async def _forward(self, consumer: Any) -> None:
-        while True:
+        while self.wanted.is_set():
             batch = await consumer.getmany(timeout_ms=1000, max_records=500)
             tenants = {tenant for tenant, _ in self.clients.values()}
             for record in (r for records in batch.values() for r in records) if tenants else ():

@@ -139,6 +139,7 @@ async def _run(
             store.outlet(connection, job_id, who.tenant_id, "url", output, clock.unix())
 
     await door.store.transact(settle)
+    door.outlet_wake.set()
     return job_id
 
 
