@@ -267,8 +267,9 @@ async def test_without_a_key_only_from_this_machine(client: Client) -> None:
     for headers in ({"host": "rebound.example.com"}, {"x-forwarded-for": "203.0.113.9"}, {"origin": "https://evil.example.com"}):
         async with Conversion(client.target.url, **headers) as stranger:
             assert (await refused(stranger, "GET", "/jobs/"))[0] == 401, headers
-    async with Conversion(client.target.url, authorization="Bearer nope") as wrong:
-        assert (await refused(wrong, "GET", "/jobs/"))[0] == 401, "a wrong key is not no key"
+    for headers in ({"authorization": "Bearer nope"}, {"x-api-key": "nope"}, {"x-tagshelfapi-key": ""}):
+        async with Conversion(client.target.url, **headers) as wrong:
+            assert (await refused(wrong, "GET", "/jobs/"))[0] == 401, "a wrong key is not no key"
 
 
 async def test_a_watched_folder(client: Client, pipeline: Any) -> None:

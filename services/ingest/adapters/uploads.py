@@ -128,7 +128,8 @@ def mark_whole(connection: Connection, upload_id: str, now: float) -> bool:
 
 
 def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tenant: str, now: float) -> str | None:
-    """Make one upload of several partial ones, which are no more then. The id of one that cannot be taken, or None."""
+    """Make one upload of several partial ones, which are no more then. The id of one that cannot be taken (nothing of the transaction must
+    stay then), or None."""
     position = 0
     for partial_id in partial_ids:
         row = find(connection, partial_id, tenant)

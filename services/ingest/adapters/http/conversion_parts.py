@@ -29,7 +29,7 @@ from services.ingest.core.conversion import (
     options_of,
     read_options,
 )
-from shared.access import Principal
+from shared.access import KEY_HEADERS, Principal
 
 PREFIX = "/conversion/v1.0/rest"
 MAX_BODY = 1 << 20
@@ -50,12 +50,9 @@ register_url_convertor("segment", Segment())
 async def caller(request: Request, door: DoorDep) -> Principal:
     """By a key; without one only from this machine, to this machine, and not from a page of somewhere else."""
     principal = await authenticate(request, door)
-    if (
-        principal is None
-        and not request.headers.get("authorization")
-        and not door.settings.conversion_needs_key
-        and local(request)
-    ):
+    # A wrong key is not no key.
+    says_who = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
+    if principal is None and not says_who and not door.settings.conversion_needs_key and local(request):
         principal = LOOPBACK
     if principal is None:
         raise ApiError(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.", code="unauthorized")

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from services.ingest.adapters.http.errors import TITLES
+
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 ALFRED: Schema = {
@@ -28,7 +30,6 @@ OAUTH: Schema = {
 }
 COMMON = (400, 401, 403, 404, 405, 409, 413, 415, 429, 503)
 """What any operation may answer: nonsense, no credential or not the right one, nothing there, too early or too late, too much, away."""
-TITLES = {427: "Option Problem", 460: "Checksum Mismatch"}
 DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
     ("/api/", "application/json", ALFRED, (422,)),
     ("/token", "application/json", OAUTH, ()),

@@ -69,21 +69,17 @@ async def create(request: Request, door: DoorDep, who: Writer) -> Response:
     row = await _row(request, door, who, length, kind, said)
     now = clock.unix()
 
-    def enter(connection: Connection) -> str | None:
-        if kind == "final":
-            refused = _unfit(connection, partials, who.tenant_id)
-            if refused is not None:
-                return refused
+    def enter(connection: Connection) -> None:
         uploads.enter(connection, row)
         if kind == "final":
-            uploads.join(connection, row["id"], partials, who.tenant_id, now)
+            refused = uploads.join(connection, row["id"], partials, who.tenant_id, now)
+            if refused is not None:
+                reason = f"Upload-Concat: {refused[:200]} is no partial upload that has all its bytes"
+                raise ApiError(409, reason, "Upload-Concat")
         elif length == 0:
             uploads.mark_whole(connection, row["id"], now)
-        return None
 
-    refused = await door.store.transact(enter)
-    if refused is not None:
-        raise ApiError(409, f"Upload-Concat: {refused[:200]} is no partial upload that has all its bytes", "Upload-Concat")
+    await door.store.transact(enter)
     headers = {
         **RESUMABLE,
         "location": str(request.url_for("status", upload_id=row["id"])),
@@ -93,14 +89,6 @@ async def create(request: Request, door: DoorDep, who: Writer) -> Response:
         position = await take(request, door, await found(door, row["id"], who), None)
         headers["upload-offset"] = str(position)
     return await _answered(door, row["id"], who, 201, headers)
-
-
-def _unfit(connection: Connection, partials: list[str], tenant: str) -> str | None:
-    for partial in partials:
-        row = uploads.find(connection, partial, tenant)
-        if row is None or row.concat != "partial" or row.length is None or row.position != row.length:
-            return partial
-    return None
 
 
 def _check_length(door: Door, request: Request, length: int | None, kind: str) -> None:
