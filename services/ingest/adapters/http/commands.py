@@ -39,6 +39,7 @@ async def _shown(door: Door, job_id: str, sequence: int) -> None:
 
     def there(connection: Connection) -> bool | None:
         body = connection.execute(_SEQUENCE, {"i": job_id}).scalar()
-        return True if body and json.loads(body)["sequence"] >= sequence else None
+        # No record any more: the command was to erase it, and that was read before its answer.
+        return True if not body or json.loads(body)["sequence"] >= sequence else None
 
     await door.decisions.until(there, door.settings.decision_timeout_s)

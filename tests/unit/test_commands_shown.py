@@ -1,0 +1,26 @@
+"""A command's answer comes once the read model shows what it did, and at once where there is nothing to show any more."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.ingest.adapters.http.commands import _shown
+
+
+@pytest.mark.parametrize(
+    ("body", "waits"), [(None, False), (json.dumps({"sequence": 4}), True), (json.dumps({"sequence": 5}), False)]
+)
+async def test_what_an_answer_waits_for(body: str | None, waits: bool) -> None:
+    asked: list[Any] = []
+
+    async def until(look: Any, timeout_s: float) -> Any:
+        connection = SimpleNamespace(execute=lambda *a: SimpleNamespace(scalar=lambda: body))
+        asked.append(look(connection))
+
+    door: Any = SimpleNamespace(decisions=SimpleNamespace(until=until), settings=SimpleNamespace(decision_timeout_s=1))
+    await _shown(door, "j", 5)
+    assert (asked == [None]) is waits
