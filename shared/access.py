@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from sqlmodel import Field, SQLModel
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, Tenancy
+from contracts.topics import ACCESS_EVENTS_TOPIC
 from shared import clock
 from shared.settle import Inbound
 from shared.sql import exclusive
@@ -78,15 +79,16 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def apply_access(unit: Unit, batch: Sequence[Inbound]) -> None:
-    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in."""
+def apply_access(unit: Unit, batch: Sequence[Inbound], keeps: bool = False) -> None:
+    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in. `keeps` is for the
+    service that writes the topic, and lets it forget what this table forgets."""
     for item in batch:
         message = item.message
         with item.guard():
             if isinstance(message, AccessKeyIssued):
                 enter_key(unit.connection, message)
                 if message.expires_at is not None:
-                    forget_expired(unit.connection, unit.now - EXPIRED_KEPT_S)
+                    forget_expired(unit, keeps)
             elif isinstance(message, AccessKeyRevoked):
                 unit.connection.execute(ACCESS.update().where(ACCESS.c.key_hash == message.key_hash).values(revoked=True))
 
@@ -102,9 +104,12 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
     return True
 
 
-def forget_expired(connection: Connection, before: float) -> None:
-    """Drop keys whose time was over before `before` (Unix seconds): short-lived ones come with every sign-in."""
-    connection.execute(ACCESS.delete().where(ACCESS.c.expires_at < before))
+def forget_expired(unit: Unit, keeps: bool) -> None:
+    """Drop keys whose time was over a day ago: short-lived ones come with every sign-in. `keeps`: the compacted topic forgets them too."""
+    over = ACCESS.delete().where(ACCESS.c.expires_at < unit.now - EXPIRED_KEPT_S).returning(ACCESS.c.key_hash)
+    for digest in unit.connection.execute(over).scalars().all():
+        if keeps:
+            unit.forget(ACCESS_EVENTS_TOPIC.name, digest)
 
 
 class Keyring:

@@ -9,11 +9,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
@@ -21,6 +20,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.errors import Retry, Stop
+from shared.offsets import Commits, next_offsets, rewind
 from shared.settle import Handler, Inbound, Settler, Undecodable
 from shared.telemetry import Telemetry, parse_traceparent
 
@@ -31,25 +31,28 @@ MAX_INPUT_BYTES = 917_504
 
 
 class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Holds a rebalance until the batch in hand is settled: then nothing in flight is delivered twice."""
+    """Holds a rebalance until what is in hand is settled: then nothing in flight is delivered twice."""
 
     def __init__(self) -> None:
         self.idle = asyncio.Event()
         self.idle.set()
         self.joined = False
         """Member of the group with its share of the partitions, which for one of many members may be none."""
+        self.closed = False
+        """The group is shared out anew: what is not begun comes again, to whoever has its partition then."""
         self.forget: Callable[[Any], None] = lambda partitions: None
+        self.settled: Callable[[], Awaitable[None]] = self.idle.wait  # type: ignore[assignment]
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        self.joined = False
+        self.joined, self.closed = False, True
         try:
-            await asyncio.wait_for(self.idle.wait(), REVOKE_WAIT_S)
+            await asyncio.wait_for(self.settled(), REVOKE_WAIT_S)
         except TimeoutError:
             log.warning("a batch was still in hand when its partitions were taken away")
         self.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        self.joined = True
+        self.joined, self.closed = True, False
 
 
 async def raw_parser(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaMessage:
@@ -107,6 +110,7 @@ class Subscription:
         self.group = group
         self.handler = handler
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
+        self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = Gate()
         self.linger_s = 0.0
         """A small batch of `leisurely` topics alone waits so long, and what comes meanwhile is handled with the next: fewer transactions
@@ -115,6 +119,9 @@ class Subscription:
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
+        self.commits = Commits(lambda: self.consumer, settler.telemetry, group, self._committed)
+        self._finishing: asyncio.Task[None] | None = None
+        self._gave_up = False
         self._subscriber: Any = None
 
     def declare(self, broker: KafkaBroker, max_records: int = 500, instance: str | None = None, session_ms: int = 6000) -> None:
@@ -130,6 +137,7 @@ class Subscription:
         subscriber(self.on_batch)
         self._subscriber = subscriber
         self.gate.forget = self._forget
+        self.gate.settled = self._settled
 
     def _forget(self, partitions: Any) -> None:
         if self.consumer is not None:
@@ -141,16 +149,22 @@ class Subscription:
         return self._subscriber.consumer if self._subscriber else None
 
     async def on_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-        """Settle one batch; on `Retry` back off and rewind, on `Stop` end the process."""
+        """Decide one batch, and leave it to be published and committed while the next is decided. On `Retry` back off and rewind,
+        on `Stop` end the process."""
+        if self.gate.closed:
+            return
         self.gate.idle.clear()
         self.busy_since = time.monotonic()
+        if self.consumer is not None:
+            self.consumer.parting = self._settled
         try:
             if self.linger_s and len(records) < SMALL and all(r.topic in self.leisurely for r in records):
                 await asyncio.sleep(self.linger_s)
-            await self._settle(records)
+            await self._decide(records)
             self.failures = 0
         except Retry as error:
-            await self._back_off(records, error)
+            await self._back_off(error)
+            rewind(self.consumer, records)
         except Stop as error:
             await self._give_up(error)
         except Exception as error:
@@ -162,33 +176,77 @@ class Subscription:
 
     async def _give_up(self, error: Stop) -> None:
         # Never returns: FastStream would go on with the next batch. The process ends, the offset stays.
+        self._gave_up = True
         self.on_fatal(error)
         await asyncio.Event().wait()
 
-    async def _settle(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-        telemetry = self.settler.telemetry
+    async def _decide(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         started = time.monotonic()
-        good, bad = decode(records, self.allowed)
-        start_spans(telemetry, good, self.group)
+        # A tombstone of a compacted topic says nothing to anybody: whoever knew the key has forgotten it himself.
+        good, bad = decode([r for r in records if r.value or r.topic not in self.compacted], self.allowed)
+        start_spans(self.settler.telemetry, good, self.group)
         try:
-            await self.settler.batch(self.handler, good, bad, self.group, self.inbox)
+            published = await self.settler.decide(self.handler, good, bad, self.group, self.inbox)
+            if self._finishing is not None:
+                await self._finishing
+        except BaseException:
+            _end_spans(good)
+            raise
+        self._finishing = asyncio.create_task(self._finish(published, records, good, started))
+
+    async def _finish(self, published: Awaitable[None], records: Sequence[Any], good: Sequence[Inbound], started: float) -> None:
+        """What is decided is durable; once it is published too, the offsets may be committed."""
+        telemetry = self.settler.telemetry
+        try:
+            await self._until_published(published)
+        except Stop as error:
+            await self._give_up(error)
+        except Exception as error:
+            log.exception("publishing failed", extra={"group": self.group})
+            await self._give_up(Stop("publish_failed", f"{type(error).__name__}: {error}"))
         finally:
-            for item in good:
-                if item.span is not None:
-                    item.span.end()
+            _end_spans(good)
         telemetry.record("messaging.process.duration", time.monotonic() - started, group=self.group)
         telemetry.record("pipeline.batch.records", len(records), group=self.group)
         telemetry.count("messaging.client.consumed.messages", len(records), group=self.group)
         crashpoints.reach(self.settler.service, "before_settle")
-        await commit(self.consumer, records, telemetry, self.group)
+        self.commits.add(next_offsets(records))
+
+    async def _until_published(self, published: Awaitable[None]) -> None:
+        while True:
+            try:
+                await published
+            except Retry as error:
+                # Not decided anew: what was decided lies in the outbox, and leaves before anything that is decided later.
+                await self._back_off(error)
+                published = self.settler.run(lambda unit: None)
+            else:
+                self.failures = 0
+                return
+
+    async def _settled(self) -> None:
+        """Returns when nothing is in hand any more, and the group knows."""
+        if self._gave_up:
+            return
+        await self.gate.idle.wait()
+        if self._finishing is not None:
+            await self._finishing
+        await self.commits.flush()
+
+    def _committed(self) -> None:
         crashpoints.reach(self.settler.service, "after_settle")
 
-    async def _back_off(self, records: Sequence[ConsumerRecord[Any, Any]], error: Retry) -> None:
+    async def _back_off(self, error: Retry) -> None:
         self.failures += 1
         delay = min(30.0, 0.5 * 2 ** min(self.failures - 1, 6)) * random.uniform(0.8, 1.2)
         log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)
-        rewind(self.consumer, records)
+
+
+def _end_spans(batch: Sequence[Inbound]) -> None:
+    for item in batch:
+        if item.span is not None:
+            item.span.end()
 
 
 def depart(consumer: Any) -> None:
@@ -209,46 +267,3 @@ def start_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> N
         item.span = telemetry.start_process(
             item.topic, group, item.message, item.traceparent, wall - item.timestamp, where
         )  # fmt: skip
-
-
-def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicPartition, int]:
-    """Partition → the offset after its last record in the batch."""
-    offsets: dict[TopicPartition, int] = {}
-    for r in records:
-        tp = TopicPartition(r.topic, r.partition)
-        offsets[tp] = max(offsets.get(tp, 0), r.offset + 1)
-    return offsets
-
-
-async def commit(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]], telemetry: Telemetry, group: str) -> None:
-    """Commit explicit offsets. A failure is counted, not fatal: the records come again and the inbox drops them."""
-    await commit_offsets(consumer, next_offsets(records), telemetry, group)
-
-
-async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], telemetry: Telemetry, group: str) -> None:
-    """As `commit`, from offsets already worked out; partitions lost meanwhile are left to their new owner."""
-    if consumer is None:
-        return
-    mine = {tp: o for tp, o in offsets.items() if tp in consumer.assignment()}
-    if not mine:
-        return
-    try:
-        with telemetry.batch("commit", "settle", next(iter(mine)).topic, [], **{"messaging.consumer.group.name": group}):
-            await consumer.commit(mine)
-    except (CommitFailedError, IllegalStateError, KafkaError) as error:
-        telemetry.count("pipeline.offset_commit.failures", 1, group=group)
-        log.warning("offset commit failed", extra={"group": group, "reason": repr(error)})
-
-
-def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-    """Seek each partition back to its first record of the batch, where we still own it."""
-    if consumer is None:
-        return
-    first: dict[TopicPartition, int] = {}
-    for r in records:
-        tp = TopicPartition(r.topic, r.partition)
-        first[tp] = min(first.get(tp, r.offset), r.offset)
-    assignment = consumer.assignment()
-    for tp, offset in first.items():
-        if tp in assignment:
-            consumer.seek(tp, offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from obstore.store import ObjectStore, from_url
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -30,14 +30,22 @@ class Container(BaseModel):
     tenants: tuple[str, ...] = ()
     """Who may read from it; nobody unless named, `*` for everybody."""
     options: dict[str, str] = Field(default_factory=dict)
+    allow_http: bool = False
+    """Plain HTTP too, for a server of one's own in a closed network."""
 
     def open_to(self, tenant: str) -> bool:
         """May this tenant read from it?"""
         return tenant in self.tenants or "*" in self.tenants
 
     def store(self) -> ObjectStore:
-        """The store itself."""
-        return from_url(self.url, **self.options)  # type: ignore[call-overload, no-any-return]
+        """The store itself. Raises `ValueError` when options or URL are none that obstore knows."""
+        over_http: dict[str, Any] = {"client_options": {"allow_http": True}} if self.allow_http else {}
+        try:
+            return from_url(self.url, **self.options, **over_http)  # type: ignore[call-overload, no-any-return]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - an unknown option is a panic of obstore's, which is no Exception
+            raise ValueError(str(error)) from None
 
 
 Containers = dict[str, Container]
@@ -45,13 +53,19 @@ _READER = TypeAdapter(Containers)
 
 
 def read_containers(path: Path | None) -> Containers:
-    """The containers in a JSON file, by name. Raises `Stop` naming what is wrong; no file, no containers."""
+    """The containers in a JSON file, by name; each is tried out. Raises `Stop` naming what is wrong; no file, no containers."""
     if path is None:
         return {}
     try:
-        return _READER.validate_python(json.loads(path.read_text()))
+        containers = _READER.validate_python(json.loads(path.read_text()))
     except (OSError, ValueError, ValidationError) as error:
         raise Stop("containers_file", f"{path}: {error}") from error
+    for name, container in containers.items():
+        try:
+            container.store()
+        except ValueError as error:
+            raise Stop("containers_file", f"{path}: {name}: {error}") from None
+    return containers
 
 
 def address(name: str, path: str) -> str:

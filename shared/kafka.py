@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from shared.kafka_access import KafkaAccess
 log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_048_576
 HELD_LIMIT = 2000
+PARTING_S = 8.0
 
 
 class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -35,6 +37,8 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """
 
     last_poll: float = 0.0
+    parting: Callable[[], Awaitable[None]] | None = None
+    """What must be done before the group is left: offsets of what is finished."""
     _pump: asyncio.Task[None] | None = None
 
     def _prepare(self) -> None:
@@ -109,6 +113,9 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
+        if self.parting is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.parting(), PARTING_S)
         await super().stop()
 
 

@@ -178,11 +178,10 @@ class Host:
         while True:
             await asyncio.sleep(5)
             self.relay.sweep()
-            if self.relay.work_left and not self.settler.order.locked():
-                try:
-                    await self.settler.run(lambda unit: None)
-                except Retry as error:
-                    log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
+            try:
+                await self.settler.rest()
+            except Retry as error:
+                log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
 
     async def _drain(self, server: _Server, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
@@ -208,9 +207,9 @@ class Host:
         self.telemetry.shutdown()
 
     async def _close_stores(self) -> None:
-        if hasattr(self, "settler") and self.relay.work_left and not self.settler.order.locked():
+        if hasattr(self, "settler"):
             with contextlib.suppress(Outcome):
-                await self.settler.run(lambda unit: None)
+                await self.settler.rest()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.producer.stop(), 5)
         if hasattr(self, "store"):

@@ -30,7 +30,8 @@ COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
 
 
 class Relay:
-    """One per process and database. `publish` and `write` are called under the caller's ordering lock."""
+    """One per process and database. `write` runs in one transaction after the other, `after` once for each of them in their order; the
+    next `write` may run beside it."""
 
     def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, shard: str) -> None:
         self.batches = Batches(producer)
@@ -39,40 +40,47 @@ class Relay:
         self.left_behind = True
         """Rows of an earlier life or a failed publish may lie in the table; they must go first."""
         self._published: int | None = None
-        self._written: int | None = None
+        self._dropped: int | None = None
 
-    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> None:
-        """In the batch's transaction: drop what is published, add what is decided."""
-        if self._published is not None:
-            connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == self.shard, OUTBOX.c.id <= self._published))
-        self._written = None
-        if rows:
-            rows.sort(key=lambda row: not row.urgent)
-            insert_outbox(connection, [self.shard] * len(rows), rows, now)
-            self._written = connection.execute(
-                select(OUTBOX.c.id).where(OUTBOX.c.shard == self.shard).order_by(OUTBOX.c.id.desc()).limit(1)
-            ).scalar_one()
+    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
+        """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
+        self._dropped = self._published
+        if self._dropped is not None:
+            connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == self.shard, OUTBOX.c.id <= self._dropped))
+        if not rows:
+            return None
+        rows.sort(key=lambda row: not row.urgent)
+        insert_outbox(connection, [self.shard] * len(rows), rows, now)
+        newest = select(OUTBOX.c.id).where(OUTBOX.c.shard == self.shard).order_by(OUTBOX.c.id.desc()).limit(1)
+        return connection.execute(newest).scalar_one()
 
     async def before(self, store: Store) -> None:
-        """Before a transaction: what an earlier life or a failed publish left behind goes first. Raises `Retry`."""
+        """Before a transaction, while nothing is being published: what an earlier life or a failed publish left behind goes first.
+        Raises `Retry`."""
         while self.left_behind:
             rows, last = await store.read(lambda c: left_behind(c, self.shard))
             if last is None:
-                self.left_behind = False
+                self.left_behind, self._published = False, None
                 return
             await self.send_in_order(rows)
             await store.transact(lambda c, upto=last: drop(c, self.shard, upto))  # type: ignore[misc]
 
-    async def after(self, store: Store, rows: Sequence[Outgoing]) -> None:
-        """After the transaction of the last `write`: returns when Kafka has all `rows`. Raises `Retry`; then they stay."""
-        self.left_behind = True
-        await self.send_in_order(rows)
-        self.left_behind = False
-        self._published = self._written
+    async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
+        """After a transaction: returns when Kafka has all `rows`, of which `write` said `written`. Raises `Retry`; then they stay."""
+        if self.left_behind:
+            raise Retry("kafka_unavailable", "what was decided before is not published yet")
+        try:
+            await self.send_in_order(rows)
+        except BaseException:
+            self.left_behind = True
+            raise
+        if written is not None:
+            self._published = written
 
     def committed(self) -> None:
-        """The transaction of the last `write` is durable."""
-        self._published = None
+        """The transaction of the last `write` is durable. What was published beside it is dropped with the next."""
+        if self._published == self._dropped:
+            self._published = None
 
     @property
     def work_left(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,8 +92,9 @@ class Settler:
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     parked_by_fault: int = 0
     after: list[Callable[[], None]] = field(default_factory=list)
-    """Called after each commit, in the event loop: wakes timers and waiters."""
+    """Called after each commit, once what it decided is published, in the event loop: wakes timers and waiters."""
     _pruned_at: float = 0.0
+    _publishing: asyncio.Task[None] | None = None
 
     async def batch(
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: bool = True
@@ -102,6 +103,12 @@ class Settler:
 
         `inbox=False` is for handlers whose own keys make a repeat change nothing; they get repeats too.
         """
+        await (await self.decide(handler, inbound, bad, group, inbox))
+
+    async def decide(
+        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: bool = True
+    ) -> Awaitable[None]:
+        """As `batch`, but returns when the effects are durable, with what ends when they are published too."""
 
         def work(unit: Unit) -> None:
             if not inbox:
@@ -121,30 +128,55 @@ class Settler:
             unmark_seen(unit.connection, [_seen_key(i) for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
-        await self.run(work)
+        _, published = await self._begin(work)
+        return published
 
     async def run(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
-        async with self.order:
-            await self.relay.before(self.store)
-            result, unit = await self.store.transact(lambda connection: self._transaction(connection, work))
-            self.relay.committed()
-            crashpoints.reach(self.service, "after_commit")
-            await self.relay.after(self.store, unit.outgoing)
-            crashpoints.reach(self.service, "after_publish")
-        for wake in (*self.after, *unit.committed):
-            wake()
+        result, published = await self._begin(work)
+        await published
         return result
 
-    def _transaction(self, connection: Connection, work: Callable[[Unit], Any]) -> tuple[Any, Unit]:
+    async def _begin(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
+        """Decide, durably, and begin to publish: while Kafka takes one unit's outputs the next unit is decided, and not one more. What
+        was decided later is never sent before Kafka has what was decided before."""
+        async with self.order:
+            if self.relay.left_behind:
+                await self._idle()
+                await self.relay.before(self.store)
+            result, unit, written = await self.store.transact(lambda connection: self._transaction(connection, work))
+            self.relay.committed()
+            crashpoints.reach(self.service, "after_commit")
+            await self._idle()
+            self._publishing = publishing = asyncio.create_task(self._publish(unit, written))
+        # Whoever waits may be cancelled; what is decided is published all the same.
+        return result, asyncio.shield(publishing)
+
+    async def rest(self) -> None:
+        """Wait for what is being published, and leave no row behind, if nobody else is about to do it. Raises `Retry`."""
+        await self._idle()
+        if self.relay.work_left and not self.order.locked():
+            await self.run(lambda unit: None)
+
+    async def _idle(self) -> None:
+        if self._publishing is not None:
+            await asyncio.wait([self._publishing])
+
+    async def _publish(self, unit: Unit, written: Any) -> None:
+        await self.relay.after(self.store, unit.outgoing, written)
+        crashpoints.reach(self.service, "after_publish")
+        for wake in (*self.after, *unit.committed):
+            wake()
+
+    def _transaction(self, connection: Connection, work: Callable[[Unit], Any]) -> tuple[Any, Unit, Any]:
         unit = Unit(connection, clock.unix(), f"/stageline/{self.service}", self.telemetry)
         result = work(unit)
-        self.relay.write(connection, unit.outgoing, unit.now)
+        written = self.relay.write(connection, unit.outgoing, unit.now)
         if time.monotonic() - self._pruned_at > 60:
             self._pruned_at = time.monotonic()
             forget_seen(connection, unit.now - SEEN_RETENTION_S)
         crashpoints.reach(self.service, "before_commit")
-        return result, unit
+        return result, unit, written
 
     def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
         for fault in bad:

@@ -38,16 +38,15 @@ class SharedRelay(Relay):
     def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, partitions: int) -> None:
         super().__init__(producer, telemetry, "")
         self.partitions = partitions
-        self._shards: set[str] = set()
 
     def _shard(self, row: Outgoing) -> str:
         return str(key_hash(row.key) % self.partitions) if row.key else "0"
 
-    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> None:
+    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         rows.sort(key=lambda row: not row.urgent)
         shards = [self._shard(row) for row in rows]
         insert_outbox(connection, shards, rows, now)
-        self._shards = set(shards)
+        return set(shards)
 
     async def before(self, store: Store) -> None:
         if self.left_behind:
@@ -55,10 +54,12 @@ class SharedRelay(Relay):
             await self._drain(store, waiting)
             self.left_behind = False
 
-    async def after(self, store: Store, rows: Sequence[Outgoing]) -> None:
-        self.left_behind = True
-        await self._drain(store, self._shards)
-        self.left_behind = False
+    async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
+        try:
+            await self._drain(store, written)
+        except BaseException:
+            self.left_behind = True
+            raise
 
     def committed(self) -> None:
         """Nothing is kept in memory."""

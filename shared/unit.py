@@ -78,6 +78,10 @@ class Unit:
             )
         self.outgoing.append(Outgoing(topic, record.key, record.value, record.headers, not command))
 
+    def forget(self, topic: str, key: str) -> None:
+        """Let a compacted topic forget a key, by a tombstone: a record of the key without a value."""
+        self.outgoing.append(Outgoing(topic, key.encode(), b"", ()))
+
 
 def headers_to_text(headers: Headers) -> str:
     """Headers as JSON text; bytes that are no UTF-8 survive by Latin-1."""

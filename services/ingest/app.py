@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -100,7 +101,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, Folding(decisions.arrive))
     # Requests wait for what sessions and commands have come to, not for a stage of a job.
     fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.05
-    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
+    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
     door = Door(
         settings,
         host.store,

@@ -10,7 +10,6 @@ from contracts import EraseJob, JobErased, derived
 from contracts.topics import JOB_ERASURES_TOPIC, JOB_STATE_TOPIC
 from services.job_orchestrator.core.job import Job
 from services.job_orchestrator.work import Work
-from shared.unit import Outgoing
 
 PER_RECORD = 2000
 
@@ -30,8 +29,7 @@ def erase(work: Work, command: EraseJob, trace: str | None) -> str | None:
             reason=command.reason, part=part, blobs=tuple(names[start : start + PER_RECORD]),
         )  # fmt: skip
         work.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
-    # The compacted topic forgets by a tombstone: a record of the key without a value.
-    work.unit.outgoing.append(Outgoing(JOB_STATE_TOPIC.name, job.id.encode(), b"", ()))
+    work.unit.forget(JOB_STATE_TOPIC.name, job.id)
     work.forget(job.id)
     return None
 

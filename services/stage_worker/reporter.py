@@ -11,8 +11,8 @@ from typing import Any
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared import crashpoints
-from shared.consume import commit_offsets
 from shared.errors import Retry
+from shared.offsets import Commits
 from shared.outbox import Relay
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing
@@ -35,6 +35,10 @@ class Reporter:
     queue: list[tuple[Outgoing, Sequence[Mark]]] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    commits: Commits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.commits = Commits(self.consumer, self.telemetry, self.group)
 
     def put(self, topic: str, message: Message, trace: str | None, marks: Sequence[Mark]) -> None:
         """Queue a report; `marks` are closed once Kafka has it."""
@@ -59,14 +63,18 @@ class Reporter:
             await self.wake.wait()
             self.wake.clear()
             try:
-                await self.flush()
+                await self._publish()
             except Retry as error:
                 log.warning("reports will be sent again", extra={"code": error.code, "reason": str(error)})
                 self.wake.set()
                 await asyncio.sleep(1)
 
     async def flush(self) -> None:
-        """Publish and commit once. Raises `Retry`, and then everything stays queued."""
+        """Publish and commit now, before tasks are given back. Raises `Retry`, and then everything stays queued."""
+        await self._publish()
+        await self.commits.flush()
+
+    async def _publish(self) -> None:
         async with self.busy:
             batch = self.queue[:1000]
             if batch:
@@ -79,6 +87,4 @@ class Reporter:
                     self.watermark.closed(mark)
             if self.queue:
                 self.wake.set()
-            offsets = self.watermark.moved()
-            if offsets:
-                await commit_offsets(self.consumer(), offsets, self.telemetry, self.group)
+            self.commits.add(self.watermark.moved())

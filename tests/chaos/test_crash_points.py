@@ -28,7 +28,9 @@ async def test_death_at_a_boundary_leaves_one_effect(tmp_path: Path, point: str)
     for n in range(FILES):
         (documents / f"note-{n}.txt").write_text(f"Invoice No: N-{n}\nTotal due: EUR {n}.50\nIBAN and VAT follow.\n")
     worker = "stage_worker.before_report:7" if point.startswith("before") else "stage_worker.after_publish:7"
-    planted = ",".join([f"{name}.{point}:6" for name in SERVICES] + [worker])
+    # Offsets are committed for several batches together: their sixth time may not come.
+    times = 1 if point == "after_settle" else 6
+    planted = ",".join([f"{name}.{point}:{times}" for name in SERVICES] + [worker])
     pipeline = Pipeline(tmp_path / "data", environment={"STAGELINE_CRASH_AT": planted})
     pipeline.start()
     try:

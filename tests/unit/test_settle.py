@@ -4,64 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
 from sqlalchemy import text
 
-from contracts import CancelJob, CreateJob, to_record
 from contracts.topics import JOB_COMMANDS_TOPIC
-from shared.consume import Subscription, decode
+from shared.consume import Subscription
 from shared.errors import Park, Retry, Stop
-from shared.migrate import RUNTIME, upgrade
-from shared.outbox import Relay
 from shared.settle import Inbound, Settler
-from shared.store import open_store
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing, Unit
-from tests.contracts.examples import OTHERS
-
-TYPES = {JOB_COMMANDS_TOPIC.name: frozenset(m.TYPE for m in JOB_COMMANDS_TOPIC.models)}
-
-
-class NotingRelay(Relay):
-    """Sends nowhere; fails as Kafka would while `down`."""
-
-    def __init__(self) -> None:
-        self.sent: list[Outgoing] = []
-        self.down = False
-        self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
-        self._published = self._written = None
-
-    async def send(self, rows: Sequence[Outgoing]) -> None:
-        if self.down:
-            raise Retry("kafka_unavailable", "down")
-        self.sent += rows
-
-
-def record(message: Any, offset: int = 0) -> ConsumerRecord[Any, Any]:
-    made = to_record(message, "/t")
-    return ConsumerRecord(JOB_COMMANDS_TOPIC.name, 0, offset, 1000, 0, made.key, made.value, None, 0, 0, made.headers)
-
-
-@pytest.fixture
-async def settler(tmp_path: Path) -> Any:
-    relay = NotingRelay()
-    store = open_store(f"sqlite:///{tmp_path}/t.db")
-    await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME}))
-    yield Settler("t", store, relay, relay.telemetry)
-    await store.close()
-
-
-CREATE, CANCEL = (next(m for m in OTHERS if type(m) is kind) for kind in (CreateJob, CancelJob))
-
-
-def inbound(*messages: Any) -> list[Inbound]:
-    good, bad = decode([record(m, n) for n, m in enumerate(messages)], TYPES)
-    assert not bad
-    return good
+from shared.unit import Unit
+from tests.unit.settling import CANCEL, CREATE, inbound, record
 
 
 async def test_a_repeat_reaches_the_handler_once(settler: Settler) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -21,6 +22,7 @@ from shared.objects import Objects, Stored, TooLarge
 if TYPE_CHECKING:
     from obstore import GetResult
 
+log = logging.getLogger(__name__)
 MAX_REDIRECTS = 5
 _REDIRECT = (301, 302, 303, 307, 308)
 
@@ -68,7 +70,9 @@ class GuardedDownloads:
         except (NotFoundError, FileNotFoundError):
             raise DocumentFault("source_refused", f"Container {name} has no file {path}.") from None
         except (BaseError, OSError) as error:
-            raise DocumentFault("source_unavailable", f"Container {name} could not be read: {error}"[:1000], True) from None
+            # What obstore says names servers and settings: for the operator's log, not for whoever handed the document in.
+            log.warning("container could not be read", extra={"container": name, "reason": str(error)[:1000]})
+            raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
 
     async def _once(self, tenant: str, url: str) -> tuple[Stored, str] | str:

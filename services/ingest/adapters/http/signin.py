@@ -18,7 +18,7 @@ from contracts.topics import ACCESS_EVENTS_TOPIC
 from services.ingest.adapters import accounts
 from services.ingest.adapters.http.context import Door, DoorDep
 from shared import clock
-from shared.access import EXPIRED_KEPT_S, enter_key, forget_expired, key_hash, new_key
+from shared.access import enter_key, forget_expired, key_hash, new_key
 from shared.unit import Unit
 
 router = APIRouter(tags=["Alfred"], max_body_size=16 << 10)
@@ -94,7 +94,7 @@ async def _issue(door: Door, user: Any) -> dict[str, Any]:
     )  # fmt: skip
 
     def enter(unit: Unit) -> None:
-        forget_expired(unit.connection, unit.now - EXPIRED_KEPT_S)
+        forget_expired(unit, keeps=True)
         enter_key(unit.connection, event)
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 

@@ -1,0 +1,22 @@
+"""Fixtures of several unit tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.migrate import RUNTIME, upgrade
+from shared.settle import Settler
+from shared.store import open_store
+from tests.unit.settling import NotingRelay
+
+
+@pytest.fixture
+async def settler(tmp_path: Path) -> Any:
+    relay = NotingRelay()
+    store = open_store(f"sqlite:///{tmp_path}/t.db")
+    await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME}))
+    yield Settler("t", store, relay, relay.telemetry)
+    await store.close()

@@ -1,0 +1,53 @@
+"""A relay that only notes what it would send, and records as Kafka hands them out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import ConsumerRecord
+
+from contracts import CancelJob, CreateJob, to_record
+from contracts.topics import JOB_COMMANDS_TOPIC
+from shared.consume import decode
+from shared.errors import Retry
+from shared.outbox import Relay
+from shared.settle import Inbound
+from shared.telemetry import Telemetry
+from shared.unit import Outgoing
+from tests.contracts.examples import OTHERS
+
+TYPES = {JOB_COMMANDS_TOPIC.name: frozenset(m.TYPE for m in JOB_COMMANDS_TOPIC.models)}
+
+
+class NotingRelay(Relay):
+    """Sends nowhere; fails as Kafka would while `down`, and takes as long as `slow` is not set."""
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+        self.down = False
+        self.slow = asyncio.Event()
+        self.slow.set()
+        self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
+        self._published = self._dropped = None
+
+    async def send(self, rows: Sequence[Outgoing]) -> None:
+        await self.slow.wait()
+        if self.down:
+            raise Retry("kafka_unavailable", "down")
+        self.sent += rows
+
+
+def record(message: Any, offset: int = 0) -> ConsumerRecord[Any, Any]:
+    made = to_record(message, "/t")
+    return ConsumerRecord(JOB_COMMANDS_TOPIC.name, 0, offset, 1000, 0, made.key, made.value, None, 0, 0, made.headers)
+
+
+CREATE, CANCEL = (next(m for m in OTHERS if type(m) is kind) for kind in (CreateJob, CancelJob))
+
+
+def inbound(*messages: Any) -> list[Inbound]:
+    good, bad = decode([record(m, n) for n, m in enumerate(messages)], TYPES)
+    assert not bad
+    return good
