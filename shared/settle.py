@@ -128,14 +128,19 @@ class Settler:
             unmark_seen(unit.connection, [_seen_key(i) for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
-        _, published = await self._begin(work)
+        _, published = await self._begun(work)
         return published
 
     async def run(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
-        result, published = await self._begin(work)
+        result, published = await self._begun(work)
         await published
         return result
+
+    async def _begun(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
+        # Whoever waits may be cancelled (a client that goes away): what is decided is published all the same, or the next one's deletion
+        # of what is published would take it along.
+        return await asyncio.shield(asyncio.create_task(self._begin(work)))
 
     async def _begin(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
         """Decide, durably, and begin to publish: while Kafka takes one unit's outputs the next unit is decided, and not one more. What
@@ -149,7 +154,6 @@ class Settler:
             crashpoints.reach(self.service, "after_commit")
             await self._idle()
             self._publishing = publishing = asyncio.create_task(self._publish(unit, written))
-        # Whoever waits may be cancelled; what is decided is published all the same.
         return result, asyncio.shield(publishing)
 
     async def rest(self) -> None:
