@@ -96,8 +96,6 @@ def decode(
 
 HEARTBEAT_MS = 1000
 """How soon a process learns that the group is shared out anew."""
-SMALL = 200
-"""Records; a larger batch needs no waiting for more."""
 
 
 class Subscription:
@@ -113,8 +111,8 @@ class Subscription:
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = Gate()
         self.linger_s = 0.0
-        """A small batch of `leisurely` topics alone waits so long, and what comes meanwhile is handled with the next: fewer transactions
-        where nobody waits for them, and none in the way of those that somebody does."""
+        """How long a few records of `leisurely` topics alone wait for more (`WaitingConsumer`): fewer transactions where nobody waits for
+        them, and none in the way of those that somebody does."""
         self.leisurely: frozenset[str] = frozenset()
         self.failures = 0
         self.busy_since: float | None = None
@@ -157,9 +155,8 @@ class Subscription:
         self.busy_since = time.monotonic()
         if self.consumer is not None:
             self.consumer.parting = self._settled
+            self.consumer.leisurely, self.consumer.linger_s = self.leisurely, self.linger_s
         try:
-            if self.linger_s and len(records) < SMALL and all(r.topic in self.leisurely for r in records):
-                await asyncio.sleep(self.linger_s)
             await self._decide(records)
             self.failures = 0
         except Retry as error:

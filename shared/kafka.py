@@ -24,6 +24,8 @@ from shared.kafka_access import KafkaAccess
 log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_048_576
 HELD_LIMIT = 2000
+SMALL = 200
+"""Records; with more of them at hand nothing waits for others."""
 PARTING_S = 8.0
 
 
@@ -39,6 +41,10 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     last_poll: float = 0.0
     parting: Callable[[], Awaitable[None]] | None = None
     """What must be done before the group is left: offsets of what is finished."""
+    leisurely: frozenset[str] = frozenset()
+    linger_s: float = 0.0
+    """A few records of `leisurely` topics alone wait so long for more. Nobody waits for them, and whoever reads along with every single
+    record keeps broker and cores from those that somebody waits for."""
     _pump: asyncio.Task[None] | None = None
 
     def _prepare(self) -> None:
@@ -56,6 +62,8 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._held.setdefault(tp, deque()).extend(records)
                 self._count += len(records)
             if batch:
+                if self._count < SMALL and self.leisurely.issuperset(tp.topic for tp in self._held):
+                    await asyncio.sleep(self.linger_s)
                 self._arrived.set()
             while self._count >= HELD_LIMIT:
                 self._room.clear()
