@@ -20,11 +20,14 @@ from sqlalchemy import Connection, select
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.batches import Batches
 from shared.errors import Retry
+from shared.sql import Statement
 from shared.store import OUTBOX, Store
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing, headers_from_text, insert_outbox
 
 PUBLISH_TIMEOUT_S = 60.0
+_NEWEST = Statement("SELECT max(id) FROM outbox WHERE shard = :shard")
+_DROP = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
 COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
 """What follows from facts, and is sent after them also when it was left behind."""
 
@@ -46,13 +49,12 @@ class Relay:
         """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
         self._dropped = self._published
         if self._dropped is not None:
-            connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == self.shard, OUTBOX.c.id <= self._dropped))
+            drop(connection, self.shard, self._dropped)
         if not rows:
             return None
         rows.sort(key=lambda row: not row.urgent)
         insert_outbox(connection, [self.shard] * len(rows), rows, now)
-        newest = select(OUTBOX.c.id).where(OUTBOX.c.shard == self.shard).order_by(OUTBOX.c.id.desc()).limit(1)
-        return connection.execute(newest).scalar_one()
+        return _NEWEST.run(connection, {"shard": self.shard}).scalar_one()
 
     async def before(self, store: Store) -> None:
         """Before a transaction, while nothing is being published: what an earlier life or a failed publish left behind goes first.
@@ -130,4 +132,4 @@ def outgoing(row: Any) -> Outgoing:
 
 def drop(connection: Connection, shard: str, upto: int) -> None:
     """Delete the rows of a shard up to an id, after they were acknowledged."""
-    connection.execute(OUTBOX.delete().where(OUTBOX.c.shard == shard, OUTBOX.c.id <= upto))
+    _DROP.run(connection, {"shard": shard, "upto": upto})

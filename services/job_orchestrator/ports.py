@@ -119,7 +119,7 @@ class DispatchStore(Protocol):
         """How many of the tenant's tasks go first (at most 10,000)."""
         ...
 
-    def move(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
+    def move(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
         """Write who waits from now on, and who does no longer."""
         ...
 

@@ -78,7 +78,7 @@ class WorkerRow(SQLModel, table=True):
 MODELS: tuple[type[SQLModel], ...] = (ReadyRow, FlightRow, ShareRow, ControlRow, WorkerRow)
 
 
-_ANY = text("SELECT 1 FROM ready LIMIT 1")
+_ANY = Statement("SELECT 1 FROM ready LIMIT 1")
 # Index skips: as many steps as there are actions (or tenants), however many rows there are.
 _ACTIONS = text(
     "WITH RECURSIVE a(v) AS (SELECT min(action) FROM ready UNION ALL SELECT (SELECT min(action) FROM ready WHERE action > a.v) FROM a "
@@ -109,7 +109,7 @@ _ADD = text(
     "INSERT INTO flight (kind, name, slot, n) VALUES (:kind, :name, :slot, :n) "
     "ON CONFLICT (kind, name, slot) DO UPDATE SET n = flight.n + excluded.n"
 )
-_CONTROLS = text("SELECT kind, name, body, tokens, tokens_at FROM control")
+_CONTROLS = Statement("SELECT kind, name, body, tokens, tokens_at FROM control")
 _SET_CONTROL = text(
     "INSERT INTO control (kind, name, body, tokens, tokens_at) VALUES (:kind, :name, :body, NULL, NULL) "
     "ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body, tokens = NULL, tokens_at = NULL"
@@ -144,7 +144,7 @@ class SqlDispatchStore:
 
     def anything_waits(self) -> bool:
         """True when `ready` has a row."""
-        return self.connection.execute(_ANY).scalar() is not None
+        return _ANY.run(self.connection).scalar() is not None
 
     def actions(self) -> list[str]:
         """Actions that something waits for."""
@@ -168,7 +168,7 @@ class SqlDispatchStore:
         values = {"action": action, "tenant": tenant, "rank": rank}
         return int(self.connection.execute(_AHEAD, values).scalar_one())
 
-    def move(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
+    def move(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
         """Write who waits from now on, and who does no longer."""
         many(self.connection, _LEAVE, leaving)
         many(self.connection, _ENTER, entering)
@@ -187,7 +187,7 @@ class SqlDispatchStore:
         """All that is set."""
         return {
             (r.kind, r.name): replace(Control(**json.loads(r.body)), tokens=r.tokens, tokens_at=r.tokens_at)
-            for r in self.connection.execute(_CONTROLS)
+            for r in _CONTROLS.run(self.connection)
         }
 
     def set_control(self, key: Key, control: Control) -> None:

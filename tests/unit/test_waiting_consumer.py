@@ -1,0 +1,81 @@
+"""How records are taken over from aiokafka: at once where somebody waits for them, together where nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from shared import kafka
+from shared.kafka import WaitingConsumer
+
+EVENTS, ANSWERS = TopicPartition("job.events", 0), TopicPartition("job.answers", 0)
+
+
+class Broker:
+    """Answers a fetch with what has arrived since the one before."""
+
+    def __init__(self) -> None:
+        self.arrived: asyncio.Queue[dict[TopicPartition, list[str]]] = asyncio.Queue()
+        self.fetches = 0
+        self.left = False
+
+    async def getmany(self, consumer: Any, timeout_ms: float = 0) -> dict[TopicPartition, list[str]]:
+        found = await self.arrived.get()
+        self.fetches += 1
+        return found
+
+
+@pytest.fixture
+async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    made = Broker()
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", lambda self, **options: made.getmany(self, **options))
+    return made
+
+
+@pytest.fixture
+async def consumer(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> AsyncIterator[WaitingConsumer]:
+    async def stop(self: Any) -> None:
+        broker.left = True
+
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", stop)
+    made = WaitingConsumer.__new__(WaitingConsumer)
+    made._closed = True  # aiokafka's: nothing is to be cleaned up
+    made.leisurely, made.linger_s = frozenset({"job.events"}), 30.0
+    yield made
+    await made.stop()
+
+
+async def test_a_few_records_that_nobody_waits_for_wait_for_more(consumer: WaitingConsumer, broker: Broker) -> None:
+    taken = asyncio.create_task(consumer.getmany())
+    broker.arrived.put_nowait({EVENTS: ["a"]})
+    done, _ = await asyncio.wait([taken], timeout=0.2)
+    assert not done and broker.fetches == 1
+    taken.cancel()
+
+
+async def test_what_somebody_waits_for_is_handed_out_at_once(consumer: WaitingConsumer, broker: Broker) -> None:
+    broker.arrived.put_nowait({ANSWERS: ["a"], EVENTS: ["b"]})
+    assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: ["a"], EVENTS: ["b"]}
+
+
+async def test_many_records_wait_for_nothing(consumer: WaitingConsumer, broker: Broker) -> None:
+    records = [str(n) for n in range(kafka.SMALL)]
+    broker.arrived.put_nowait({EVENTS: records})
+    assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[:150]}
+    assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[150:]}
+
+
+async def test_the_group_is_left_after_what_is_finished_is_said(consumer: WaitingConsumer, broker: Broker) -> None:
+    left_before: list[bool] = []
+
+    async def parting() -> None:
+        left_before.append(broker.left)
+
+    consumer.parting = parting
+    await consumer.stop()
+    assert left_before == [False] and broker.left
+    consumer.parting = None
