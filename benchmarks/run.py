@@ -123,6 +123,8 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
         f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable"
     )
     async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends, Ends(bootstrap, "limit.done", lambda r: True) as done:
+        # The broker's compiler has done its work by the time the limit is measured: let it have done so for ours.
+        await backlog(sink, ends, our_job, JOBS // 3)
         await trickle(sink, ends, our_job, 50, 25)
         quick = await trickle(sink, ends, our_job, 5 * TRICKLE_S, 5)
         meter = Meter(pids)
