@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.consume import Subscription
@@ -98,3 +99,19 @@ async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothin
     batch.cancel()
     await asyncio.gather(batch, return_exceptions=True)
     assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen")).scalar()) == 0
+
+
+class Aborted(Exception):
+    """As asyncpg's: the transaction is over."""
+
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(
+    "fault", [DBAPIError("UPDATE", {}, Aborted("deadlock detected")), OperationalError("UPDATE", {}, Exception("locked"))]
+)
+async def test_a_transaction_that_is_over_is_no_fault_of_the_record_at_hand(settler: Settler, fault: Exception) -> None:
+    [item] = inbound(CREATE)
+    with pytest.raises(type(fault)), item.guard():
+        raise fault
+    assert item.parked is None, "it is handled again, with its whole batch"
