@@ -77,7 +77,9 @@ def passing() -> Iterator[None]:
             raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
         known = state[:2] in TRANSIENT or error.connection_invalidated
         if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
-            raise Retry("store_unavailable", str(error.orig)[:500]) from error
+            # Of a deadlock PostgreSQL says who waited for whom.
+            detail = getattr(getattr(error.orig, "__cause__", None), "detail", None)
+            raise Retry("store_unavailable", f"{error.orig}{f': {detail}' if detail else ''}"[:500]) from error
         raise
     except (OSError, TimeoutError) as error:
         raise Retry("store_unavailable", repr(error)) from error

@@ -43,6 +43,10 @@ class JobStore(Protocol):
         """Jobs by id, each with the named lanes and its own (`""`), as far as they exist."""
         ...
 
+    def look(self, wanted: Collection[str]) -> dict[str, Job]:
+        """Jobs by id without lanes, as they are and not held: to be told about, not to be decided."""
+        ...
+
     def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
         """Lanes of jobs that are loaded, as far as they exist."""
         ...

@@ -54,7 +54,8 @@ class Snapshots:
     def publish(self, unit: Unit) -> int:
         """In one transaction: states of at most `BATCH` changed jobs; returns how many."""
         store = self.stores(unit.connection)
-        jobs = store.load({job_id: () for job_id in store.take_changed(BATCH)})
+        # Not held: a batch that holds one of them and marks it anew waits for us, and we would wait for it.
+        jobs = store.look(store.take_changed(BATCH))
         for job in jobs.values():
             unit.emit(JOB_STATE_TOPIC.name, state_of(job), None, traced=False)
         return len(jobs)

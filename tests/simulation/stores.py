@@ -67,6 +67,9 @@ class ModelJobStore:
         lanes = self.lanes({i: wanted[i] for i in found})
         return {i: evolve(job, {"lanes": lanes.get(i, {})}) for i, job in found.items()}
 
+    def look(self, wanted: Collection[str]) -> dict[str, Job]:
+        return self.load({job_id: () for job_id in wanted})
+
     def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
         return {i: {k: self.lane[i, k] for k in keys if (i, k) in self.lane} for i, keys in wanted.items()}
 

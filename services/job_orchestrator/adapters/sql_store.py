@@ -76,6 +76,7 @@ class ChangedRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow, PartRow, *DISPATCH_MODELS, *STEERING_MODELS)
 
+_LOOK_AT_JOBS = Statement("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids])")
 # Locked in the order of their ids, and before their lanes are read: whoever waited here sees what the other replica wrote.
 _LOAD_JOBS = Statement(
     "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids]) /*ORDER BY id FOR UPDATE*/"
@@ -161,6 +162,12 @@ class SqlJobStore:
         pairs = json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes])
         lanes = self._lanes(pairs)
         self.stored.update(row[0] for row in rows)
+        return self._jobs(rows, lanes)
+
+    def look(self, wanted: Collection[str]) -> dict[str, Job]:
+        return self._jobs(_LOOK_AT_JOBS.run(self.connection, {"ids": json.dumps(list(wanted))}).all(), {})
+
+    def _jobs(self, rows: Sequence[Any], lanes: Mapping[str, dict[str, Lane]]) -> dict[str, Job]:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
