@@ -180,7 +180,7 @@ class Subscription:
     async def _decide(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         started = time.monotonic()
         # A tombstone of a compacted topic says nothing to anybody: whoever knew the key has forgotten it himself.
-        good, bad = decode([r for r in records if r.value or r.topic not in self.compacted], self.allowed)
+        good, bad = decode([r for r in records if r.value is not None or r.topic not in self.compacted], self.allowed)
         start_spans(self.settler.telemetry, good, self.group)
         try:
             published = await self.settler.decide(self.handler, good, bad, self.group, self.inbox)

@@ -1,7 +1,8 @@
 """Named places at which a test may kill the process. Free when off: one truth test of an empty list.
 
 `STAGELINE_CRASH_AT=session.after_commit:3,notifier.before_settle:5` ends each of the two services with code 137, as SIGKILL
-would, at its third and fifth pass. The supervisor gives it to a process's first life only.
+would, at its third and fifth pass. The supervisor gives it to a process's first life only. With `STAGELINE_CRASH_ONCE` the passes
+count from the moment on at which that file exists: a start that needs the same steps is over by then.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ class _Trigger:
         self.left = int(count or 1)
 
     def passed(self, service: str, point: str) -> None:
-        if point == self.point and self.service in ("", service):
+        if point == self.point and self.service in ("", service) and (_once is None or os.path.exists(_once)):
             self.left -= 1
             if self.left == 0:
                 os._exit(137)
 
 
+_once = os.environ.get("STAGELINE_CRASH_ONCE")
 _triggers = [_Trigger(spec) for spec in os.environ.get("STAGELINE_CRASH_AT", "").split(",") if spec]
 
 

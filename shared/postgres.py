@@ -17,6 +17,8 @@ from shared.store import Store
 T = TypeVar("T")
 NOT_TEXT = ("22021", "22P05")
 """SQLSTATE of a text that PostgreSQL cannot hold, plain and in JSON."""
+UNFIT = ("22", "23502", "23514")
+"""SQLSTATE (classes) of values that no later try makes fit: out of range, missing, against a rule."""
 TRANSIENT = ("08", "40", "53", "55", "57")
 """SQLSTATE classes that pass: connection, rollback (deadlock), resources, lock not available, operator intervention."""
 
@@ -68,13 +70,16 @@ class PostgresStore(Store):
 
 @contextlib.contextmanager
 def passing() -> Iterator[None]:
-    """Turns what passes by itself, or by trying again beside another replica, into `Retry`; other faults go on as they are."""
+    """Turns what passes by itself, or by trying again beside another replica, into `Retry`, and what never fits into `Park`; other faults
+    go on as they are."""
     try:
         yield
     except DBAPIError as error:
         state = str(getattr(error.orig, "sqlstate", None) or "")
         if state in NOT_TEXT:
             raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
+        if state.startswith(UNFIT):
+            raise Park("invalid_value", f"a value cannot be kept: {error.orig}"[:500]) from error
         known = state[:2] in TRANSIENT or error.connection_invalidated
         if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
             # Of a deadlock PostgreSQL says who waited for whom.

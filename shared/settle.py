@@ -114,8 +114,26 @@ class Settler:
     async def decide(
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: bool = True
     ) -> Awaitable[None]:
-        """As `batch`, but returns when the effects are durable, with what ends when they are published too."""
+        """As `batch`, but returns when the effects are durable, with what ends when they are published too.
 
+        A batch that the database cannot hold is taken in halves until the record is found that it cannot hold: that one is parked.
+        """
+        try:
+            return await self._taken(handler, inbound, bad, group, inbox)
+        except Park as error:
+            if not inbound:
+                raise
+            for item in inbound:
+                item.parked = None
+            if len(inbound) == 1:
+                return await self._taken(handler, [], [*bad, Undecodable(inbound[0], error.code, str(error))], group, inbox)
+        middle = len(inbound) // 2
+        await self.decide(handler, inbound[:middle], bad, group, inbox)
+        return await self.decide(handler, inbound[middle:], [], group, inbox)
+
+    async def _taken(
+        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: bool
+    ) -> Awaitable[None]:
         def work(unit: Unit) -> None:
             if not inbox:
                 handler(unit, inbound)

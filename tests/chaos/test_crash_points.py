@@ -31,7 +31,8 @@ async def test_death_at_a_boundary_leaves_one_effect(tmp_path: Path, point: str)
     # Offsets are committed for several batches together: their sixth time may not come.
     times = 1 if point == "after_settle" else 6
     planted = ",".join([f"{name}.{point}:{times}" for name in SERVICES] + [worker])
-    pipeline = Pipeline(tmp_path / "data", environment={"STAGELINE_CRASH_AT": planted})
+    up = tmp_path / "data" / "run" / "state.json"
+    pipeline = Pipeline(tmp_path / "data", environment={"STAGELINE_CRASH_AT": planted, "STAGELINE_CRASH_ONCE": str(up)})
     pipeline.start()
     try:
         async with Client(pipeline.target()) as client, Receiver() as receiver:

@@ -48,19 +48,23 @@ def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes |
     return key, value, headers
 
 
-async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> None:
-    """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process."""
+async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> int:
+    """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process. How many of them
+    must be parked: a tombstone of a compacted topic is none of them, for it is what it says."""
     producer = await make_producer(pipeline.access, "hostile")
     types = [m.TYPE for m in topic.models]
+    tombstones = 0
     for _ in range(count // 500):
         futures = []
         for _ in range(500):
             key, value, headers = hostile(rng, types)
             # Kafka itself refuses a record without a key on a compacted topic.
             key = key or (b"k" if "compact" in topic.cleanup else None)
+            tombstones += value is None and topic.cleanup == "compact"
             futures.append(await producer.send(topic.name, value, key, headers=headers))
         await asyncio.gather(*futures)
     await producer.stop()
+    return count - tombstones
 
 
 async def lacking(pipeline: Pipeline, topic: str, group: str, sent: int) -> int:
@@ -95,10 +99,10 @@ async def flood(client: Client, pipeline: Pipeline) -> None:
     rng = random.Random(4471)
     for topic in (t for t in all_topics() if t.name not in ("delivery.events", "stage.cancellations")):
         count = RECORDS if not topic.name.startswith(TASK_PREFIX) else RECORDS // 10
-        await pour(pipeline, rng, topic, count)
+        hostile_ones = await pour(pipeline, rng, topic, count)
         for group in GROUPS.get(topic.name, ["stage_worker"]):
 
-            async def parked(name: str = topic.name, group: str = group, count: int = count) -> bool:
+            async def parked(name: str = topic.name, group: str = group, count: int = hostile_ones) -> bool:
                 return await lacking(pipeline, name, group, count) <= 0
 
             await eventually(parked, 60, 0.5)

@@ -1,0 +1,70 @@
+"""A record that a database cannot hold is parked alone: its batch goes on, and so does the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from contracts.topics import JOB_COMMANDS_TOPIC
+from shared.consume import Subscription
+from shared.errors import Park
+from shared.migrate import RUNTIME, upgrade
+from shared.settle import Inbound, Settler
+from shared.store import open_store
+from shared.unit import Unit
+from tests.unit.settling import CREATE, NotingRelay, record
+
+pytestmark = [pytest.mark.kafka]
+INSERT = text("INSERT INTO poison (id, small, words) VALUES (:id, :small, CAST(:words AS jsonb))")
+
+
+@pytest.fixture
+async def settler(postgres_url: str) -> AsyncIterator[Settler]:
+    url = postgres_url.replace("postgresql://", "postgresql+asyncpg://") + "?schema=poison"
+    store, relay = open_store(url), NotingRelay()
+    await store.prepare()
+
+    def tables(connection: Any) -> None:
+        upgrade(connection, {"runtime_revision": RUNTIME})
+        connection.execute(text("CREATE TABLE poison (id text PRIMARY KEY, small int NOT NULL CHECK (small <> 13), words jsonb)"))
+
+    await store.transact(tables)
+    yield Settler("t", store, relay, relay.telemetry)
+    await store.transact(lambda c: c.execute(text("DROP SCHEMA poison CASCADE")))
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("small", "words", "code"),
+    [(2**40, "1", "invalid_value"), (None, "1", "invalid_value"), (13, "1", "invalid_value"), (1, '"\\u0000"', "invalid_text"),
+     (1, "{", "invalid_value")],
+    ids=["out of range", "missing", "against a rule", "nul", "no JSON"],
+)  # fmt: skip
+async def test_what_the_database_cannot_hold_is_parked_alone(settler: Settler, small: Any, words: str, code: str) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                bad = item.offset == 5
+                row = {"id": item.message.message_id, "small": small if bad else item.offset, "words": words if bad else "1"}
+                unit.connection.execute(INSERT, row)
+                unit.emit("job.events", item.message, None)
+
+    subscription = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", handler)
+    records = [record(CREATE.model_copy(update={"command_id": f"{n:08d}"}), n) for n in range(8)]
+    await subscription.on_batch(records)
+    await subscription.gate.settled()
+    kept = await settler.store.read(lambda c: c.execute(text("SELECT small FROM poison ORDER BY small")).scalars().all())
+    assert kept == [0, 1, 2, 3, 4, 6, 7]
+    relay: Any = settler.relay
+    letters = [dict(row.headers) for row in relay.sent if row.topic.endswith(".dlq")]
+    assert [(letter["dlq-original-offset"], letter["dlq-code"]) for letter in letters] == [(b"5", code.encode())]
+    assert len([row for row in relay.sent if row.topic == "job.events"]) == 7
+
+
+async def test_a_request_that_the_database_cannot_hold_is_refused(settler: Settler) -> None:
+    with pytest.raises(Park, match="out of int32 range"):
+        await settler.run(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
+    assert await settler.run(lambda unit: 5) == 5
