@@ -111,7 +111,7 @@ async def trickle(sink: AIOKafkaProducer, ends: Ends, make: Callable[[], Job], c
 
 
 class Meter:
-    """CPU and memory of some processes over a stretch of time."""
+    """CPU and memory of some processes, and of their children, over a stretch of time."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self.processes = {name: psutil.Process(pid) for name, pid in pids.items()}
@@ -119,20 +119,23 @@ class Meter:
 
     @staticmethod
     def _cpu(process: psutil.Process) -> float:
-        times = process.cpu_times()
-        return float(times.user + times.system)
+        # Children that have ended are in the times of their parent.
+        times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
+        return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds of each since the start of the measurement."""
         return {name: self._cpu(p) - self.before[name] for name, p in self.processes.items()}
 
     def peak_mib(self) -> dict[str, float]:
-        """Largest resident size of each in its life, MiB (Linux `VmHWM`)."""
+        """Largest resident size of each in its life, MiB (Linux `VmHWM`); children with what they alone hold now, and their share of what
+        they hold together (`Pss`)."""
         found: dict[str, float] = {}
         for name, p in self.processes.items():
             with open(f"/proc/{p.pid}/status") as status:
                 line = next(line for line in status if line.startswith("VmHWM"))
-            found[name] = int(line.split()[1]) / 1024
+            children = sum(c.memory_full_info().pss for c in p.children(recursive=True))
+            found[name] = int(line.split()[1]) / 1024 + children / 2**20
         return found
 
 

@@ -79,14 +79,14 @@ async def main() -> int:
         await asyncio.to_thread(server.start)
         os.environ["STAGELINE_DATABASE_URL"] = server.url
     try:
-        return await run(wanted)
+        return await run(wanted, {"postgres": server.process.pid} if server is not None and server.process is not None else {})
     finally:
         if server is not None:
             await asyncio.to_thread(server.stop)
 
 
-async def run(wanted: argparse.Namespace) -> int:
-    """With the store in place."""
+async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
+    """With the store in place; `beside` are processes that are not the supervisor's."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports each topic's first seconds as errors
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     scale = {name: int(n) for name, _, n in (x.partition("=") for x in wanted.scale)}
@@ -96,7 +96,7 @@ async def run(wanted: argparse.Namespace) -> int:
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
-        await measure(plan, {c.name: c.process.pid for c in supervisor.children.values() if c.process is not None})
+        await measure(plan, {c.name: c.process.pid for c in supervisor.children.values() if c.process is not None} | beside)
         await more(plan, wanted)
     finally:
         await supervisor.stop()

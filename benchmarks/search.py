@@ -21,8 +21,8 @@ from services.ingest.adapters.job_search import Wanted, find
 from services.ingest.core.job_view import new_job
 from shared import clock
 from shared.migrate import migrate
+from shared.rows import many
 from shared.settings import Settings
-from shared.sql import many
 from shared.store import Store, open_store
 
 JOBS = int(os.environ.get("BENCH_SEARCH_JOBS", "1000000"))

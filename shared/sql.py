@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
@@ -32,21 +31,10 @@ class Statement:
         return self.postgresql if is_shared(connection) else self.sqlite
 
     def run(self, connection: Connection, values: Any = None) -> Any:
-        """Execute it; on SQLite by the driver itself, which knows `:name` too (see `many`)."""
+        """Execute it; on SQLite by the driver itself, which knows `:name` too (`shared/rows.py`)."""
         if is_shared(connection):
             return connection.execute(self.postgresql, values)
         return connection.exec_driver_sql(self.sqlite.text, values if values is not None else {})
-
-
-def many(connection: Connection, statement: TextClause, rows: Sequence[dict[str, Any]]) -> None:
-    """Execute a statement once per row. On SQLite by the driver itself, which knows `:name` too: half the CPU of going through
-    SQLAlchemy's parameters, on paths that write thousands of rows a second."""
-    if not rows:
-        return
-    if is_shared(connection):
-        connection.execute(statement, rows)
-    else:
-        connection.exec_driver_sql(statement.text, list(rows))
 
 
 def is_shared(connection: Connection) -> bool:

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared.errors import Park
-from shared.sql import many
+from shared.rows import many, numbered
+from shared.sql import is_shared
 from shared.telemetry import Telemetry
 
 _OUTBOX = text(
@@ -93,8 +94,8 @@ def headers_from_text(text: str) -> Headers:
     return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
 
 
-def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[Outgoing], now: float) -> None:
-    """Write the rows in the order given, facts first, each into its shard."""
+def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[Outgoing], now: float) -> list[int]:
+    """Write the rows in the order given, facts first, each into its shard. Returns their ids where replicas share the outbox."""
     values: list[dict[str, Any]] = [
         {
             "shard": shard, "topic": r.topic, "key": r.key or b"", "value": r.value,
@@ -102,4 +103,7 @@ def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[
         }
         for shard, r in zip(shards, rows, strict=True)
     ]  # fmt: skip
+    if is_shared(connection):
+        return numbered(connection, _OUTBOX, values)
     many(connection, _OUTBOX, values)
+    return []

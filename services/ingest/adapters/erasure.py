@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import JobErased, derived
-from shared.sql import Statement, is_shared, many
+from shared.rows import many
+from shared.sql import Statement, is_shared
 
 KEPT_S = 100 * 86_400
 """How long an erased job is remembered by its id: longer than any event of it lies in a topic."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import BacklogState, CommandDecided, ScheduleState, WorkflowPublished
-from shared.sql import many
+from shared.rows import many
 from shared.store import BIG_ID
 
 Record = dict[str, Any]

@@ -19,7 +19,8 @@ from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
 from services.ingest.adapters.silo import MODELS as SILO_MODELS
 from services.ingest.adapters.uploads import MODELS as UPLOAD_MODELS
 from shared.access import AccessRow
-from shared.sql import Statement, many
+from shared.rows import many
+from shared.sql import Statement
 from shared.store import BIG_ID
 
 Record = dict[str, Any]
@@ -37,7 +38,6 @@ class JobRow(SQLModel, table=True):
     workflow: str | None = None
     stage_since: float | None = None
     __table_args__ = (
-        Index("job_view_newest", "tenant_id", "created_at"),
         Index("job_view_created", "tenant_id", "created_at", "id"),
         Index("job_view_stage", "tenant_id", "stage", "created_at", "id"),
         Index("job_view_since", "tenant_id", "stage", "stage_since", "id"),
@@ -111,7 +111,7 @@ MODELS: tuple[type[SQLModel], ...] = (
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
-_DECIDED = text("INSERT INTO decision VALUES (:id, :at, :body) ON CONFLICT DO NOTHING")
+_DECIDED = text("INSERT INTO decision (command_id, at, body) VALUES (:id, :at, :body) ON CONFLICT DO NOTHING")
 _RECORDS = {
     t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
     for t in ("job_view", "file_view", "session_view")
@@ -188,4 +188,4 @@ def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], a
 def await_index(connection: Connection, rows: Sequence[Record]) -> None:
     """Note files (`file_id`, `tenant_id`, `file_name`, `blob` of the text) whose text shall enter the full-text index."""
     if rows:
-        connection.execute(_PENDING, rows)
+        many(connection, _PENDING, rows)

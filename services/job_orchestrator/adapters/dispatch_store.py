@@ -13,7 +13,8 @@ from sqlmodel import Field, SQLModel
 
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.ports import Key, Ready, Waiting
-from shared.sql import Statement, is_shared, many
+from shared.rows import many
+from shared.sql import Statement, is_shared
 
 GONE_S = 30 * 86_400
 """A worker that nobody has seen for so long is forgotten."""

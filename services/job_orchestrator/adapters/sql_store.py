@@ -18,7 +18,8 @@ from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 from shared.errors import Stop
-from shared.sql import Statement, many
+from shared.rows import many
+from shared.sql import Statement
 
 
 class JobRow(SQLModel, table=True):

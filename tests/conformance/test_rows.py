@@ -1,0 +1,77 @@
+"""Many rows in one statement do what one statement per row does, in both databases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from services.job_orchestrator.adapters.sql_store import LaneRow
+from shared.rows import many
+from shared.sql import is_shared
+from shared.unit import Outgoing, insert_outbox
+from tests.conformance.conftest import Opener
+
+_LANE = text(
+    f"INSERT INTO {LaneRow.__tablename__} (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :at, :body) "
+    "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at"
+)
+_MOVE = text("UPDATE lane SET lease = :lease, due_at = :at WHERE job_id = :job_id AND lane_id = :lane_id")
+_LEAVE = text("DELETE FROM lane WHERE job_id = :job_id AND lane_id = :lane_id")
+
+
+def lane(n: int, lease: str = "a", at: float | None = None) -> dict[str, Any]:
+    return {"job_id": f"j{n}", "lane_id": "f", "lease": lease, "at": at, "body": "{}"}
+
+
+def lanes(connection: Connection) -> list[tuple[str, str, float | None, str]]:
+    rows = connection.execute(text("SELECT job_id, lease, due_at, body FROM lane ORDER BY job_id")).all()
+    return [(r[0], r[1], r[2], r[3]) for r in rows]
+
+
+async def test_rows_are_inserted_updated_and_deleted(opened: Opener) -> None:
+    store = await opened("job_orchestrator")
+
+    def work(connection: Connection) -> list[tuple[str, str, float | None, str]]:
+        many(connection, _LANE, [lane(n, at=n if n % 2 else None) for n in range(6)])
+        many(connection, _LANE, [lane(1, "b", 7.5), lane(9, "b")])
+        many(connection, _MOVE, [lane(2, "c"), lane(3, "c", 3.25), lane(77, "c")])
+        many(
+            connection,
+            _LEAVE,
+            [{"job_id": "j0", "lane_id": "f"}, {"job_id": "j4", "lane_id": "f"}, {"job_id": "j5", "lane_id": "x"}],
+        )
+        many(connection, _LEAVE, [])
+        return lanes(connection)
+
+    assert await store.transact(work) == [
+        ("j1", "b", 7.5, "{}"), ("j2", "c", None, "{}"), ("j3", "c", 3.25, "{}"), ("j5", "a", 5.0, "{}"), ("j9", "b", None, "{}"),
+    ]  # fmt: skip
+
+
+async def test_the_outbox_is_numbered_in_the_order_given(opened: Opener) -> None:
+    store = await opened("session")
+    rows = [Outgoing("t", None if n % 3 else b"k", bytes([n % 256, 0, 255]), (("h", b"\xff"),)) for n in range(1000)]
+
+    def work(connection: Connection) -> Any:
+        ids = insert_outbox(connection, ["0"] * len(rows), rows, 1.5)
+        return ids, connection.execute(text("SELECT id, value FROM outbox ORDER BY id")).all(), is_shared(connection)
+
+    ids, found, shared = await store.transact(work)
+    assert [bytes(r.value) for r in found] == [r.value for r in rows]
+    assert ids == ([r.id for r in found] if shared else [])
+
+
+async def test_a_statement_of_another_form_is_refused(opened: Opener) -> None:
+    store = await opened("job_orchestrator")
+    odd = text("UPDATE lane SET lease = lower(:lease) WHERE job_id = :job_id")
+
+    def work(connection: Connection) -> None:
+        if is_shared(connection):
+            with pytest.raises(ValueError, match="not of a form"):
+                many(connection, odd, [lane(1), lane(2)])
+        else:
+            many(connection, odd, [{"lease": "A", "job_id": "j1"}] * 2)
+
+    await store.transact(work)
