@@ -33,7 +33,7 @@ class PostgresStore(Store):
         settings = {
             "search_path": self.schema, "application_name": f"stageline-{self.schema}", "lock_timeout": "20s",
             # A replica that is stopped in the middle of a transaction must not hold its locks for ever.
-            "idle_in_transaction_session_timeout": "15s",
+            "idle_in_transaction_session_timeout": "4s",
         }  # fmt: skip
         self.engine: AsyncEngine = create_async_engine(
             url.difference_update_query(["schema"]), pool_size=4, max_overflow=6, pool_pre_ping=False, pool_recycle=1800,
