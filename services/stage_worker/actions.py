@@ -50,7 +50,8 @@ class Actions:
             "noop": self.noop, "file.fetch": self.fetch, "file.identify": self.sandboxed, "file.guard": self.sandboxed,
             "text.extract": self.extract, "text.ocr": self.ocr, "text.classify": self.classify,
             "fields.extract": self.fields, "text.index": self.index, "result.package": self.package,
-            "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "pdf.split": self.converting.split, "http.webhook": self.calling.call,
+            "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "pdf.split": self.converting.split,
+            "tiff.convert": self.converting.convert, "pdf.extract_xml": self.converting.extract, "http.webhook": self.calling.call,
         }  # fmt: skip
 
     async def noop(self, task: StageTask, progress: Progress) -> Answer:

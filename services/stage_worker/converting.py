@@ -1,4 +1,4 @@
-"""Actions that make files: a PDF of each document, one PDF of all; and the HTTP call that tells somebody."""
+"""Actions that make files: a PDF or a TIFF of each document, one PDF of all, the pages of one, the XML that one carries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from services.stage_worker.ports import Answer, DocumentReader, Progress, ok
 from shared.objects import Objects
 
 PDF = "application/pdf"
+MADE = {"pdf.convert": (".pdf", PDF), "tiff.convert": (".tif", "image/tiff")}
+"""Action → ending and media type of what it makes of a file."""
 MAX_MERGE_BYTES = 500 << 20
 
 
 class Converting:
-    """`pdf.convert`, `pdf.split` and `pdf.merge`.
+    """`pdf.convert`, `tiff.convert`, `pdf.split`, `pdf.extract_xml` and `pdf.merge`.
 
     Options come in the object that `config.options_blob` names, because passwords must not travel in records:
     `{"job": {option: value}, "documents": {file id: {option: value}}, "passwords": [...], "document_passwords": {file id: [...]},
@@ -28,30 +30,22 @@ class Converting:
         self.reader = reader
 
     async def convert(self, task: StageTask, progress: Progress) -> Answer:
-        """The file as a PDF, under its name with the ending `.pdf`."""
-        if task.file is None or task.file.blob_name is None:
-            raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
-        options = await self._options(task)
-        file_id = task.file.file_id
-        named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
-        kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
-        config = {
-            **task.config, "kind": kind, "meta": named, "linearize": named.get("PDF.LINEARIZE", False),
-            "passwords": [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])],
-        }  # fmt: skip
-        data = await self.objects.get(_own(task, task.file.blob_name), task.file.sha256)
-        result = await self.reader.run("pdf.convert", data, config, task.timeout_s, progress)
-        output = await self._store(task, result.pop("output"), pdf_name(task.file))
+        """The file as a PDF or a TIFF, under its name with another ending."""
+        ending, media_type = MADE[task.action]
+        result = await self._made(task, await self._with_options(task), progress)
+        output = await self._store(task, result.pop("output"), _stem(_file(task)) + ending, media_type)
         return ok(outputs=[output], **result)
+
+    async def extract(self, task: StageTask, progress: Progress) -> Answer:
+        """The XML files that the PDF carries, under their own names."""
+        result = await self._made(task, await self._with_options(task), progress)
+        named = zip(result.pop("names"), result.pop("outputs"), strict=True)
+        return ok(outputs=[await self._store(task, data, name, "application/xml") for name, data in named], **result)
 
     async def split(self, task: StageTask, progress: Progress) -> Answer:
         """Each page of the file as a PDF of its own, `name-1.pdf`, `name-2.pdf`, …"""
-        if task.file is None or task.file.blob_name is None:
-            raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
-        kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
-        data = await self.objects.get(_own(task, task.file.blob_name), task.file.sha256)
-        result = await self.reader.run("pdf.split", data, {**task.config, "kind": kind}, task.timeout_s, progress)
-        stem = pdf_name(task.file).removesuffix(".pdf")[:240]
+        result = await self._made(task, dict(task.config), progress)
+        stem = _stem(_file(task))[:240]
         pages = [await self._store(task, page, f"{stem}-{n}.pdf") for n, page in enumerate(result.pop("outputs"), 1)]
         return ok(outputs=pages, **result)
 
@@ -71,6 +65,18 @@ class Converting:
         output = await self._store(task, result.pop("output"), name if name.endswith(".pdf") else f"{name}.pdf")
         return ok(outputs=[output], **result)
 
+    async def _made(self, task: StageTask, config: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        file = _file(task)
+        kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
+        data = await self.objects.get(_own(task, str(file.blob_name)), file.sha256)
+        return await self.reader.run(task.action, data, {**config, "kind": kind}, task.timeout_s, progress)
+
+    async def _with_options(self, task: StageTask) -> dict[str, Any]:
+        options, file_id = await self._options(task), _file(task).file_id
+        named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
+        passwords = [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])]
+        return {**task.config, "meta": named, "linearize": named.get("PDF.LINEARIZE", False), "passwords": passwords}
+
     async def _options(self, task: StageTask) -> dict[str, Any]:
         blob = task.config.get("options_blob")
         if blob is None:
@@ -80,10 +86,10 @@ class Converting:
             raise DocumentFault("option", str(found["invalid"]))
         return found
 
-    async def _store(self, task: StageTask, data: bytes, name: str) -> dict[str, Any]:
+    async def _store(self, task: StageTask, data: bytes, name: str, media_type: str = PDF) -> dict[str, Any]:
         stored = await self.objects.put(task.tenant_id, data)
         output = OutputFile(
-            file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=PDF
+            file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=media_type
         )
         return output.model_dump(exclude_none=True)
 
@@ -94,6 +100,12 @@ def _own(task: StageTask, blob: str) -> str:
     return blob
 
 
-def pdf_name(file: FileRef) -> str:
-    """`scan.tiff` → `scan.pdf`."""
-    return (file.file_name.rpartition(".")[0] or file.file_name) + ".pdf"
+def _file(task: StageTask) -> FileRef:
+    if task.file is None or task.file.blob_name is None:
+        raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
+    return task.file
+
+
+def _stem(file: FileRef) -> str:
+    """`scan.tiff` → `scan`."""
+    return file.file_name.rpartition(".")[0] or file.file_name

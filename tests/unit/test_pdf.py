@@ -1,4 +1,4 @@
-"""PDFs of images and of protected PDFs, and many as one."""
+"""PDFs of images and of protected PDFs, and many as one; TIFFs; XML that PDFs carry."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pikepdf
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from services.stage_worker.adapters.calling import headers, judge
+from services.stage_worker.adapters.documents import embedded, tiff
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import convert, merge
 from tests.conftest import SAMPLES
@@ -74,6 +75,115 @@ def test_what_is_no_pdf(tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         convert(put(tmp_path, b"%PDF-1.7 nothing"), {"kind": "pdf"}, quiet)
     assert refused.value.code == "damaged"
+
+
+def frames_of(path: Path) -> list[tuple[str, tuple[int, int], str, float]]:
+    with Image.open(path) as picture:
+        assert picture.format == "TIFF"
+        return [(f.mode, f.size, str(f.info["compression"]), float(f.info["dpi"][0])) for f in ImageSequence.Iterator(picture)]
+
+
+def test_a_pdf_as_tiff(tmp_path: Path) -> None:
+    path = put(tmp_path, protected("secret"))
+    config = {"kind": "pdf", "passwords": ["secret"], "meta": {"META.TITLE": "Ours", "META.SUBJECT": "Lost"}}
+    properties = tiff.convert(path, config, quiet)["properties"]
+    with pikepdf.open(SAMPLES / "contract-nda.pdf") as source:
+        sizes = [tuple(round(float(x) / 72 * 300) for x in page.mediabox[2:]) for page in source.pages]
+    found = frames_of(tmp_path / "output")
+    assert properties["page_count"] == len(found) == len(sizes)
+    assert all(
+        abs(a - b) <= 1 for (_, size, _, _), wanted in zip(found, sizes, strict=True) for a, b in zip(size, wanted, strict=True)
+    )
+    assert {(mode, packed, dpi) for mode, _, packed, dpi in found} == {("L", "tiff_adobe_deflate", 300.0)}
+    with Image.open(tmp_path / "output") as picture:
+        assert picture.getextrema()[0] < 100, "something is drawn"
+        assert picture.tag_v2[270] == "Ours"  # type: ignore[attr-defined]
+    assert "META.SUBJECT" in properties["warning.MetadataRemoved"]
+    with pytest.raises(DocumentFault) as refused:
+        tiff.convert(path, {"kind": "pdf"}, quiet)
+    assert refused.value.code == "password"
+
+
+def test_a_picture_as_tiff_stays_what_it_is(tmp_path: Path) -> None:
+    black, grey = Image.new("1", (300, 200), 1), Image.effect_noise((300, 200), 50)
+    colour = Image.merge("RGB", [grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT), grey])
+    out = io.BytesIO()
+    black.save(out, "TIFF", save_all=True, append_images=[grey, colour], dpi=(200, 200))
+    assert tiff.convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)["properties"]["page_count"] == 3
+    kinds = [(mode, packed, dpi) for mode, _, packed, dpi in frames_of(tmp_path / "output")]
+    assert kinds == [("1", "group4", 200.0), ("L", "tiff_adobe_deflate", 200.0), ("RGB", "tiff_adobe_deflate", 200.0)]
+    with Image.open(tmp_path / "output") as picture:
+        frames = [frame.copy() for frame in ImageSequence.Iterator(picture)]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(frames, (black, grey, colour), strict=True)), "no pixel is lost"
+
+
+def test_what_is_transparent_is_white_on_paper(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(out, "PNG")
+    tiff.convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)
+    with Image.open(tmp_path / "output") as picture:
+        assert picture.mode == "L" and picture.getextrema() == (255, 255)
+
+
+def test_an_enormous_page_is_drawn_smaller_and_said(tmp_path: Path) -> None:
+    with pikepdf.new() as document:
+        document.add_blank_page(page_size=(14400, 14400))
+        document.save(tmp_path / "input")
+    properties = tiff.convert(tmp_path / "input", {"kind": "pdf"}, quiet)["properties"]
+    [(_, (width, height), _, _)] = frames_of(tmp_path / "output")
+    assert width * height <= tiff.MAX_PIXELS * 1.01 and "dpi" in properties["warning.ContentRasterized"]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("docx", "unsupported_type"), ("pdf", "damaged")])
+def test_what_cannot_be_a_tiff(tmp_path: Path, kind: str, code: str) -> None:
+    with pytest.raises(DocumentFault) as refused:
+        tiff.convert(put(tmp_path, b"x"), {"kind": kind}, quiet)
+    assert refused.value.code == code
+
+
+def pages_of(data: bytes) -> int:
+    with pikepdf.open(io.BytesIO(data)) as document:
+        return len(document.pages)
+
+
+def carrying(**files: bytes) -> bytes:
+    """A PDF with embedded files, whose names have `__` for a dot."""
+    out = io.BytesIO()
+    with pikepdf.open(SAMPLES / "contract-nda.pdf") as document:
+        for name, data in files.items():
+            spec = pikepdf.AttachedFileSpec(document, data, filename=name.replace("__", "."), mime_type="text/plain")
+            document.attachments[name] = spec
+        document.save(out)
+    return out.getvalue()
+
+
+def test_the_xml_that_a_pdf_carries(tmp_path: Path) -> None:
+    path = put(tmp_path, carrying(factur_x__xml=b"<a/>", note__txt=b"no", b__XML=b"<b/>"))
+    found = embedded.extract_xml(path, {"kind": "pdf"}, quiet)
+    read = {name: (tmp_path / f"output-{n}").read_bytes() for n, name in enumerate(found["names"])}
+    assert read == {"factur_x.xml": b"<a/>", "b.XML": b"<b/>"}
+
+
+def test_a_name_in_a_pdf_is_no_path(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with pikepdf.open(SAMPLES / "contract-nda.pdf") as document:
+        for n, name in enumerate(["../../etc/passwd.xml", "C:\\x\\y.xml", "a\r\nX: 1.xml", "..."]):
+            spec = pikepdf.AttachedFileSpec(document, b"<a/>", filename=name, mime_type="text/xml")
+            document.attachments[f"k{n}"] = spec
+        document.save(out)
+    names = embedded.extract_xml(put(tmp_path, out.getvalue()), {"kind": "pdf"}, quiet)["names"]
+    assert sorted(names) == sorted(["passwd.xml", "y.xml", "aX: 1.xml", "embedded-4.xml"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "code"),
+    [("image", b"x", "unsupported_type"), ("pdf", carrying(note__txt=b"no"), "no_xml"), ("pdf", b"%PDF-1.7 nothing", "damaged")],
+    ids=["image", "none", "broken"],
+)
+def test_where_there_is_no_xml(tmp_path: Path, kind: str, data: bytes, code: str) -> None:
+    with pytest.raises(DocumentFault) as refused:
+        embedded.extract_xml(put(tmp_path, data), {"kind": kind}, quiet)
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ OPTIONS: Mapping[str, str] = {
     "PDF.LINEARIZE": "boolean",
 }  # fmt: skip
 """Option → type of its value. `DOC.PASSWORD` may be given several times: all are tried."""
-WORKFLOWS: Mapping[str, str] = {"Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier"}
+WORKFLOWS: Mapping[str, str] = {
+    "Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier", "Archive as TIFF": "archive-as-tiff",
+    "Extract XML from PDF": "extract-xml",
+}  # fmt: skip
 """The vendor's workflows that we have → ours."""
 DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
 READY_MADE: Mapping[str, str] = {"convert-to-pdf": "Convert to PDF", "dossier-default": "Create Dossier PDF"}

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from services.stage_worker.adapters.documents import guard, identify, ocr, pdf, text
+from services.stage_worker.adapters.documents import embedded, guard, identify, ocr, pdf, text, tiff
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.limits import Limits
 
@@ -44,21 +44,17 @@ def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], lim
 
 
 def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[str, Any]:
-    if action == "file.identify":
-        return identify.identify(path, config)
-    if action == "file.guard":
-        return guard.guard(path, config)
-    if action == "text.extract":
-        return text.extract_text(path, config, report)
-    if action == "text.ocr":
-        return ocr.recognise(path, config, report)
-    if action == "pdf.convert":
-        return pdf.convert(path, config, report)
-    if action == "pdf.split":
-        return pdf.split(path, config, report)
-    if action == "pdf.merge":
-        return pdf.merge(path, config, report)
-    raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")
+    quick = {"file.identify": identify.identify, "file.guard": guard.guard}
+    if action in quick:
+        return quick[action](path, config)
+    slow: dict[str, Any] = {
+        "text.extract": text.extract_text, "text.ocr": ocr.recognise, "pdf.convert": pdf.convert, "pdf.split": pdf.split,
+        "pdf.merge": pdf.merge, "tiff.convert": tiff.convert, "pdf.extract_xml": embedded.extract_xml,
+    }  # fmt: skip
+    if action not in slow:
+        raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")
+    found: dict[str, Any] = slow[action](path, config, report)
+    return found
 
 
 def confine(limits: Limits) -> bool:

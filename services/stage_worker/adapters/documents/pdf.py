@@ -26,7 +26,7 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     """
     kind = str(config.get("kind"))
     if kind == "pdf":
-        document, warnings = _open(path, [str(p) for p in config.get("passwords", [])])
+        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
     elif kind == "image":
         document, warnings = _of_image(path, report), []
     else:
@@ -46,7 +46,7 @@ def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
     opened: list[pikepdf.Pdf] = []
     try:
         for done, name in enumerate(names):
-            document, _ = _open(path.parent / name, [])
+            document, _ = open_pdf(path.parent / name, [])
             opened.append(document)
             target.pages.extend(document.pages)
             report(done + 1, count)
@@ -65,7 +65,7 @@ def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
     rotation = int(config.get("rotation") or 0)
     if rotation % 90:
         raise DocumentFault("option", f"rotation: a multiple of 90 degrees is expected, not {rotation}")
-    document, _ = _open(path, [])
+    document, _ = open_pdf(path, [])
     with document:
         count = len(document.pages)
         if count > MAX_PAGES:
@@ -80,7 +80,8 @@ def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
     return {"properties": {"page_count": count}}
 
 
-def _open(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
+def open_pdf(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
+    """The document, opened by the first password that fits, and what had to be mended. Raises `password`, `damaged`."""
     for password in ("", *passwords):
         try:
             document = pikepdf.open(path, password=password, attempt_recovery=True)
@@ -102,7 +103,7 @@ def _of_image(path: Path, report: Report) -> pikepdf.Pdf:
             raise DocumentFault("damaged", f"The image has {frames} pages; at most {MAX_FRAMES} can be converted.")
         for number, frame in enumerate(ImageSequence.Iterator(picture)):
             page = path.parent / "page.pdf"
-            frame.convert("L" if frame.mode in ("1", "L", "I", "F") else "RGB").save(page, "PDF", resolution=_dpi(frame))
+            frame.convert("L" if frame.mode in ("1", "L", "I", "F") else "RGB").save(page, "PDF", resolution=frame_dpi(frame))
             with pikepdf.open(page) as single:
                 target.pages.extend(single.pages)
                 # The page's objects are copied when the target is saved; its file must not change before that.
@@ -111,7 +112,7 @@ def _of_image(path: Path, report: Report) -> pikepdf.Pdf:
     return target
 
 
-def _dpi(frame: Image.Image) -> float:
+def frame_dpi(frame: Image.Image) -> float:
     """The image's own resolution; without one, what makes it fit an A4 page."""
     own = float((frame.info.get("dpi") or (0,))[0] or 0)
     if 30 <= own <= 2400:
