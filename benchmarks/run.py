@@ -31,7 +31,7 @@ from shared.embedded.postgres import EmbeddedPostgres
 DATA_DIR = Path(".stageline") / "bench"
 JOBS = int(os.environ.get("BENCH_JOBS", "3000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "20"))
+TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "60"))
 STAGE_UPDATES = 6
 """JobStageUpdates of one such job: five steps and the end."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)

@@ -34,9 +34,11 @@ class PostgresStore(Store):
             "search_path": self.schema, "application_name": f"stageline-{self.schema}", "lock_timeout": "20s",
             # A replica that is stopped in the middle of a transaction must not hold its locks for ever.
             "idle_in_transaction_session_timeout": "4s",
+            # Our statements are many and small; compiling only costs, most of all those by which asyncpg learns of types.
+            "jit": "off",
         }  # fmt: skip
         self.engine: AsyncEngine = create_async_engine(
-            url.difference_update_query(["schema"]), pool_size=4, max_overflow=6, pool_pre_ping=False, pool_recycle=1800,
+            url.difference_update_query(["schema"]), pool_size=8, max_overflow=2, pool_pre_ping=False, pool_recycle=1800,
             connect_args={"server_settings": settings, "timeout": 10, "command_timeout": 30},
         )  # fmt: skip
 

@@ -88,4 +88,5 @@ def _same(table: str, which: Sequence[tuple[str, str]]) -> str:
 
 def _type(table: str, column: str) -> str:
     kind: str = SQLModel.metadata.tables[table].c[column].type.compile(_DIALECT)
-    return kind
+    # The one array that asyncpg knows by itself; others it asks for, once per connection.
+    return "text" if kind == "VARCHAR" else kind
