@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,9 +29,11 @@ from shared.errors import Stop
 
 HERE = Path(__file__).parent
 PYTHON = Path(".stageline/peers/bin/python")
-PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2}
+PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2, "temporal_peer": 1}
 """Peer → how many worker programs to start (some start two processes of their own)."""
 JOBS, ROUNDS, QUICK = int(os.environ.get("BENCH_PEER_JOBS", "600")), 3, 50
+Server = tuple[dict[str, str], list[int]]
+"""What a peer is told of a server, and its processes."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -58,6 +61,48 @@ def redis_server() -> Iterator[tuple[str, int]]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL that commits durably."""
+    server = EmbeddedPostgres(free_ports(1)[0])
+    server.start()
+    try:
+        yield {"PEER_POSTGRES": server.url.replace("+asyncpg", "")}, [server.process.pid] if server.process else []
+    finally:
+        server.stop()
+
+
+def listening(port: int) -> bool:
+    """True when somebody accepts connections on it."""
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def temporal_server() -> Iterator[Server]:
+    """Temporal's development server, with SQLite in memory. Raises `Stop` where it is not installed or does not start."""
+    program = shutil.which("temporal") or shutil.which(str(PYTHON.absolute().parent / "temporal"))
+    if program is None:
+        raise Stop("not_installed", "Temporal's development server is not installed")
+    port, http = free_ports(2)
+    command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), "--http-port", str(http)]
+    process = subprocess.Popen([*command, "--log-level", "error"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not listening(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Stop("peer", "Temporal's development server did not start")
+            time.sleep(0.2)
+        yield {"PEER_TEMPORAL": f"127.0.0.1:{port}"}, [process.pid]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+SERVERS = {"dbos_peer": postgres_server, "temporal_peer": temporal_server}
+"""Peer → the server it needs beside Redis."""
 
 
 def tree(pids: list[int]) -> list[psutil.Process]:
@@ -107,16 +152,12 @@ def main() -> int:
         return 1
     table = Table("peer", "jobs/s (median, min-max)", "p50 ms at 5/s", "p99 ms", "CPU ms per job", box=None)
     for peer in PEERS:
-        with redis_server() as (url, pid):
+        with contextlib.ExitStack() as stack:
+            url, pid = stack.enter_context(redis_server())
             environment = {**os.environ, "PEER_REDIS": url}
-            servers, postgres = [pid], None
-            if peer == "dbos_peer":
-                postgres = EmbeddedPostgres(free_ports(1)[0])
-                postgres.start()
-                environment["PEER_POSTGRES"] = postgres.url.replace("+asyncpg", "")
-                servers.append(postgres.process.pid if postgres.process else pid)
             try:
-                found = measure(peer, environment, servers)
+                more, servers = stack.enter_context(SERVERS[peer]()) if peer in SERVERS else ({}, [])
+                found = measure(peer, {**environment, **more}, [pid, *servers])
                 slow = found["latencies"]
                 table.add_row(
                     peer.removesuffix("_peer"), f"{statistics.median(found['rates']):.0f} ({min(found['rates']):.0f}-{max(found['rates']):.0f})",
@@ -124,9 +165,6 @@ def main() -> int:
                 )  # fmt: skip
             except (Stop, subprocess.TimeoutExpired) as error:
                 table.add_row(peer.removesuffix("_peer"), f"not measured: {error}", "", "", "")
-            finally:
-                if postgres is not None:
-                    postgres.stop()
     out.print(table)
     return 0
 
