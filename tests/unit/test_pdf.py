@@ -57,6 +57,35 @@ def test_an_image_with_pages(tmp_path: Path) -> None:
         assert float(made.pages[0].mediabox[2]) <= 596, "without one it fits a page"
 
 
+def test_a_picture_of_a_phone_is_the_right_way_up(tmp_path: Path) -> None:
+    picture, out = Image.new("RGB", (40, 20), "white"), io.BytesIO()
+    picture.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter: the left of the sensor is the top of the picture
+    picture.save(out, "JPEG", exif=exif, quality=95)
+    convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)
+    with pikepdf.open(tmp_path / "output") as made:
+        box = made.pages[0].mediabox
+        assert float(box[2]) * 2 == pytest.approx(float(box[3]), rel=0.05), "it stands"
+    tiff.convert(tmp_path / "input", {"kind": "image"}, quiet)
+    with Image.open(tmp_path / "output") as made_tiff:
+        assert made_tiff.size == (20, 40)
+        top, bottom = made_tiff.convert("RGB").getpixel((10, 5)), made_tiff.convert("RGB").getpixel((10, 35))
+    assert isinstance(top, tuple) and isinstance(bottom, tuple) and top[1] < 60 < 200 < bottom[1], "red is at the top"
+
+
+def test_sixteen_bits_of_grey(tmp_path: Path) -> None:
+    deep, out = Image.new("I;16", (30, 30), 0x8000), io.BytesIO()
+    deep.save(out, "TIFF")
+    convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)
+    with pikepdf.open(tmp_path / "output") as made:
+        image = pikepdf.PdfImage(made.pages[0].Resources.XObject["/image"]).as_pil_image().convert("L")
+    assert abs(image.getpixel((5, 5)) - 128) <= 2, "grey stays grey"
+    tiff.convert(tmp_path / "input", {"kind": "image"}, quiet)
+    with Image.open(tmp_path / "output") as kept:
+        assert kept.mode == "I;16" and kept.getpixel((5, 5)) == 0x8000, "an archive loses no bit"
+
+
 def test_many_become_one_in_order(tmp_path: Path) -> None:
     for name, source in (("input", "contract-nda.pdf"), ("input-1", "invoice-acme-2026-0042.pdf")):
         put(tmp_path, (SAMPLES / source).read_bytes(), name)
@@ -162,6 +191,12 @@ def test_the_xml_that_a_pdf_carries(tmp_path: Path) -> None:
     found = embedded.extract_xml(path, {"kind": "pdf"}, quiet)
     read = {name: (tmp_path / f"output-{n}").read_bytes() for n, name in enumerate(found["names"])}
     assert read == {"factur_x.xml": b"<a/>", "b.XML": b"<b/>"}
+
+
+def test_too_many_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "MAX_FILES", 2)
+    found = embedded.extract_xml(put(tmp_path, carrying(a__xml=b"<a/>", b__xml=b"<b/>", c__xml=b"<c/>")), {"kind": "pdf"}, quiet)
+    assert len(found["names"]) == 2 and "3 XML files" in found["properties"]["warning.PartialExtraction"]
 
 
 def test_a_name_in_a_pdf_is_no_path(tmp_path: Path) -> None:

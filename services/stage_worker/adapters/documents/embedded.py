@@ -29,13 +29,15 @@ def extract_xml(path: Path, config: Mapping[str, Any], report: Report) -> dict[s
     names: list[str] = []
     with document:
         found = [(name, spec) for name, spec in document.attachments.items() if _is_xml(name, spec)]
+        if len(found) > MAX_FILES:
+            said["warning.PartialExtraction"] = f"The PDF carries {len(found)} XML files; these are the first {MAX_FILES}."
         for number, (name, spec) in enumerate(found[:MAX_FILES]):
             data = spec.get_file().read_bytes()
             if len(data) > MAX_BYTES:
                 raise DocumentFault("too_large", f"The embedded file {name[:100]!r} is larger than {MAX_BYTES >> 20} MiB.")
             (path.parent / f"output-{number}").write_bytes(data)
             names.append(_file_name(spec.filename or name, number))
-            report(number + 1, len(found))
+            report(number + 1, min(len(found), MAX_FILES))
         pages = len(document.pages)
     if not names:
         raise DocumentFault("no_xml", "The PDF carries no embedded XML file.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pikepdf
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.text import Report
@@ -103,13 +103,21 @@ def _of_image(path: Path, report: Report) -> pikepdf.Pdf:
             raise DocumentFault("damaged", f"The image has {frames} pages; at most {MAX_FRAMES} can be converted.")
         for number, frame in enumerate(ImageSequence.Iterator(picture)):
             page = path.parent / "page.pdf"
-            frame.convert("L" if frame.mode in ("1", "L", "I", "F") else "RGB").save(page, "PDF", resolution=frame_dpi(frame))
+            _shown(frame).save(page, "PDF", resolution=frame_dpi(frame))
             with pikepdf.open(page) as single:
                 target.pages.extend(single.pages)
                 # The page's objects are copied when the target is saved; its file must not change before that.
                 page.rename(path.parent / f"page-{number}.pdf")
             report(number + 1, frames)
     return target
+
+
+def _shown(frame: Image.Image) -> Image.Image:
+    """As people see it: the right way up (Exif 2.32 §4.6.4, Orientation), with 8 bits a channel."""
+    upright = ImageOps.exif_transpose(frame)
+    if upright.mode.startswith("I;16"):
+        return upright.point(lambda value: value * (1 / 256)).convert("L")
+    return upright.convert("L" if upright.mode in ("1", "L", "I", "F") else "RGB")
 
 
 def frame_dpi(frame: Image.Image) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
-from PIL import Image, ImageChops, ImageSequence, TiffImagePlugin
+from PIL import Image, ImageChops, ImageOps, ImageSequence, TiffImagePlugin
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import META, frame_dpi, open_pdf
@@ -19,6 +19,8 @@ MAX_PIXELS = 40_000_000
 MAX_PAGES = 500
 TAGS = {"META.TITLE": 270, "META.AUTHOR": 315}
 """Option → ImageDescription, Artist (TIFF 6.0 §8)."""
+KEPT = ("1", "L", "I;16", "I", "F", "CMYK", "LAB")
+"""Modes of Pillow that TIFF has as they are."""
 Frame = tuple[Image.Image, float]
 
 
@@ -89,9 +91,10 @@ def _frames(path: Path) -> tuple[Iterator[Frame], int]:
 
 
 def _plain(frame: Image.Image) -> Image.Image:
-    if frame.mode in ("1", "L"):
-        return frame.copy()
-    if "A" in frame.mode or "transparency" in frame.info:
+    frame = ImageOps.exif_transpose(frame)
+    if frame.mode in KEPT:
+        return frame
+    if frame.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in frame.info:
         # On paper: what is transparent is white.
         layered = frame.convert("RGBA")
         paper = Image.new("RGBA", layered.size, "white")
