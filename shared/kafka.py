@@ -7,13 +7,23 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    BrokerNotAvailableError,
+    InvalidReplicationFactorError,
+    KafkaConnectionError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    NotControllerError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -178,11 +188,36 @@ async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer
             await asyncio.sleep(0.3)
 
 
-async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], partitions: int, replication: int) -> None:
-    """Create what is missing, as the topic table says. Existing topics are left as they are."""
+PASSING = (
+    InvalidReplicationFactorError, NotControllerError, RequestTimedOutError, LeaderNotAvailableError, BrokerNotAvailableError,
+    KafkaConnectionError, NodeNotReadyError,
+)  # fmt: skip
+"""What a cluster answers while it comes up: its brokers register one after the other, and fewer than a topic needs are too few."""
+
+
+async def ensure_topics(
+    access: KafkaAccess, topics: Iterable[Topic], partitions: int, replication: int, patience_s: float = 0.0
+) -> None:
+    """Create what is missing, as the topic table says. Existing topics are left as they are.
+
+    What may pass (`PASSING`) is tried again for `patience_s`. Raises `KafkaError` that names the topic and the reason.
+    """
+    deadline = time.monotonic() + patience_s
+    wanted = list(topics)
+    while True:
+        try:
+            return await _create_missing(access, wanted, partitions, replication)
+        except PASSING as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.info("topics will be tried again", extra={"reason": str(error) or repr(error)})
+        await asyncio.sleep(0.5)
+
+
+async def _create_missing(access: KafkaAccess, topics: Sequence[Topic], partitions: int, replication: int) -> None:
     admin = AIOKafkaAdminClient(**access.options)
-    await admin.start()
     try:
+        await admin.start()
         existing = set(await admin.list_topics())
         missing = [_new_topic(t, partitions, replication) for t in topics if t.name not in existing]
         if missing:
@@ -190,7 +225,7 @@ async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], partitions
             for name, code, *_ in response.topic_errors:
                 error = for_code(code)
                 if code and error is not TopicAlreadyExistsError:
-                    raise KafkaError(f"topic {name} could not be created: {error.__name__}")
+                    raise error(f"topic {name} could not be created: {error.__name__}")
     finally:
         await admin.close()
 

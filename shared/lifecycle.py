@@ -33,6 +33,8 @@ from shared.store import Store, open_store
 from shared.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+TOPICS_PATIENCE_S = 60.0
+"""A cluster that comes up together with us has all its brokers by then."""
 
 
 class _Server(uvicorn.Server):
@@ -75,7 +77,7 @@ class Host:
     async def open(self, topics: Iterable[Topic], keeps: bool = True) -> None:
         """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it `keeps` one."""
         self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await self.ensure(topics)
+        await self._have(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
         if keeps:
             self.store = open_store(self.settings.database_for(self.service))
@@ -87,11 +89,18 @@ class Host:
             self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
             self.background(self._tidy)
 
-    async def ensure(self, topics: Iterable[Topic]) -> None:
-        """Create missing topics, where this deployment lets a service do that."""
+    async def ensure(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
+        """Create missing topics, where this deployment lets a service do that. Raises `KafkaError`."""
         if not self.settings.create_topics:
             return
-        await kafka.ensure_topics(self.settings.kafka, topics, self.settings.partitions, self.settings.replication_factor)
+        settings = self.settings
+        await kafka.ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
+
+    async def _have(self, topics: Iterable[Topic]) -> None:
+        try:
+            await self.ensure(topics, TOPICS_PATIENCE_S)
+        except KafkaError as error:
+            raise Retry("topics_unavailable", str(error) or repr(error)) from error
 
     async def lacking(self, topics: Sequence[Topic]) -> set[str]:
         """Names of those that are still missing after `ensure`. Raises `Retry` while Kafka cannot say."""
@@ -139,7 +148,7 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
-            await self.ensure(self.dead_letters)
+            await self._have(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
+SERVICES = ("session", "job_orchestrator", "stage_worker", "notifier", "ingest")
 
 
 @dataclass
@@ -66,6 +67,10 @@ class Compose:
             ["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=True
         ).stdout
         os.kill(int(pid), signal.SIGKILL)
+
+    def state(self) -> str:
+        """Which containers there are, and the last that the services said: for whoever reads why a test failed."""
+        return self("ps", "-a") + self("logs", "--no-color", "--tail", "15", *SERVICES)
 
     def sql(self, query: str) -> list[list[str]]:
         """Rows of a query, as text."""

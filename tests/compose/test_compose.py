@@ -153,7 +153,7 @@ def shell(block: int, compose: Compose) -> str:
     script = script.replace(".venv/bin/stageline", f"{sys.executable} -m cli")
     environment = {**os.environ, **compose.environment, "COMPOSE_PROJECT_NAME": compose.project}
     done = subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:] + compose.state()
     return done.stdout
 
 

@@ -1,0 +1,74 @@
+"""A cluster comes up one broker after the other: topics that need three of them are waited for, and wrong ones are not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import InvalidReplicationFactorError, InvalidTopicError, KafkaConnectionError
+
+from contracts.topics import JOB_EVENTS_TOPIC
+from shared import kafka
+from shared.kafka_access import KafkaAccess
+
+REPLICATION, TOPIC_NAME = 38, 17
+
+
+class Cluster:
+    """Answers each attempt to create topics with the next of `codes`, then with 0; an exception among them is raised at the start."""
+
+    def __init__(self, codes: list[int | Exception]) -> None:
+        self.codes = codes
+        self.attempts = self.closed = 0
+
+    def __call__(self, **_: Any) -> Any:
+        async def start() -> None:
+            self.attempts += 1
+            if self.codes and isinstance(self.codes[0], Exception):
+                raise self.codes.pop(0)  # type: ignore[misc]
+
+        async def list_topics() -> list[str]:
+            return []
+
+        async def create_topics(topics: list[Any]) -> Any:
+            code = self.codes.pop(0) if self.codes else 0
+            return SimpleNamespace(topic_errors=[(t.name, code, None) for t in topics])
+
+        async def close() -> None:
+            self.closed += 1
+
+        return SimpleNamespace(start=start, list_topics=list_topics, create_topics=create_topics, close=close)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_time(_: float) -> None:
+        return None
+
+    monkeypatch.setattr(kafka.asyncio, "sleep", no_time)
+
+
+async def attempt(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, patience_s: float) -> None:
+    monkeypatch.setattr(kafka, "AIOKafkaAdminClient", cluster)
+    await kafka.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], 6, 3, patience_s)
+
+
+async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster([REPLICATION, KafkaConnectionError(), REPLICATION])
+    await attempt(monkeypatch, cluster, 60)
+    assert cluster.attempts == cluster.closed == 4
+
+
+async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster([REPLICATION] * 3)
+    with pytest.raises(InvalidReplicationFactorError, match="job.events"):
+        await attempt(monkeypatch, cluster, 0)
+    assert cluster.attempts == cluster.closed == 1
+
+
+async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster([TOPIC_NAME])
+    with pytest.raises(InvalidTopicError, match="job.events"):
+        await attempt(monkeypatch, cluster, 60)
+    assert cluster.attempts == 1
