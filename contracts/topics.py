@@ -152,8 +152,8 @@ TOPICS: tuple[Topic, ...] = (
 
 BUILT_IN_ACTIONS: tuple[str, ...] = (
     "noop", "file.fetch", "file.identify", "file.guard", "text.extract", "text.ocr", "text.classify", "fields.extract",
-    "text.index", "result.package", "pdf.convert", "pdf.merge", "pdf.split", "pdf.extract_xml", "tiff.convert",
-    "http.webhook",
+    "text.index", "result.package", "pdf.convert", "pdf.merge", "pdf.split", "pdf.extract_xml", "pdf.archive", "pdf.sign", "pdf.invoice",
+    "tiff.convert", "http.webhook",
 )  # fmt: skip
 
 

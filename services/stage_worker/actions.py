@@ -37,12 +37,14 @@ def file_of(task: StageTask) -> FileRef:
 class Actions:
     """Built-in actions over an object store, a sandboxed reader and a downloader."""
 
-    def __init__(self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls) -> None:
+    def __init__(
+        self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls, signing: Mapping[str, str] | None = None
+    ) -> None:  # fmt: skip
         self.objects = objects
         self.reader = reader
         self.downloads = downloads
         self.calling = calling
-        self.converting = Converting(objects, reader)
+        self.converting = Converting(objects, reader, signing or {})
 
     def table(self) -> Mapping[str, Action]:
         """Action name → function."""
@@ -52,6 +54,7 @@ class Actions:
             "fields.extract": self.fields, "text.index": self.index, "result.package": self.package,
             "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "pdf.split": self.converting.split,
             "tiff.convert": self.converting.convert, "pdf.extract_xml": self.converting.extract, "http.webhook": self.calling.call,
+            "pdf.archive": self.converting.convert, "pdf.sign": self.converting.sign, "pdf.invoice": self.converting.invoice,
         }  # fmt: skip
 
     async def noop(self, task: StageTask, progress: Progress) -> Answer:

@@ -31,7 +31,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted, containers)
     calling = Calling(settings.trusted)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
-    actions = actions_named(Actions(objects, sandbox, downloads, calling).table(), settings.actions)
+    actions = actions_named(Actions(objects, sandbox, downloads, calling, settings.signing()).table(), settings.actions)
     topics = [task_topic(name) for name in actions]
     await host.open(topics_of(tuple(actions)), keeps=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)

@@ -1,8 +1,9 @@
-"""Actions that make files: a PDF or a TIFF of each document, one PDF of all, the pages of one, the XML that one carries."""
+"""Actions that make files: a PDF, PDF/A or TIFF of each document, one PDF of all, the pages of one, the XML that one carries."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from contracts import FileRef, StageTask
@@ -12,29 +13,60 @@ from services.stage_worker.ports import Answer, DocumentReader, Progress, ok
 from shared.objects import Objects
 
 PDF = "application/pdf"
-MADE = {"pdf.convert": (".pdf", PDF), "tiff.convert": (".tif", "image/tiff")}
+MADE = {
+    "pdf.convert": (".pdf", PDF),
+    "pdf.archive": (".pdf", PDF),
+    "pdf.sign": (".pdf", PDF),
+    "tiff.convert": (".tif", "image/tiff"),
+}
 """Action → ending and media type of what it makes of a file."""
 MAX_MERGE_BYTES = 500 << 20
+XML_TYPES = ("text/xml", "application/xml")
+KINDS = {PDF: "pdf", "image/png": "image", "image/jpeg": "image", "image/tiff": "image"}
 
 
 class Converting:
-    """`pdf.convert`, `tiff.convert`, `pdf.split`, `pdf.extract_xml` and `pdf.merge`.
+    """`pdf.convert`, `pdf.archive`, `pdf.sign`, `tiff.convert`, `pdf.split`, `pdf.extract_xml`, `pdf.merge` and `pdf.invoice`.
 
     Options come in the object that `config.options_blob` names, because passwords must not travel in records:
     `{"job": {option: value}, "documents": {file id: {option: value}}, "passwords": [...], "document_passwords": {file id: [...]},
     "invalid": "what is wrong with an option's value"}`.
     """
 
-    def __init__(self, objects: Objects, reader: DocumentReader) -> None:
+    def __init__(self, objects: Objects, reader: DocumentReader, signing: Mapping[str, str]) -> None:
         self.objects = objects
         self.reader = reader
+        self.signing = signing
+        """`key` (PKCS#12, Base64) and `key_password` that `pdf.sign` signs with; empty where the operator gave none."""
 
     async def convert(self, task: StageTask, progress: Progress) -> Answer:
-        """The file as a PDF or a TIFF, under its name with another ending."""
+        """The file as a PDF, a PDF/A or a TIFF, under its name with another ending."""
         ending, media_type = MADE[task.action]
         result = await self._made(task, await self._with_options(task), progress)
         output = await self._store(task, result.pop("output"), _stem(_file(task)) + ending, media_type)
         return ok(outputs=[output], **result)
+
+    async def sign(self, task: StageTask, progress: Progress) -> Answer:
+        """The PDF with a signature more, made with the operator's key."""
+        result = await self._made(task, {**await self._with_options(task), **self.signing}, progress)
+        return ok(outputs=[await self._store(task, result.pop("output"), _stem(_file(task)) + ".pdf")], **result)
+
+    async def invoice(self, task: StageTask, progress: Progress) -> Answer:
+        """The one document of the job as PDF/A-3 that carries the one XML file of the job."""
+        options = await self._options(task)
+        files = [entry.file for entry in task.files or ()]
+        xml = [f for f in files if f.content_type in XML_TYPES]
+        paper = [f for f in files if f.content_type in KINDS]
+        if len(xml) != 1 or len(paper) != 1 or len(files) != 2:
+            raise DocumentFault("option", "An invoice is made of two files: a PDF or an image, and its data as XML.")
+        inputs = [await self.objects.get(_own(task, str(f.blob_name)), f.sha256) for f in (paper[0], xml[0])]
+        given = options.get("document_passwords", {}).get(paper[0].file_id, [])
+        config = {
+            "inputs": 2, "kind": KINDS[str(paper[0].content_type)], "passwords": [*given, *options.get("passwords", [])],
+            "meta": {**options.get("job", {}), **options.get("documents", {}).get(paper[0].file_id, {})},
+        }  # fmt: skip
+        result = await self.reader.run("pdf.invoice", inputs, config, task.timeout_s, progress)
+        return ok(outputs=[await self._store(task, result.pop("output"), _stem(paper[0]) + ".pdf")], **result)
 
     async def extract(self, task: StageTask, progress: Progress) -> Answer:
         """The XML files that the PDF carries, under their own names."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pikepdf
 import pytest
 from PIL import Image
 
 from cli.client import Client
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.conversion_client import Conversion
+from tests.integration.test_archive import INVOICE
 from tests.unit.test_pdf import carrying, pages_of, protected
+from tests.unit.test_sign import key_file, valid
+from tests.verapdf import faults
 
 pytestmark = pytest.mark.kafka
 NDA, SCAN = (SAMPLES / "contract-nda.pdf").read_bytes(), (SAMPLES / "scan-receipt.png").read_bytes()
@@ -48,3 +54,73 @@ async def test_the_xml_of_an_invoice(conversion: Conversion) -> None:
     assert (
         result["status"] == "error" and result["error"]["code"] == "generic" and "no embedded XML" in result["error"]["message"]
     )
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+async def test_an_archive_of_pdfs(part: int, conversion: Conversion, tmp_path: Path) -> None:
+    job_id = await conversion.create(("DOC.PASSWORD", "secret"), ("META.TITLE", "For ever"), workflow=f"Archive as PDF/A-{part}")
+    await conversion.add(job_id, "locked.pdf", protected("secret"))
+    await conversion.add(job_id, "receipt.png", SCAN)
+    result = await conversion.start(job_id)
+    assert result["status"] == "success" and sorted(d["fileName"] for d in result["dataList"]) == ["locked.pdf", "receipt.pdf"], (
+        result
+    )
+    for datum in result["dataList"]:
+        body = (await conversion.call("GET", f"/jobs/{job_id}/result/{datum['resultId']}"))[1]
+        (tmp_path / datum["fileName"]).write_bytes(body)
+    assert await asyncio.to_thread(faults, sorted(tmp_path.glob("*.pdf")), f"{part}b") == {}
+
+
+async def test_an_invoice_is_made_of_paper_and_data(conversion: Conversion, tmp_path: Path) -> None:
+    xml = INVOICE.format("urn:cen.eu:en16931:2017").encode()
+    job_id = await conversion.create(workflow="Prepare Invoice PDF")
+    await conversion.add(job_id, "invoice.pdf", (SAMPLES / "invoice-globex-117.pdf").read_bytes())
+    await conversion.add(job_id, "invoice.xml", b'<?xml version="1.0" encoding="UTF-8"?>' + xml)
+    result = await conversion.start(job_id)
+    assert [d["fileName"] for d in result["dataList"]] == ["invoice.pdf"], result
+    (tmp_path / "made.pdf").write_bytes((await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1])
+    assert await asyncio.to_thread(faults, [tmp_path / "made.pdf"], "3b") == {}
+    with pikepdf.open(tmp_path / "made.pdf") as made:
+        assert list(made.attachments) == ["factur-x.xml"]
+    alone = await conversion.create(workflow="Prepare Invoice PDF")
+    await conversion.add(alone, "invoice.pdf", NDA)
+    result = await conversion.start(alone)
+    assert result["status"] == "error" and result["error"]["code"] == "option" and "two files" in result["error"]["message"], (
+        result
+    )
+    wrong = await conversion.create(workflow="Prepare Invoice PDF")
+    await conversion.add(wrong, "invoice.pdf", NDA)
+    await conversion.add(wrong, "other.xml", b'<?xml version="1.0"?><other/>')
+    result = await conversion.start(wrong)
+    assert result["status"] == "error" and result["error"]["code"] == "conformance", result
+
+
+async def test_signing_without_a_key_says_so(conversion: Conversion) -> None:
+    job_id = await conversion.create(workflow="Sign PDF")
+    await conversion.add(job_id, "contract.pdf", NDA)
+    result = await conversion.start(job_id)
+    assert result["status"] == "error" and result["error"]["code"] == "configuration", result
+    assert "STAGELINE_SIGNING_KEY_FILE" in result["error"]["message"]
+
+
+async def test_the_archive_s_own_connection(conversion: Conversion) -> None:
+    url = f"{conversion.base}/http.input/archive-pdfa2-default"
+    async with conversion.http.post(url, data=SCAN, headers={"Content-Type": "image/png"}) as answer:
+        assert answer.status == 200 and (await answer.read()).startswith(b"%PDF-1.7")
+
+
+async def test_a_contract_is_signed(own_pipeline: Pipeline, tmp_path: Path) -> None:
+    data, certificate = key_file("open")
+    (tmp_path / "key.p12").write_bytes(data)
+    (tmp_path / "word").write_text("open")
+    own_pipeline.environment |= {
+        "STAGELINE_SIGNING_KEY_FILE": str(tmp_path / "key.p12"), "STAGELINE_SIGNING_PASSWORD_FILE": str(tmp_path / "word"),
+    }  # fmt: skip
+    own_pipeline.start()
+    async with Conversion(own_pipeline.target().url) as conversion:
+        job_id = await conversion.create(workflow="Sign PDF")
+        await conversion.add(job_id, "contract.pdf", NDA)
+        result = await conversion.start(job_id)
+        assert result["status"] == "success", result
+        signed = (await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1]
+    assert await asyncio.to_thread(valid, signed, certificate) == [True]

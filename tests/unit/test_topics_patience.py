@@ -62,13 +62,13 @@ async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([REPLICATION] * 3)
-    with pytest.raises(InvalidReplicationFactorError, match="job.events"):
+    with pytest.raises(InvalidReplicationFactorError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 0)
     assert cluster.attempts == cluster.closed == 1
 
 
 async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([TOPIC_NAME])
-    with pytest.raises(InvalidTopicError, match="job.events"):
+    with pytest.raises(InvalidTopicError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 60)
     assert cluster.attempts == 1

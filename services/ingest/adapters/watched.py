@@ -19,7 +19,7 @@ from services.ingest.adapters import conversion as store
 from services.ingest.adapters.http.context import Door
 from services.ingest.adapters.outlets import put_file
 from services.ingest.adapters.upload import clean_name
-from services.ingest.core.conversion import DEFAULT_WORKFLOW, WORKFLOWS, Options, together
+from services.ingest.core.conversion import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, together
 from shared import clock
 from shared.errors import Retry, Stop
 from shared.objects import TooLarge
@@ -109,7 +109,7 @@ class Folders:
             command_id=derived(root, "create"), job_id=job_id, issued_at=clock.now(), files=(file,),
             owner=Tenancy(tenant_id=folder.tenant, tenant_name=folder.tenant, user_name=f"folder:{name}"[:200]),
             job=JobRequest(
-                workflow=WORKFLOWS.get(folder.workflow, folder.workflow), channel="folder", args={"convert": config, "merge": config}
+                workflow=WORKFLOWS.get(folder.workflow, folder.workflow), channel="folder", args=dict.fromkeys(STEPS, config)
             ),
         )  # fmt: skip
         target = {"taken": str(path), "out": str(places["out"]), "failed": str(places["failed"]), "name": shown}

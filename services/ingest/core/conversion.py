@@ -16,11 +16,17 @@ OPTIONS: Mapping[str, str] = {
 """Option → type of its value. `DOC.PASSWORD` may be given several times: all are tried."""
 WORKFLOWS: Mapping[str, str] = {
     "Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier", "Archive as TIFF": "archive-as-tiff",
-    "Extract XML from PDF": "extract-xml",
+    "Extract XML from PDF": "extract-xml", "Archive as PDF/A-1": "archive-pdfa1", "Archive as PDF/A-2": "archive-pdfa2",
+    "Archive as PDF/A-3": "archive-pdfa3", "Sign PDF": "sign", "Prepare Invoice PDF": "prepare-invoice",
 }  # fmt: skip
 """The vendor's workflows that we have → ours."""
+STEPS = ("convert", "merge", "archive", "sign", "invoice")
+"""Steps that take the options of a conversion, in whichever workflow they are."""
 DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
-READY_MADE: Mapping[str, str] = {"convert-to-pdf": "Convert to PDF", "dossier-default": "Create Dossier PDF"}
+READY_MADE: Mapping[str, str] = {
+    "convert-to-pdf": "Convert to PDF", "dossier-default": "Create Dossier PDF", "archive-pdfa2-default": "Archive as PDF/A-2",
+    "archive-pdfa3-default": "Archive as PDF/A-3",
+}  # fmt: skip
 """Connections that are there from the start → their workflow."""
 
 ERRORS: Mapping[str, str] = {
@@ -28,7 +34,7 @@ ERRORS: Mapping[str, str] = {
     "password": "password", "encrypted": "password", "option": "option", "limit_time": "timeout", "lease_expired": "timeout",
     "timeout_queued": "timeout", "timeout_total": "timeout", "limit_cpu": "timeout", "worker_error": "internal", "limit_memory": "generic",
     "ssrf_refused": "external", "source_refused": "external", "source_unavailable": "external", "unknown_action": "configuration",
-    "converter_not_installed": "configuration", "cancelled": "canceled",
+    "converter_not_installed": "configuration", "not_configured": "configuration", "cancelled": "canceled", "conformance": "conformance",
 }  # fmt: skip
 """Our codes → the vendor's closed set; what is not listed is `generic`."""
 HTTP: Mapping[str, int] = {

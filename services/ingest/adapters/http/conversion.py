@@ -16,7 +16,16 @@ from services.ingest.adapters.http.conversion_parts import PREFIX, Caller, body_
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.remote import RemoteFailed
 from services.ingest.adapters.upload import receive
-from services.ingest.core.conversion import DEFAULT_PROFILE, DEFAULT_WORKFLOW, WORKFLOWS, Options, options_of, status_of, together
+from services.ingest.core.conversion import (
+    DEFAULT_PROFILE,
+    DEFAULT_WORKFLOW,
+    STEPS,
+    WORKFLOWS,
+    Options,
+    options_of,
+    status_of,
+    together,
+)
 from shared import clock
 from shared.access import Principal
 from shared.http import trace_of
@@ -144,7 +153,7 @@ async def start(request: Request, door: Door, who: Principal, row: Any) -> str:
     config = {"options_blob": options.name, **({"name": row.name} if row.name else {})}
     command = CloseSession(
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
-        job=JobRequest(workflow=ours, channel="conversion", args={"convert": config, "merge": config}),
+        job=JobRequest(workflow=ours, channel="conversion", args=dict.fromkeys(STEPS, config)),
     )  # fmt: skip
     await door.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
     answer = await decided(door, command.command_id, "The start")

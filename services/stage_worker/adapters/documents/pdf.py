@@ -28,7 +28,7 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     if kind == "pdf":
         document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
     elif kind == "image":
-        document, warnings = _of_image(path, report), []
+        document, warnings = of_image(path, report), []
     else:
         raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be made a PDF here: PDFs and images can.")
     with document:
@@ -95,7 +95,8 @@ def open_pdf(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[di
     raise DocumentFault("password", "The PDF is protected, and no password that was given opens it.")
 
 
-def _of_image(path: Path, report: Report) -> pikepdf.Pdf:
+def of_image(path: Path, report: Report) -> pikepdf.Pdf:
+    """An image as a PDF, a frame a page, as large as its own resolution says. Raises `damaged`."""
     target = pikepdf.Pdf.new()
     with Image.open(path) as picture:
         frames = getattr(picture, "n_frames", 1)

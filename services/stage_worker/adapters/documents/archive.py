@@ -1,0 +1,138 @@
+"""PDF/A: a document as it can be read in decades (ISO 19005-1, -2 and -3, conformance B). pikepdf writes, PDFium draws.
+
+A page stays as it is when everything in it is known to be right (`archive_page.py`), else it becomes a picture with its words under it
+(`archive_drawing.py`). `tests/unit/test_archive.py` has veraPDF judge what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+import pypdfium2 as pdfium
+
+from services.stage_worker.adapters.documents.archive_document import clean, describe
+from services.stage_worker.adapters.documents.archive_drawing import draw, word_font
+from services.stage_worker.adapters.documents.archive_fonts import Unfit
+from services.stage_worker.adapters.documents.archive_page import Look
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.pdf import META, of_image, open_pdf
+from services.stage_worker.adapters.documents.text import Report
+
+MAX_PAGES = 5000
+SIDES = (3, 14_400)
+"""Least and greatest length of a page's side, in points (ISO 19005-2 §6.1.13)."""
+Added = Callable[[pikepdf.Pdf], str | None]
+"""Puts more into the document, once its pages are right, and says what belongs into its XMP."""
+
+
+def archive(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output`: the document as PDF/A. `config`: `kind`, `part` (1, 2 or 3), `passwords`, `meta` (options of `META`).
+
+    Raises `password`, `damaged`, `unsupported_type`, `too_many_pages`, `conformance`.
+    """
+    part = int(config.get("part", 2))
+    kind = str(config.get("kind"))
+    if kind == "pdf":
+        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
+    elif kind == "image":
+        document, warnings = of_image(path, report), []
+    else:
+        raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be archived as PDF/A here: PDFs and images can.")
+    said = {warning["code"]: warning["message"] for warning in warnings}
+    with document:
+        make(document, path.parent, part, dict(config.get("meta", {})), said, report)
+        count = len(document.pages)
+    return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **{f"warning.{c}": m for c, m in said.items()}}}
+
+
+def make(
+    document: pikepdf.Pdf, folder: Path, part: int, meta: Mapping[str, Any], said: dict[str, str], report: Report,
+    added: Added | None = None,
+) -> None:  # fmt: skip
+    """Turn an open document into PDF/A, and write it to `folder/output`. What had to give way is put into `said`, by event code."""
+    _measure(document)
+    plain = folder / "plain.pdf"
+    document.save(plain, encryption=False)
+    clean(document, part, said)
+    drawn = _draw_what_is_unfit(document, plain, part, said, report)
+    if drawn and "/StructTreeRoot" in document.Root:
+        del document.Root.StructTreeRoot
+        said["StructureRemoved"] = "The document's structure went with the pages that were drawn."
+    if drawn and "/MarkInfo" in document.Root:
+        del document.Root.MarkInfo
+    for option, value in meta.items():
+        if option in META:
+            document.docinfo[META[option]] = str(value)
+    describe(document, part, added(document) if added is not None else None)
+    document.remove_unreferenced_resources()
+    _save(document, folder / "output", part)
+
+
+def _measure(document: pikepdf.Pdf) -> None:
+    if len(document.pages) > MAX_PAGES:
+        raise DocumentFault(
+            "too_many_pages", f"The document has {len(document.pages)} pages; at most {MAX_PAGES} can be archived."
+        )
+    if not document.pages:
+        raise DocumentFault("damaged", "The document has no pages.")
+    for page in document.pages:
+        if not all(
+            SIDES[0] <= abs(float(s)) <= SIDES[1]
+            for s in (page.mediabox[2] - page.mediabox[0], page.mediabox[3] - page.mediabox[1])
+        ):
+            raise DocumentFault("conformance", "A page is smaller or larger than PDF/A takes.")
+
+
+def _save(document: pikepdf.Pdf, target: Path, part: int) -> None:
+    document.save(
+        target, encryption=False, compress_streams=True, stream_decode_level=pikepdf.StreamDecodeLevel.generalized,
+        object_stream_mode=pikepdf.ObjectStreamMode.disable, force_version="1.4" if part == 1 else "1.7",
+    )  # fmt: skip
+    try:
+        with pikepdf.open(target, attempt_recovery=False) as made:
+            whole = len(made.pages) == len(document.pages)
+    except pikepdf.PdfError:
+        whole = False
+    if not whole:
+        raise DocumentFault("damaged", "The document is too damaged to be archived.")
+
+
+def _draw_what_is_unfit(document: pikepdf.Pdf, plain: Path, part: int, said: dict[str, str], report: Report) -> int:
+    """Returns how many pages are pictures now."""
+    look = Look(document, part)
+    unfit: dict[int, str] = {}
+    fonts: dict[int, set[tuple[int, int]]] = {}
+    for number, page in enumerate(document.pages):
+        try:
+            fonts[number] = look.page(page)
+        except Unfit as reason:
+            unfit[number] = str(reason)
+        except Exception as error:  # noqa: BLE001 - a page that cannot be looked through may still be drawn
+            unfit[number] = f"it cannot be looked through ({type(error).__name__})"
+    wrong = look.settle_fonts()
+    for number, keys in fonts.items():
+        for key in keys & wrong.keys():
+            unfit[number] = wrong[key]
+    if unfit:
+        _draw(document, plain, part, unfit, said, report)
+    return len(unfit)
+
+
+def _draw(
+    document: pikepdf.Pdf, plain: Path, part: int, unfit: Mapping[int, str], said: dict[str, str], report: Report
+) -> None:  # fmt: skip
+    font = word_font(document, part)
+    with pdfium.PdfDocument(plain) as pages:
+        pages.init_forms()
+        for done, number in enumerate(sorted(unfit)):
+            seen = pages[number]
+            if not draw(document, number, seen, font):
+                said["UnicodesIncomplete"] = "Some characters of drawn pages cannot be searched for."
+            seen.close()
+            report(done + 1, len(unfit))
+    first = min(unfit)
+    which = f"Page {first + 1} is" if len(unfit) == 1 else f"{len(unfit)} pages, the first of them page {first + 1}, are"
+    said["ContentRasterized"] = f"{which} drawn as a picture: {unfit[first]}."

@@ -1,0 +1,93 @@
+"""A page that cannot be archived as it is, as a picture with its words under it, unseen: what it looks like stays, and it can be searched."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import pikepdf
+import pypdfium2 as pdfium
+from fontTools.agl import UV2AGL
+from pikepdf import Array, Dictionary, Name
+from PIL import Image, ImageChops
+
+from services.stage_worker.adapters.documents.archive_fonts import built_in_font, measured, settle
+
+DPI = 300
+MAX_PIXELS = 25_000_000
+QUALITY = 90
+UNSEEN = 3
+"""Text rendering mode: neither filled nor stroked (ISO 32000-1 §9.3.6)."""
+
+
+@lru_cache(maxsize=1)
+def letters() -> dict[str, tuple[int, float]]:
+    """Character → its code in WinAnsi and its width in Helvetica, for those that the font has."""
+    names, width = measured(built_in_font("Helvetica"))
+    found: dict[str, tuple[int, float]] = {}
+    for code in range(32, 256):
+        text = bytes([code]).decode("cp1252", "ignore")
+        name = UV2AGL.get(ord(text)) if text else None
+        if name in names:
+            found[text] = (code, width(str(name)))
+    return found
+
+
+def word_font(pdf: pikepdf.Pdf, level: int) -> Dictionary:
+    """The font of all unseen words of a document."""
+    font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name("/Helvetica"), Encoding=Name.WinAnsiEncoding)
+    made: Dictionary = pdf.make_indirect(font)
+    settle(pdf, made, (code for code, _ in letters().values()), level)
+    return made
+
+
+def draw(pdf: pikepdf.Pdf, number: int, seen: pdfium.PdfPage, font: Dictionary) -> bool:
+    """Put a picture of `seen` in the place of page `number`. Returns whether all of its words could be put under it."""
+    turned = seen.get_rotation()
+    left, bottom, right, top = seen.get_cropbox()
+    width, height = right - left, top - bottom
+    scale = min(DPI / 72, (MAX_PIXELS / max(1.0, width * height)) ** 0.5)
+    shown = seen.render(scale=scale, rotation=(360 - turned) % 360).to_pil().convert("RGB")
+    picture = _picture(pdf, shown)
+    words, whole = _words(seen, left, bottom)
+    content = f"q {width:.4f} 0 0 {height:.4f} 0 0 cm /Page Do Q\n".encode() + words
+    page = Dictionary(
+        Type=Name.Page, MediaBox=Array([0, 0, round(width, 4), round(height, 4)]), Rotate=turned, Contents=pdf.make_stream(content),
+        Resources=Dictionary(XObject=Dictionary(Page=picture), Font=Dictionary(Words=font)),
+    )  # fmt: skip
+    pdf.pages[number] = pikepdf.Page(pdf.make_indirect(page))
+    return whole
+
+
+def _picture(pdf: pikepdf.Pdf, shown: Image.Image) -> pikepdf.Stream:
+    red, green, blue = shown.split()
+    grey = not ImageChops.difference(red, green).getbbox() and not ImageChops.difference(red, blue).getbbox()
+    facts = {
+        "Type": Name.XObject, "Subtype": Name.Image, "Width": shown.width, "Height": shown.height, "BitsPerComponent": 8,
+        "ColorSpace": Name.DeviceGray if grey else Name.DeviceRGB,
+    }  # fmt: skip
+    if grey:
+        return pdf.make_stream(red.tobytes(), **facts)  # packed without loss when it is saved
+    packed = io.BytesIO()
+    shown.save(packed, "JPEG", quality=QUALITY)
+    return pdf.make_stream(packed.getvalue(), Filter=Name.DCTDecode, **facts)
+
+
+def _words(seen: pdfium.PdfPage, left: float, bottom: float) -> tuple[bytes, bool]:
+    known, whole = letters(), True
+    lines = [f"BT {UNSEEN} Tr".encode()]
+    text = seen.get_textpage()
+    for n in range(text.count_rects()):
+        x0, y0, x1, y1 = text.get_rect(n)
+        said = " ".join(text.get_text_bounded(x0, y0, x1, y1).split())
+        codes = [known[c] for c in said if c in known]
+        whole = whole and len(codes) == len(said)
+        size, natural = max(1.0, y1 - y0), sum(w for _, w in codes)
+        if natural and x1 > x0:
+            stretch = (x1 - x0) / (natural / 1000 * size) * 100
+            spelt = bytes(code for code, _ in codes).hex()
+            lines.append(
+                f"/Words {size:.2f} Tf {stretch:.2f} Tz 1 0 0 1 {x0 - left:.2f} {y0 - bottom:.2f} Tm <{spelt}> Tj".encode()
+            )
+    text.close()
+    return b"\n".join([*lines, b"ET"]), whole

@@ -1,0 +1,101 @@
+"""A hybrid invoice: the paper as PDF/A-3 with the data of the invoice inside (Factur-X 1.07 / ZUGFeRD 2.3, which are the same)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+from lxml import etree
+from pikepdf import Array, AttachedFileSpec, Name
+from pikepdf.models.metadata import encode_pdf_date
+
+from services.stage_worker.adapters.documents.archive import make
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.pdf import of_image, open_pdf
+from services.stage_worker.adapters.documents.text import Report
+
+CII = "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
+RAM = "urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100"
+_GUIDELINE = f".//{{{RAM}}}GuidelineSpecifiedDocumentContextParameter/{{{RAM}}}ID"
+LEVELS = (
+    ("urn:factur-x.eu:1p0:minimum", "MINIMUM"), ("urn:factur-x.eu:1p0:basicwl", "BASIC WL"), ("urn:factur-x.eu:1p0:basic", "BASIC"),
+    ("urn:factur-x.eu:1p0:extended", "EXTENDED"), ("xrechnung", "XRECHNUNG"), ("urn:cen.eu:en16931:2017", "EN 16931"),
+)  # fmt: skip
+"""What a guideline's name holds → conformance level, the first that fits (Factur-X §6.2.2)."""
+NOT_WHOLE = ("MINIMUM", "BASIC WL")
+"""Levels whose data are less than the paper says: they are `Data`, the others its `Alternative` (§6.2.3)."""
+MAX_XML_BYTES = 20 << 20
+_SCHEMA = """<rdf:Description rdf:about="" xmlns:fx="urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#">
+<fx:DocumentType>INVOICE</fx:DocumentType><fx:DocumentFileName>{name}</fx:DocumentFileName>
+<fx:Version>1.0</fx:Version><fx:ConformanceLevel>{level}</fx:ConformanceLevel></rdf:Description>
+<rdf:Description rdf:about="" xmlns:pdfaExtension="http://www.aiim.org/pdfa/ns/extension/"
+ xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" xmlns:pdfaProperty="http://www.aiim.org/pdfa/ns/property#">
+<pdfaExtension:schemas><rdf:Bag><rdf:li rdf:parseType="Resource">
+<pdfaSchema:schema>Factur-X PDFA Extension Schema</pdfaSchema:schema>
+<pdfaSchema:namespaceURI>urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#</pdfaSchema:namespaceURI>
+<pdfaSchema:prefix>fx</pdfaSchema:prefix><pdfaSchema:property><rdf:Seq>{properties}</rdf:Seq></pdfaSchema:property>
+</rdf:li></rdf:Bag></pdfaExtension:schemas></rdf:Description>"""
+_PROPERTY = """<rdf:li rdf:parseType="Resource"><pdfaProperty:name>{0}</pdfaProperty:name>
+<pdfaProperty:valueType>Text</pdfaProperty:valueType><pdfaProperty:category>external</pdfaProperty:category>
+<pdfaProperty:description>{1}</pdfaProperty:description></rdf:li>"""
+_PROPERTIES = "".join(
+    _PROPERTY.format(*p)
+    for p in (
+        ("DocumentFileName", "name of the embedded XML invoice file"), ("DocumentType", "INVOICE"),
+        ("Version", "version of the XML data"), ("ConformanceLevel", "conformance level of the XML data"),
+    )
+)  # fmt: skip
+
+
+def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output`: `input` (`config.kind`: pdf or image) as PDF/A-3 that carries `input-1`, the invoice's XML.
+
+    Returns the file's level among the properties. Raises `unsupported_type`, `conformance` (no invoice of a known guideline), `password`,
+    `damaged`.
+    """
+    data = (path.parent / "input-1").read_bytes()
+    level = level_of(data)
+    name = "xrechnung.xml" if level == "XRECHNUNG" else "factur-x.xml"
+    warnings: list[dict[str, str]] = []
+    if str(config.get("kind")) == "image":
+        document = of_image(path, report)
+    else:
+        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
+    said = {warning["code"]: warning["message"] for warning in warnings}
+
+    def carry(made: pikepdf.Pdf) -> str:
+        now = encode_pdf_date(datetime.now(UTC))
+        spec = AttachedFileSpec(
+            made, data, filename=name, mime_type="text/xml", description="Invoice data", creation_date=now, mod_date=now
+        )  # fmt: skip
+        spec.relationship = Name.Data if level in NOT_WHOLE else Name.Alternative
+        made.attachments[name] = spec
+        made.Root.AF = Array([made.attachments[name].obj])
+        return _SCHEMA.format(name=name, level=level, properties=_PROPERTIES)
+
+    with document:
+        make(document, path.parent, 3, dict(config.get("meta", {})), said, report, carry)
+        count = len(document.pages)
+    return {"properties": {"page_count": count, "invoice_level": level, **{f"warning.{c}": m for c, m in said.items()}}}
+
+
+def level_of(data: bytes) -> str:
+    """Conformance level of a Cross Industry Invoice. Raises `conformance`."""
+    if len(data) > MAX_XML_BYTES:
+        raise DocumentFault("too_large", f"The invoice's XML is larger than {MAX_XML_BYTES >> 20} MiB.")
+    try:
+        root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
+    except etree.XMLSyntaxError as error:
+        raise DocumentFault("conformance", f"The invoice's XML cannot be read: {str(error)[:200]}") from None
+    if root.tag != f"{{{CII}}}CrossIndustryInvoice":
+        raise DocumentFault("conformance", "The XML is no Cross Industry Invoice (UN/CEFACT D16B), which Factur-X asks for.")
+    said = (root.findtext(_GUIDELINE) or "").strip().lower()
+    level = next((level for part, level in LEVELS if part in said), None)
+    if level is None:
+        raise DocumentFault(
+            "conformance", f"The invoice follows no guideline that is known here: {said[:200] or 'it names none'}."
+        )
+    return level

@@ -1,0 +1,252 @@
+"""PDF/A, judged by veraPDF: every sample, and documents that each hold one thing that an archive does not take."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+import pypdfium2 as pdfium
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from pikepdf import Array, Dictionary, Name, Pdf
+from PIL import Image
+
+from services.stage_worker.adapters.documents.archive import archive
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.invoice import prepare
+from tests.conftest import SAMPLES
+from tests.unit.test_pdf import protected, put, quiet
+from tests.verapdf import faults
+
+pytestmark = pytest.mark.timeout(240)
+PARTS = (1, 2, 3)
+TEXT = b"BT /F 12 Tf 20 100 Td (Total due: 1,240.50) Tj ET"
+
+
+def helvetica(**more: Any) -> Dictionary:
+    return Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica, Encoding=Name.WinAnsiEncoding, **more)
+
+
+def document(content: bytes = TEXT, **resources: Any) -> Pdf:
+    """A page of one font with `content`."""
+    made = Pdf.new()
+    page = made.add_blank_page(page_size=(300, 200))
+    page.obj.Contents = made.make_stream(content)
+    page.obj.Resources = Dictionary(Font=Dictionary(F=helvetica()), **resources)
+    return made
+
+
+def true_type() -> bytes:
+    """A font of two glyphs, as a subset in a PDF is."""
+    pen = TTGlyphPen(None)
+    for move, *lines in (((0, 0), (0, 700), (500, 700), (500, 0)),):
+        pen.moveTo(move)
+        for line in lines:
+            pen.lineTo(line)
+        pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "A"])
+    builder.setupCharacterMap({0x41: "A"})
+    builder.setupGlyf({".notdef": square, "A": square})
+    builder.setupHorizontalMetrics({".notdef": (600, 0), "A": (600, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupOS2()
+    builder.setupPost()
+    builder.setupNameTable({"familyName": "Square", "styleName": "Regular"})
+    out = io.BytesIO()
+    builder.save(out)
+    return out.getvalue()
+
+
+def embedded(width: int) -> Pdf:
+    """Text in a font of its own, of which the document says that its glyph is `width` wide."""
+    made = document(b"BT /F 12 Tf 20 100 Td (AAA) Tj ET")
+    facts = Dictionary(
+        Type=Name.FontDescriptor, FontName=Name("/ABCDEF+Square"), Flags=32, FontBBox=Array([0, 0, 500, 700]), ItalicAngle=0, Ascent=800,
+        Descent=-200, CapHeight=700, StemV=80, FontFile2=made.make_stream(true_type()),
+    )  # fmt: skip
+    made.pages[0].obj.Resources.Font.F = Dictionary(
+        Type=Name.Font, Subtype=Name.TrueType, BaseFont=Name("/ABCDEF+Square"), Encoding=Name.WinAnsiEncoding, FirstChar=65, LastChar=65,
+        Widths=Array([width]), FontDescriptor=made.make_indirect(facts),
+    )  # fmt: skip
+    return made
+
+
+def with_layers() -> Pdf:
+    made = document(b"/OC /L BDC " + TEXT + b" EMC")
+    layer = made.make_indirect(Dictionary(Type=Name.OCG, Name="Layer"))
+    made.pages[0].obj.Resources.Properties = Dictionary(L=layer)
+    made.Root.OCProperties = Dictionary(OCGs=Array([layer]), D=Dictionary(Order=Array([layer])))
+    return made
+
+
+def lively() -> Pdf:
+    """Scripts, an attachment, a form, a signature, a film and two links."""
+    made = document()
+    made.Root.Names = Dictionary(JavaScript=Dictionary(Names=Array(["a", Dictionary(S=Name.JavaScript, JS="app.alert(1)")])))
+    made.Root.OpenAction = Dictionary(S=Name.JavaScript, JS="app.alert(2)")
+    made.attachments["note.txt"] = pikepdf.AttachedFileSpec(made, b"hello", filename="note.txt", mime_type="text/plain")
+    box = Array([10, 10, 90, 30])
+    field = Dictionary(Type=Name.Annot, Subtype=Name.Widget, FT=Name.Tx, T="name", V="Ada", Rect=box, DA="/F 10 Tf 0 g", F=4)
+    signed = Dictionary(Type=Name.Annot, Subtype=Name.Widget, FT=Name.Sig, T="sig", V=Dictionary(Type=Name.Sig), Rect=box, F=4)
+    fields = [made.make_indirect(field), made.make_indirect(signed)]
+    made.Root.AcroForm = Dictionary(Fields=Array(fields), DR=Dictionary(Font=Dictionary(F=helvetica())), DA="/F 10 Tf 0 g")
+    uri = Dictionary(Type=Name.Annot, Subtype=Name.Link, Rect=box, A=Dictionary(S=Name.URI, URI="https://example.com"))
+    launch = Dictionary(Type=Name.Annot, Subtype=Name.Link, Rect=box, A=Dictionary(S=Name.Launch, F="cmd.exe"))
+    film = Dictionary(Type=Name.Annot, Subtype=Name.Screen, Rect=box)
+    made.pages[0].obj.Annots = made.make_indirect(Array([*fields, *(made.make_indirect(x) for x in (uri, launch, film))]))
+    return made
+
+
+def transparent() -> Pdf:
+    return document(b"/G gs " + TEXT, ExtGState=Dictionary(G=Dictionary(Type=Name.ExtGState, ca=0.5)))
+
+
+CASES: dict[str, tuple[Callable[[], Pdf], dict[int, str | None]]] = {
+    "standard font": (document, dict.fromkeys(PARTS)),
+    "own font": (lambda: embedded(600), dict.fromkeys(PARTS)),
+    "wrong widths": (lambda: embedded(500), dict.fromkeys(PARTS, "another width")),
+    "printing colours": (lambda: document(b"0 1 0 0 k " + TEXT), dict.fromkeys(PARTS, "CMYK")),
+    "unknown operator": (lambda: document(b"(x) PS " + TEXT), dict.fromkeys(PARTS, "the operator PS")),
+    "layers": (with_layers, dict.fromkeys(PARTS, "layers")),
+    "transparency": (transparent, {1: "transparent", 2: None, 3: None}),
+    "unseen text": (lambda: document(b"BT 3 Tr /F 12 Tf (\\001) Tj ET"), dict.fromkeys(PARTS)),
+    "lively": (lively, dict.fromkeys(PARTS)),
+}  # fmt: skip
+"""Document, and per part what its page is drawn for; None where it stays as it is."""
+
+
+def made_of(data: bytes, folder: Path, part: int, kind: str = "pdf", **config: Any) -> tuple[bytes, dict[str, Any]]:
+    folder.mkdir(exist_ok=True)
+    result = archive(put(folder, data), {"kind": kind, "part": part, **config}, quiet)
+    return (folder / "output").read_bytes(), result["properties"]
+
+
+def saved(pdf: Pdf) -> bytes:
+    out = io.BytesIO()
+    pdf.save(out)
+    return out.getvalue()
+
+
+def words(data: bytes) -> str:
+    with pdfium.PdfDocument(data) as read:
+        return str(read[0].get_textpage().get_text_bounded())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_comes_out_is_pdf_a(part: int, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for name, (make, reasons) in CASES.items():
+        data, properties = made_of(saved(make()), tmp_path / "work", part, meta={"META.TITLE": "Ünïcode"})
+        (folder / f"{name}.pdf").write_bytes(data)
+        drawn = properties.get("warning.ContentRasterized", "")
+        assert (reasons[part] or "") in drawn and bool(drawn) == (reasons[part] is not None), f"{name}: {properties}"
+        if name not in ("own font", "wrong widths", "unseen text"):
+            assert "Total due: 1,240.50" in words(data), f"{name}: its words can be searched, drawn or not"
+    for sample in sorted(SAMPLES.iterdir()):
+        kind = {".pdf": "pdf", ".png": "image"}.get(sample.suffix)
+        if kind is not None and not sample.stem.startswith(("damaged", "locked")):
+            (folder / sample.name).with_suffix(".pdf").write_bytes(made_of(sample.read_bytes(), tmp_path / "work", part, kind)[0])
+    made = sorted(folder.glob("*.pdf"))
+    assert len(made) >= len(CASES) + 7
+    assert faults(made, f"{part}b") == {}
+
+
+def test_the_judge_knows_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "plain.pdf").write_bytes(saved(document()))
+    assert set(faults([tmp_path / "plain.pdf"], "2b")) == {"plain.pdf"}
+
+
+def test_what_moves_is_taken_out_and_said(tmp_path: Path) -> None:
+    data, properties = made_of(saved(lively()), tmp_path, 2)
+    said = {key.removeprefix("warning.") for key in properties if key.startswith("warning.")}
+    assert said == {"ActionRemoved", "MultimediaRemoved", "SignatureRemoved"}
+    with pikepdf.open(io.BytesIO(data)) as made:
+        [link] = made.pages[0].obj.Annots
+        assert str(link.A.URI) == "https://example.com" and "/AcroForm" not in made.Root and not made.attachments
+    assert "Ada" in words(data), "what was filled in is part of the page"
+
+
+def test_a_drawn_page_looks_as_before(tmp_path: Path) -> None:
+    source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
+    source.pages[0].obj.Rotate = 90
+    data, _ = made_of(saved(source), tmp_path, 2)
+    shown = []
+    for some in (saved(source), data):
+        with pdfium.PdfDocument(some) as read:
+            shown.append(read[0].render(scale=1).to_pil().convert("L"))
+    assert shown[0].size == shown[1].size
+    apart = [abs(a - b) for a, b in zip(shown[0].tobytes(), shown[1].tobytes(), strict=True)]
+    assert sum(apart) / len(apart) < 3
+
+
+def test_images_and_passwords(tmp_path: Path) -> None:
+    frames = [Image.new(mode, (60, 80), "red") for mode in ("RGB", "P", "RGBA")]
+    out = io.BytesIO()
+    frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
+    (tmp_path / "frames.pdf").write_bytes(made_of(out.getvalue(), tmp_path / "work", 1, "image")[0])
+    opened, _ = made_of(protected("secret"), tmp_path / "work", 1, passwords=["secret"])
+    (tmp_path / "opened.pdf").write_bytes(opened)
+    assert faults([tmp_path / "frames.pdf", tmp_path / "opened.pdf"], "1b") == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "code"),
+    [(protected("x"), "pdf", "password"), (b"%PDF-1.7 nothing", "pdf", "damaged"), (b"x", "docx", "unsupported_type")],
+)
+def test_what_cannot_be_archived_is_said(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentFault) as refused:
+        made_of(data, tmp_path, 2, kind)
+    assert refused.value.code == code
+
+
+def test_a_page_without_measure(tmp_path: Path) -> None:
+    huge = document()
+    huge.pages[0].mediabox = Array([0, 0, 20_000, 200])
+    with pytest.raises(DocumentFault) as refused:
+        made_of(saved(huge), tmp_path, 2)
+    assert refused.value.code == "conformance"
+
+
+INVOICE = """<rsm:CrossIndustryInvoice xmlns:rsm="urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
+ xmlns:ram="urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100"><rsm:ExchangedDocumentContext>
+<ram:GuidelineSpecifiedDocumentContextParameter><ram:ID>{}</ram:ID></ram:GuidelineSpecifiedDocumentContextParameter>
+</rsm:ExchangedDocumentContext></rsm:CrossIndustryInvoice>"""
+
+
+@pytest.mark.parametrize(
+    ("guideline", "level", "relation", "name"),
+    [
+        ("urn:cen.eu:en16931:2017", "EN 16931", "/Alternative", "factur-x.xml"),
+        ("urn:factur-x.eu:1p0:minimum", "MINIMUM", "/Data", "factur-x.xml"),
+        ("urn:cen.eu:en16931:2017#compliant#urn:factur-x.eu:1p0:basic", "BASIC", "/Alternative", "factur-x.xml"),
+        ("urn:cen.eu:en16931:2017#compliant#urn:xeinkauf.de:kosit:xrechnung_3.0", "XRECHNUNG", "/Alternative", "xrechnung.xml"),
+    ],
+)
+def test_an_invoice_carries_its_data(guideline: str, level: str, relation: str, name: str, tmp_path: Path) -> None:
+    path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
+    put(tmp_path, INVOICE.format(guideline).encode(), "input-1")
+    assert prepare(path, {"kind": "pdf"}, quiet)["properties"]["invoice_level"] == level
+    assert faults([tmp_path / "output"], "3b") == {}
+    with pikepdf.open(tmp_path / "output") as made:
+        assert list(made.attachments) == [name] and str(made.Root.AF[0].AFRelationship) == relation
+        assert made.attachments[name].get_file().read_bytes() == INVOICE.format(guideline).encode()
+        assert f"<fx:ConformanceLevel>{level}</fx:ConformanceLevel>".encode() in made.Root.Metadata.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [b"<CrossIndustryInvoice/>", INVOICE.format("urn:unknown").encode(), b"<a", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"],
+)
+def test_data_of_no_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
+    path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
+    put(tmp_path, xml, "input-1")
+    with pytest.raises(DocumentFault) as refused:
+        prepare(path, {"kind": "pdf"}, quiet)
+    assert refused.value.code == "conformance"

@@ -1,0 +1,109 @@
+"""Signatures: valid over every byte, beside those that are there, and a clear word where there is no key."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pikepdf
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, NoEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from pyhanko.keys import load_certs_from_pemder_data
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
+
+from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.adapters.documents.sign import sign
+from services.stage_worker.settings import WorkerSettings
+from shared.errors import Stop
+from tests.conftest import SAMPLES
+from tests.unit.test_pdf import protected, put, quiet
+
+NDA = (SAMPLES / "contract-nda.pdf").read_bytes()
+
+
+def key_file(password: str | None = "open") -> tuple[bytes, x509.Certificate]:
+    """PKCS#12 of a fresh self-signed key, and its certificate."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Stageline test")])
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(True, True, False, False, False, False, False, False, False)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=9)).add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    how = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+    return serialize_key_and_certificates(b"test", key, certificate, None, how), certificate
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[tuple[bytes, x509.Certificate]]:
+    yield key_file()
+
+
+def valid(data: bytes, certificate: x509.Certificate) -> list[bool]:
+    """Of each signature: whether it is intact, trusted, and covers the file as it was signed."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    [root] = load_certs_from_pemder_data(certificate.public_bytes(Encoding.DER))
+    context = ValidationContext(trust_roots=[root], allow_fetching=False)
+    found = []
+    for embedded in PdfFileReader(io.BytesIO(data)).embedded_signatures:
+        status = validate_pdf_signature(embedded, context)
+        found.append(bool(status.intact and status.valid and status.trusted))
+    return found
+
+
+def test_a_signature_holds_and_a_second_leaves_it_whole(tmp_path: Path, key: tuple[bytes, x509.Certificate]) -> None:
+    config = {"kind": "pdf", "key": base64.b64encode(key[0]).decode(), "key_password": "open", "reason": "Agreed"}
+    properties = sign(put(tmp_path, NDA), config, quiet)["properties"]
+    once = (tmp_path / "output").read_bytes()
+    assert once.startswith(NDA) and properties["page_count"] == 1 and "Stageline test" in properties["signed_by"]
+    assert valid(once, key[1]) == [True]
+    sign(put(tmp_path, once), config, quiet)
+    twice = (tmp_path / "output").read_bytes()
+    assert twice.startswith(once) and valid(twice, key[1]) == [True, True]
+    bent = bytearray(once)
+    at = bent.find(b"stream", 200) + 12
+    bent[at] ^= 1
+    assert valid(bytes(bent), key[1]) == [False]
+
+
+def test_a_protected_pdf_is_opened_first(tmp_path: Path, key: tuple[bytes, x509.Certificate]) -> None:
+    config = {"kind": "pdf", "key": base64.b64encode(key[0]).decode(), "key_password": "open", "passwords": ["secret"]}
+    sign(put(tmp_path, protected("secret")), config, quiet)
+    assert valid((tmp_path / "output").read_bytes(), key[1]) == [True]
+    with pikepdf.open(tmp_path / "output") as made:
+        assert not made.is_encrypted
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"kind": "pdf"}, "not_configured"), ({"kind": "image", "key": "eA=="}, "unsupported_type"),
+        ({"kind": "pdf", "key": "eA==", "key_password": "open"}, "not_configured"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_signed_is_said(config: dict[str, str], code: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentFault) as refused:
+        sign(put(tmp_path, NDA), config, quiet)
+    assert refused.value.code == code
+
+
+def test_the_key_comes_from_files(tmp_path: Path) -> None:
+    (tmp_path / "key.p12").write_bytes(b"bytes")
+    (tmp_path / "word").write_text("open\n")
+    settings = WorkerSettings(signing_key_file=tmp_path / "key.p12", signing_password_file=tmp_path / "word")
+    assert settings.signing() == {"key": base64.b64encode(b"bytes").decode(), "key_password": "open"}
+    assert WorkerSettings().signing() == {}
+    with pytest.raises(Stop, match="nowhere"):
+        WorkerSettings(signing_key_file=tmp_path / "nowhere").signing()
