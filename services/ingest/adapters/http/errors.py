@@ -51,15 +51,25 @@ def _invopop(status: int, code: str, message: str, fields: dict[str, str] | None
     return JSONResponse(body | ({"fields": nested(fields)} if fields else {}), status)
 
 
+MAX_FIELDS = 100
+"""Faults that an answer names; a body may have as many as it has members."""
+
+
 def nested(fields: dict[str, str]) -> dict[str, Any]:
-    """`{"steps.0.id": "…"}` as nested objects."""
+    """`{"steps.0.id": "…"}` as nested objects. What is said of a field that has others within it stands under the empty name: members'
+    names may hold dots, so one path may lead through another."""
     found: dict[str, Any] = {}
-    for path, message in fields.items():
+    for path, message in list(fields.items())[:MAX_FIELDS]:
         place = found
         *parents, last = path.split(".")
         for part in parents:
-            place = place.setdefault(part, {})
-        place[last] = message
+            inner = place.get(part, {})
+            place[part] = inner if isinstance(inner, dict) else {"": inner}
+            place = place[part]
+        if isinstance(place.get(last), dict):
+            place[last][""] = message
+        else:
+            place[last] = message
     return found
 
 
