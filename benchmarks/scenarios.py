@@ -111,11 +111,11 @@ class Visibility:
 
 
 def profile_lines(folder: Path) -> list[str]:
-    """The functions of ours that were on the CPU most, of each process that wrote its samples."""
+    """Where the CPU time went, of each process that wrote its samples."""
     lines = []
     for path in sorted(folder.glob("profile-*.json")):
         found = json.loads(path.read_text())
-        total = max(1, found["samples"])
-        top = ", ".join(f"{name.rpartition('/')[2]} {count / total:.0%}" for name, count in list(found["ours"].items())[:14])
-        lines.append(f"{path.stem.removeprefix('profile-')}: {total} samples on the CPU; innermost of ours: {top}")
+        total = max(0.001, found["cpu_s"])
+        top = ", ".join(f"{name.rpartition('/')[2]} {used / total:.0%}" for name, used in list(found["ours"].items())[:20])
+        lines.append(f"{path.stem.removeprefix('profile-')}: {total:.1f} s of CPU; innermost of ours, or else of others: {top}")
     return lines
