@@ -107,7 +107,10 @@ class Converting:
         options, file_id = await self._options(task), _file(task).file_id
         named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
         passwords = [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])]
-        return {**task.config, "meta": named, "linearize": named.get("PDF.LINEARIZE", False), "passwords": passwords}
+        return {
+            **task.config, "meta": named, "linearize": named.get("PDF.LINEARIZE", False), "passwords": passwords,
+            "longest_side": named.get("IMAGE.LONGEST_SIDE"),
+        }  # fmt: skip
 
     async def _options(self, task: StageTask) -> dict[str, Any]:
         blob = task.config.get("options_blob")

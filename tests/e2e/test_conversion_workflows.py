@@ -103,10 +103,35 @@ async def test_signing_without_a_key_says_so(conversion: Conversion) -> None:
     assert "STAGELINE_SIGNING_KEY_FILE" in result["error"]["message"]
 
 
-async def test_the_archive_s_own_connection(conversion: Conversion) -> None:
-    url = f"{conversion.base}/http.input/archive-pdfa2-default"
-    async with conversion.http.post(url, data=SCAN, headers={"Content-Type": "image/png"}) as answer:
-        assert answer.status == 200 and (await answer.read()).startswith(b"%PDF-1.7")
+@pytest.mark.parametrize("connection", ["default", "print-optimization", "web-optimization", "email-optimization"])
+async def test_the_archive_s_own_connections(connection: str, conversion: Conversion) -> None:
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((3000, 1500)).save(picture, "PNG", dpi=(300, 300))
+    url = f"{conversion.base}/http.input/archive-pdfa2-{connection}"
+    async with conversion.http.post(url, data=io.BytesIO(picture.getvalue()), headers={"Content-Type": "image/png"}) as answer:
+        assert answer.status == 200, await answer.text()
+        body = await answer.read()
+    with pikepdf.open(io.BytesIO(body)) as made:
+        [image] = made.pages[0].get_images().values()
+        assert made.is_linearized == (connection == "web-optimization")
+        assert int(image.Width) == {"web-optimization": 2400, "email-optimization": 1600}.get(connection, 3000)
+
+
+async def test_profiles_of_a_workflow_with_a_slash_in_its_name(conversion: Conversion, client: Client) -> None:
+    body = {"options": [{"name": "IMAGE.LONGEST_SIDE", "value": "500"}]}
+    await client.call("PUT", "/v1/conversion/profiles/Archive as PDF/A-1/Thumbs", json=body)
+    listed = {w["name"]: [p["name"] for p in w["profiles"]] for w in (await conversion.call("GET", "/workflows"))[1]}
+    assert "Thumbs" in listed["Archive as PDF/A-1"]
+    assert listed["Archive as PDF/A-2"] == ["Default", "Email Optimization", "Print Optimization", "Web Optimization"]
+    job_id = await conversion.create(workflow="Archive as PDF/A-1", profile="Thumbs")
+    await conversion.add(job_id, "receipt.png", SCAN)
+    result = await conversion.start(job_id)
+    assert result["status"] == "success", result
+    with pikepdf.open(io.BytesIO((await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1])) as made:
+        assert max(int(i.Width) for i in made.pages[0].get_images().values()) <= 500
+    wrong = await conversion.create(("IMAGE.LONGEST_SIDE", "wide"), workflow="Archive as PDF/A-1")
+    await conversion.add(wrong, "receipt.png", SCAN)
+    assert (await conversion.start(wrong))["error"]["code"] == "option"
 
 
 async def test_a_contract_is_signed(own_pipeline: Pipeline, tmp_path: Path) -> None:

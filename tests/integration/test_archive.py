@@ -250,3 +250,25 @@ def test_data_of_no_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         prepare(path, {"kind": "pdf"}, quiet)
     assert refused.value.code == "conformance"
+
+
+def test_pictures_made_smaller(tmp_path: Path) -> None:
+    """Plain ones, with or without a mask; what is shaped by its colours stays as it is."""
+    source = Pdf.new()
+    page = source.add_blank_page(page_size=(300, 200))
+    pictures: dict[str, Any] = {}
+    for name, mode in (("Rgb", "RGB"), ("Grey", "L"), ("Keyed", "RGB"), ("Small", "L")):
+        size = (400, 300) if name == "Small" else (3000, 1500)
+        facts = {"ColorSpace": Name.DeviceRGB if mode == "RGB" else Name.DeviceGray, "BitsPerComponent": 8}
+        data = Image.effect_noise(size, 40).convert(mode).tobytes()
+        pictures[name] = source.make_stream(data, Type=Name.XObject, Subtype=Name.Image, Width=size[0], Height=size[1], **facts)
+    pictures["Keyed"].Mask = Array([0, 1, 0, 1, 0, 1])
+    page.obj.Resources = Dictionary(XObject=Dictionary(**pictures))
+    page.obj.Contents = source.make_stream(b"".join(b"q 200 0 0 100 0 0 cm /%s Do Q " % name.encode() for name in pictures))
+    data, _ = made_of(saved(source), tmp_path / "work", 2, longest_side=600, linearize=True)
+    (tmp_path / "small.pdf").write_bytes(data)
+    assert faults([tmp_path / "small.pdf"], "2b") == {}
+    with pikepdf.open(io.BytesIO(data)) as made:
+        found = {name: (int(i.Width), int(i.Height)) for name, i in made.pages[0].obj.Resources.XObject.items()}
+        assert made.is_linearized
+    assert found == {"/Rgb": (600, 300), "/Grey": (600, 300), "/Keyed": (3000, 1500), "/Small": (400, 300)}

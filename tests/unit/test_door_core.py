@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.ingest.adapters.http.archive import entries_of
 from services.ingest.adapters.http.download import NotInRange, byte_range
 from services.ingest.adapters.http.representation import to_xml, wants_xml, xml_name
-from services.ingest.core import tus
+from services.ingest.core import conversion, tus
 from shared import containers
 
 
@@ -131,3 +131,23 @@ def test_equal_names_do_not_meet_in_an_archive() -> None:
         for n, name in enumerate(["a.pdf", "A.PDF", "..", "../../b"])
     ]
     assert [path for path, _ in entries_of(files)] == ["a.pdf/text.txt", "A.PDF-1/text.txt", "2/text.txt", "b/text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("value", "right"), [("100", True), ("20000", True), ("99", False), ("20001", False), ("x", False), ("", False), ("-5", False),
+                         ("0000000000100", False), ("²", False), ("1e3", False)]
+)  # fmt: skip
+def test_a_number_among_the_options(value: str, right: bool) -> None:
+    job = conversion.options_of([("IMAGE.LONGEST_SIDE", value)])
+    found = conversion.together(conversion.Options(), job, {})
+    assert ("invalid" not in found) == right
+    if right:
+        assert found["job"] == {"IMAGE.LONGEST_SIDE": int(value)}
+
+
+def test_every_connection_that_is_there_leads_to_a_profile_that_is_there() -> None:
+    for workflow, profile in conversion.READY_MADE.values():
+        assert workflow in conversion.WORKFLOWS
+        assert profile == conversion.DEFAULT_PROFILE or (workflow, profile) in conversion.PROFILES
+    for values in conversion.PROFILES.values():
+        assert conversion.wrong_value([conversion.options_of(list(values.items()))]) is None

@@ -11,7 +11,7 @@ Pairs = Sequence[tuple[str, str]]
 PASSWORD = "DOC.PASSWORD"
 OPTIONS: Mapping[str, str] = {
     PASSWORD: "text", "META.TITLE": "text", "META.AUTHOR": "text", "META.SUBJECT": "text", "META.KEYWORDS": "text",
-    "PDF.LINEARIZE": "boolean",
+    "PDF.LINEARIZE": "boolean", "IMAGE.LONGEST_SIDE": "number",
 }  # fmt: skip
 """Option → type of its value. `DOC.PASSWORD` may be given several times: all are tried."""
 WORKFLOWS: Mapping[str, str] = {
@@ -23,11 +23,22 @@ WORKFLOWS: Mapping[str, str] = {
 STEPS = ("convert", "merge", "archive", "sign", "invoice")
 """Steps that take the options of a conversion, in whichever workflow they are."""
 DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
-READY_MADE: Mapping[str, str] = {
-    "convert-to-pdf": "Convert to PDF", "dossier-default": "Create Dossier PDF", "archive-pdfa2-default": "Archive as PDF/A-2",
-    "archive-pdfa3-default": "Archive as PDF/A-3",
+PROFILES: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("Archive as PDF/A-2", "Print Optimization"): {},
+    ("Archive as PDF/A-2", "Web Optimization"): {"PDF.LINEARIZE": "true", "IMAGE.LONGEST_SIDE": "2400"},
+    ("Archive as PDF/A-2", "Email Optimization"): {"IMAGE.LONGEST_SIDE": "1600"},
+}
+"""(workflow, profile) that are there from the start, beside each workflow's `Default` → option values."""
+READY_MADE: Mapping[str, tuple[str, str]] = {
+    "convert-to-pdf": ("Convert to PDF", DEFAULT_PROFILE), "dossier-default": ("Create Dossier PDF", DEFAULT_PROFILE),
+    "archive-pdfa2-default": ("Archive as PDF/A-2", DEFAULT_PROFILE), "archive-pdfa3-default": ("Archive as PDF/A-3", DEFAULT_PROFILE),
+    "archive-pdfa2-print-optimization": ("Archive as PDF/A-2", "Print Optimization"),
+    "archive-pdfa2-web-optimization": ("Archive as PDF/A-2", "Web Optimization"),
+    "archive-pdfa2-email-optimization": ("Archive as PDF/A-2", "Email Optimization"),
 }  # fmt: skip
-"""Connections that are there from the start → their workflow."""
+"""Connections that are there from the start → workflow and profile."""
+NUMBERS = (100, 20_000)
+"""Least and greatest value of an option that is a number: pixels."""
 
 ERRORS: Mapping[str, str] = {
     "unsupported_type": "unsupportedFormat", "empty": "corrupt", "damaged": "corrupt", "unreadable": "corrupt", "crashed": "corrupt",
@@ -97,6 +108,8 @@ def wrong_value(options: Iterable[Options]) -> str | None:
         for name, value in some.values.items():
             if OPTIONS[name] == "boolean" and value.lower() not in ("true", "false"):
                 return f"{name}: true or false is expected, not {value[:50]!r}"
+            if OPTIONS[name] == "number" and not NUMBERS[0] <= _number(value) <= NUMBERS[1]:
+                return f"{name}: a number of {NUMBERS[0]} to {NUMBERS[1]} is expected, not {value[:50]!r}"
     return None
 
 
@@ -112,7 +125,16 @@ def together(profile: Options, job: Options, documents: Mapping[str, Options]) -
 
 
 def _typed(values: Mapping[str, str]) -> Record:
-    return {name: value.lower() == "true" if OPTIONS[name] == "boolean" else value for name, value in values.items()}
+    return {name: _typed_value(OPTIONS[name], value) for name, value in values.items()}
+
+
+def _typed_value(kind: str, value: str) -> Any:
+    return value.lower() == "true" if kind == "boolean" else _number(value) if kind == "number" else value
+
+
+def _number(value: str) -> int:
+    """A number of at most nine digits; -1 for what is none."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
 
 
 def status_of(row: Mapping[str, Any], job: Mapping[str, Any] | None) -> Record:

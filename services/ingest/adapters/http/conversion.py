@@ -19,6 +19,7 @@ from services.ingest.adapters.upload import receive
 from services.ingest.core.conversion import (
     DEFAULT_PROFILE,
     DEFAULT_WORKFLOW,
+    PROFILES,
     STEPS,
     WORKFLOWS,
     Options,
@@ -209,6 +210,7 @@ async def list_workflows(door: DoorDep, who: Caller) -> list[dict[str, Any]]:
     found = []
     for name in [*WORKFLOWS, *await published(door)]:
         mine = {p.name: bool(p.is_default) for p in own if p.workflow == name}
+        mine = dict.fromkeys((profile for flow, profile in PROFILES if flow == name), False) | mine
         mine.setdefault(DEFAULT_PROFILE, not any(mine.values()))
         listed = [{"name": n, "isDefault": d} for n, d in sorted(mine.items())]
         found.append({"name": name, "isDefault": name == DEFAULT_WORKFLOW, "profiles": listed})

@@ -22,6 +22,7 @@ from services.ingest.adapters.http.errors import ApiError
 from services.ingest.core.conversion import (
     DEFAULT_PROFILE,
     DEFAULT_WORKFLOW,
+    PROFILES,
     WORKFLOWS,
     BadOption,
     Options,
@@ -143,9 +144,10 @@ async def chosen(door: Door, who: Principal, workflow: str | None, profile: str 
     own = {p.name: p for p in found if p.workflow == name}
     default = next((p.name for p in own.values() if p.is_default), DEFAULT_PROFILE)
     wanted = profile or default
-    if wanted not in own and wanted != DEFAULT_PROFILE:
+    given = PROFILES.get((name, wanted))
+    if wanted not in own and wanted != DEFAULT_PROFILE and given is None:
         raise ApiError(400, f"profile: workflow {name} has no profile {wanted[:100]}", "profile", code="profileNotFound")
-    options = options_of(json.loads(own[wanted].options)) if wanted in own else Options()
+    options = options_of(json.loads(own[wanted].options)) if wanted in own else Options(given or {})
     return name, ours, wanted, options
 
 

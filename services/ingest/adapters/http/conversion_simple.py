@@ -43,7 +43,7 @@ async def connection_of(door: Door, who: Principal, connection_id: str) -> tuple
     if row is not None:
         return row.workflow, row.profile, row.output_url
     if connection_id in READY_MADE:
-        return READY_MADE[connection_id], DEFAULT_PROFILE, None
+        return *READY_MADE[connection_id], None
     raise ApiError(404, f"There is no connection {connection_id}.", code="connectionNotFound")
 
 
@@ -175,7 +175,7 @@ class Connection(BaseModel):
     output_url: str | None = Field(default=None, max_length=2048)
 
 
-@admin.put("/profiles/{workflow}/{name}", summary="Create or edit a profile")
+@admin.put("/profiles/{workflow:path}/{name}", summary="Create or edit a profile")
 async def put_profile(
     workflow: Annotated[str, Path(max_length=200)],
     name: ConnectionId,

@@ -17,6 +17,7 @@ from services.stage_worker.adapters.documents.archive_document import clean, des
 from services.stage_worker.adapters.documents.archive_drawing import draw, word_font
 from services.stage_worker.adapters.documents.archive_fonts import Unfit
 from services.stage_worker.adapters.documents.archive_page import Look
+from services.stage_worker.adapters.documents.archive_pictures import shrink
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import META, of_image, open_pdf
 from services.stage_worker.adapters.documents.text import Report
@@ -29,7 +30,7 @@ Added = Callable[[pikepdf.Pdf], str | None]
 
 
 def archive(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output`: the document as PDF/A. `config`: `kind`, `part` (1, 2 or 3), `passwords`, `meta` (options of `META`).
+    """Write `output`: the document as PDF/A. `config`: `kind`, `part` (1, 2 or 3), `passwords`, and what `make` takes.
 
     Raises `password`, `damaged`, `unsupported_type`, `too_many_pages`, `conformance`.
     """
@@ -43,16 +44,17 @@ def archive(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be archived as PDF/A here: PDFs and images can.")
     said = {warning["code"]: warning["message"] for warning in warnings}
     with document:
-        make(document, path.parent, part, dict(config.get("meta", {})), said, report)
+        make(document, path.parent, part, config, said, report)
         count = len(document.pages)
     return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **{f"warning.{c}": m for c, m in said.items()}}}
 
 
 def make(
-    document: pikepdf.Pdf, folder: Path, part: int, meta: Mapping[str, Any], said: dict[str, str], report: Report,
+    document: pikepdf.Pdf, folder: Path, part: int, config: Mapping[str, Any], said: dict[str, str], report: Report,
     added: Added | None = None,
 ) -> None:  # fmt: skip
-    """Turn an open document into PDF/A, and write it to `folder/output`. What had to give way is put into `said`, by event code."""
+    """Turn an open document into PDF/A, and write it to `folder/output`. What had to give way is put into `said`, by event code. Of `config`:
+    `meta`, `linearize`, `longest_side` (pixels that a picture may have at most)."""
     _measure(document)
     plain = folder / "plain.pdf"
     document.save(plain, encryption=False)
@@ -63,12 +65,14 @@ def make(
         said["StructureRemoved"] = "The document's structure went with the pages that were drawn."
     if drawn and "/MarkInfo" in document.Root:
         del document.Root.MarkInfo
-    for option, value in meta.items():
+    for option, value in dict(config.get("meta", {})).items():
         if option in META:
             document.docinfo[META[option]] = str(value)
     describe(document, part, added(document) if added is not None else None)
     document.remove_unreferenced_resources()
-    _save(document, folder / "output", part)
+    if config.get("longest_side"):
+        shrink(document, int(config["longest_side"]))
+    _save(document, folder / "output", part, bool(config.get("linearize", False)))
 
 
 def _measure(document: pikepdf.Pdf) -> None:
@@ -86,10 +90,10 @@ def _measure(document: pikepdf.Pdf) -> None:
             raise DocumentFault("conformance", "A page is smaller or larger than PDF/A takes.")
 
 
-def _save(document: pikepdf.Pdf, target: Path, part: int) -> None:
+def _save(document: pikepdf.Pdf, target: Path, part: int, linearize: bool) -> None:
     document.save(
         target, encryption=False, compress_streams=True, stream_decode_level=pikepdf.StreamDecodeLevel.generalized,
-        object_stream_mode=pikepdf.ObjectStreamMode.disable, force_version="1.4" if part == 1 else "1.7",
+        object_stream_mode=pikepdf.ObjectStreamMode.disable, force_version="1.4" if part == 1 else "1.7", linearize=linearize,
     )  # fmt: skip
     try:
         with pikepdf.open(target, attempt_recovery=False) as made:

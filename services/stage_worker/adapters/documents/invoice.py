@@ -77,7 +77,7 @@ def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         return _SCHEMA.format(name=name, level=level, properties=_PROPERTIES)
 
     with document:
-        make(document, path.parent, 3, dict(config.get("meta", {})), said, report, carry)
+        make(document, path.parent, 3, config, said, report, carry)
         count = len(document.pages)
     return {"properties": {"page_count": count, "invoice_level": level, **{f"warning.{c}": m for c, m in said.items()}}}
 
