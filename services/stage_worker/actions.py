@@ -35,16 +35,16 @@ def file_of(task: StageTask) -> FileRef:
 
 
 class Actions:
-    """Built-in actions over an object store, a sandboxed reader and a downloader."""
+    """Built-in actions over an object store, a sandboxed reader, a downloader, a caller of URLs and what makes files."""
 
     def __init__(
-        self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls, signing: Mapping[str, str] | None = None
+        self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls, converting: Converting
     ) -> None:  # fmt: skip
         self.objects = objects
         self.reader = reader
         self.downloads = downloads
         self.calling = calling
-        self.converting = Converting(objects, reader, signing or {})
+        self.converting = converting
 
     def table(self) -> Mapping[str, Action]:
         """Action name → function."""

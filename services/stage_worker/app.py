@@ -11,6 +11,7 @@ from services.stage_worker.adapters.calling import Calling
 from services.stage_worker.adapters.fetch import GuardedDownloads
 from services.stage_worker.adapters.limits import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
+from services.stage_worker.converting import Converting
 from services.stage_worker.handlers import Ownership, Tasks, topics_of
 from services.stage_worker.pool import Pool, actions_named
 from services.stage_worker.presence import Presence
@@ -31,7 +32,8 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted, containers)
     calling = Calling(settings.trusted)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))
-    actions = actions_named(Actions(objects, sandbox, downloads, calling, settings.signing()).table(), settings.actions)
+    converting = Converting(objects, sandbox, settings.signing(), settings.signing_tenants)
+    actions = actions_named(Actions(objects, sandbox, downloads, calling, converting).table(), settings.actions)
     topics = [task_topic(name) for name in actions]
     await host.open(topics_of(tuple(actions)), keeps=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)

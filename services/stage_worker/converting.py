@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts import FileRef, StageTask
@@ -33,11 +33,14 @@ class Converting:
     "invalid": "what is wrong with an option's value"}`.
     """
 
-    def __init__(self, objects: Objects, reader: DocumentReader, signing: Mapping[str, str]) -> None:
+    def __init__(
+        self, objects: Objects, reader: DocumentReader, signing: Mapping[str, str], signs_for: Sequence[str] = ()
+    ) -> None:
         self.objects = objects
         self.reader = reader
         self.signing = signing
         """`key` (PKCS#12, Base64) and `key_password` that `pdf.sign` signs with; empty where the operator gave none."""
+        self.signs_for = signs_for
 
     async def convert(self, task: StageTask, progress: Progress) -> Answer:
         """The file as a PDF, a PDF/A or a TIFF, under its name with another ending."""
@@ -48,6 +51,10 @@ class Converting:
 
     async def sign(self, task: StageTask, progress: Progress) -> Answer:
         """The PDF with a signature more, made with the operator's key."""
+        if self.signing and task.tenant_id not in self.signs_for:
+            raise DocumentFault(
+                "not_configured", "The key to sign with is not this tenant's: STAGELINE_SIGNING_TENANTS names whose it is."
+            )
         result = await self._made(task, {**await self._with_options(task), **self.signing}, progress)
         return ok(outputs=[await self._store(task, result.pop("output"), _stem(_file(task)) + ".pdf")], **result)
 

@@ -22,6 +22,8 @@ class WorkerSettings(Settings):
     signing_key_file: Path | None = None
     """A PKCS#12 file with the key and certificate that `pdf.sign` signs with; without one that action says so."""
     signing_password_file: Path | None = None
+    signing_tenants: tuple[str, ...] = ("default",)
+    """Whose documents it may sign (JSON list): a key speaks for somebody, and not for every tenant there is."""
 
     def signing(self) -> dict[str, str]:
         """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` where a file that is named cannot be read."""

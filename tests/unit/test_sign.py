@@ -20,8 +20,10 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 
+from contracts import StageTask
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.sign import sign
+from services.stage_worker.converting import Converting
 from services.stage_worker.settings import WorkerSettings
 from shared.errors import Stop
 from tests.conftest import SAMPLES
@@ -97,6 +99,17 @@ def test_what_cannot_be_signed_is_said(config: dict[str, str], code: str, tmp_pa
     with pytest.raises(DocumentFault) as refused:
         sign(put(tmp_path, NDA), config, quiet)
     assert refused.value.code == code
+
+
+async def test_a_key_signs_for_its_tenants_alone() -> None:
+    class Unreached:
+        """Neither the object store nor the reader is asked."""
+
+    converting = Converting(Unreached(), Unreached(), {"key": "eA=="}, ["acme"])  # type: ignore[arg-type]
+    task = StageTask.trusted(tenant_id="globex", step="sign", action="pdf.sign", config={}, inputs={})
+    with pytest.raises(DocumentFault, match="not this tenant's") as refused:
+        await converting.sign(task, quiet)
+    assert refused.value.code == "not_configured"
 
 
 def test_the_key_comes_from_files(tmp_path: Path) -> None:
