@@ -14,7 +14,7 @@ from PIL import Image
 from cli.client import Client
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.conversion_client import Conversion
-from tests.integration.test_archive import INVOICE
+from tests.integration.test_invoice import INVOICE
 from tests.unit.test_pdf import carrying, pages_of, protected
 from tests.unit.test_sign import key_file, valid
 from tests.verapdf import faults

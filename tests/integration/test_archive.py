@@ -17,7 +17,6 @@ from PIL import Image
 
 from services.stage_worker.adapters.documents.archive import archive
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.invoice import prepare
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import protected, put, quiet
 from tests.verapdf import faults
@@ -133,6 +132,11 @@ def saved(pdf: Pdf) -> bytes:
     return out.getvalue()
 
 
+def contents(pdf: Pdf) -> list[bytes]:
+    """Every stream that is no picture."""
+    return [o.read_bytes() for o in pdf.objects if isinstance(o, pikepdf.Stream) and o.get("/Subtype") != Name.Image]
+
+
 def words(data: bytes) -> str:
     with pdfium.PdfDocument(data) as read:
         return str(read[0].get_textpage().get_text_bounded())
@@ -173,6 +177,49 @@ def test_what_moves_is_taken_out_and_said(tmp_path: Path) -> None:
     assert "Ada" in words(data), "what was filled in is part of the page"
 
 
+def test_embedded_files_stay_where_they_may(tmp_path: Path) -> None:
+    """A hybrid invoice that is archived keeps its data, whatever its maker has left out."""
+    source = document()
+    source.attachments["factur-x.xml"] = pikepdf.AttachedFileSpec(
+        source, b"<invoice/>", filename="factur-x.xml", mime_type="text/xml"
+    )
+    bare = Dictionary(Type=Name.Filespec, F="note.bin", EF=Dictionary(F=source.make_stream(b"note", Type=Name.EmbeddedFile)))
+    source.Root.Names.EmbeddedFiles.Names = Array(
+        [*source.Root.Names.EmbeddedFiles.Names, "note.bin", source.make_indirect(bare)]
+    )
+    data, properties = made_of(saved(source), tmp_path / "work", 3)
+    (tmp_path / "kept.pdf").write_bytes(data)
+    assert faults([tmp_path / "kept.pdf"], "3b") == {} and "warning.MultimediaRemoved" not in properties
+    with pikepdf.open(io.BytesIO(data)) as made:
+        assert made.attachments["factur-x.xml"].get_file().read_bytes() == b"<invoice/>"
+        assert len(made.attachments) == len(made.Root.AF) == 2
+    data, properties = made_of(saved(source), tmp_path / "work", 2)
+    with pikepdf.open(io.BytesIO(data)) as made:
+        assert not made.attachments and "warning.MultimediaRemoved" in properties
+
+
+def test_what_leads_to_a_drawn_page_still_does(tmp_path: Path) -> None:
+    source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
+    source.pages[0].obj.CropBox = Array([20, 30, 280, 190])
+    link = Dictionary(
+        Type=Name.Annot, Subtype=Name.Link, Rect=Array([50, 50, 150, 110]), A=Dictionary(S=Name.URI, URI="https://example.com")
+    )
+    source.pages[0].obj.Annots = Array([source.make_indirect(link)])
+    with source.open_outline() as outline:
+        outline.root.append(pikepdf.OutlineItem("Here", 0))
+    data, properties = made_of(saved(source), tmp_path / "work", 2)
+    assert "warning.ContentRasterized" in properties
+    (tmp_path / "made.pdf").write_bytes(data)
+    assert faults([tmp_path / "made.pdf"], "2b") == {}
+    with pikepdf.open(io.BytesIO(data)) as made, made.open_outline() as outline:
+        page: Any = made.pages[0].obj
+        [item] = outline.root
+        assert item.destination is not None and item.destination[0].objgen == page.objgen
+        assert [int(x) for x in page.MediaBox] == [20, 30, 280, 190]
+        assert [int(x) for x in page.Annots[0].Rect] == [50, 50, 150, 110]
+        assert b"0 1 0 0 k" not in b"".join(contents(made)), "nothing is left of it"
+
+
 def test_a_drawn_page_looks_as_before(tmp_path: Path) -> None:
     source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
     source.pages[0].obj.Rotate = 90
@@ -211,44 +258,6 @@ def test_a_page_without_measure(tmp_path: Path) -> None:
     huge.pages[0].mediabox = Array([0, 0, 20_000, 200])
     with pytest.raises(DocumentFault) as refused:
         made_of(saved(huge), tmp_path, 2)
-    assert refused.value.code == "conformance"
-
-
-INVOICE = """<rsm:CrossIndustryInvoice xmlns:rsm="urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
- xmlns:ram="urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100"><rsm:ExchangedDocumentContext>
-<ram:GuidelineSpecifiedDocumentContextParameter><ram:ID>{}</ram:ID></ram:GuidelineSpecifiedDocumentContextParameter>
-</rsm:ExchangedDocumentContext></rsm:CrossIndustryInvoice>"""
-
-
-@pytest.mark.parametrize(
-    ("guideline", "level", "relation", "name"),
-    [
-        ("urn:cen.eu:en16931:2017", "EN 16931", "/Alternative", "factur-x.xml"),
-        ("urn:factur-x.eu:1p0:minimum", "MINIMUM", "/Data", "factur-x.xml"),
-        ("urn:cen.eu:en16931:2017#compliant#urn:factur-x.eu:1p0:basic", "BASIC", "/Alternative", "factur-x.xml"),
-        ("urn:cen.eu:en16931:2017#compliant#urn:xeinkauf.de:kosit:xrechnung_3.0", "XRECHNUNG", "/Alternative", "xrechnung.xml"),
-    ],
-)
-def test_an_invoice_carries_its_data(guideline: str, level: str, relation: str, name: str, tmp_path: Path) -> None:
-    path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
-    put(tmp_path, INVOICE.format(guideline).encode(), "input-1")
-    assert prepare(path, {"kind": "pdf"}, quiet)["properties"]["invoice_level"] == level
-    assert faults([tmp_path / "output"], "3b") == {}
-    with pikepdf.open(tmp_path / "output") as made:
-        assert list(made.attachments) == [name] and str(made.Root.AF[0].AFRelationship) == relation
-        assert made.attachments[name].get_file().read_bytes() == INVOICE.format(guideline).encode()
-        assert f"<fx:ConformanceLevel>{level}</fx:ConformanceLevel>".encode() in made.Root.Metadata.read_bytes()
-
-
-@pytest.mark.parametrize(
-    "xml",
-    [b"<CrossIndustryInvoice/>", INVOICE.format("urn:unknown").encode(), b"<a", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"],
-)
-def test_data_of_no_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
-    path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
-    put(tmp_path, xml, "input-1")
-    with pytest.raises(DocumentFault) as refused:
-        prepare(path, {"kind": "pdf"}, quiet)
     assert refused.value.code == "conformance"
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pikepdf
 from pikepdf import Array, Dictionary, Name
+from pikepdf.models.metadata import encode_pdf_date
 
 from services.stage_worker.adapters.documents.icc import srgb
 
@@ -40,16 +42,37 @@ def clean(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
             if key == "/OCProperties":
                 said["LayersRemoved"] = "Layers are as they are shown at first."
             del root[key]
-    names = root.get("/Names")
-    if names is not None and "/EmbeddedFiles" in names:
-        del names.EmbeddedFiles
-        said["MultimediaRemoved"] = "Embedded files were taken out."
+    _embedded(document, part, said)
     for page in document.pages:
         for key in ("/AA", "/Metadata", "/PieceInfo", "/PresSteps", "/Thumb", "/AF"):
             if key in page.obj:
                 del page.obj[key]
         _annotations(page, said)
     _outlines(root, said)
+
+
+def _embedded(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
+    """Embedded files stay in PDF/A-3 alone (ISO 19005-3 §6.8): each with its type, and listed as belonging to the document."""
+    root: Any = document.Root
+    specs: list[Any] = [spec.obj for spec in document.attachments.values()]
+    if part == 3:
+        for spec in specs:
+            if "/AFRelationship" not in spec:
+                spec.AFRelationship = Name.Unspecified
+            spec.UF = spec.get("/UF", spec.get("/F", "file"))
+            spec.F = spec.UF
+            stream = spec.EF.get("/F", spec.EF.get("/UF"))
+            if "/Subtype" not in stream:
+                stream.Subtype = Name("/application/octet-stream")
+            if "/Params" not in stream:
+                stream.Params = Dictionary()
+            if "/ModDate" not in stream.Params:
+                stream.Params.ModDate = encode_pdf_date(datetime.now(UTC))
+        if specs:
+            root.AF = Array(specs)
+    elif specs:
+        del root.Names.EmbeddedFiles
+        said["MultimediaRemoved"] = f"Embedded files were taken out: PDF/A-{part} takes none."
 
 
 def _signatures(root: Any, said: dict[str, str]) -> None:

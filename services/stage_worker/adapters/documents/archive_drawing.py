@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from typing import Any
 
 import pikepdf
 import pypdfium2 as pdfium
@@ -16,6 +17,8 @@ from services.stage_worker.adapters.documents.archive_fonts import built_in_font
 DPI = 300
 MAX_PIXELS = 25_000_000
 QUALITY = 90
+KEPT = ("/Type", "/Parent", "/Annots")
+"""Entries of a page that outlive its content."""
 UNSEEN = 3
 """Text rendering mode: neither filled nor stroked (ISO 32000-1 §9.3.6)."""
 
@@ -49,13 +52,15 @@ def draw(pdf: pikepdf.Pdf, number: int, seen: pdfium.PdfPage, font: Dictionary) 
     scale = min(DPI / 72, (MAX_PIXELS / max(1.0, width * height)) ** 0.5)
     shown = seen.render(scale=scale, rotation=(360 - turned) % 360).to_pil().convert("RGB")
     picture = _picture(pdf, shown)
-    words, whole = _words(seen, left, bottom)
-    content = f"q {width:.4f} 0 0 {height:.4f} 0 0 cm /Page Do Q\n".encode() + words
-    page = Dictionary(
-        Type=Name.Page, MediaBox=Array([0, 0, round(width, 4), round(height, 4)]), Rotate=turned, Contents=pdf.make_stream(content),
-        Resources=Dictionary(XObject=Dictionary(Page=picture), Font=Dictionary(Words=font)),
-    )  # fmt: skip
-    pdf.pages[number] = pikepdf.Page(pdf.make_indirect(page))
+    words, whole = _words(seen)
+    # The same object, the same coordinates: what leads to the page, and links on it, still fit.
+    page: Any = pdf.pages[number].obj
+    for key in list(page.keys()):
+        if key not in KEPT:
+            del page[key]
+    page.MediaBox, page.Rotate = Array([left, bottom, right, top]), turned
+    page.Contents = pdf.make_stream(f"q {width:.4f} 0 0 {height:.4f} {left:.4f} {bottom:.4f} cm /Page Do Q\n".encode() + words)
+    page.Resources = Dictionary(XObject=Dictionary(Page=picture), Font=Dictionary(Words=font))
     return whole
 
 
@@ -73,7 +78,7 @@ def _picture(pdf: pikepdf.Pdf, shown: Image.Image) -> pikepdf.Stream:
     return pdf.make_stream(packed.getvalue(), Filter=Name.DCTDecode, **facts)
 
 
-def _words(seen: pdfium.PdfPage, left: float, bottom: float) -> tuple[bytes, bool]:
+def _words(seen: pdfium.PdfPage) -> tuple[bytes, bool]:
     known, whole = letters(), True
     lines = [f"BT {UNSEEN} Tr".encode()]
     text = seen.get_textpage()
@@ -86,8 +91,6 @@ def _words(seen: pdfium.PdfPage, left: float, bottom: float) -> tuple[bytes, boo
         if natural and x1 > x0:
             stretch = (x1 - x0) / (natural / 1000 * size) * 100
             spelt = bytes(code for code, _ in codes).hex()
-            lines.append(
-                f"/Words {size:.2f} Tf {stretch:.2f} Tz 1 0 0 1 {x0 - left:.2f} {y0 - bottom:.2f} Tm <{spelt}> Tj".encode()
-            )
+            lines.append(f"/Words {size:.2f} Tf {stretch:.2f} Tz 1 0 0 1 {x0:.2f} {y0:.2f} Tm <{spelt}> Tj".encode())
     text.close()
     return b"\n".join([*lines, b"ET"]), whole

@@ -73,7 +73,7 @@ def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         )  # fmt: skip
         spec.relationship = Name.Data if level in NOT_WHOLE else Name.Alternative
         made.attachments[name] = spec
-        made.Root.AF = Array([made.attachments[name].obj])
+        made.Root.AF = Array([attached.obj for attached in made.attachments.values()])
         return _SCHEMA.format(name=name, level=level, properties=_PROPERTIES)
 
     with document:
