@@ -153,7 +153,7 @@ TOPICS: tuple[Topic, ...] = (
 BUILT_IN_ACTIONS: tuple[str, ...] = (
     "noop", "file.fetch", "file.identify", "file.guard", "text.extract", "text.ocr", "text.classify", "fields.extract",
     "text.index", "result.package", "pdf.convert", "pdf.merge", "pdf.split", "pdf.extract_xml", "pdf.archive", "pdf.sign", "pdf.invoice",
-    "tiff.convert", "http.webhook",
+    "tiff.convert", "xml.convert", "http.webhook",
 )  # fmt: skip
 
 

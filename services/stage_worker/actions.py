@@ -54,7 +54,7 @@ class Actions:
             "fields.extract": self.fields, "text.index": self.index, "result.package": self.package,
             "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "pdf.split": self.converting.split,
             "tiff.convert": self.converting.convert, "pdf.extract_xml": self.converting.extract, "http.webhook": self.calling.call,
-            "pdf.archive": self.converting.convert, "pdf.sign": self.converting.sign, "pdf.invoice": self.converting.invoice,
+            "pdf.archive": self.converting.convert, "xml.convert": self.converting.convert, "pdf.sign": self.converting.sign, "pdf.invoice": self.converting.invoice,
         }  # fmt: skip
 
     async def noop(self, task: StageTask, progress: Progress) -> Answer:

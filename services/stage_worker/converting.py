@@ -1,4 +1,4 @@
-"""Actions that make files: a PDF, PDF/A or TIFF of each document, one PDF of all, the pages of one, the XML that one carries."""
+"""Actions that make files: a PDF, PDF/A, TIFF or XML of each document, one PDF of all, the pages of one, the XML that one carries."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MADE = {
     "pdf.archive": (".pdf", PDF),
     "pdf.sign": (".pdf", PDF),
     "tiff.convert": (".tif", "image/tiff"),
+    "xml.convert": (".xml", "application/xml"),
 }
 """Action → ending and media type of what it makes of a file."""
 MAX_MERGE_BYTES = 500 << 20
@@ -26,7 +27,7 @@ KINDS = {PDF: "pdf", "image/png": "image", "image/jpeg": "image", "image/tiff": 
 
 
 class Converting:
-    """`pdf.convert`, `pdf.archive`, `pdf.sign`, `tiff.convert`, `pdf.split`, `pdf.extract_xml`, `pdf.merge` and `pdf.invoice`.
+    """`pdf.convert`, `pdf.archive`, `pdf.sign`, `tiff.convert`, `xml.convert`, `pdf.split`, `pdf.extract_xml`, `pdf.merge` and `pdf.invoice`.
 
     Options come in the object that `config.options_blob` names, because passwords must not travel in records:
     `{"job": {option: value}, "documents": {file id: {option: value}}, "passwords": [...], "document_passwords": {file id: [...]},
@@ -43,7 +44,7 @@ class Converting:
         self.signs_for = signs_for
 
     async def convert(self, task: StageTask, progress: Progress) -> Answer:
-        """The file as a PDF, a PDF/A or a TIFF, under its name with another ending."""
+        """The file as a PDF, a PDF/A, a TIFF or XML, under its name with another ending."""
         ending, media_type = MADE[task.action]
         result = await self._made(task, await self._with_options(task), progress)
         output = await self._store(task, result.pop("output"), _stem(_file(task)) + ending, media_type)

@@ -149,3 +149,16 @@ async def test_a_contract_is_signed(own_pipeline: Pipeline, tmp_path: Path) -> N
         assert result["status"] == "success", result
         signed = (await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1]
     assert await asyncio.to_thread(valid, signed, certificate) == [True]
+
+
+async def test_text_as_xml(conversion: Conversion) -> None:
+    job_id = await conversion.create(("DOC.PASSWORD", "secret"), workflow="Convert to XML")
+    await conversion.add(job_id, "locked.pdf", protected("secret"))
+    await conversion.add(job_id, "letter.docx", (SAMPLES / "letter-offer.docx").read_bytes())
+    result = await conversion.start(job_id)
+    assert result["status"] == "success" and sorted(d["fileName"] for d in result["dataList"]) == ["letter.xml", "locked.xml"], (
+        result
+    )
+    for datum in result["dataList"]:
+        body = (await conversion.call("GET", f"/jobs/{job_id}/result/{datum['resultId']}"))[1]
+        assert body.startswith(b"<?xml") and b'<page number="1" source="text">' in body

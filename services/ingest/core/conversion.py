@@ -17,9 +17,9 @@ OPTIONS: Mapping[str, str] = {
 WORKFLOWS: Mapping[str, str] = {
     "Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier", "Archive as TIFF": "archive-as-tiff",
     "Extract XML from PDF": "extract-xml", "Archive as PDF/A-1": "archive-pdfa1", "Archive as PDF/A-2": "archive-pdfa2",
-    "Archive as PDF/A-3": "archive-pdfa3", "Sign PDF": "sign", "Prepare Invoice PDF": "prepare-invoice",
+    "Archive as PDF/A-3": "archive-pdfa3", "Sign PDF": "sign", "Prepare Invoice PDF": "prepare-invoice", "Convert to XML": "convert-to-xml",
 }  # fmt: skip
-"""The vendor's workflows that we have → ours."""
+"""The vendor's ten workflows → ours."""
 STEPS = ("convert", "merge", "archive", "sign", "invoice")
 """Steps that take the options of a conversion, in whichever workflow they are."""
 DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from services.stage_worker.adapters.documents import archive, embedded, guard, identify, invoice, ocr, pdf, text, tiff
+from services.stage_worker.adapters.documents import archive, as_xml, embedded, guard, identify, invoice, ocr, pdf, text, tiff
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.limits import Limits
 
@@ -51,6 +51,7 @@ def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[s
         "text.extract": text.extract_text, "text.ocr": ocr.recognise, "pdf.convert": pdf.convert, "pdf.split": pdf.split,
         "pdf.merge": pdf.merge, "tiff.convert": tiff.convert, "pdf.extract_xml": embedded.extract_xml,
         "pdf.archive": archive.archive, "pdf.invoice": invoice.prepare, "pdf.sign": _sign,
+        "xml.convert": as_xml.convert,
     }  # fmt: skip
     if action not in slow:
         raise DocumentFault("unknown_action", f"There is no action {action!r} in the sandbox.")
