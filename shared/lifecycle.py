@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -31,9 +32,10 @@ from shared.settings import Settings
 from shared.settle import Handler, Settler
 from shared.store import Store, open_store
 from shared.telemetry import Telemetry
+from shared.unit import Unit
 
 log = logging.getLogger(__name__)
-TOPICS_PATIENCE_S = 60.0
+START_PATIENCE_S = 60.0
 """A cluster that comes up together with us has all its brokers by then."""
 
 
@@ -98,7 +100,7 @@ class Host:
 
     async def _have(self, topics: Iterable[Topic]) -> None:
         try:
-            await self.ensure(topics, TOPICS_PATIENCE_S)
+            await self.ensure(topics, START_PATIENCE_S)
         except KafkaError as error:
             raise Retry("topics_unavailable", str(error) or repr(error)) from error
 
@@ -110,6 +112,21 @@ class Host:
             return {t.name for t in topics} - await kafka.existing_topics(self.settings.kafka)
         except KafkaError as error:
             raise Retry("kafka_unavailable", repr(error)) from error
+
+    async def settle(self, work: Callable[[Unit], Any]) -> Any:
+        """Run `work`, which may be repeated, in a transaction of its own before anything else does, and publish its outputs.
+
+        A cluster that comes up together with us takes records seconds after it takes connections, so this is patient. Raises `Retry`.
+        """
+        deadline = time.monotonic() + START_PATIENCE_S
+        while True:
+            try:
+                return await self.settler.run(work)
+            except Retry as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("the start waits", extra={"code": error.code, "reason": str(error)})
+            await asyncio.sleep(0.5)
 
     def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> Subscription:
         """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats."""

@@ -164,7 +164,7 @@ async def _first_key(host: Host, settings: IngestSettings) -> None:
         if enter_key(unit.connection, event):
             unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await host.settler.run(enter)
+    await host.settle(enter)
 
 
 class Indexer:

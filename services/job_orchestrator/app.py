@@ -63,7 +63,7 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     catalog = Catalog()
     slot = zlib.crc32(settings.instance.encode()) % SLOTS
     stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=slot), SqlSteeringStore)
-    await host.settler.run(lambda unit: _prepare(unit, catalog, workflows, stores))
+    await host.settle(lambda unit: _prepare(unit, catalog, workflows, stores))
     # Those that were published by command, maybe while this process was away.
     await host.ensure(all_topics(_actions(catalog.versions.values())))
     orchestrator = Orchestrator(stores)

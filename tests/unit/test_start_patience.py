@@ -1,0 +1,55 @@
+"""What a service does before anything else waits for a cluster that comes up beside it, and not for ever."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared import lifecycle
+from shared.errors import Retry, Stop
+from shared.lifecycle import Host
+
+
+class Settling:
+    """Answers with `outcomes`, one after the other; exceptions are raised."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.now = 0.0
+
+    async def run(self, work: Any) -> Any:
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def settle(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.setattr(lifecycle, "asyncio", SimpleNamespace(sleep=self.sleep))
+        monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: self.now))
+        host = Host.__new__(Host)
+        host.settler = self  # type: ignore[assignment]
+        return await host.settle(lambda unit: None)
+
+
+async def test_what_passes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    settling = Settling(Retry("store_unavailable", "connection is closed"), Retry("kafka_unavailable", "too few in sync"), "done")
+    assert await settling.settle(monkeypatch) == "done" and settling.now == 1.0
+
+
+async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    settling = Settling(*(Retry("kafka_unavailable", "away") for _ in range(500)))
+    with pytest.raises(Retry, match="away"):
+        await settling.settle(monkeypatch)
+    assert 60 <= settling.now < 62
+
+
+async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    settling = Settling(Stop("workflow_changed", "is published and cannot change"), "done")
+    with pytest.raises(Stop):
+        await settling.settle(monkeypatch)
+    assert settling.now == 0
