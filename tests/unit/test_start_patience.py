@@ -25,11 +25,11 @@ class Settling:
             raise outcome
         return outcome
 
-    async def sleep(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         self.now += seconds
 
     async def settle(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setattr(lifecycle, "asyncio", SimpleNamespace(sleep=self.sleep))
+        monkeypatch.setattr(lifecycle, "asyncio", SimpleNamespace(sleep=self.pause))
         monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: self.now))
         host = Host.__new__(Host)
         host.settler = self  # type: ignore[assignment]
