@@ -79,7 +79,7 @@ class Host:
     async def open(self, topics: Iterable[Topic], keeps: bool = True) -> None:
         """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it `keeps` one."""
         self.producer = await kafka.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await self._have(topics)
+        await self.have(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
         if keeps:
             self.store = open_store(self.settings.database_for(self.service))
@@ -98,7 +98,8 @@ class Host:
         settings = self.settings
         await kafka.ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
 
-    async def _have(self, topics: Iterable[Topic]) -> None:
+    async def have(self, topics: Iterable[Topic]) -> None:
+        """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""
         try:
             await self.ensure(topics, START_PATIENCE_S)
         except KafkaError as error:
@@ -165,7 +166,7 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
-            await self._have(self.dead_letters)
+            await self.have(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]

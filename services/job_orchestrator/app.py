@@ -65,7 +65,7 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=slot), SqlSteeringStore)
     await host.settle(lambda unit: _prepare(unit, catalog, workflows, stores))
     # Those that were published by command, maybe while this process was away.
-    await host.ensure(all_topics(_actions(catalog.versions.values())))
+    await host.have(all_topics(_actions(catalog.versions.values())))
     orchestrator = Orchestrator(stores)
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
     host.subscribe(topics, GROUP, orchestrator.on_batch)
