@@ -23,7 +23,6 @@ MADE = {
 """Action → ending and media type of what it makes of a file."""
 MAX_MERGE_BYTES = 500 << 20
 XML_TYPES = ("text/xml", "application/xml")
-KINDS = {PDF: "pdf", "image/png": "image", "image/jpeg": "image", "image/tiff": "image"}
 
 
 class Converting:
@@ -45,10 +44,7 @@ class Converting:
 
     async def convert(self, task: StageTask, progress: Progress) -> Answer:
         """The file as a PDF, a PDF/A, a TIFF or XML, under its name with another ending."""
-        ending, media_type = MADE[task.action]
-        result = await self._made(task, await self._with_options(task), progress)
-        output = await self._store(task, result.pop("output"), _stem(_file(task)) + ending, media_type)
-        return ok(outputs=[output], **result)
+        return await self._converted(task, {}, progress)
 
     async def sign(self, task: StageTask, progress: Progress) -> Answer:
         """The PDF with a signature more, made with the operator's key."""
@@ -56,29 +52,24 @@ class Converting:
             raise DocumentFault(
                 "not_configured", "The key to sign with is not this tenant's: STAGELINE_SIGNING_TENANTS names whose it is."
             )
-        result = await self._made(task, {**await self._with_options(task), **self.signing}, progress)
-        return ok(outputs=[await self._store(task, result.pop("output"), _stem(_file(task)) + ".pdf")], **result)
+        return await self._converted(task, {"key": None, **self.signing}, progress)
 
     async def invoice(self, task: StageTask, progress: Progress) -> Answer:
         """The one document of the job as PDF/A-3 that carries the one XML file of the job."""
-        options = await self._options(task)
         files = [entry.file for entry in task.files or ()]
         xml = [f for f in files if f.content_type in XML_TYPES]
-        paper = [f for f in files if f.content_type in KINDS]
+        paper = [f for f in files if f.content_type == PDF or str(f.content_type).startswith("image/")]
         if len(xml) != 1 or len(paper) != 1 or len(files) != 2:
             raise DocumentFault("option", "An invoice is made of two files: a PDF or an image, and its data as XML.")
         inputs = [await self.objects.get(_own(task, str(f.blob_name)), f.sha256) for f in (paper[0], xml[0])]
-        given = options.get("document_passwords", {}).get(paper[0].file_id, [])
-        config = {
-            "inputs": 2, "kind": KINDS[str(paper[0].content_type)], "passwords": [*given, *options.get("passwords", [])],
-            "meta": {**options.get("job", {}), **options.get("documents", {}).get(paper[0].file_id, {})},
-        }  # fmt: skip
+        kind = "pdf" if paper[0].content_type == PDF else "image"
+        config = {**await self._with_options(task, paper[0]), "kind": kind}
         result = await self.reader.run("pdf.invoice", inputs, config, task.timeout_s, progress)
         return ok(outputs=[await self._store(task, result.pop("output"), _stem(paper[0]) + ".pdf")], **result)
 
     async def extract(self, task: StageTask, progress: Progress) -> Answer:
         """The XML files that the PDF carries, under their own names."""
-        result = await self._made(task, await self._with_options(task), progress)
+        result = await self._made(task, await self._with_options(task, _file(task)), progress)
         named = zip(result.pop("names"), result.pop("outputs"), strict=True)
         return ok(outputs=[await self._store(task, data, name, "application/xml") for name, data in named], **result)
 
@@ -105,14 +96,20 @@ class Converting:
         output = await self._store(task, result.pop("output"), name if name.endswith(".pdf") else f"{name}.pdf")
         return ok(outputs=[output], **result)
 
+    async def _converted(self, task: StageTask, more: Mapping[str, Any], progress: Progress) -> Answer:
+        ending, media_type = MADE[task.action]
+        result = await self._made(task, {**await self._with_options(task, _file(task)), **more}, progress)
+        output = await self._store(task, result.pop("output"), _stem(_file(task)) + ending, media_type)
+        return ok(outputs=[output], **result)
+
     async def _made(self, task: StageTask, config: dict[str, Any], progress: Progress) -> dict[str, Any]:
         file = _file(task)
         kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
         data = await self.objects.get(_own(task, str(file.blob_name)), file.sha256)
         return await self.reader.run(task.action, data, {**config, "kind": kind}, task.timeout_s, progress)
 
-    async def _with_options(self, task: StageTask) -> dict[str, Any]:
-        options, file_id = await self._options(task), _file(task).file_id
+    async def _with_options(self, task: StageTask, file: FileRef) -> dict[str, Any]:
+        options, file_id = await self._options(task), file.file_id
         named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
         passwords = [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])]
         return {

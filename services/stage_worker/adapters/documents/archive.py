@@ -1,7 +1,7 @@
 """PDF/A: a document as it can be read in decades (ISO 19005-1, -2 and -3, conformance B). pikepdf writes, PDFium draws.
 
 A page stays as it is when everything in it is known to be right (`archive_page.py`), else it becomes a picture with its words under it
-(`archive_drawing.py`). `tests/unit/test_archive.py` has veraPDF judge what comes out.
+(`archive_drawing.py`). `tests/integration/test_archive.py` has veraPDF judge what comes out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.stage_worker.adapters.documents.archive_fonts import Unfit
 from services.stage_worker.adapters.documents.archive_page import Look
 from services.stage_worker.adapters.documents.archive_pictures import shrink
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.pdf import META, of_image, open_pdf
+from services.stage_worker.adapters.documents.pdf import META, open_document, said_of
 from services.stage_worker.adapters.documents.text import Report
 
 MAX_PAGES = 5000
@@ -35,18 +35,11 @@ def archive(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     Raises `password`, `damaged`, `unsupported_type`, `too_many_pages`, `conformance`.
     """
     part = int(config.get("part", 2))
-    kind = str(config.get("kind"))
-    if kind == "pdf":
-        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
-    elif kind == "image":
-        document, warnings = of_image(path, report), []
-    else:
-        raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be archived as PDF/A here: PDFs and images can.")
-    said = {warning["code"]: warning["message"] for warning in warnings}
+    document, said = open_document(path, config, report)
     with document:
         make(document, path.parent, part, config, said, report)
         count = len(document.pages)
-    return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **{f"warning.{c}": m for c, m in said.items()}}}
+    return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **said_of(said)}}
 
 
 def make(

@@ -11,7 +11,7 @@ from lxml import etree
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.ocr import recognise
-from services.stage_worker.adapters.documents.pdf import META, open_pdf
+from services.stage_worker.adapters.documents.pdf import META, open_pdf, said_of
 from services.stage_worker.adapters.documents.text import Report, extract_text
 
 NAMESPACE = "urn:stageline:document:1"
@@ -43,7 +43,7 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         element = etree.SubElement(root, f"{{{NAMESPACE}}}page", number=str(number + 1), source=source)
         element.text = _UNFIT.sub("", page.replace("\r\n", "\n").replace("\r", "\n"))
     (path.parent / "output").write_bytes(etree.tostring(root, encoding="UTF-8", xml_declaration=True))
-    return {"properties": {"page_count": len(pages), **{f"warning.{code}": message for code, message in said.items()}}}
+    return {"properties": {"page_count": len(pages), **said_of(said)}}
 
 
 def _opened(path: Path, passwords: list[str], said: dict[str, str]) -> tuple[Path, dict[str, str]]:

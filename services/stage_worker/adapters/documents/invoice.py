@@ -14,7 +14,7 @@ from pikepdf.models.metadata import encode_pdf_date
 
 from services.stage_worker.adapters.documents.archive import make
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.pdf import of_image, open_pdf
+from services.stage_worker.adapters.documents.pdf import open_document, said_of
 from services.stage_worker.adapters.documents.text import Report
 
 CII = "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
@@ -59,12 +59,7 @@ def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     data = (path.parent / "input-1").read_bytes()
     level = level_of(data)
     name = "xrechnung.xml" if level == "XRECHNUNG" else "factur-x.xml"
-    warnings: list[dict[str, str]] = []
-    if str(config.get("kind")) == "image":
-        document = of_image(path, report)
-    else:
-        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
-    said = {warning["code"]: warning["message"] for warning in warnings}
+    document, said = open_document(path, config, report)
 
     def carry(made: pikepdf.Pdf) -> str:
         now = encode_pdf_date(datetime.now(UTC))
@@ -79,7 +74,7 @@ def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     with document:
         make(document, path.parent, 3, config, said, report, carry)
         count = len(document.pages)
-    return {"properties": {"page_count": count, "invoice_level": level, **{f"warning.{c}": m for c, m in said.items()}}}
+    return {"properties": {"page_count": count, "invoice_level": level, **said_of(said)}}
 
 
 def level_of(data: bytes) -> str:

@@ -24,18 +24,11 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
 
     Raises `password`, `damaged`, `unsupported_type`.
     """
-    kind = str(config.get("kind"))
-    if kind == "pdf":
-        document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
-    elif kind == "image":
-        document, warnings = of_image(path, report), []
-    else:
-        raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be made a PDF here: PDFs and images can.")
+    document, said = open_document(path, config, report)
     with document:
         pages = len(document.pages)
         _write(document, path.parent / "output", config)
-    said = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
-    return {"properties": {"page_count": pages, **said}}
+    return {"properties": {"page_count": pages, **said_of(said)}}
 
 
 def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -78,6 +71,25 @@ def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
                 single.save(path.parent / f"output-{number}")
             report(number + 1, count)
     return {"properties": {"page_count": count}}
+
+
+def open_document(path: Path, config: Mapping[str, Any], report: Report) -> tuple[pikepdf.Pdf, dict[str, str]]:
+    """A PDF, or an image as one, and what had to be mended, by event code. `config`: `kind`, `passwords`.
+
+    Raises `password`, `damaged`, `unsupported_type`.
+    """
+    kind = str(config.get("kind"))
+    if kind == "image":
+        return of_image(path, report), {}
+    if kind != "pdf":
+        raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be made a PDF here: PDFs and images can.")
+    document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
+    return document, {warning["code"]: warning["message"] for warning in warnings}
+
+
+def said_of(said: Mapping[str, str]) -> dict[str, str]:
+    """Warnings by event code, as they stand among a file's properties."""
+    return {f"warning.{code}": message for code, message in said.items()}
 
 
 def open_pdf(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
