@@ -17,7 +17,8 @@ from services.notifier.adapters.http import Desk, install_errors, router
 from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
-from services.notifier.handlers import Dispatcher, on_batch
+from services.notifier.dispatcher import Dispatcher
+from services.notifier.handlers import on_batch
 from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.access import Keyring, apply_access

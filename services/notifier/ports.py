@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.notifier.core.delivery import Result
+from services.notifier.core.delivery import Result, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,19 @@ class Delivery:
     attempt: int
     url: str
     secret: str
+    due_at: float = 0.0
+    """When it fell due, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try that was made: what came of it and what follows. `started` in Unix seconds."""
+
+    id: str
+    delivery: Delivery
+    result: Result
+    verdict: Verdict
+    started: float
 
 
 class Asker(Protocol):

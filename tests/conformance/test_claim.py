@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
 from services.notifier.adapters import sql_store as db
+from services.notifier.adapters import turns
 from services.notifier.core.delivery import Result, judge
+from services.notifier.ports import Attempt, Delivery
 from shared.store import Store
 from tests.conformance.conftest import Opener
 
@@ -38,30 +41,39 @@ def due(connection: Connection, endpoint: str, job: str, count: int, at: float =
     db.add_deliveries(connection, rows)
 
 
+def events(runs: Iterable[turns.Run]) -> list[tuple[str, list[str]]]:
+    return [(run[0].endpoint_id, [d.event_id for d in run]) for run in runs]
+
+
+def settle(connection: Connection, delivery: Delivery, result: Result = Result(204), now: float = 10.0) -> None:
+    verdict = judge(result, delivery.attempt, now, "s", None)
+    db.settle(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
+
+
 async def test_a_backlog_of_one_job_hides_nobody(desk: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "big", 1000)
+        due(connection, "slow", "big", 2 * turns.PAGE)
+        due(connection, "slow", "late", 1, at=1.5)
         due(connection, "other", "small", 1, at=2.0)
-        claimed = db.claim(connection, 10.0, 5, {}, 16, set())
-        assert [(d.endpoint_id, d.event_id) for d in claimed] == [("slow", "big-0000"), ("other", "small-0000")]
+        first = turns.claim(connection, 10.0, 5, set(), 16)
+        big = [f"big-{n:04}" for n in range(turns.RUN)]
+        assert events(first) == [("slow", big), ("other", ["small-0000"])]
+        busy = {turns.job_of(run[0]) for run in first}
+        assert events(turns.claim(connection, 10.0, 5, busy, 16)) == [("slow", ["late-0000"])], "behind a page of a busy job"
 
     await desk.transact(check)
 
 
-async def test_one_delivery_per_endpoint_and_job_in_the_order_of_events(desk: Store) -> None:
+async def test_one_run_per_endpoint_and_job_in_the_order_of_events(desk: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "a", 3)
-        busy: dict[str, int] = {}
-        jobs: set[Any] = set()
-        order: list[str] = []
-        for attempt in range(3):
-            (delivery,) = db.claim(connection, 10.0, 5, busy, 16, jobs)
-            assert db.claim(connection, 10.0, 5, busy, 16, jobs) == []
-            order.append(delivery.event_id)
-            db.settle(connection, delivery, Result(204), judge(Result(204), 1, 10.0, "s", None), f"attempt-{attempt}", 10.0)
-            busy.clear()
-            jobs.clear()
-        assert order == ["a-0000", "a-0001", "a-0002"]
+        due(connection, "slow", "a", turns.RUN + 1)
+        (first,) = turns.claim(connection, 10.0, 5, set(), 16)
+        assert turns.claim(connection, 10.0, 5, {turns.job_of(first[0])}, 16) == []
+        assert turns.claim(connection, 10.0, 5, set(), 16) == [], "it is in flight, whoever asks"
+        for delivery in first:
+            settle(connection, delivery)
+        (second,) = turns.claim(connection, 10.0, 5, set(), 16)
+        assert [d.event_id for d in first + second] == [f"a-{n:04}" for n in range(turns.RUN + 1)]
 
     await desk.transact(check)
 
@@ -71,21 +83,61 @@ async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None
         for n in range(30):
             due(connection, "slow", f"job-{n:02}", 1)
         due(connection, "other", "late", 1, at=2.0)
-        busy: dict[str, int] = {}
-        jobs: set[Any] = set()
-        first = db.claim(connection, 10.0, 100, busy, 16, jobs)
-        assert sum(d.endpoint_id == "slow" for d in first) == 16 and first[-1].endpoint_id == "other"
+        first = turns.claim(connection, 10.0, 100, set(), 16)
+        assert [run[0].endpoint_id for run in first] == ["slow"] * 16 + ["other"]
+        busy = {turns.job_of(run[0]) for run in first[:15]}
+        assert len(turns.claim(connection, 10.0, 100, busy, 16)) == 1
+        assert len(turns.claim(connection, 10.0 + turns.LEASE_S, 20, set(), 100)) == 20, "nor all of them together more than fit"
 
     await desk.transact(check)
 
 
-async def test_what_was_claimed_comes_back_when_its_lease_ends(desk: Store) -> None:
+async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(desk: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "a", 1)
-        assert len(db.claim(connection, 10.0, 5, {}, 16, set())) == 1
-        assert db.claim(connection, 10.0 + db.LEASE_S - 1, 5, {}, 16, set()) == []
-        (again,) = db.claim(connection, 10.0 + db.LEASE_S + 1, 5, {}, 16, set())
-        assert again.attempt == 1, "an attempt that was never recorded does not count"
+        due(connection, "slow", "a", 2)
+        assert len(turns.claim(connection, 10.0, 5, set(), 16)) == 1
+        due(connection, "slow", "a", 5, at=11.0)
+        assert turns.claim(connection, 10.0 + turns.LEASE_S - 1, 5, set(), 16) == []
+        (again,) = turns.claim(connection, 10.0 + turns.LEASE_S + 1, 5, set(), 16)
+        assert [d.event_id for d in again] == [f"a-{n:04}" for n in range(5)]
+        assert again[0].attempt == 1, "an attempt that was never recorded does not count"
+
+    await desk.transact(check)
+
+
+async def test_what_was_not_tried_goes_back_as_it_was(desk: Store) -> None:
+    def check(connection: Connection) -> None:
+        due(connection, "slow", "a", 3)
+        (run,) = turns.claim(connection, 10.0, 5, set(), 16)
+        settle(connection, run[0])
+        turns.release(connection, run[1:])
+        turns.release(connection, run[:1])  # too late: it is delivered
+        (again,) = turns.claim(connection, 10.0, 5, set(), 16)
+        assert (
+            again == run[1:] and connection.execute(text("SELECT count(*) FROM delivery WHERE state = 'delivered'")).scalar() == 1
+        )
+
+    await desk.transact(check)
+
+
+async def test_attempts_are_settled_together(desk: Store) -> None:
+    def check(connection: Connection) -> None:
+        due(connection, "slow", "a", 2)
+        due(connection, "other", "b", 1)
+        taken, refused, gone = [d for run in turns.claim(connection, 10.0, 5, set(), 16) for d in run]
+        made = [
+            Attempt(d.event_id, d, result, judge(result, 1, 10.0, "s", None), 10.0)
+            for d, result in ((taken, Result(200)), (refused, Result(503)), (gone, Result(410)))
+        ]
+        db.settle(connection, made)
+        db.mark_failing(connection, {"slow": 10.0, "other": None})
+        assert db.standing(connection, ["slow", "other", "no such"]) == {"slow": (10.0, False), "other": (None, True)}
+        rows = connection.execute(text("SELECT event_id, state, attempt, due_at FROM delivery ORDER BY event_id")).all()
+        assert [(r.event_id, r.state, r.attempt) for r in rows] == [
+            ("a-0000", "delivered", 1), ("a-0001", "retrying", 1), ("b-0000", "exhausted", 1),
+        ]  # fmt: skip
+        assert rows[1].due_at > 10.0
+        assert connection.execute(text("SELECT count(*) FROM attempt")).scalar() == 3
 
     await desk.transact(check)
 
@@ -102,10 +154,10 @@ async def test_a_repeated_event_makes_no_second_delivery(desk: Store) -> None:
 async def test_another_replica_takes_neither_the_delivery_nor_the_next_of_its_job(opened: Opener, desk: Store) -> None:
     replica = await opened("notifier")
     await desk.transact(lambda c: due(c, "slow", "a", 3))
-    (first,) = await desk.transact(lambda c: db.claim(c, 10.0, 5, {}, 16, set()))
-    assert first.event_id == "a-0000"
-    assert await replica.transact(lambda c: db.claim(c, 10.0, 5, {}, 16, set())) == []
-    verdict = judge(Result(204), 1, 10.0, "s", None)
-    await desk.transact(lambda c: db.settle(c, first, Result(204), verdict, "attempt-1", 10.0))
-    (second,) = await replica.transact(lambda c: db.claim(c, 11.0, 5, {}, 16, set()))
-    assert second.event_id == "a-0001"
+    (first,) = await desk.transact(lambda c: turns.claim(c, 10.0, 5, set(), 16))
+    await desk.transact(lambda c: due(c, "slow", "a", 4))
+    assert await replica.transact(lambda c: turns.claim(c, 10.0, 5, set(), 16)) == []
+    for delivery in first:
+        await desk.transact(lambda c, d=delivery: settle(c, d))  # type: ignore[misc]
+    (second,) = await replica.transact(lambda c: turns.claim(c, 11.0, 5, set(), 16))
+    assert [d.event_id for d in second] == ["a-0003"]

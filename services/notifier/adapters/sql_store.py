@@ -10,13 +10,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
-from services.notifier.core.delivery import DeliveryState, Result, Verdict
-from services.notifier.ports import Delivery
+from services.notifier.ports import Attempt
 from shared.access import AccessRow
-from shared.sql import Statement, exclusive
-
-LEASE_S = 60.0
-"""A claimed delivery whose process died comes back after this."""
+from shared.rows import many
+from shared.sql import Statement
 
 
 class EndpointRow(SQLModel, table=True):
@@ -54,6 +51,10 @@ class DeliveryRow(SQLModel, table=True):
     """Order of arrival: microseconds since 1970, counted up within a batch."""
     __table_args__ = (
         Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "delivery_turn", "endpoint_id", "due_at", "position", sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
         Index(
             "delivery_in_flight", "endpoint_id", "job_id", sqlite_where=text("state = 'in_flight'"),
             postgresql_where=text("state = 'in_flight'"),
@@ -97,15 +98,7 @@ MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, Pend
 
 
 _ENDPOINTS = Statement("SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM [t])")
-# One row per (endpoint, job): a job with a thousand due events must not fill the page and hide everybody else's, and while
-# another replica has one of its events in flight the next one waits.
-_CLAIMABLE = Statement(
-    "SELECT d.*, e.url, e.secret FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, coalesce(job_id, event_id) "
-    "ORDER BY due_at, position) AS turn FROM delivery WHERE due_at <= :now AND endpoint_id NOT IN "
-    "(SELECT value FROM [full])) d JOIN endpoint e ON e.id = d.endpoint_id WHERE d.turn = 1 AND NOT EXISTS (SELECT 1 FROM "
-    "delivery f WHERE f.endpoint_id = d.endpoint_id AND f.job_id = d.job_id AND f.state = 'in_flight' AND f.due_at > :now) "
-    "ORDER BY d.due_at, d.position LIMIT :n"
-)
+_STANDING = Statement("SELECT id, failing_since, disabled_reason FROM endpoint WHERE id IN (SELECT value FROM [e])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,100 +117,72 @@ def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoin
     return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
 
 
+_DELIVERY = text(
+    "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
+    "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
+    ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
+)
+
+
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Enter deliveries; a pair of event and endpoint that is there already stays as it is."""
-    if rows:
-        connection.execute(
-            text(
-                "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
-                "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
-                ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
-            ),
-            rows,
-        )
+    many(connection, _DELIVERY, rows)
 
 
-def next_due(connection: Connection) -> float | None:
-    """Unix time at which the next delivery is due, or None."""
-    value: float | None = connection.execute(text("SELECT min(due_at) FROM delivery WHERE due_at IS NOT NULL")).scalar()
-    return value
+def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tuple[float | None, bool]]:
+    """For each endpoint that still exists: since when it has failed, and whether it is disabled."""
+    rows = _STANDING.run(connection, {"e": json.dumps(sorted(set(endpoints)))})
+    return {r.id: (r.failing_since, r.disabled_reason is not None) for r in rows}
 
 
-def claim(
-    connection: Connection, now: float, limit: int, busy: dict[str, int], per_endpoint: int, jobs: set[Any]
-) -> list[Delivery]:
-    """Lease due deliveries, oldest first: at most `per_endpoint` in flight each, one per (endpoint, job) for order."""
-    exclusive(connection, "claim")
-    full = [e for e, n in busy.items() if n >= per_endpoint]
-    claimed: list[Delivery] = []
-    for r in _CLAIMABLE.run(connection, {"now": now, "full": json.dumps(full), "n": limit + len(jobs)}).all():
-        key = (r.endpoint_id, r.job_id or r.event_id)
-        if key in jobs or busy.get(r.endpoint_id, 0) >= per_endpoint or len(claimed) >= limit:
-            continue
-        jobs.add(key)
-        busy[r.endpoint_id] = busy.get(r.endpoint_id, 0) + 1
-        claimed.append(
-            Delivery(
-                r.endpoint_id,
-                r.event_id,
-                r.tenant_id,
-                r.event_type,
-                r.job_id,
-                r.body,
-                r.trace,
-                r.attempt + 1,
-                r.url,
-                r.secret,
-            )
-        )
-    rows = [{"e": d.endpoint_id, "v": d.event_id, "due": now + LEASE_S} for d in claimed]
-    if rows:
-        connection.execute(
-            text("UPDATE delivery SET state = 'in_flight', due_at = :due WHERE endpoint_id = :e AND event_id = :v"),
-            rows,
-        )
-    return claimed
+_SETTLED = text("UPDATE delivery SET state = :s, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v")
+_ATTEMPT = text(
+    "INSERT INTO attempt (id, endpoint_id, event_id, event_type, job_id, attempt, attempted_at, outcome, status_code, error, detail, "
+    "duration_ms, next_attempt_at) VALUES (:id, :e, :v, :type, :job, :n, :at, :outcome, :status, :error, :detail, :ms, :next) "
+    "ON CONFLICT DO NOTHING"
+)
+_FAILING = text("UPDATE endpoint SET failing_since = :at WHERE id = :e")
 
 
-def settle(connection: Connection, delivery: Delivery, result: Result, verdict: Verdict, attempt_id: str, now: float) -> None:
-    """Record an attempt and what follows from it."""
-    keys = {"e": delivery.endpoint_id, "v": delivery.event_id}
-    connection.execute(
-        text("UPDATE delivery SET state = :s, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v"),
-        {**keys, "s": verdict.state.value, "n": delivery.attempt, "due": verdict.due_at},
-    )
-    connection.execute(
-        text(
-            "INSERT INTO attempt VALUES (:id, :e, :v, :type, :job, :n, :at, :outcome, :status, :error, :detail, :ms, :next) "
-            "ON CONFLICT DO NOTHING"
-        ),
+def settle(connection: Connection, attempts: Sequence[Attempt]) -> None:
+    """Record attempts and what follows from each. A delivery that was deleted meanwhile stays deleted."""
+    rows = [
         {
-            **keys, "id": attempt_id, "type": delivery.event_type, "job": delivery.job_id, "n": delivery.attempt, "at": now,
-            "outcome": verdict.outcome, "status": result.status_code, "error": verdict.error, "detail": result.detail,
-            "ms": result.duration_ms, "next": verdict.due_at,
-        },
-    )  # fmt: skip
-    if verdict.state is DeliveryState.DELIVERED:
-        connection.execute(text("UPDATE endpoint SET failing_since = NULL WHERE id = :e AND failing_since IS NOT NULL"), keys)
-    else:
-        connection.execute(
-            text("UPDATE endpoint SET failing_since = :at WHERE id = :e AND failing_since IS NULL"), {**keys, "at": now}
-        )
-    if verdict.disable is not None:
-        disable(connection, delivery.endpoint_id, verdict.disable)
+            "e": a.delivery.endpoint_id, "v": a.delivery.event_id, "s": a.verdict.state.value, "n": a.delivery.attempt,
+            "due": a.verdict.due_at, "id": a.id, "type": a.delivery.event_type, "job": a.delivery.job_id, "at": a.started,
+            "outcome": a.verdict.outcome, "status": a.result.status_code, "error": a.verdict.error, "detail": a.result.detail,
+            "ms": a.result.duration_ms, "next": a.verdict.due_at,
+        }
+        for a in attempts
+    ]  # fmt: skip
+    many(connection, _SETTLED, rows)
+    many(connection, _ATTEMPT, rows)
+    for attempt in attempts:
+        if attempt.verdict.disable is not None:
+            disable(connection, attempt.delivery.endpoint_id, attempt.verdict.disable)
+
+
+def mark_failing(connection: Connection, since: dict[str, float | None]) -> None:
+    """Note for endpoints since when nothing has been taken; None: something was."""
+    many(connection, _FAILING, [{"e": endpoint, "at": at} for endpoint, at in since.items()])
 
 
 def disable(connection: Connection, endpoint_id: str, reason: str) -> None:
     """Stop an endpoint. What is due for it is kept, visible and can be sent again when it is enabled."""
-    values = {"e": endpoint_id, "r": reason}
-    connection.execute(text("UPDATE endpoint SET disabled_reason = :r WHERE id = :e"), values)
-    connection.execute(
-        text(
-            "UPDATE delivery SET state = 'suppressed', reason = 'disabled', due_at = NULL "
-            "WHERE endpoint_id = :e AND state IN ('pending', 'retrying')"
-        ),
-        values,
-    )
+    connection.execute(text("UPDATE endpoint SET disabled_reason = :r WHERE id = :e"), {"e": endpoint_id, "r": reason})
+    hold_back(connection, [endpoint_id])
+
+
+_HELD_BACK = text(
+    "UPDATE delivery SET state = 'suppressed', reason = 'disabled', due_at = NULL WHERE endpoint_id = :e "
+    "AND state IN ('pending', 'retrying')"
+)
+
+
+def hold_back(connection: Connection, endpoints: Iterable[str]) -> None:
+    """Keep what is due for disabled endpoints from being sent."""
+    for endpoint in sorted(endpoints):
+        connection.execute(_HELD_BACK, {"e": endpoint})
 
 
 def enable(connection: Connection, endpoint_id: str, now: float) -> int:

@@ -1,0 +1,197 @@
+"""The loop that sends what is due: many endpoints and jobs side by side, the events of one job one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from opentelemetry.trace import Span, SpanKind
+
+from contracts import DeliveryAttempted, derived
+from contracts.topics import DELIVERY_EVENTS_TOPIC
+from services.notifier.adapters import sql_store as db
+from services.notifier.adapters import turns
+from services.notifier.adapters.turns import LEASE_S, Job, Run, job_of
+from services.notifier.core.delivery import Result, judge
+from services.notifier.ports import Attempt, Delivery, Sender
+from shared import clock
+from shared.due import SHARED_SWEEP_S, SWEEP_S
+from shared.errors import Retry
+from shared.logs import about
+from shared.settle import Settler
+from shared.telemetry import Telemetry, as_parent, carried, fail, parse_traceparent
+from shared.unit import Unit
+
+log = logging.getLogger(__name__)
+Tried = tuple[Delivery, Result, float]
+"""A delivery, what came of it, and when the try began (Unix seconds)."""
+LINGER_S = 0.01
+RECORD_S = 0.05
+"""What came of a try is written down after this at the latest, though its run goes on."""
+
+
+class Dispatcher:
+    """Claims due deliveries in runs, sends them, records what came of it. One slow endpoint delays no other."""
+
+    def __init__(
+        self, settler: Settler, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int
+    ) -> None:
+        self.settler = settler
+        self.sender = sender
+        self.telemetry = telemetry
+        self.schedule = schedule
+        self.in_flight = in_flight
+        self.per_endpoint = per_endpoint
+        self.busy: set[Job] = set()
+        self.halted: set[str] = set()
+        """Endpoints that were deleted or disabled while runs of theirs were under way."""
+        self.stopping = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.tried: list[Tried] = []
+        self.ended: list[tuple[Job, Run]] = []
+        """Runs that are over, with what is left of each."""
+        self.over = asyncio.Event()
+        self.wake = asyncio.Event()
+        settler.after.append(self.wake.set)
+
+    async def run(self) -> None:
+        """Until cancelled, or until all that is under way is written down once `drain` was called."""
+        while not (self.stopping and not (self.tasks or self.tried or self.ended)):
+            self.wake.clear()
+            try:
+                await self._record()
+                delay = await self._claim()
+            except Retry as error:
+                log.warning("deliveries will be looked at again", extra={"code": error.code, "reason": str(error)})
+                delay = 1.0
+            if delay > 0:
+                try:
+                    await asyncio.wait_for(self.wake.wait(), delay)
+                    await asyncio.sleep(LINGER_S)
+                except TimeoutError:
+                    continue
+        self.over.set()
+
+    async def _claim(self) -> float:
+        if self.stopping:
+            return 1.0
+        due = await self.settler.store.read(turns.next_due)
+        now = clock.unix()
+        if due is None or due > now:
+            sweep = SHARED_SWEEP_S if self.settler.store.shared else SWEEP_S
+            return sweep if due is None else min(sweep, due - now)
+        room = self.in_flight - len(self.busy)
+        if room <= 0:
+            return 1.0
+        busy = set(self.busy)
+        runs = await self.settler.store.transact(lambda c: turns.claim(c, now, min(room, 100), busy, self.per_endpoint))
+        for run in runs:
+            self.busy.add(job_of(run[0]))
+            task = asyncio.create_task(self._send_run(run, now + LEASE_S / 2))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return 0.0 if runs else 0.25
+
+    async def _send_run(self, run: Run, until: float) -> None:
+        """One after the other. What has not begun by `until` goes back: its lease must not end while it is being sent."""
+        left = run
+        try:
+            while left and not self.stopping and left[0].endpoint_id not in self.halted and clock.unix() < until:
+                tried = await self._send(left[0])
+                left = left[1:]
+                self.tried.append(tried)
+                if len(self.tried) == 1:
+                    asyncio.get_running_loop().call_later(RECORD_S, self.wake.set)
+        finally:
+            self.ended.append((job_of(run[0]), left))
+            self.wake.set()
+
+    async def _send(self, delivery: Delivery) -> Tried:
+        started = clock.unix()
+        span = self._span(delivery) if self.telemetry.enabled else None
+        traced = replace(delivery, trace=carried(span, delivery.trace))
+        result = await self.sender.send(traced, int(started))
+        if span is not None:
+            if result.status_code is not None:
+                span.set_attribute("http.response.status_code", result.status_code)
+            if result.error or not 200 <= (result.status_code or 0) < 300:
+                fail(span, result.error or str(result.status_code))
+            span.end()
+        return delivery, result, started
+
+    def _span(self, delivery: Delivery) -> Span:
+        return self.telemetry.tracer.start_span(
+            "POST", context=as_parent(parse_traceparent(delivery.trace)), kind=SpanKind.CLIENT,
+            attributes={
+                "http.request.method": "POST", "url.full": delivery.url, "attempt": delivery.attempt,
+                "webhook.event_type": delivery.event_type, **({"job.id": delivery.job_id} if delivery.job_id else {}),
+            },
+        )  # fmt: skip
+
+    async def _record(self) -> None:
+        """Write down all that has come in, in one transaction; only then are the places of runs that are over free again."""
+        tried, ended = self.tried[:], self.ended[:]
+        if not tried and not ended:
+            return
+        left = [delivery for _, run in ended for delivery in run]
+        if tried or left:
+            self.halted = await self.settler.run(lambda unit: self._settle(unit, tried, left))
+        del self.tried[: len(tried)], self.ended[: len(ended)]
+        self.busy -= {job for job, _ in ended}
+        if self.tried:
+            self.wake.set()
+
+    def _settle(self, unit: Unit, tried: Sequence[Tried], left: Sequence[Delivery]) -> set[str]:
+        """Returns the endpoints, of those concerned, that are to be sent nothing more."""
+        concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
+        before = db.standing(unit.connection, concerned)
+        since = {endpoint: failing for endpoint, (failing, _) in before.items()}
+        made: list[Attempt] = []
+        for delivery, result, started in tried:
+            endpoint = delivery.endpoint_id
+            if endpoint not in since:
+                continue  # the endpoint was deleted, and its deliveries with it
+            id_ = derived(endpoint, delivery.event_id, delivery.attempt)
+            verdict = judge(result, delivery.attempt, unit.now, id_, since[endpoint], self.schedule)
+            made.append(Attempt(id_, delivery, result, verdict, started))
+            since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
+            self._tell(unit, made[-1])
+        turns.release(unit.connection, left)
+        db.settle(unit.connection, made)
+        db.mark_failing(unit.connection, {e: at for e, at in since.items() if at != before[e][0]})
+        db.hold_back(unit.connection, _disabled(before, made))
+        return (concerned - before.keys()) | _disabled(before, made)
+
+    def _tell(self, unit: Unit, made: Attempt) -> None:
+        delivery, verdict, result = made.delivery, made.verdict, made.result
+        self.telemetry.count("pipeline.webhook.attempts", 1, outcome=verdict.outcome)
+        if verdict.outcome != "delivered":
+            facts = {
+                "endpoint.id": delivery.endpoint_id, "outcome": verdict.outcome, "error": verdict.error, "attempt": delivery.attempt,
+            }  # fmt: skip
+            log.warning("webhook not delivered", extra=about(delivery.trace, delivery.job_id, **facts))
+        at = clock.now()
+        event = DeliveryAttempted(
+            attempt_id=made.id, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id, event_id=delivery.event_id,
+            event_type=delivery.event_type, job_id=delivery.job_id, attempt=delivery.attempt, attempted_at=at,
+            outcome=verdict.outcome, status_code=result.status_code, error=verdict.error, detail=result.detail,
+            duration_ms=result.duration_ms,
+            next_attempt_at=None if verdict.due_at is None else at.fromtimestamp(verdict.due_at, at.tzinfo),
+        )  # fmt: skip
+        unit.emit(DELIVERY_EVENTS_TOPIC.name, event, delivery.trace)
+
+    async def drain(self) -> None:
+        """Begin nothing more; wait until what is in flight is recorded and the rest given back, 10 s at most. What is cut off comes
+        back when its lease ends."""
+        self.stopping = True
+        self.wake.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.over.wait(), 10)
+
+
+def _disabled(before: dict[str, tuple[float | None, bool]], made: Iterable[Attempt]) -> set[str]:
+    was = {endpoint for endpoint, (_, disabled) in before.items() if disabled}
+    return was | {a.delivery.endpoint_id for a in made if a.verdict.disable is not None}
