@@ -47,9 +47,10 @@ async def make_limit_topics(bootstrap: str) -> None:
 
 @contextlib.asynccontextmanager
 async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
-    """The limit's two processes, while they are needed."""
+    """The limit's two processes, while they are needed, on the database that ours runs on."""
     command = [sys.executable, "-m", "benchmarks.limit"]
-    relay = await asyncio.create_subprocess_exec(*command, "relay", bootstrap, str(DATA_DIR / "limit.db"))
+    database = os.environ.get("STAGELINE_DATABASE_URL", str(DATA_DIR / "limit.db"))
+    relay = await asyncio.create_subprocess_exec(*command, "relay", bootstrap, database)
     worker = await asyncio.create_subprocess_exec(*command, "worker", bootstrap)
     try:
         yield

@@ -114,6 +114,8 @@ class Subscription:
         """How long a few records of `leisurely` topics alone wait for more (`WaitingConsumer`): fewer transactions where nobody waits for
         them, and none in the way of those that somebody does."""
         self.leisurely: frozenset[str] = frozenset()
+        self.relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
+        """Which records of a batch concern this service, told before they are decoded; all of them, when it is not set."""
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
@@ -180,10 +182,13 @@ class Subscription:
     async def _decide(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         started = time.monotonic()
         # A tombstone of a compacted topic says nothing to anybody: whoever knew the key has forgotten it himself.
-        good, bad = decode([r for r in records if r.value is not None or r.topic not in self.compacted], self.allowed)
+        told: Sequence[Any] = [r for r in records if r.value is not None or r.topic not in self.compacted]
+        if self.relevant is not None:
+            told = await self.relevant(told)
+        good, bad = decode(told, self.allowed)
         start_spans(self.settler.telemetry, good, self.group)
         try:
-            published = await self.settler.decide(self.handler, good, bad, self.group, self.inbox)
+            published = await self.settler.decide(self.handler, good, bad, self.group, self.inbox) if good or bad else _nothing()
             if self._finishing is not None:
                 await self._finishing
         except BaseException:
@@ -238,6 +243,10 @@ class Subscription:
         delay = min(30.0, 0.5 * 2 ** min(self.failures - 1, 6)) * random.uniform(0.8, 1.2)
         log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)
+
+
+async def _nothing() -> None:
+    """What follows from records that concern nobody."""
 
 
 def _end_spans(batch: Sequence[Inbound]) -> None:

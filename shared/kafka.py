@@ -34,6 +34,8 @@ from shared.kafka_access import KafkaAccess
 log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 1_048_576
 HELD_LIMIT = 2000
+BATCH_BYTES = 8 << 20
+"""Bytes of values after which a batch takes no more: one of the largest records takes no more memory than one of many small ones."""
 SMALL = 200
 """Records; with more of them at hand nothing waits for others."""
 PARTING_S = 8.0
@@ -81,7 +83,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self.last_poll = time.monotonic()
 
     async def getmany(self, *partitions: Any, timeout_ms: float = 0, max_records: int | None = None) -> Any:
-        """Partition → records, never empty, at most `max_records` in all; cancelled when the subscriber stops."""
+        """Partition → records, never empty, at most `max_records` and (but for the last) `BATCH_BYTES` in all; cancelled when the subscriber stops."""
         if self._pump is None:
             self._prepare()
         pump = self._pump
@@ -100,16 +102,18 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     def _take(self, room: int) -> dict[Any, list[Any]]:
         taken: dict[Any, list[Any]] = {}
+        space = BATCH_BYTES
         for tp in list(self._held):
             records = self._held[tp]
-            count = min(room, len(records))
-            if count:
-                taken[tp] = [records.popleft() for _ in range(count)]
-                room -= count
-                self._count -= count
+            while records and room > 0 and (space > 0 or not taken):
+                record = records.popleft()
+                taken.setdefault(tp, []).append(record)
+                room -= 1
+                space -= len(record.value or b"")
             # What had no turn goes first the next time.
             if not records:
                 del self._held[tp]
+        self._count -= sum(map(len, taken.values()))
         for tp in taken:
             if tp in self._held:
                 self._held[tp] = self._held.pop(tp)

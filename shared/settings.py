@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     """After this much silence a process's partitions go to another one. Brokers allow no less than `group.min.session.timeout.ms`,
     6,000 unless they say otherwise; ours say 1,000."""
     drain_timeout_s: float = Field(default=15, gt=0)
-    batch_records: int = Field(default=500, ge=1, le=10_000)
+    batch_records: int = Field(default=1000, ge=1, le=10_000)
     park_limit: int = Field(default=50, ge=1)
     """Records that our own code failed on before the process stops: many of them mean a bug, not bad records."""
     log_level: str = "INFO"

@@ -18,7 +18,7 @@ from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
 from services.notifier.dispatcher import Dispatcher
-from services.notifier.handlers import on_batch
+from services.notifier.handlers import Relevance, on_batch
 from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.access import Keyring, apply_access
@@ -35,6 +35,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=False)
+    deliveries.relevant = Relevance(host.store, events).of
     deliveries.leisurely, deliveries.linger_s = frozenset(t.name for t in events), 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from contracts import JobErased, RegisterWebhook
+from contracts import JobErased, RegisterWebhook, Topic
 from contracts.alfred import AlfredEvent
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, event_names, wanted
 from services.notifier.registration import enter
 from shared.settle import Inbound
+from shared.store import Store
 from shared.unit import Unit
+
+
+class Relevance:
+    """Which events concern an endpoint at all: those of tenants that have one. The others are not even decoded."""
+
+    def __init__(self, store: Store, events: Iterable[Topic]) -> None:
+        self.store = store
+        self.events = frozenset(t.name for t in events)
+
+    async def of(self, records: Sequence[Any]) -> list[Any]:
+        """The records that must be read, in their order: commands, events of these tenants, and what does not say whose it is."""
+        tenants = await self.store.read(db.tenants)
+        return [r for r in records if r.topic not in self.events or _tenant(r) in tenants]
+
+
+def _tenant(record: Any) -> bytes | None:
+    return next((value for name, value in record.headers if name == "ce_tenant"), None)
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:

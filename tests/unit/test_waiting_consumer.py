@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,15 +15,24 @@ from shared.kafka import WaitingConsumer
 EVENTS, ANSWERS = TopicPartition("job.events", 0), TopicPartition("job.answers", 0)
 
 
+class Sent(NamedTuple):
+    """What counts of a record here."""
+
+    value: bytes | None
+
+
+A, B = Sent(b"a"), Sent(None)
+
+
 class Broker:
     """Answers a fetch with what has arrived since the one before."""
 
     def __init__(self) -> None:
-        self.arrived: asyncio.Queue[dict[TopicPartition, list[str]]] = asyncio.Queue()
+        self.arrived: asyncio.Queue[dict[TopicPartition, list[Sent]]] = asyncio.Queue()
         self.fetches = 0
         self.left = False
 
-    async def getmany(self, consumer: Any, timeout_ms: float = 0) -> dict[TopicPartition, list[str]]:
+    async def getmany(self, consumer: Any, timeout_ms: float = 0) -> dict[TopicPartition, list[Sent]]:
         found = await self.arrived.get()
         self.fetches += 1
         return found
@@ -51,22 +60,32 @@ async def consumer(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> AsyncIter
 
 async def test_a_few_records_that_nobody_waits_for_wait_for_more(consumer: WaitingConsumer, broker: Broker) -> None:
     taken = asyncio.create_task(consumer.getmany())
-    broker.arrived.put_nowait({EVENTS: ["a"]})
+    broker.arrived.put_nowait({EVENTS: [A]})
     done, _ = await asyncio.wait([taken], timeout=0.2)
     assert not done and broker.fetches == 1
     taken.cancel()
 
 
 async def test_what_somebody_waits_for_is_handed_out_at_once(consumer: WaitingConsumer, broker: Broker) -> None:
-    broker.arrived.put_nowait({ANSWERS: ["a"], EVENTS: ["b"]})
-    assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: ["a"], EVENTS: ["b"]}
+    broker.arrived.put_nowait({ANSWERS: [A], EVENTS: [B]})
+    assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: [A], EVENTS: [B]}
 
 
 async def test_many_records_wait_for_nothing(consumer: WaitingConsumer, broker: Broker) -> None:
-    records = [str(n) for n in range(kafka.SMALL)]
+    records = [Sent(b"%d" % n) for n in range(kafka.SMALL)]
     broker.arrived.put_nowait({EVENTS: records})
     assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[:150]}
     assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[150:]}
+
+
+async def test_large_records_make_small_batches(consumer: WaitingConsumer, broker: Broker) -> None:
+    small, large = [A] * kafka.SMALL, [Sent(b"x" * (kafka.BATCH_BYTES // 3 + 1))] * 4
+    broker.arrived.put_nowait({EVENTS: small + large, ANSWERS: [B]})
+    assert await asyncio.wait_for(consumer.getmany(), 5) == {EVENTS: small + large[:3]}
+    assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: [B], EVENTS: large[3:]}, "the other partition has its turn"
+    huge = [Sent(b"x" * (kafka.BATCH_BYTES + 1))] * 2
+    broker.arrived.put_nowait({ANSWERS: huge})
+    assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: huge[:1]}, "one at least"
 
 
 async def test_the_group_is_left_after_what_is_finished_is_said(consumer: WaitingConsumer, broker: Broker) -> None:

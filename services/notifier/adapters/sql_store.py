@@ -124,6 +124,14 @@ _DELIVERY = text(
 )
 
 
+_TENANTS = Statement("SELECT DISTINCT tenant_id FROM endpoint")
+
+
+def tenants(connection: Connection) -> set[bytes | None]:
+    """Tenants that have an endpoint, as in `ce_tenant`; and None, for a record that does not name its own."""
+    return {None, *(r.tenant_id.encode() for r in _TENANTS.run(connection))}
+
+
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Enter deliveries; a pair of event and endpoint that is there already stays as it is."""
     many(connection, _DELIVERY, rows)
