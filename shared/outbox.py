@@ -17,19 +17,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from sqlalchemy import Connection, select
 
-from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.batches import Batches
 from shared.errors import Retry
+from shared.packing import insert_batches, of_row, unpack
 from shared.sql import Statement
-from shared.store import OUTBOX, Store
+from shared.store import OUTBOX, OUTBOX_BATCH, Store
 from shared.telemetry import Telemetry
-from shared.unit import Outgoing, headers_from_text, insert_outbox
+from shared.unit import Outgoing
 
 PUBLISH_TIMEOUT_S = 60.0
-_NEWEST = Statement("SELECT max(id) FROM outbox WHERE shard = :shard")
-_DROP = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
-COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
-"""What follows from facts, and is sent after them also when it was left behind."""
+_NEWEST = Statement("SELECT max(id) FROM outbox_batch WHERE shard = :shard")
+_DROP = Statement("DELETE FROM outbox_batch WHERE shard = :shard AND id <= :upto")
+_DROP_ROWS = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
 
 
 class Relay:
@@ -49,23 +48,24 @@ class Relay:
         """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
         self._dropped = self._published
         if self._dropped is not None:
-            drop(connection, self.shard, self._dropped)
+            _DROP.run(connection, {"shard": self.shard, "upto": self._dropped})
         if not rows:
             return None
         rows.sort(key=lambda row: not row.urgent)
-        insert_outbox(connection, [self.shard] * len(rows), rows, now)
+        insert_batches(connection, [self.shard] * len(rows), rows, now)
         return _NEWEST.run(connection, {"shard": self.shard}).scalar_one()
 
     async def before(self, store: Store) -> None:
         """Before a transaction, while nothing is being published: what an earlier life or a failed publish left behind goes first.
         Raises `Retry`."""
         while self.left_behind:
-            rows, last = await store.read(lambda c: left_behind(c, self.shard))
-            if last is None:
+            found = await store.read(lambda c: left_behind(c, self.shard))
+            if found is None:
                 self.left_behind, self._published = False, None
                 return
+            rows, drop, last = found
             await self.send_in_order(rows)
-            await store.transact(lambda c, upto=last: drop(c, self.shard, upto))  # type: ignore[misc]
+            await store.transact(lambda c, d=drop, upto=last: d.run(c, {"shard": self.shard, "upto": upto}) and None)  # type: ignore[misc]
 
     async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
         """After a transaction: returns when Kafka has all `rows`, of which `write` said `written`. Raises `Retry`; then they stay."""
@@ -117,19 +117,12 @@ class Relay:
             self.telemetry.count("messaging.client.sent.messages", n, **{"messaging.destination.name": topic})
 
 
-def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[list[Outgoing], int | None]:
-    """The oldest unpublished rows of a shard and the id of the last of them."""
+def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[list[Outgoing], Statement, int] | None:
+    """What was decided first of what a shard holds, with what deletes it, up to which id; None when it holds nothing."""
     query = select(OUTBOX).where(OUTBOX.c.shard == shard).order_by(OUTBOX.c.id).limit(limit)
-    rows = connection.execute(query).all()
-    return [outgoing(r) for r in rows], rows[-1].id if rows else None
-
-
-def outgoing(row: Any) -> Outgoing:
-    """An outbox row as it was decided."""
-    urgent = not row.topic.startswith(COMMAND_TOPICS)
-    return Outgoing(row.topic, row.key or None, row.value, headers_from_text(row.headers), urgent)
-
-
-def drop(connection: Connection, shard: str, upto: int) -> None:
-    """Delete the rows of a shard up to an id, after they were acknowledged."""
-    _DROP.run(connection, {"shard": shard, "upto": upto})
+    if rows := connection.execute(query).all():
+        return [of_row(r) for r in rows], _DROP_ROWS, rows[-1].id
+    batch = connection.execute(
+        select(OUTBOX_BATCH).where(OUTBOX_BATCH.c.shard == shard).order_by(OUTBOX_BATCH.c.id).limit(1)
+    ).first()
+    return (unpack(batch.body), _DROP, batch.id) if batch else None

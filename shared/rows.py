@@ -39,14 +39,9 @@ def many(connection: Connection, statement: TextClause, rows: Sequence[dict[str,
         _run(connection, statement, rows)
 
 
-def numbered(connection: Connection, statement: TextClause, rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Insert rows on PostgreSQL, in their order; returns the ids the database gave them, in the same order."""
-    return list(_run(connection, statement, rows, " RETURNING id").scalars()) if rows else []
-
-
-def _run(connection: Connection, statement: TextClause, rows: Sequence[dict[str, Any]], returning: str = "") -> Any:
-    form = _form(statement.text + returning)
-    return connection.execute(form.statement, {name: [row[name] for row in rows] for name in form.names})
+def _run(connection: Connection, statement: TextClause, rows: Sequence[dict[str, Any]]) -> None:
+    form = _form(statement.text)
+    connection.execute(form.statement, {name: [row[name] for row in rows] for name in form.names})
 
 
 @dataclass(frozen=True, slots=True)

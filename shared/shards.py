@@ -18,29 +18,35 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, text
 
 from shared.batches import key_hash
-from shared.outbox import Relay, outgoing
+from shared.outbox import Relay
+from shared.packing import insert_batches, of_row, unpack
 from shared.postgres import PostgresStore
 from shared.sql import Statement
-from shared.store import OUTBOX, Store
+from shared.store import Store
 from shared.telemetry import Telemetry
-from shared.unit import Outgoing, insert_outbox
+from shared.unit import Outgoing
 
-PAGE = 2000
+PAGE = 200
+"""Batches sent in one go; what lies there is seldom more than a few."""
 # In ascending order, as everybody takes them.
 _LOCK = Statement("SELECT pg_advisory_xact_lock(hashtext(current_schema()), CAST(value AS int)) FROM [shards]")
-# By id, not by the index on shards: that one does not know where the dead rows end.
+# By id, not by the index on shards: that one does not know where the dead rows end. `outbox` is what the release before writes.
 _PAGE = Statement(
+    "SELECT id FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) UNION ALL "
     "SELECT id FROM outbox WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) ORDER BY id LIMIT :limit"
 )
+_WAITING = text("SELECT shard FROM outbox_batch UNION SELECT shard FROM outbox")
 _HORIZON = text(
     "SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) FROM pg_current_snapshot() s"
 )
 LOOK_EVERY_S = 0.5
+_BATCHES = text("SELECT id, body FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
 _ROWS = text("SELECT * FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
-_DROP = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+_DROP = text("DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
+_DROP_ROWS = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 # What a lazy commit loses in a crash are deletions: the rows are sent again with the same ids. And whatever the statistics say of a table
 # that is full and empty by turns: only a plain scan of an index remembers which of its entries are dead.
 _LAZY = text(
@@ -67,11 +73,11 @@ class SharedRelay(Relay):
     def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         rows.sort(key=lambda row: not row.urgent)
         shards = [self._shard(row) for row in rows]
-        return set(shards), dict(zip(insert_outbox(connection, shards, rows, now), rows, strict=True))
+        return set(shards), insert_batches(connection, shards, rows, now)
 
     async def before(self, store: Store) -> None:
         if self.left_behind:
-            waiting = await store.read(lambda c: c.execute(select(OUTBOX.c.shard).distinct()).scalars().all())
+            waiting = await store.read(lambda c: c.execute(_WAITING).scalars().all())
             await self._drain(store, waiting, {})
             self.left_behind = False
 
@@ -90,7 +96,7 @@ class SharedRelay(Relay):
         """Another replica may have died with rows unsent: the next transaction sends them."""
         self.left_behind = True
 
-    async def _drain(self, store: Store, shards: Collection[str], ours: dict[int, Outgoing], low: int = 0) -> None:
+    async def _drain(self, store: Store, shards: Collection[str], ours: dict[int, list[Outgoing]], low: int = 0) -> None:
         """Send what lies in the shards above `low`, in the order of the ids. `ours` has just been written, and need not be read."""
         assert isinstance(store, PostgresStore)
         wanted = json.dumps(sorted(shards, key=int))
@@ -101,8 +107,10 @@ class SharedRelay(Relay):
                 if ids:
                     others = [i for i in ids if i not in ours]
                     rows = ours if not others else ours | await connection.run_sync(lambda c, o=others: _read(c, o))  # type: ignore[misc]
-                    await self.send_in_order([rows[i] for i in ids])
+                    await self.send_in_order([row for i in ids for row in rows[i]])
                     await connection.execute(_DROP, {"ids": ids})
+                    if others:
+                        await connection.execute(_DROP_ROWS, {"ids": others})
             if len(ids) < PAGE:
                 self.low.update((shard, max(self.low.get(shard, 0), settled)) for shard in shards)
                 break
@@ -125,5 +133,6 @@ class SharedRelay(Relay):
             self._mark = next_begun, newest
 
 
-def _read(connection: Connection, ids: Sequence[int]) -> dict[int, Outgoing]:
-    return {row.id: outgoing(row) for row in connection.execute(_ROWS, {"ids": ids})}
+def _read(connection: Connection, ids: Sequence[int]) -> dict[int, list[Outgoing]]:
+    batches = {row.id: unpack(row.body) for row in connection.execute(_BATCHES, {"ids": ids})}
+    return batches | {row.id: [of_row(row)] for row in connection.execute(_ROWS, {"ids": ids})}

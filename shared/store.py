@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Engine, Integer, Table, create_engine, event, func, select
+from sqlalchemy import BigInteger, Connection, Engine, Integer, Table, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
@@ -36,8 +36,20 @@ class SeenRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
+class OutboxBatchRow(SQLModel, table=True):
+    """What one transaction decided for one shard and Kafka has perhaps not acknowledged yet: `records` of them, in the order of their
+    decision, as `shared/packing.py` writes them. On PostgreSQL the ids are of one count with those of `outbox`."""
+
+    __tablename__ = "outbox_batch"
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
+    shard: str = Field(index=True)
+    body: str
+    records: int
+    created_at: float
+
+
 class OutboxRow(SQLModel, table=True):
-    """Messages decided but perhaps not yet acknowledged by Kafka, in the order of their decision within a shard."""
+    """The same, a row per message: as the releases before wrote it, which may have left some or be running beside this one."""
 
     __tablename__ = "outbox"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -51,7 +63,8 @@ class OutboxRow(SQLModel, table=True):
 
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
 OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, OUTBOX)
+OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
+RUNTIME_TABLES = (SEEN, OUTBOX, OUTBOX_BATCH)
 """What every service's database has beside its own tables."""
 
 
@@ -168,9 +181,3 @@ def forget_seen(connection: Connection, before: float, limit: int = 5000) -> int
     """Drop inbox rows older than any possible redelivery; returns how many."""
     old = select(SEEN.c.message_id).where(SEEN.c.seen_at < before).limit(limit)
     return connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(old))).rowcount
-
-
-def outbox_depth(connection: Connection) -> tuple[int, float | None]:
-    """Rows waiting and the time of the oldest."""
-    row = connection.execute(select(func.count(), func.min(OUTBOX.c.created_at))).one()
-    return int(row[0]), row[1]

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from pydantic_core import to_json
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared.errors import Park
-from shared.rows import many, numbered
-from shared.sql import is_shared
 from shared.telemetry import Telemetry
 
-_OUTBOX = text(
-    "INSERT INTO outbox (shard, topic, key, value, headers, created_at) VALUES (:shard, :topic, :key, :value, :headers, :created_at)"
-)
 MAX_VALUE_BYTES = 1_040_000
 """Largest value of a record: Kafka's 1 MiB less what key and headers take."""
 
@@ -82,28 +74,3 @@ class Unit:
     def forget(self, topic: str, key: str) -> None:
         """Let a compacted topic forget a key, by a tombstone: a record of the key without a value."""
         self.outgoing.append(Outgoing(topic, key.encode(), b"", ()))
-
-
-def headers_to_text(headers: Headers) -> str:
-    """Headers as JSON text; bytes that are no UTF-8 survive by Latin-1."""
-    return to_json([[name, value.decode("latin-1")] for name, value in headers]).decode()
-
-
-def headers_from_text(text: str) -> Headers:
-    """Inverse of `headers_to_text`."""
-    return tuple((name, value.encode("latin-1")) for name, value in json.loads(text))
-
-
-def insert_outbox(connection: Connection, shards: Sequence[str], rows: Sequence[Outgoing], now: float) -> list[int]:
-    """Write the rows in the order given, facts first, each into its shard. Returns their ids where replicas share the outbox."""
-    values: list[dict[str, Any]] = [
-        {
-            "shard": shard, "topic": r.topic, "key": r.key or b"", "value": r.value,
-            "headers": headers_to_text(r.headers), "created_at": now,
-        }
-        for shard, r in zip(shards, rows, strict=True)
-    ]  # fmt: skip
-    if is_shared(connection):
-        return numbered(connection, _OUTBOX, values)
-    many(connection, _OUTBOX, values)
-    return []

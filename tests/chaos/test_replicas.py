@@ -66,7 +66,7 @@ async def rows(database: str) -> dict[str, int]:
     """What must be empty once everything is at rest."""
     connection = await asyncpg.connect(database)
     try:
-        counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox") for s in SCALED if s != "stage_worker"}
+        counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox_batch") for s in SCALED if s != "stage_worker"}
         counts["timers"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.lane WHERE due_at IS NOT NULL")
         counts["ready"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.ready")
         balance = "SELECT count(*) FROM (SELECT sum(n) AS n FROM job_orchestrator.flight GROUP BY kind, name) x WHERE n <> 0"

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from services.job_orchestrator.adapters.sql_store import LaneRow
+from shared.packing import insert_batches, unpack
 from shared.rows import many
 from shared.sql import is_shared
-from shared.unit import Outgoing, insert_outbox
+from shared.unit import Outgoing
 from tests.conformance.conftest import Opener
 
 _LANE = text(
@@ -50,17 +51,20 @@ async def test_rows_are_inserted_updated_and_deleted(opened: Opener) -> None:
     ]  # fmt: skip
 
 
-async def test_the_outbox_is_numbered_in_the_order_given(opened: Opener) -> None:
+async def test_what_is_decided_is_one_row_per_shard_in_the_order_given(opened: Opener) -> None:
     store = await opened("session")
     rows = [Outgoing("t", None if n % 3 else b"k", bytes([n % 256, 0, 255]), (("h", b"\xff"),)) for n in range(1000)]
+    shards = [str(n % 2) for n in range(1000)]
 
     def work(connection: Connection) -> Any:
-        ids = insert_outbox(connection, ["0"] * len(rows), rows, 1.5)
-        return ids, connection.execute(text("SELECT id, value FROM outbox ORDER BY id")).all(), is_shared(connection)
+        ids = insert_batches(connection, shards, rows, 1.5)
+        insert_batches(connection, [], [], 1.5)
+        return ids, connection.execute(text("SELECT * FROM outbox_batch ORDER BY shard")).all(), is_shared(connection)
 
     ids, found, shared = await store.transact(work)
-    assert [bytes(r.value) for r in found] == [r.value for r in rows]
-    assert ids == ([r.id for r in found] if shared else [])
+    assert [(r.shard, r.records, r.created_at) for r in found] == [("0", 500, 1.5), ("1", 500, 1.5)]
+    assert [unpack(r.body) for r in found] == [rows[0::2], rows[1::2]]
+    assert ids == ({r.id: unpack(r.body) for r in found} if shared else {})
 
 
 async def test_a_statement_of_another_form_is_refused(opened: Opener) -> None:

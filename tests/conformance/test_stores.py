@@ -84,11 +84,48 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
             jobs = SqlJobStore(c, catalog)
             jobs.load({job.id: {JOB_LANE}})
             jobs.save([(job, list(job.lanes), None)])
-            some = SqlJobStore(c, catalog).load({job.id: {JOB_LANE, "f1"}})[job.id]
-            assert set(some.lanes) <= {JOB_LANE, "f1"}
-            return jobs.with_all_lanes(some)
+            remembered, decoded = (
+                SqlJobStore(c, known).load({job.id: {JOB_LANE, "f1"}})[job.id] for known in (catalog, _knowing(catalog.versions))
+            )
+            assert remembered == decoded and set(decoded.lanes) <= {JOB_LANE, "f1"}
+            return jobs.with_all_lanes(decoded)
 
         assert await store.transact(keep) == job
+
+
+def _knowing(versions: dict[tuple[str, int], Any]) -> Catalog:
+    """A process that has just started."""
+    fresh = Catalog()
+    fresh.versions = versions
+    return fresh
+
+
+async def test_what_another_replica_wrote_or_a_rollback_took_back_is_not_remembered(opened: Opener) -> None:
+    store, catalog = await _jobs(opened)
+    drive = Drive(FLOW, files=1)
+    drive.feed(drive.start)
+    first = drive.job
+    drive.report(drive.tasks[0], TaskStatus.OK)
+    second = drive.job
+    assert first is not None and second is not None and first != second
+
+    def save(c: Connection, job: Any, known: Catalog, fail: bool = False) -> None:
+        jobs = SqlJobStore(c, known)
+        jobs.load({job.id: set(job.lanes)})
+        jobs.save([(job, list(job.lanes), None)])
+        if fail:
+            raise Retry("test", "no")
+
+    def load(c: Connection) -> Any:
+        return SqlJobStore(c, catalog).load({first.id: set(second.lanes)})[first.id]
+
+    await store.transact(lambda c: save(c, first, catalog))
+    assert await store.transact(load) == first
+    with pytest.raises(Retry):
+        await store.transact(lambda c: save(c, second, catalog, fail=True))
+    assert await store.transact(load) == first
+    await store.transact(lambda c: save(c, second, _knowing(catalog.versions)))
+    assert await store.transact(load) == second
 
 
 async def test_a_published_workflow_is_the_same_to_a_release_that_knows_more_fields(opened: Opener) -> None:

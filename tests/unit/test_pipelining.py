@@ -91,13 +91,13 @@ async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(s
     await eventually(both_durable, 5)
     third = asyncio.create_task(settler.run(lambda unit: unit.emit("job.events", CREATE, None)))
     done, _ = await asyncio.wait([third], timeout=0.2)
-    rows = await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox")).scalar())
+    rows = await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar())
     assert not done and rows == 2 and not relay.sent, "a third waits for the first to be published"
     relay.slow.set()
     await asyncio.gather(first, second, third)
     assert sent(settler) == ["create_command", "cancel_command", "create_command"]
     await settler.rest()
-    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox")).scalar()) == 0
+    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
 async def test_after_a_failed_publish_nothing_later_overtakes_it(settler: Settler) -> None:

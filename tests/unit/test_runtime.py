@@ -24,7 +24,6 @@ from shared.batches import key_hash as partition_hash
 from shared.embedded.kafka import new_cluster_id
 from shared.logs import JsonFormatter
 from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
-from shared.unit import headers_from_text, headers_to_text
 from stageline_kit.watermark import Watermark
 
 TP = TopicPartition("t", 0)
@@ -45,11 +44,6 @@ def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
     mark.forget([TP])
     mark.closed((TP, 8))
     assert mark.moved() == {}
-
-
-@given(st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=30)), max_size=5))
-def test_headers_survive_the_outbox(headers: list[tuple[str, bytes]]) -> None:
-    assert headers_from_text(headers_to_text(tuple(headers))) == tuple(headers)
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))

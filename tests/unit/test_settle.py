@@ -45,7 +45,7 @@ async def test_facts_leave_before_commands_and_survive_an_outage(settler: Settle
     await settler.batch(handler, inbound(CREATE), [], "g")
     assert [row.topic for row in relay.sent] == ["job.events", "stage.tasks.noop"]
     await settler.run(lambda unit: None)
-    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox")).scalar()) == 0
+    assert await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
 async def test_a_parked_message_is_a_dead_letter_and_no_repeat(settler: Settler) -> None:

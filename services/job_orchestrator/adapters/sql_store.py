@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef
-from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
+from services.job_orchestrator.adapters.codec import job_to_text, lane_from_text, lane_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
+from services.job_orchestrator.adapters.recent import Recent
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
@@ -113,10 +114,11 @@ _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
 class Catalog:
-    """Published workflows of this process, read once: a version never changes."""
+    """Published workflows of this process, read once: a version never changes. And the jobs it was lately busy with."""
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, int], Workflow] = {}
+        self.recent = Recent()
 
     def publish(self, connection: Connection, workflow: Workflow) -> None:
         """Publish a version. The same again is fine; another text under a published version is refused (`Stop`)."""
@@ -172,14 +174,14 @@ class SqlJobStore:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
-            job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
+            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
             for job_id, name, version, body in rows
         }
 
     def _lanes(self, pairs: str) -> dict[str, dict[str, Lane]]:
         lanes: dict[str, dict[str, Lane]] = {}
         for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
-            lanes.setdefault(job_id, {})[lane_id] = lane_from_text(lane_id, body)
+            lanes.setdefault(job_id, {})[lane_id] = self.catalog.recent.lane(job_id, lane_id, body)
         return lanes
 
     def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
@@ -192,27 +194,17 @@ class SqlJobStore:
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
         jobs: list[dict[str, Any]] = []
         lanes: list[dict[str, Any]] = []
+        recent = self.catalog.recent
         for job, changed, trace in changes:
-            jobs.append(
-                {
-                    "id": job.id,
-                    "name": job.workflow.name,
-                    "version": job.workflow.version,
-                    "body": job_to_text(job),
-                    "trace": trace,
-                }
-            )
+            body = job_to_text(job)
+            recent.keep_job(job, body)
+            name, version = job.workflow.name, job.workflow.version
+            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
             for lane_id in changed:
                 lane = job.lanes[lane_id]
-                lanes.append(
-                    {
-                        "job_id": job.id,
-                        "lane_id": lane_id,
-                        "lease": lane.lease,
-                        "due_at": lane.due_at,
-                        "body": lane_to_text(lane),
-                    }
-                )
+                body = lane_to_text(lane)
+                recent.keep_lane(job.id, lane, body)
+                lanes.append({"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": body})
         for statement, rows in (
             (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]), (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored])
         ):  # fmt: skip
