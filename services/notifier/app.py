@@ -41,7 +41,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(
         host.settler, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
-        settings.webhooks_per_endpoint,
+        settings.webhooks_per_endpoint, settings.webhook_timeout_s,
     )  # fmt: skip
     host.background(dispatcher.run)
     host.background(Registrar(host.settler, sender).run)

@@ -37,14 +37,17 @@ class Dispatcher:
     """Claims due deliveries in runs, sends them, records what came of it. One slow endpoint delays no other."""
 
     def __init__(
-        self, settler: Settler, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int
-    ) -> None:
+        self, settler: Settler, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int,
+        timeout_s: float,
+    ) -> None:  # fmt: skip
         self.settler = settler
         self.sender = sender
         self.telemetry = telemetry
         self.schedule = schedule
         self.in_flight = in_flight
         self.per_endpoint = per_endpoint
+        self.begin_within_s = max(0.0, LEASE_S - timeout_s)
+        """A try that begins within this of its lease's beginning ends before the lease does."""
         self.busy: set[Job] = set()
         self.halted: set[str] = set()
         """Endpoints that were deleted or disabled while runs of theirs were under way."""
@@ -90,16 +93,17 @@ class Dispatcher:
         runs = await self.settler.store.transact(lambda c: turns.claim(c, now, min(room, 100), busy, self.per_endpoint))
         for run in runs:
             self.busy.add(job_of(run[0]))
-            task = asyncio.create_task(self._send_run(run, now + LEASE_S / 2))
+            task = asyncio.create_task(self._send_run(run, now + self.begin_within_s))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         return 0.0 if runs else 0.25
 
     async def _send_run(self, run: Run, until: float) -> None:
-        """One after the other. What has not begun by `until` goes back: its lease must not end while it is being sent."""
+        """One after the other. What has not begun by `until` goes back: its lease must not end while it is being sent. The first one
+        always begins."""
         left = run
         try:
-            while left and not self.stopping and left[0].endpoint_id not in self.halted and clock.unix() < until:
+            while left and not self._must_end(left[0]) and (left is run or clock.unix() < until):
                 tried = await self._send(left[0])
                 left = left[1:]
                 self.tried.append(tried)
@@ -108,6 +112,9 @@ class Dispatcher:
         finally:
             self.ended.append((job_of(run[0]), left))
             self.wake.set()
+
+    def _must_end(self, delivery: Delivery) -> bool:
+        return self.stopping or delivery.endpoint_id in self.halted
 
     async def _send(self, delivery: Delivery) -> Tried:
         started = clock.unix()
@@ -138,15 +145,16 @@ class Dispatcher:
             return
         left = [delivery for _, run in ended for delivery in run]
         if tried or left:
-            self.halted = await self.settler.run(lambda unit: self._settle(unit, tried, left))
+            concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
+            stopped = await self.settler.run(lambda unit: self._settle(unit, concerned, tried, left))
+            self.halted = (self.halted - concerned) | stopped
         del self.tried[: len(tried)], self.ended[: len(ended)]
         self.busy -= {job for job, _ in ended}
         if self.tried:
             self.wake.set()
 
-    def _settle(self, unit: Unit, tried: Sequence[Tried], left: Sequence[Delivery]) -> set[str]:
+    def _settle(self, unit: Unit, concerned: set[str], tried: Sequence[Tried], left: Sequence[Delivery]) -> set[str]:
         """Returns the endpoints, of those concerned, that are to be sent nothing more."""
-        concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
         before = db.standing(unit.connection, concerned)
         since = {endpoint: failing for endpoint, (failing, _) in before.items()}
         made: list[Attempt] = []

@@ -30,10 +30,10 @@ async def desk(opened: Opener) -> Store:
     return store
 
 
-def due(connection: Connection, endpoint: str, job: str, count: int, at: float = 1.0) -> None:
+def due(connection: Connection, endpoint: str, job: str, count: int, at: float = 1.0, body: bytes = b"{}") -> None:
     rows: list[dict[str, Any]] = [
         {
-            "endpoint_id": endpoint, "event_id": f"{job}-{n:04}", "tenant_id": "t", "event_type": "x", "job_id": job, "body": b"{}",
+            "endpoint_id": endpoint, "event_id": f"{job}-{n:04}", "tenant_id": "t", "event_type": "x", "job_id": job, "body": body,
             "trace": None, "state": "pending", "reason": None, "due_at": at, "created_at": at, "position": n,
         }
         for n in range(count)
@@ -88,6 +88,15 @@ async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None
         busy = {turns.job_of(run[0]) for run in first[:15]}
         assert len(turns.claim(connection, 10.0, 100, busy, 16)) == 1
         assert len(turns.claim(connection, 10.0 + turns.LEASE_S, 20, set(), 100)) == 20, "nor all of them together more than fit"
+
+    await desk.transact(check)
+
+
+async def test_large_bodies_make_short_runs(desk: Store) -> None:
+    def check(connection: Connection) -> None:
+        due(connection, "slow", "a", 3, body=b"x" * (turns.RUN_BYTES // 2))
+        due(connection, "other", "b", 2, body=b"x" * (turns.RUN_BYTES + 1))
+        assert [len(run) for run in turns.claim(connection, 10.0, 5, set(), 16)] == [2, 1]
 
     await desk.transact(check)
 

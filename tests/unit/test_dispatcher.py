@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from services.notifier.adapters import sql_store as db
+from services.notifier.adapters import turns
 from services.notifier.core.delivery import Result
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.ports import Delivery
@@ -63,9 +64,9 @@ async def desk(tmp_path: Path) -> AsyncIterator[Store]:
     await store.close()
 
 
-def dispatcher(store: Store, sender: Sending) -> Dispatcher:
+def dispatcher(store: Store, sender: Sending, timeout_s: float = 15.0) -> Dispatcher:
     telemetry = Telemetry("notifier", "test")
-    return Dispatcher(Settler("notifier", store, NotingRelay(), telemetry), sender, telemetry, (0, 3600), 200, 16)
+    return Dispatcher(Settler("notifier", store, NotingRelay(), telemetry), sender, telemetry, (0, 3600), 200, 16, timeout_s)
 
 
 async def states(store: Store) -> dict[str, int]:
@@ -158,5 +159,33 @@ async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(des
     assert sender.sent == [f"{n:04}" for n in range(6)], "the sixth was under way"
     left = await states(desk)
     assert left == {} if how == "deleted" else left["suppressed"] == EVENTS - 6 and "in_flight" not in left
+    await loop.drain()
+    await running
+
+
+async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always_begins(desk: Store) -> None:
+    sender = Sending()
+    loop = dispatcher(desk, sender, timeout_s=turns.LEASE_S)
+    running = asyncio.create_task(loop.run())
+
+    async def settled() -> bool:
+        return await states(desk) == {"delivered": EVENTS}
+
+    await eventually(settled)
+    assert sender.sent == [f"{n:04}" for n in range(EVENTS)], "one per lease, and none twice"
+    await loop.drain()
+    await running
+
+
+async def test_what_becomes_of_one_endpoint_says_nothing_of_another(desk: Store) -> None:
+    loop = dispatcher(desk, Sending())
+    loop.halted = {"elsewhere", "e"}
+    running = asyncio.create_task(loop.run())
+
+    async def settled() -> bool:
+        return await states(desk) == {"delivered": EVENTS}
+
+    await eventually(settled)
+    assert loop.halted == {"elsewhere"}, "it is enabled again; what is known of the other stays known"
     await loop.drain()
     await running

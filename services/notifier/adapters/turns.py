@@ -16,6 +16,8 @@ LEASE_S = 60.0
 """A claimed delivery whose process died comes back after this."""
 RUN = 20
 """Deliveries of one endpoint and job that are leased together, to be sent one after the other."""
+RUN_BYTES = 256 << 10
+"""Of bodies, after which a run takes no more: a process holds as many runs as it has places."""
 PAGE = 1000
 """Due deliveries of one endpoint looked at in a claim."""
 
@@ -27,7 +29,7 @@ _WAITING = Statement(
 )
 # While a job's run is under way, here or at another replica, what else is due of the job waits.
 _TURNS = Statement(
-    "SELECT event_id, job_id, position FROM delivery d WHERE endpoint_id = :e AND due_at <= :now AND coalesce(job_id, event_id) "
+    "SELECT event_id, job_id, position, length(body) AS size FROM delivery d WHERE endpoint_id = :e AND due_at <= :now AND coalesce(job_id, event_id) "
     "NOT IN (SELECT value FROM [busy]) AND NOT EXISTS (SELECT 1 FROM delivery f WHERE f.endpoint_id = d.endpoint_id AND "
     "f.job_id = d.job_id AND f.state = 'in_flight' AND f.due_at > :now) ORDER BY due_at, position LIMIT :n"
 )
@@ -76,8 +78,7 @@ def _of_endpoint(connection: Connection, endpoint: Any, now: float, room: int, b
         job = r.job_id or r.event_id
         if job in turns or len(turns) < room:
             turns.setdefault(job, []).append(r)
-    # What was leased by a process that died is due late, and is the job's oldest all the same.
-    chosen = [[r.event_id for r in sorted(rows, key=lambda r: r.position)[:RUN]] for rows in turns.values()]
+    chosen = [_first_of(rows) for rows in turns.values()]
     if not chosen:
         return []
     ids = {"e": endpoint.id, "v": json.dumps([event for events in chosen for event in events]), "due": now + LEASE_S}
@@ -90,6 +91,18 @@ def _of_endpoint(connection: Connection, endpoint: Any, now: float, room: int, b
     }  # fmt: skip
     _LEASED.run(connection, ids)
     return [[found[event] for event in events] for events in chosen]
+
+
+def _first_of(rows: Sequence[Any]) -> list[str]:
+    # What was leased by a process that died is due late, and is the job's oldest all the same.
+    run: list[str] = []
+    space = RUN_BYTES
+    for r in sorted(rows, key=lambda r: r.position)[:RUN]:
+        if run and r.size > space:
+            break
+        run.append(r.event_id)
+        space -= r.size
+    return run
 
 
 def release(connection: Connection, deliveries: Sequence[Delivery]) -> None:
