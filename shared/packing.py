@@ -35,7 +35,12 @@ def pack(rows: Sequence[Outgoing]) -> str:
         return to_json(("utf-8", records)).decode()
     except PydanticSerializationError:
         plain = [
-            (topic, key and key.decode("latin-1"), value.decode("latin-1"), [(n, v.decode("latin-1")) for n, v in headers])
+            (
+                topic,
+                None if key is None else key.decode("latin-1"),
+                value.decode("latin-1"),
+                [(n, v.decode("latin-1")) for n, v in headers],
+            )
             for topic, key, value, headers in records
         ]
         return json.dumps(("latin-1", plain))

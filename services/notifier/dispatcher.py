@@ -62,21 +62,24 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until cancelled, or until all that is under way is written down once `drain` was called."""
-        while not (self.stopping and not (self.tasks or self.tried or self.ended)):
-            self.wake.clear()
-            try:
-                await self._record()
-                delay = await self._claim()
-            except Retry as error:
-                log.warning("deliveries will be looked at again", extra={"code": error.code, "reason": str(error)})
-                delay = 1.0
-            if delay > 0:
-                try:
-                    await asyncio.wait_for(self.wake.wait(), delay)
-                    await asyncio.sleep(LINGER_S)
-                except TimeoutError:
-                    continue
-        self.over.set()
+        try:
+            while not (self.stopping and not (self.tasks or self.tried or self.ended)):
+                await self._pass()
+        finally:
+            self.over.set()
+
+    async def _pass(self) -> None:
+        self.wake.clear()
+        try:
+            await self._record()
+            delay = await self._claim()
+        except Retry as error:
+            log.warning("deliveries will be looked at again", extra={"code": error.code, "reason": str(error)})
+            delay = 1.0
+        if delay > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), delay)
+                await asyncio.sleep(LINGER_S)
 
     async def _claim(self) -> float:
         if self.stopping:

@@ -92,6 +92,15 @@ async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None
     await desk.transact(check)
 
 
+async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(desk: Store) -> None:
+    def check(connection: Connection) -> None:
+        due(connection, "slow", "a", 3)
+        due(connection, "other", "b", 1, at=2.0)
+        assert events(turns.claim(connection, 10.0, 1, {("slow", "a")}, 16)) == [("other", ["b-0000"])]
+
+    await desk.transact(check)
+
+
 async def test_large_bodies_make_short_runs(desk: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3, body=b"x" * (turns.RUN_BYTES // 2))

@@ -19,7 +19,7 @@ TOPICS = st.sampled_from(["job.events", "stage.tasks.noop", "stage.cancellations
 HEADERS = st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=10), st.binary(max_size=30)), max_size=5)
 RECORDS = st.builds(
     lambda topic, key, value, headers: Outgoing(topic, key, value, tuple(headers), not topic.startswith("stage.")),
-    TOPICS, st.none() | st.binary(min_size=1, max_size=20), st.binary(max_size=60) | st.text(max_size=30).map(str.encode), HEADERS,
+    TOPICS, st.none() | st.binary(max_size=20), st.binary(max_size=60) | st.text(max_size=30).map(str.encode), HEADERS,
 )  # fmt: skip
 
 
@@ -28,6 +28,11 @@ def test_records_survive_the_outbox(records: list[Outgoing]) -> None:
     body = pack(records)
     assert unpack(body) == records
     assert "\x00" not in body, "PostgreSQL's texts hold everything but this"
+
+
+def test_an_empty_key_beside_bytes_that_are_no_text() -> None:
+    records = [Outgoing("job.events.g.dlq", b"", b"\xff", (("h", b""),))]
+    assert unpack(pack(records)) == records
 
 
 async def test_what_the_release_before_left_goes_first(tmp_path: Path) -> None:

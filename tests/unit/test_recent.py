@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.job_orchestrator.adapters.codec import job_to_text, lane_to_text
-from services.job_orchestrator.adapters.recent import Recent
+from services.job_orchestrator.adapters.recent import LARGEST, Recent
 from services.job_orchestrator.core.job import JOB_LANE
 from tests.unit.orchestration import Drive, workflow
 
@@ -26,6 +26,11 @@ def test_a_row_that_says_the_same_is_the_same_value_and_another_is_decoded() -> 
         recent.keep_lane("many", replace(lane, id=str(n)), "x")
     again = recent.lane(job.id, "f0", lane_to_text(lane))
     assert again == lane and again is not lane, "forgotten for newer ones"
+
+    large = replace(lane, results={"s0": {"text": "x" * LARGEST}})
+    recent.keep_lane(job.id, large, lane_to_text(large))
+    decoded = recent.lane(job.id, "f0", lane_to_text(large))
+    assert decoded == large and decoded is not large, "large ones are not kept"
 
     recent.keep_job(job, job_to_text(job))
     some = {JOB_LANE: lane}

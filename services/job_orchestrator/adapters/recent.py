@@ -11,7 +11,9 @@ from services.job_orchestrator.core.job import Job, Lane, evolve
 from services.job_orchestrator.core.workflow import Workflow
 
 MOST = 4096
-"""Headers, and as many lanes: some 20 MB at most."""
+"""Headers, and as many lanes."""
+LARGEST = 2000
+"""Characters of a text; longer ones are not kept. With this all of it is some tens of MB at the very most."""
 
 
 class Recent:
@@ -55,6 +57,7 @@ class Recent:
     def _keep(self, kept: dict[Hashable, tuple[str, Any]], key: Hashable, value: tuple[str, Any]) -> None:
         with self._lock:
             kept.pop(key, None)
-            kept[key] = value
+            if len(value[0]) <= LARGEST:
+                kept[key] = value
             if len(kept) > self.most:
                 del kept[next(iter(kept))]

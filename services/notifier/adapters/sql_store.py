@@ -117,19 +117,19 @@ def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoin
     return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
 
 
-_DELIVERY = text(
-    "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
-    "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
-    ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
-)
-
-
 _TENANTS = Statement("SELECT DISTINCT tenant_id FROM endpoint")
 
 
 def tenants(connection: Connection) -> set[bytes | None]:
     """Tenants that have an endpoint, as in `ce_tenant`; and None, for a record that does not name its own."""
     return {None, *(r.tenant_id.encode() for r in _TENANTS.run(connection))}
+
+
+_DELIVERY = text(
+    "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
+    "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
+    ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
+)
 
 
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -25,7 +25,7 @@ PAGE = 1000
 _WAITING = Statement(
     "SELECT id, url, secret FROM (SELECT e.id, e.url, e.secret, (SELECT min(d.due_at) FROM delivery d WHERE d.endpoint_id = e.id "
     "AND d.due_at IS NOT NULL) AS due FROM endpoint e WHERE e.id NOT IN (SELECT value FROM [full])) waiting "
-    "WHERE due <= :now ORDER BY due LIMIT :n"
+    "WHERE due <= :now ORDER BY due"
 )
 # While a job's run is under way, here or at another replica, what else is due of the job waits.
 _TURNS = Statement(
@@ -63,11 +63,12 @@ def claim(connection: Connection, now: float, limit: int, busy: set[Job], per_en
         places.setdefault(endpoint, set()).add(job)
     full = [endpoint for endpoint, jobs in places.items() if len(jobs) >= per_endpoint]
     runs: list[Run] = []
-    for r in _WAITING.run(connection, {"now": now, "full": json.dumps(full), "n": limit}).all():
+    # All that wait, for many may have nothing but what is under way already.
+    for r in _WAITING.run(connection, {"now": now, "full": json.dumps(full)}).all():
+        if len(runs) >= limit:
+            break
         taken = places.get(r.id, set())
-        room = min(limit - len(runs), per_endpoint - len(taken))
-        if room > 0:
-            runs += _of_endpoint(connection, r, now, room, taken)
+        runs += _of_endpoint(connection, r, now, min(limit - len(runs), per_endpoint - len(taken)), taken)
     return runs
 
 
