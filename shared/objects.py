@@ -5,8 +5,11 @@ A file is written before the event that names it, and its hash is checked when i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +22,11 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from shared.clock import new_root
 from shared.errors import Outcome, Retry
+
+INCOMING = "incoming/"
+"""Where everything lies that is being written, until it is whole and has its name."""
+TORN = re.compile(r"#\d+$")
+"""How a local store names a file that it has not finished; it neither lists nor deletes one."""
 
 
 class ObjectMissing(Outcome):
@@ -53,12 +61,13 @@ class Objects:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self.folder = Path(store.prefix) if isinstance(store, LocalStore) and store.prefix is not None else None
 
     async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
         """Store a stream under its SHA-256, hashing while it passes. Raises `TooLarge` past `limit` bytes."""
         digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         size = 0
-        staging = f"incoming/{new_root()}"
+        staging = INCOMING + new_root()
         try:
             async with obstore.open_writer_async(self.store, staging, buffer_size=5 * 1024 * 1024) as writer:
                 async for chunk in chunks:
@@ -83,7 +92,12 @@ class Objects:
         sha256 = hashlib.sha256(data).hexdigest()
         name = object_name(tenant, sha256)
         try:
-            await obstore.put_async(self.store, name, data)
+            if self.folder is None:
+                await obstore.put_async(self.store, name, data)
+            else:  # by way of `INCOMING`, so that a process killed here leaves nothing beside the tenant's objects
+                staging = INCOMING + new_root()
+                await obstore.put_async(self.store, staging, data)
+                await obstore.rename_async(self.store, staging, name, overwrite=True)
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
         return Stored(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
@@ -156,6 +170,16 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
         return found[:limit]
 
+    async def clear_torn(self, before: datetime) -> int:
+        """Delete what killed processes were writing before `before`; answers how many files. In a bucket nothing is visible until it is
+        whole, and its own rule for incomplete uploads applies. Raises `Retry` when the folder is away."""
+        if self.folder is None:
+            return 0
+        try:
+            return await asyncio.to_thread(_clear_torn, self.folder / INCOMING, before.timestamp())
+        except OSError as error:
+            raise Retry("object_store_unavailable", str(error)) from error
+
     async def delete(self, name: str) -> None:
         """Delete an object, whether it is there or not. Raises `Retry` when the store is away."""
         try:
@@ -170,6 +194,17 @@ class Objects:
             await obstore.delete_async(self.store, name)
         except (BaseError, OSError):
             return  # an abandoned upload that was never visible
+
+
+def _clear_torn(folder: Path, before: float) -> int:
+    cleared = 0
+    for path in folder.rglob("*"):
+        # One that is gone by now was finished, or another process clears as well.
+        with contextlib.suppress(FileNotFoundError):
+            if TORN.search(path.name) and path.stat().st_mtime < before:
+                path.unlink()
+                cleared += 1
+    return cleared
 
 
 def object_name(tenant: str, sha256: str) -> str:

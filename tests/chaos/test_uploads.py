@@ -23,6 +23,7 @@ import pytest
 from cli.client import Client
 from tests.conftest import Pipeline
 from tests.e2e.test_uploads import OCTETS, TUS, said
+from tests.eventually import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 SIZE = int(os.environ.get("STAGELINE_UPLOAD_MB", "48")) << 20
@@ -62,10 +63,12 @@ class Door:
             os.kill(self.pid, signal.SIGKILL)
 
     async def watch(self) -> None:
-        while True:
+        async def look() -> bool:
             with contextlib.suppress(psutil.Error, OSError, ValueError):
                 self.most = max(self.most, psutil.Process(self.pid).memory_info().rss)
-            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
+            return False
+
+        await eventually(look, float("inf"), every_s=0.1)
 
 
 class Upload:
@@ -78,15 +81,13 @@ class Upload:
         self.url = client.target.url
 
     async def offset(self) -> int:
-        for _ in range(600):
-            try:
+        async def stands() -> str | None:
+            with contextlib.suppress(aiohttp.ClientError):
                 async with self.client.http.head(self.url + self.path, headers=TUS) as answer:
-                    if answer.status == 200:
-                        return int(answer.headers["Upload-Offset"])
-            except aiohttp.ClientError:
-                pass
-            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
-        raise AssertionError("the door does not come back")
+                    return answer.headers["Upload-Offset"] if answer.status == 200 else None
+            return None
+
+        return int(await eventually(stands, 60, every_s=0.1) or 0)
 
     async def send(self, until: int, on_end: Any = None) -> dict[str, str] | None:
         """Bring bytes up to `until`, then break off unless that is the end; None when the request was cut."""
@@ -116,11 +117,6 @@ async def begin(client: Client, session: str, size: int) -> Upload:
 
 @pytest.mark.timeout(900)
 async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
-    # What a door left behind that was killed two days ago, before anything of it was entered.
-    abandoned = own_pipeline.data_dir / "objects" / "incoming" / "left-behind"
-    abandoned.parent.mkdir(parents=True)
-    abandoned.write_bytes(b"x")
-    os.utime(abandoned, (time.time() - 2 * 86_400,) * 2)
     own_pipeline.start()
     door = Door(own_pipeline)
     watching = asyncio.create_task(door.watch())
@@ -143,22 +139,45 @@ async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
         assert record["file_size"] == SIZE and record["blob_name"].endswith(digest.hexdigest())
         await _many(client, PARALLEL)
     watching.cancel()
-    left = [p for p in (Path(own_pipeline.data_dir) / "objects" / "incoming").rglob("*") if p.is_file()]
-    assert not left, "no part stays behind"
+    left = under_way(own_pipeline)
+    assert len(left) <= CUTS // KILLS_EVERY, "no part stays behind but what a killed door was writing, which no row names"
+    await _tidied(own_pipeline, left)
     assert door.most <= MAX_DOOR_BYTES, f"{door.most >> 20} MiB"
     print(
         f"{SIZE >> 20} MiB in {CUTS} cuts ({CUTS // KILLS_EVERY} kills), then {PARALLEL} uploads at once: door at most {door.most >> 20} MiB"
     )
 
 
+def under_way(pipeline: Pipeline) -> list[Path]:
+    return [p for p in (pipeline.data_dir / "objects" / "incoming").rglob("*") if p.is_file()]
+
+
+async def _tidied(pipeline: Pipeline, left: list[Path]) -> None:
+    """What killed doors left, whole or torn, is cleared away by one that starts a day later; what is younger stays."""
+    pipeline.stop()
+    folder = pipeline.data_dir / "objects" / "incoming"
+    left += [folder / "whole", folder / "default" / "torn#1"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    younger = {folder / "young", folder / "young#1"}
+    for path in younger:
+        path.write_bytes(b"x")
+    pipeline.start()
+
+    async def cleared() -> bool:
+        return not any(path.exists() for path in left)
+
+    assert await eventually(cleared) and set(under_way(pipeline)) == younger
+
+
 async def _record(client: Client, session: str) -> dict[str, Any]:
-    for _ in range(1200):
-        files = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
-        if files:
-            found: dict[str, Any] = await client.call("GET", f"/api/file/detail/{files[0]['id']}")
-            return found
-        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
-    raise AssertionError("the upload did not become a file")
+    async def files() -> list[dict[str, Any]]:
+        return list((await client.call("GET", f"/api/deferred/detail/{session}"))["files"])
+
+    found: dict[str, Any] = await client.call("GET", f"/api/file/detail/{(await eventually(files, 120))[0]['id']}")
+    return found
 
 
 async def _many(client: Client, count: int) -> None:
@@ -174,12 +193,10 @@ async def _many(client: Client, count: int) -> None:
 
     await asyncio.gather(*(one(n) for n in range(count)))
 
-    for _ in range(1200):
-        files = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
-        if len(files) == count:
-            return
-        await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.1)
-    raise AssertionError(f"{len(files)} of {count} uploads became files")
+    async def all_there() -> bool:
+        return len((await client.call("GET", f"/api/deferred/detail/{session}"))["files"]) == count
+
+    assert await eventually(all_there, 120, every_s=0.1)
 
 
 def test_the_file_is_what_it_is() -> None:

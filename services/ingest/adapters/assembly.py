@@ -18,6 +18,7 @@ from services.ingest.adapters import uploads
 from services.ingest.adapters.http.context import Door
 from shared import clock
 from shared.errors import Outcome, Retry
+from shared.objects import INCOMING
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
@@ -107,7 +108,9 @@ class Assembly:
             return
         self.next_tidy = clock.unix() + TIDY_S
         # What a killed door was taking in: named by no row, and older than any upload that still goes on.
-        stale = await self.door.objects.stale("incoming/", clock.now() - ABANDONED)
+        before = clock.now() - ABANDONED
+        await self.door.objects.clear_torn(before)
+        stale = await self.door.objects.stale(INCOMING, before)
         needed = await self.door.store.read(lambda c: uploads.needed(c, stale))
         await self.discard([blob for blob in stale if blob not in needed])
 

@@ -16,7 +16,7 @@ from services.ingest.adapters.http.strict import Whole
 from services.ingest.adapters.http.tus import await_file, found, session_open
 from services.ingest.adapters.upload import clean_name
 from shared import clock
-from shared.objects import ObjectMissing
+from shared.objects import INCOMING, ObjectMissing
 
 router = APIRouter(prefix="/v1/uploads", tags=["Uploads"], max_body_size=256 << 10)
 SIGNED_S = 3600
@@ -45,7 +45,7 @@ async def presign(door: DoorDep, who: Writer, body: Annotated[Presign, Body()]) 
     if not name:
         raise ApiError(400, "file_name: a name is expected", "file_name")
     upload_id = clock.new_root()
-    blob = f"incoming/{who.tenant_id}/{upload_id}/{0:016d}"
+    blob = f"{INCOMING}{who.tenant_id}/{upload_id}/{0:016d}"
     url = await door.objects.signed_put(blob, timedelta(seconds=SIGNED_S))
     if url is None:
         raise ApiError(
@@ -64,7 +64,7 @@ async def presign(door: DoorDep, who: Writer, body: Annotated[Presign, Body()]) 
 async def complete(upload_id: str, request: Request, door: DoorDep, who: Writer) -> dict[str, str]:
     """The file becomes one of its session. 409 when the bytes are not there, or are not as many as was said."""
     row = await found(door, upload_id, who)
-    blob = f"incoming/{row.tenant_id}/{row.id}/{0:016d}"
+    blob = f"{INCOMING}{row.tenant_id}/{row.id}/{0:016d}"
     if row.state == "open" and row.position == 0:
         try:
             size = await door.objects.size(blob)

@@ -15,6 +15,7 @@ from services.ingest.adapters import uploads
 from services.ingest.adapters.http.context import Door
 from services.ingest.adapters.http.errors import ApiError
 from shared import clock
+from shared.objects import INCOMING
 
 BUDGET = 24 << 20
 """Bytes that all uploads of a process together hold in memory."""
@@ -42,7 +43,7 @@ class _Taking:
             return
         data, self.pending = bytes(self.pending), bytearray()
         start = self.position + sum(p.size for p in self.held)
-        blob = f"incoming/{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
+        blob = f"{INCOMING}{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
         await self.door.objects.put_as(blob, data)
         self.held.append(uploads.Part(start, len(data), blob))
         if not self.checked:

@@ -1,0 +1,49 @@
+"""What a killed process was writing to a local object store: beside nobody's objects, and cleared away in time."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import obstore
+import pytest
+
+from shared import clock
+from shared.objects import open_objects
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+async def test_an_object_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = open_objects(f"file://{tmp_path}")
+
+    async def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(obstore, "rename_async", killed)
+        await objects.put("acme", b"result")
+    assert all(name.startswith("incoming/") for name in files(tmp_path))
+    stored = await objects.put("acme", b"result")
+    assert await objects.get(stored.name, stored.sha256) == b"result"
+
+
+async def test_only_what_is_torn_and_old_is_cleared(tmp_path: Path) -> None:
+    objects = open_objects(f"file://{tmp_path}")
+    assert await objects.clear_torn(clock.now()) == 0, "there need not be anything yet"
+    names = ["incoming/a#1", "incoming/acme/b#12", "incoming/c", "incoming/d#1", "acme/e#1"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    old = (clock.now() - timedelta(days=2)).timestamp()
+    for name in names[:3]:
+        os.utime(tmp_path / name, (old, old))
+    assert await objects.clear_torn(clock.now() - timedelta(days=1)) == 2
+    assert files(tmp_path) == set(names[2:])
