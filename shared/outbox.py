@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -19,12 +19,13 @@ from sqlalchemy import Connection, select
 
 from shared.batches import Batches
 from shared.errors import Retry
-from shared.packing import insert_batches, of_row, unpack
+from shared.packing import insert_batch, of_row, unpack
 from shared.sql import Statement
 from shared.store import OUTBOX, OUTBOX_BATCH, Store
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing
 
+T = TypeVar("T")
 PUBLISH_TIMEOUT_S = 60.0
 _NEWEST = Statement("SELECT max(id) FROM outbox_batch WHERE shard = :shard")
 _DROP = Statement("DELETE FROM outbox_batch WHERE shard = :shard AND id <= :upto")
@@ -44,6 +45,10 @@ class Relay:
         self._published: int | None = None
         self._dropped: int | None = None
 
+    async def transact(self, store: Store, work: Callable[[Connection], T]) -> T:
+        """Run a transaction, of which `write` is the last act."""
+        return await store.transact(work)
+
     def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
         self._dropped = self._published
@@ -52,7 +57,7 @@ class Relay:
         if not rows:
             return None
         rows.sort(key=lambda row: not row.urgent)
-        insert_batches(connection, [self.shard] * len(rows), rows, now)
+        insert_batch(connection, self.shard, rows, now)
         return _NEWEST.run(connection, {"shard": self.shard}).scalar_one()
 
     async def before(self, store: Store) -> None:

@@ -6,26 +6,27 @@ A row per record cost a five-stage job fourteen inserts and as many deletions, a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from contracts.cloudevents import Headers
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
-from shared.sql import is_shared
+from shared.sql import Statement
 from shared.unit import Outgoing
 
 COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
 """What follows from facts, and is sent after them also when it was left behind."""
-_INSERT = text("INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at)")
+_INSERT = Statement("INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at)")
 # Numbered with the rows of the release before: where both are at work, what was decided first has the lower id.
-_NUMBERED = text(
+NUMBERED = (
     "INSERT INTO outbox_batch (id, shard, body, records, created_at) SELECT nextval(pg_get_serial_sequence('outbox', 'id')), given.shard, "
-    "given.body, given.records, CAST(:at AS double precision) FROM unnest(CAST(:shards AS text[]), CAST(:bodies AS text[]), "
+    "given.body, given.records, CAST(:at AS double precision) FROM unnest(CAST(:places AS text[]), CAST(:bodies AS text[]), "
     "CAST(:counts AS integer[])) AS given(shard, body, records) RETURNING id, shard"
 )
+"""Writes the rows of `numbered` on PostgreSQL."""
 
 
 def pack(rows: Sequence[Outgoing]) -> str:
@@ -63,21 +64,15 @@ def is_urgent(topic: str) -> bool:
     return not topic.startswith(COMMAND_TOPICS)
 
 
-def insert_batches(
-    connection: Connection, shards: Sequence[str], rows: Sequence[Outgoing], now: float
-) -> dict[int, list[Outgoing]]:
-    """Write the rows, those of each shard together in the order given. Returns them by the ids of their batches where replicas
-    share the outbox."""
-    batches: dict[str, list[Outgoing]] = {}
-    for shard, row in zip(shards, rows, strict=True):
-        batches.setdefault(shard, []).append(row)
-    if is_shared(connection):
-        values: dict[str, Any] = {"shards": list(batches), "bodies": list(map(pack, batches.values())), "at": now}
-        found = connection.execute(_NUMBERED, {**values, "counts": list(map(len, batches.values()))}) if batches else ()
-        return {r.id: batches[r.shard] for r in found}
-    for shard, batch in batches.items():
-        connection.exec_driver_sql(_INSERT.text, {"shard": shard, "body": pack(batch), "records": len(batch), "at": now})
-    return {}
+def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> None:
+    """Write the rows of a shard together, in the order given."""
+    _INSERT.run(connection, {"shard": shard, "body": pack(rows), "records": len(rows), "at": now})
+
+
+def numbered(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:
+    """The values of `NUMBERED`: shard → its rows."""
+    bodies = list(map(pack, batches.values()))
+    return {"places": list(batches), "bodies": bodies, "counts": list(map(len, batches.values())), "at": now}
 
 
 def of_row(row: Any) -> Outgoing:

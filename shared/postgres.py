@@ -41,6 +41,7 @@ class PostgresStore(Store):
             url.difference_update_query(["schema"]), pool_size=8, max_overflow=2, pool_pre_ping=False, pool_recycle=1800,
             connect_args={"server_settings": settings, "timeout": 10, "command_timeout": 30},
         )  # fmt: skip
+        self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def prepare(self) -> None:
         # Not IF NOT EXISTS alone: even that needs the right to create, which a service may not have been given.
@@ -54,9 +55,21 @@ class PostgresStore(Store):
         async with self.transaction() as connection:
             return await connection.run_sync(work)
 
+    async def begin(self, work: Callable[[Connection], T]) -> tuple[T, AsyncConnection]:
+        """As `transact`; the session it ran in stays the caller's, to be closed or abandoned."""
+        with passing():
+            connection = await self.engine.connect()
+            try:
+                async with connection.begin():
+                    return await connection.run_sync(work), connection
+            except BaseException:
+                await abandon(connection)
+                raise
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         with passing():
-            async with self.engine.connect() as connection:
+            # Each statement sees what is committed, in a transaction or not; without one it is one round instead of three.
+            async with self.reading.connect() as connection:
                 return await connection.run_sync(work)
 
     @contextlib.asynccontextmanager
@@ -68,6 +81,13 @@ class PostgresStore(Store):
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def abandon(connection: AsyncConnection) -> None:
+    """End a session, and with it all that it holds."""
+    with contextlib.suppress(DBAPIError, OSError):
+        await connection.invalidate()
+    await connection.close()
 
 
 @contextlib.contextmanager

@@ -39,6 +39,26 @@ def many(connection: Connection, statement: TextClause, rows: Sequence[dict[str,
         _run(connection, statement, rows)
 
 
+def together(connection: Connection, parts: Sequence[tuple[TextClause, Sequence[dict[str, Any]]]]) -> None:
+    """As `many`, for several statements, of which no two may touch the same row: on PostgreSQL all of them are one."""
+    given = [(statement, rows) for statement, rows in parts if rows]
+    if len(given) < 2 or not is_shared(connection):
+        for statement, rows in given:
+            many(connection, statement, rows)
+        return
+    values: dict[str, Any] = {}
+    for number, (statement, rows) in enumerate(given):
+        for name in _form(statement.text, f"w{number}_").names:
+            values[f"w{number}_{name}"] = [row[name] for row in rows]
+    connection.execute(_all_in_one(tuple(statement.text for statement, _ in given)), values)
+
+
+@lru_cache
+def _all_in_one(words: tuple[str, ...]) -> TextClause:
+    forms = (f"w{number} AS ({_form(part, f'w{number}_').statement.text})" for number, part in enumerate(words))
+    return text(f"WITH {', '.join(forms)} SELECT 1")
+
+
 def _run(connection: Connection, statement: TextClause, rows: Sequence[dict[str, Any]]) -> None:
     form = _form(statement.text)
     connection.execute(form.statement, {name: [row[name] for row in rows] for name in form.names})
@@ -51,28 +71,30 @@ class _Form:
 
 
 @lru_cache
-def _form(words: str) -> _Form:
+def _form(words: str, prefix: str = "") -> _Form:
     if found := _INSERT.fullmatch(words):
         columns, values = (found[part].replace(" ", "").split(",") for part in ("columns", "values"))
         types = {v[1:]: _type(found["table"], c) for c, v in zip(columns, values, strict=True) if v.startswith(":")}
         chosen = ", ".join(f'given."{v[1:]}"' if v.startswith(":") else v for v in values)
         # What the database numbers is numbered in the order given.
-        body = f"INSERT INTO {found['table']} ({found['columns']}) SELECT {chosen} FROM {_given(types)} ORDER BY given.place{found['rest']}"
+        body = f"INSERT INTO {found['table']} ({found['columns']}) SELECT {chosen} FROM {_given(types, prefix)} ORDER BY given.place{found['rest']}"
         return _Form(text(body), tuple(types))
     if found := _UPDATE.fullmatch(words):
         table, changed, which = found["table"], _PAIR.findall(found["set"]), _PAIR.findall(found["where"])
         types = {value: _type(table, column) for column, value in (*changed, *which)}
         assigned = ", ".join(f'{column} = given."{value}"' for column, value in changed)
-        return _Form(text(f"UPDATE {table} SET {assigned} FROM {_given(types)} WHERE {_same(table, which)}"), tuple(types))
+        return _Form(
+            text(f"UPDATE {table} SET {assigned} FROM {_given(types, prefix)} WHERE {_same(table, which)}"), tuple(types)
+        )
     if found := _DELETE.fullmatch(words):
         table, which = found["table"], _PAIR.findall(found["where"])
         types = {value: _type(table, column) for column, value in which}
-        return _Form(text(f"DELETE FROM {table} USING {_given(types)} WHERE {_same(table, which)}"), tuple(types))
+        return _Form(text(f"DELETE FROM {table} USING {_given(types, prefix)} WHERE {_same(table, which)}"), tuple(types))
     raise ValueError(f"not of a form that takes many rows: {words}")
 
 
-def _given(types: dict[str, str]) -> str:
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
+def _given(types: dict[str, str], prefix: str) -> str:
+    arrays = ", ".join(f"CAST(:{prefix}{name} AS {kind}[])" for name, kind in types.items())
     names = ", ".join(f'"{name}"' for name in types)
     return f"unnest({arrays}) WITH ORDINALITY AS given({names}, place)"
 

@@ -173,7 +173,7 @@ class Settler:
             if self.relay.left_behind:
                 await self._idle()
                 await self.relay.before(self.store)
-            result, unit, written = await self.store.transact(lambda connection: self._transaction(connection, work))
+            result, unit, written = await self.relay.transact(self.store, lambda c: self._transaction(c, work))
             self.relay.committed()
             crashpoints.reach(self.service, "after_commit")
             await self._idle()

@@ -2,57 +2,85 @@
 
 A row's shard is the partition of its key, so that in steady state a replica meets only itself: what it reads and what follows
 from it have one key. Replicas of which each handled something for the same key (a rebalance, a timer) meet in the shard's
-advisory lock, and whoever holds it sends all of the shard's rows in the order of their ids. Per key this is the order of the
-commits, because the row of a job or session is locked before its outbox rows are numbered.
+advisory lock. A transaction takes it as its last act but writing the rows, and its session keeps it until Kafka has them: what
+another left there goes first, and nobody comes between. A session that says nothing for `PATIENCE_S` meanwhile is ended by the
+server, and its rows are left to whoever comes next (same ids: receivers drop repeats). Of a transaction, one statement more and
+one after the sending; a second transaction for the sending cost six, four of them before anything was sent.
 
-A queue's table is mostly dead rows, and looking past them costs more the longer nobody vacuums. So each replica knows for every
-shard an id below which nothing is left, nor can come: an id is settled once every transaction has ended that was under way when
-it had been given out (`pg_current_snapshot`), and left behind once the shard was emptied after that.
+A queue's table is mostly dead rows, and looking past them costs more the longer nobody vacuums. So each replica remembers of every
+shard the last id that it wrote there: under the lock it saw all that came before. Only the release before writes without the
+lock; what one of its replicas left when it died is found by the sweep.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.batches import key_hash
 from shared.outbox import Relay
-from shared.packing import insert_batches, of_row, unpack
-from shared.postgres import PostgresStore
+from shared.packing import NUMBERED, numbered, of_row, unpack
+from shared.postgres import PostgresStore, abandon, passing
 from shared.sql import Statement
 from shared.store import Store
 from shared.telemetry import Telemetry
 from shared.unit import Outgoing
 
+T = TypeVar("T")
 PAGE = 200
-"""Batches sent in one go; what lies there is seldom more than a few."""
-# In ascending order, as everybody takes them.
-_LOCK = Statement("SELECT pg_advisory_xact_lock(hashtext(current_schema()), CAST(value AS int)) FROM [shards]")
+"""Batches read in one go of what somebody else left; it is seldom more than a few."""
+PATIENCE_S = 4
+"""As long as for a session that is silent within a transaction (`shared/postgres.py`)."""
+# Whatever the statistics say of a table that is full and empty by turns: only a plain scan of an index remembers which of its entries are
+# dead.
+_PLAIN = "set_config('enable_seqscan', '{0}', {1}), set_config('enable_bitmapscan', '{0}', {1})"
+_SHARD = "hashtext(current_schema()), CAST(value AS int)"
+# Locks in ascending order, as everybody takes them.
+_TAKE = Statement(
+    f"SELECT {_PLAIN.format('off', 'false')}, set_config('idle_session_timeout', '{PATIENCE_S}s', false), "
+    f"pg_advisory_lock({_SHARD}) FROM [shards]"
+)
 # By id, not by the index on shards: that one does not know where the dead rows end. `outbox` is what the release before writes.
-_PAGE = Statement(
-    "SELECT id FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) UNION ALL "
-    "SELECT id FROM outbox WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) ORDER BY id LIMIT :limit"
+_LEFT = (
+    "SELECT id, '' AS shard FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) UNION ALL "
+    "SELECT id, '' FROM outbox WHERE id > :low AND shard || '' IN (SELECT value FROM [shards])"
 )
+_WRITE = Statement(f"WITH new AS ({NUMBERED}) SELECT id, shard FROM new UNION ALL {_LEFT}")
+# Deleted before the lock is given up, whatever order the planner likes; what a lazy commit loses in a crash are deletions, and the rows
+# are sent again. Whoever reads a row just then waits for the commit (`FOR UPDATE` in `_BATCHES`) and finds it gone.
+_GIVE = Statement(
+    f"WITH gone AS (DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[])) RETURNING 1) SELECT {_PLAIN.format('on', 'false')}, "
+    "set_config('synchronous_commit', 'off', true), set_config('idle_session_timeout', '0', false), "
+    f"pg_advisory_unlock({_SHARD}) FROM [shards] WHERE (SELECT count(*) FROM gone) >= 0"
+)
+_STILL_THERE = text("SELECT 1")
 _WAITING = text("SELECT shard FROM outbox_batch UNION SELECT shard FROM outbox")
-_HORIZON = text(
-    "SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) FROM pg_current_snapshot() s"
+_LOCK = Statement(
+    f"SELECT {_PLAIN.format('off', 'true')}, set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock({_SHARD}) FROM [shards]"
 )
-LOOK_EVERY_S = 0.5
-_BATCHES = text("SELECT id, body FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
-_ROWS = text("SELECT * FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+_PAGE = Statement(f"SELECT id FROM ({_LEFT}) x ORDER BY id")
+_BATCHES = text("SELECT id, body FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
+_ROWS = text("SELECT * FROM outbox WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
 _DROP = text("DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
 _DROP_ROWS = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
-# What a lazy commit loses in a crash are deletions: the rows are sent again with the same ids. And whatever the statistics say of a table
-# that is full and empty by turns: only a plain scan of an index remembers which of its entries are dead.
-_LAZY = text(
-    "SELECT "
-    + ", ".join(f"set_config('{name}', 'off', true)" for name in ("synchronous_commit", "enable_seqscan", "enable_bitmapscan"))
-)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a transaction wrote and found in the shards that its session has locked."""
+
+    shards: str
+    ours: dict[int, list[Outgoing]]
+    others: list[int]
+    at: float = field(default_factory=time.monotonic)
+    connection: AsyncConnection | None = None
 
 
 class SharedRelay(Relay):
@@ -63,31 +91,68 @@ class SharedRelay(Relay):
         self.partitions = partitions
         self.low: dict[str, int] = {}
         """Shard → id up to which nothing is left in it, for ever."""
-        self._settled = 0
-        self._mark: tuple[int, int] | None = None
-        self._looked_at = 0.0
+        self._taken: _Taken | None = None
 
     def _shard(self, row: Outgoing) -> str:
         return str(key_hash(row.key) % self.partitions) if row.key else "0"
 
+    async def transact(self, store: Store, work: Callable[[Connection], T]) -> T:
+        assert isinstance(store, PostgresStore)
+        self._taken = None
+        result, connection = await store.begin(work)
+        await self._keep(connection)
+        return result
+
+    async def _keep(self, connection: AsyncConnection) -> None:
+        if self._taken is None:
+            await connection.close()
+        else:
+            self._taken.connection = connection
+
     def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
+        if not rows:
+            return None
         rows.sort(key=lambda row: not row.urgent)
-        shards = [self._shard(row) for row in rows]
-        return set(shards), insert_batches(connection, shards, rows, now)
+        batches: dict[str, list[Outgoing]] = {}
+        for row in rows:
+            batches.setdefault(self._shard(row), []).append(row)
+        shards = json.dumps(sorted(batches, key=int))
+        _TAKE.run(connection, {"shards": shards})
+        values = {"shards": shards, "low": min(self.low.get(shard, 0) for shard in batches), **numbered(batches, now)}
+        # After the locks, in a statement of its own: it must see what was committed while we waited.
+        found = _WRITE.run(connection, values).all()
+        ours = {id_: batches[shard] for id_, shard in found if shard}
+        others = sorted(id_ for id_, shard in found if not shard)
+        self._taken = _Taken(shards, ours, others)
+        return self._taken
 
     async def before(self, store: Store) -> None:
         if self.left_behind:
-            waiting = await store.read(lambda c: c.execute(_WAITING).scalars().all())
-            await self._drain(store, waiting, {})
+            await self._clear(store)
             self.left_behind = False
 
-    async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
+    async def after(self, store: Store, rows: Sequence[Outgoing], written: _Taken | None) -> None:
+        if written is None:
+            return
+        connection = written.connection
+        assert connection is not None
         try:
-            shards, ours = written
-            await self._drain(store, shards, ours, min((self.low.get(shard, 0) for shard in shards), default=0))
+            with passing():
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                if time.monotonic() - written.at > PATIENCE_S / 2:
+                    # Stopped meanwhile, perhaps for so long that others have sent these and later ones.
+                    await connection.execute(_STILL_THERE)
+                await self._send_others(connection, written.others)
+                await self.send_in_order([row for id_ in sorted(written.ours) for row in written.ours[id_]])
+                await connection.run_sync(lambda c: _GIVE.run(c, {"ids": list(written.ours), "shards": written.shards}))
         except BaseException:
+            # The locks go with the session, the rows stay.
             self.left_behind = True
+            await abandon(connection)
             raise
+        await connection.close()
+        newest = max(written.ours)
+        self.low.update((shard, newest) for shard in json.loads(written.shards))
 
     def committed(self) -> None:
         """Nothing is kept in memory."""
@@ -96,43 +161,28 @@ class SharedRelay(Relay):
         """Another replica may have died with rows unsent: the next transaction sends them."""
         self.left_behind = True
 
-    async def _drain(self, store: Store, shards: Collection[str], ours: dict[int, list[Outgoing]], low: int = 0) -> None:
-        """Send what lies in the shards above `low`, in the order of the ids. `ours` has just been written, and need not be read."""
+    async def _clear(self, store: Store) -> None:
+        """Send what lies in any shard, in the order of the ids."""
         assert isinstance(store, PostgresStore)
-        wanted = json.dumps(sorted(shards, key=int))
-        while shards:
-            async with store.transaction() as connection:
-                ids = await connection.run_sync(lambda c: self._locked(c, wanted, low, max(ours, default=0)))
-                settled = self._settled
-                if ids:
-                    others = [i for i in ids if i not in ours]
-                    rows = ours if not others else ours | await connection.run_sync(lambda c, o=others: _read(c, o))  # type: ignore[misc]
-                    await self.send_in_order([row for i in ids for row in rows[i]])
-                    await connection.execute(_DROP, {"ids": ids})
-                    if others:
-                        await connection.execute(_DROP_ROWS, {"ids": others})
-            if len(ids) < PAGE:
-                self.low.update((shard, max(self.low.get(shard, 0), settled)) for shard in shards)
-                break
+        waiting = await store.read(lambda c: c.execute(_WAITING).scalars().all())
+        if not waiting:
+            return
+        values = {"shards": json.dumps(sorted(set(waiting), key=int)), "low": 0}
+        async with store.transaction() as connection:
+            await connection.run_sync(lambda c: _LOCK.run(c, {"shards": values["shards"]}))
+            ids = await connection.run_sync(lambda c: list(_PAGE.run(c, values).scalars()))
+            await self._send_others(connection, ids)
 
-    def _locked(self, connection: Connection, shards: str, low: int, newest: int) -> list[int]:
-        connection.execute(_LAZY)
-        _LOCK.run(connection, {"shards": shards})
-        if newest and time.monotonic() - self._looked_at >= LOOK_EVERY_S:
-            self._look(connection, newest)
-        # After the locks, in a statement of its own: it must see what was committed while we waited.
-        return list(_PAGE.run(connection, {"shards": shards, "low": low, "limit": PAGE}).scalars())
-
-    def _look(self, connection: Connection, newest: int) -> None:
-        """`newest` has been given out: once all transactions of now have ended, so have those with lower ids."""
-        self._looked_at = time.monotonic()
-        oldest_running, next_begun = connection.execute(_HORIZON).one()
-        if self._mark is not None and oldest_running >= self._mark[0]:
-            self._settled, self._mark = self._mark[1], None
-        if self._mark is None:
-            self._mark = next_begun, newest
+    async def _send_others(self, connection: AsyncConnection, ids: Sequence[int]) -> None:
+        """Send what somebody else decided, and delete it."""
+        for start in range(0, len(ids), PAGE):
+            page = {"ids": ids[start : start + PAGE]}
+            found = await connection.run_sync(lambda c, p=page: _read(c, p))  # type: ignore[misc]
+            await self.send_in_order([row for id_ in sorted(found) for row in found[id_]])
+            await connection.execute(_DROP, page)
+            await connection.execute(_DROP_ROWS, page)
 
 
-def _read(connection: Connection, ids: Sequence[int]) -> dict[int, list[Outgoing]]:
-    batches = {row.id: unpack(row.body) for row in connection.execute(_BATCHES, {"ids": ids})}
-    return batches | {row.id: [of_row(row)] for row in connection.execute(_ROWS, {"ids": ids})}
+def _read(connection: Connection, page: Mapping[str, Sequence[int]]) -> dict[int, list[Outgoing]]:
+    batches = {row.id: unpack(row.body) for row in connection.execute(_BATCHES, page)}
+    return batches | {row.id: [of_row(row)] for row in connection.execute(_ROWS, page)}

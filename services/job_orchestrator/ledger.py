@@ -11,7 +11,7 @@ from typing import Any
 from services.job_orchestrator.core.allocation import WINDOW, Capacity, Claim, Control, capacity, caught_up, rank, shares
 from services.job_orchestrator.core.draft import Credits
 from services.job_orchestrator.core.job import IN_FLIGHT, Job, Lane, LaneState
-from services.job_orchestrator.ports import DispatchStore, Key, Ready
+from services.job_orchestrator.ports import DispatchStore, Key, Overview, Ready
 
 PER_PASS = 500
 """Credits given in one transaction."""
@@ -27,6 +27,8 @@ class Ledger:
         self.deltas: Counter[Key] = Counter()
         self.entering: dict[tuple[str, str], dict[str, Any]] = {}
         self.leaving: set[tuple[str, str]] = set()
+        self.entered = False
+        """Something of this transaction waits, or did."""
         self.arrived: Counter[tuple[str, str]] = Counter()
         self.served: Counter[tuple[str, str]] = Counter()
         """(action, tenant) → attempts that came up, and that came to their end."""
@@ -36,19 +38,24 @@ class Ledger:
         """After an allocation: there may be more to give at once."""
 
     @cached_property
+    def overview(self) -> Overview:
+        """When the transaction began."""
+        return self.store.overview()
+
+    @cached_property
     def controls(self) -> dict[Key, Control]:
         """What is set."""
-        return self.store.controls()
+        return self.overview.controls
 
     @cached_property
     def flight(self) -> dict[Key, int]:
         """In flight when the transaction began."""
-        return self.store.in_flight(name for kind, name in self.controls if kind == "tenant")
+        return self.overview.in_flight
 
     @cached_property
     def waiting(self) -> frozenset[str]:
         """Actions that something waited for when the transaction began."""
-        return frozenset(self.store.actions())
+        return frozenset(self.store.actions()) if self.overview.waits else frozenset()
 
     def in_flight(self, key: Key) -> int:
         """As of now, with what this transaction does."""
@@ -112,6 +119,7 @@ class Ledger:
 
     def write(self) -> None:
         """What changed so far; an allocation that follows sees it."""
+        self.entered = self.entered or bool(self.entering)
         leaving = [{"job_id": j, "lane_id": lane} for j, lane in sorted(self.leaving)]
         self.store.move([self.entering[k] for k in sorted(self.entering)], leaving)
         self.entering.clear()
@@ -124,13 +132,14 @@ class Ledger:
 
     def allocate(self) -> list[Ready]:
         """Whom the next credits go to, in fair order; they are to be decided in this transaction."""
-        if not self.store.anything_waits():
+        # What another replica lets wait meanwhile is for that one to allocate.
+        if not (self.entered or self.overview.waits) or not self.store.anything_waits():
             return []
         if not self.store.may_grant():
             self.more = True
             return []
         # Read again under the lock: what another replica gave out meanwhile counts.
-        self.__dict__.pop("flight", None)
+        self.flight = self.store.in_flight(name for kind, name in self.controls if kind == "tenant")
         chosen: list[Ready] = []
         taken: Counter[Key] = Counter()
         for action in self.store.actions():

@@ -36,6 +36,16 @@ class Waiting:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What steers dispatch: all that is set, attempts in flight by action and by tenant (those for which something is set), and whether
+    something waits for a credit."""
+
+    controls: dict[Key, Control]
+    in_flight: dict[Key, int]
+    waits: bool
+
+
 class JobStore(Protocol):
     """Jobs and lanes within the running transaction."""
 
@@ -135,8 +145,8 @@ class DispatchStore(Protocol):
         """Count attempts that were handed out (or came back, if negative)."""
         ...
 
-    def controls(self) -> dict[Key, Control]:
-        """All that is set."""
+    def overview(self) -> Overview:
+        """All of what steers dispatch, at once."""
         ...
 
     def set_control(self, key: Key, control: Control) -> None:

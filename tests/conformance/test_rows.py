@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from services.job_orchestrator.adapters.sql_store import LaneRow
-from shared.packing import insert_batches, unpack
-from shared.rows import many
+from shared.packing import NUMBERED, insert_batch, numbered, unpack
+from shared.rows import many, together
 from shared.sql import is_shared
 from shared.unit import Outgoing
 from tests.conformance.conftest import Opener
@@ -51,20 +51,40 @@ async def test_rows_are_inserted_updated_and_deleted(opened: Opener) -> None:
     ]  # fmt: skip
 
 
+async def test_several_statements_are_run_together(opened: Opener) -> None:
+    store = await opened("job_orchestrator")
+
+    def work(connection: Connection) -> list[tuple[str, str, float | None, str]]:
+        many(connection, _LANE, [lane(n) for n in range(4)])
+        gone = [{"job_id": "j0", "lane_id": "f"}, {"job_id": "j3", "lane_id": "f"}]
+        together(
+            connection, [(_LANE, [lane(7, "b", 0.5)]), (_MOVE, [lane(1, "c"), lane(2, "d", 2.5)]), (_LEAVE, gone), (_MOVE, [])]
+        )
+        together(connection, [(_MOVE, []), (_LANE, [lane(8, "e")])])
+        together(connection, [])
+        return lanes(connection)
+
+    assert await store.transact(work) == [
+        ("j1", "c", None, "{}"), ("j2", "d", 2.5, "{}"), ("j7", "b", 0.5, "{}"), ("j8", "e", None, "{}"),
+    ]  # fmt: skip
+
+
 async def test_what_is_decided_is_one_row_per_shard_in_the_order_given(opened: Opener) -> None:
     store = await opened("session")
     rows = [Outgoing("t", None if n % 3 else b"k", bytes([n % 256, 0, 255]), (("h", b"\xff"),)) for n in range(1000)]
-    shards = [str(n % 2) for n in range(1000)]
+    batches = {"0": rows[0::2], "1": rows[1::2]}
 
     def work(connection: Connection) -> Any:
-        ids = insert_batches(connection, shards, rows, 1.5)
-        insert_batches(connection, [], [], 1.5)
-        return ids, connection.execute(text("SELECT * FROM outbox_batch ORDER BY shard")).all(), is_shared(connection)
+        if is_shared(connection):
+            connection.execute(text(NUMBERED), numbered(batches, 1.5))
+        else:
+            for shard, batch in batches.items():
+                insert_batch(connection, shard, batch, 1.5)
+        return connection.execute(text("SELECT * FROM outbox_batch ORDER BY shard")).all()
 
-    ids, found, shared = await store.transact(work)
+    found = await store.transact(work)
     assert [(r.shard, r.records, r.created_at) for r in found] == [("0", 500, 1.5), ("1", 500, 1.5)]
-    assert [unpack(r.body) for r in found] == [rows[0::2], rows[1::2]]
-    assert ids == ({r.id: unpack(r.body) for r in found} if shared else {})
+    assert {r.shard: unpack(r.body) for r in found} == batches
 
 
 async def test_a_statement_of_another_form_is_refused(opened: Opener) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from shared import shards
+from shared.errors import Retry
 from shared.migrate import RUNTIME, upgrade
-from shared.packing import insert_batches
+from shared.packing import NUMBERED, numbered
 from shared.postgres import PostgresStore
 from shared.shards import SharedRelay
 from shared.store import open_store
@@ -33,8 +35,7 @@ class Noting(SharedRelay):
 
 
 @pytest.fixture
-async def store(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
-    monkeypatch.setattr(shards, "LOOK_EVERY_S", 0.0)
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
     url = postgres_url.replace("postgresql://", "postgresql+asyncpg://") + "?schema=shared_outbox"
     made = open_store(url)
     assert isinstance(made, PostgresStore)
@@ -52,45 +53,81 @@ def row(n: int) -> Outgoing:
 async def emit(relay: SharedRelay, store: PostgresStore, n: int) -> None:
     """What the settler does with a batch that decides one record."""
     rows = [row(n)]
-    written: Any = await store.transact(lambda c: relay.write(c, rows, 1.0))
+    written: Any = await relay.transact(store, lambda c: relay.write(c, rows, 1.0))
     await relay.after(store, rows, written)
 
 
-async def settled(relay: SharedRelay) -> int:
-    return max(relay.low.values(), default=0)
+def left(connection: Connection, *numbers: int) -> list[int]:
+    """Rows of one who died before it could send them."""
+    shard = str(shards.key_hash(b"one-key") % 6)
+    rows = {shard: [row(n) for n in numbers]}
+    return [r.id for r in connection.execute(text(NUMBERED), numbered(rows, 1.0))]
 
 
-async def test_what_is_sent_is_not_looked_at_again(store: PostgresStore) -> None:
+async def test_what_is_sent_is_gone_and_not_looked_at_again(store: PostgresStore) -> None:
     sent: list[bytes] = []
     relay = Noting(sent)
     for n in range(6):
         await emit(relay, store, n)
-    assert sent == [b"%d" % n for n in range(6)] and await settled(relay) >= 3
+    assert sent == [b"%d" % n for n in range(6)] and max(relay.low.values()) == 6
     assert await store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_a_transaction_that_takes_long_is_not_passed_over(store: PostgresStore) -> None:
+async def test_nobody_comes_between_what_is_decided_and_its_sending(store: PostgresStore) -> None:
     sent: list[bytes] = []
-    relay, other = Noting(sent), Noting(sent)
+    slow, other = Noting(sent), Noting(sent)
+    rows = [row(1)]
+    written: Any = await slow.transact(store, lambda c: slow.write(c, rows, 1.0))
+    later = asyncio.create_task(emit(other, store, 2))
+    done, _ = await asyncio.wait([later], timeout=0.3)
+    assert not done and not sent
+    await slow.after(store, rows, written)
+    await later
+    assert sent == [b"1", b"2"]
+
+
+async def test_what_one_left_that_fell_silent_goes_first(store: PostgresStore) -> None:
+    """It has committed and does not send: stopped, or cut off. Its session ends, its rows stay, and it does no harm when it comes back."""
+    sent: list[bytes] = []
+    silent, other = Noting(sent), Noting(sent)
     for n in range(3):
-        await emit(relay, store, n)
-    known = await settled(relay)
-    shard = str(shards.key_hash(b"one-key") % 6)
-    async with store.transaction() as slow:
-        [number] = await slow.run_sync(lambda c: insert_batches(c, [shard], [row(100)], 1.0))
-        for n in range(3, 9):
-            await emit(relay, store, n)
-        assert known <= await settled(relay) < number
-    # Its replica is gone; the next one that decides something for the same key sends what it left first.
-    await emit(relay, store, 9)
-    assert sent[-2:] == [b"100", b"9"]
-    for n in range(10, 14):
-        await emit(relay, store, n)
-    assert await settled(relay) > number
-    # Somebody who comes new to the shard finds what lies there.
-    await store.transact(lambda c: insert_batches(c, [shard], [row(200)], 1.0))
-    await emit(other, store, 14)
-    assert sent[-2:] == [b"200", b"14"]
+        await emit(other, store, n)
+    rows = [row(100)]
+    written: Any = await silent.transact(store, lambda c: silent.write(c, rows, 1.0))
+    started = time.monotonic()
+    await emit(other, store, 3)
+    assert time.monotonic() - started < shards.PATIENCE_S + 2
+    assert sent == [b"0", b"1", b"2", b"100", b"3"]
+    with pytest.raises(Retry):
+        await silent.after(store, rows, written)
+    assert silent.left_behind
+    await emit(other, store, 4)
+    await silent.before(store)
+    await emit(silent, store, 5)
+    assert sent == [b"0", b"1", b"2", b"100", b"3", b"4", b"5"]
+
+
+async def test_what_failed_in_the_transaction_holds_nobody_up(store: PostgresStore) -> None:
+    sent: list[bytes] = []
+    relay = Noting(sent)
+
+    def fails(connection: Connection) -> None:
+        relay.write(connection, [row(1)], 1.0)
+        raise ValueError("after the lock")
+
+    with pytest.raises(ValueError):
+        await relay.transact(store, fails)
+    await asyncio.wait_for(emit(Noting(sent), store, 2), 2)
+    assert sent == [b"2"]
+
+
+async def test_many_batches_that_somebody_left_go_page_by_page(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "PAGE", 2)
+    sent: list[bytes] = []
+    for n in range(7):
+        await store.transact(lambda c, n=n: left(c, n))  # type: ignore[misc]
+    await emit(Noting(sent), store, 7)
+    assert sent == [b"%d" % n for n in range(8)]
 
 
 async def test_many_at_once_lose_and_double_nothing(store: PostgresStore) -> None:
@@ -117,10 +154,10 @@ async def test_rows_of_the_release_before_leave_in_their_turn(store: PostgresSto
     sent: list[bytes] = []
     relay = Noting(sent)
     await emit(relay, store, 0)
-    await store.transact(lambda c: insert_batches(c, [shard, shard], [row(1), row(2)], 1.0) and None)
+    await store.transact(lambda c: left(c, 1, 2))
     for value in (b"3", b"4"):
         await store.transact(lambda c, v=value: c.execute(before, {"shard": shard, "topic": "job.events", "value": v}) and None)  # type: ignore[misc]
-    await store.transact(lambda c: insert_batches(c, [shard], [row(5)], 1.0) and None)
+    await store.transact(lambda c: left(c, 5))
     await emit(relay, store, 6)
     assert sent == [b"%d" % n for n in range(7)]
     for table in ("outbox", "outbox_batch"):

@@ -11,7 +11,7 @@ from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane, evolve
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.ports import Key, Ready, Waiting
+from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
 from services.session.core.session import Session
 from shared.unit import Outgoing
 
@@ -166,8 +166,10 @@ class ModelDispatchStore:
         for key, n in deltas.items():
             self.flight[key] = self.flight.get(key, 0) + n
 
-    def controls(self) -> dict[Key, Control]:
-        return dict(self.tx.table("control"))
+    def overview(self) -> Overview:
+        controls: dict[Key, Control] = dict(self.tx.table("control"))
+        tenants = {name for kind, name in controls if kind == "tenant"}
+        return Overview(controls, self.in_flight(tenants), self.anything_waits())
 
     def set_control(self, key: Key, control: Control) -> None:
         self.tx.table("control")[key] = replace(control, tokens=None, tokens_at=None)

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from services.job_orchestrator.core.allocation import Control
-from services.job_orchestrator.ports import Key, Ready, Waiting
+from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
 from shared.rows import many
 from shared.sql import Statement, is_shared
 
@@ -110,7 +110,12 @@ _ADD = text(
     "INSERT INTO flight (kind, name, slot, n) VALUES (:kind, :name, :slot, :n) "
     "ON CONFLICT (kind, name, slot) DO UPDATE SET n = flight.n + excluded.n"
 )
-_CONTROLS = Statement("SELECT kind, name, body, tokens, tokens_at FROM control")
+_OVERVIEW = Statement(
+    "SELECT kind, name, body, tokens, tokens_at, 0 AS n FROM control UNION ALL "
+    "SELECT kind, name, NULL, NULL, NULL, CAST(sum(n) AS bigint) FROM flight WHERE kind = 'action' OR "
+    "name IN (SELECT name FROM control WHERE kind = 'tenant') GROUP BY kind, name UNION ALL "
+    "SELECT 'ready', '', NULL, NULL, NULL, 1 WHERE EXISTS (SELECT 1 FROM ready)"
+)
 _SET_CONTROL = text(
     "INSERT INTO control (kind, name, body, tokens, tokens_at) VALUES (:kind, :name, :body, NULL, NULL) "
     "ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body, tokens = NULL, tokens_at = NULL"
@@ -184,12 +189,19 @@ class SqlDispatchStore:
         rows = [{"kind": k, "name": n, "slot": self.slot, "n": d} for (k, n), d in sorted(deltas.items()) if d]
         many(self.connection, _ADD, rows)
 
-    def controls(self) -> dict[Key, Control]:
-        """All that is set."""
-        return {
-            (r.kind, r.name): replace(Control(**json.loads(r.body)), tokens=r.tokens, tokens_at=r.tokens_at)
-            for r in _CONTROLS.run(self.connection)
-        }
+    def overview(self) -> Overview:
+        """All that is set, what is in flight, and whether something waits, in one statement."""
+        controls: dict[Key, Control] = {}
+        flight: dict[Key, int] = {}
+        waits = False
+        for kind, name, body, tokens, tokens_at, n in _OVERVIEW.run(self.connection):
+            if kind == "ready":
+                waits = True
+            elif body is None:
+                flight[kind, name] = n
+            else:
+                controls[kind, name] = replace(Control(**json.loads(body)), tokens=tokens, tokens_at=tokens_at)
+        return Overview(controls, flight, waits)
 
     def set_control(self, key: Key, control: Control) -> None:
         """Set it; its rate starts with all tokens."""

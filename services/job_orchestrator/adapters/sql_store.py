@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Index, text
@@ -19,7 +20,7 @@ from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 from shared.errors import Stop
-from shared.rows import many
+from shared.rows import together
 from shared.sql import Statement
 
 
@@ -98,7 +99,7 @@ _DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
-_CHANGED = Statement("INSERT INTO job_changed (job_id) SELECT value FROM [ids] WHERE true ORDER BY 1 ON CONFLICT DO NOTHING")
+_CHANGED = text("INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING")
 _HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
 _TAKE_CHANGED = Statement(
     "DELETE FROM job_changed WHERE job_id IN (SELECT job_id FROM job_changed ORDER BY job_id LIMIT :limit /*FOR UPDATE SKIP LOCKED*/) "
@@ -205,14 +206,17 @@ class SqlJobStore:
                 body = lane_to_text(lane)
                 recent.keep_lane(job.id, lane, body)
                 lanes.append({"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": body})
-        for statement, rows in (
-            (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]), (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored])
-        ):  # fmt: skip
-            many(self.connection, statement, rows)
+        together(
+            self.connection,
+            [
+                (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]),
+                (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored]),
+                (_SAVE_LANE, lanes),
+                # In ascending order, as everybody meets them.
+                (_CHANGED, sorted(({"id": j["id"]} for j in jobs), key=itemgetter("id"))),
+            ],
+        )
         self.stored.update(j["id"] for j in jobs)
-        many(self.connection, _SAVE_LANE, lanes)
-        if jobs:
-            _CHANGED.run(self.connection, {"ids": json.dumps(sorted(j["id"] for j in jobs))})
 
     def has_changed(self) -> bool:
         return self.connection.execute(_HAS_CHANGED).scalar() is not None
