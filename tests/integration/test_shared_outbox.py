@@ -96,7 +96,7 @@ async def test_what_one_left_that_fell_silent_goes_first(store: PostgresStore) -
     written: Any = await silent.transact(store, lambda c: silent.write(c, rows, 1.0))
     started = time.monotonic()
     await emit(other, store, 3)
-    assert time.monotonic() - started < shards.PATIENCE_S + 2
+    assert time.monotonic() - started < 15, "long before it gives up waiting for the lock"
     assert sent == [b"0", b"1", b"2", b"100", b"3"]
     with pytest.raises(Retry):
         await silent.after(store, rows, written)
