@@ -32,5 +32,7 @@ async def test_no_generated_request_finds_anything(own_pipeline: Pipeline, tmp_p
         **os.environ, "STAGELINE_KEY": target.key, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT), "NO_COLOR": "1",
     }  # fmt: skip
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    # Also when the whole run is stopped before it tells of its failures.
+    (tmp_path / "schemathesis.txt").write_text(done.stdout + done.stderr)
     print("\n".join(done.stdout.splitlines()[-12:]))
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-3000:]
