@@ -1,28 +1,14 @@
-"""`stageline verify`: jobs rebuilt from the topics, compared with what the services keep."""
+"""`stageline verify`: what the topics say of every job, and what the services keep."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import pipeline
 from cli.command import AsJson, DataDir, show
-from cli.history import access, jobs, reading, records, store_of
-from contracts.job_events import JOB_EVENTS
-from contracts.topics import JOB_EVENTS_TOPIC
-from services.ingest.adapters.read_model import records as view_records
-from services.ingest.core import job_view
-from services.job_orchestrator.core.job import Job
-from shared.telemetry import Telemetry
-
-COMPARED = ("stage", "sequence", "file_count", "workflow", "retries")
-PATIENCE = 5
-"""Looked at so often, a second apart, before what differs counts: events of a moment ago may be on their way."""
-
 
 Every = Annotated[float, typer.Option("--every", help="Go on, so many seconds apart")]
 
@@ -32,9 +18,14 @@ def verify(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DI
 
     The metric `pipeline.audit.differences` says how many there were, where OTEL_EXPORTER_OTLP_ENDPOINT is set.
     """
+    # Imported here, as everywhere in this folder what only one command needs: the others answer three times as soon.
+    from cli.audit import patiently
+    from cli.history import reading
+    from shared.telemetry import Telemetry
+
     telemetry = Telemetry.from_environment("verify", "verify")
     while True:
-        found = reading(_patiently(data_dir))
+        found = reading(patiently(data_dir))
         telemetry.record("pipeline.audit.differences", float(len(found["differences"])))
         _say(found, as_json)
         if not every:
@@ -49,65 +40,3 @@ def _say(found: dict[str, Any], as_json: bool) -> None:
     lines = [f"{d['job_id']}: {d['what']}" for d in found["differences"][:50]]
     total = f"{found['jobs']} jobs, {found['events']} events, {len(found['differences'])} differences"
     show(found, as_json, lambda: "\n".join([*lines, total]))
-
-
-async def _patiently(data_dir: Path) -> dict[str, Any]:
-    found = await compare(data_dir)
-    for _ in range(PATIENCE):
-        if not found["differences"]:
-            break
-        await asyncio.sleep(1)
-        found = await compare(data_dir)
-    return found
-
-
-async def compare(data_dir: Path) -> dict[str, Any]:
-    """`{jobs, events, older, differences: [{job_id, what}]}`. Jobs whose first events the topic holds no longer are `older`."""
-    orchestrator, door = store_of(data_dir, "job_orchestrator"), store_of(data_dir, "ingest")
-    try:
-        stored: dict[str, Job] = {j.id: j for j in await orchestrator.read(lambda c: jobs(c, only_open=False))}
-        views = await door.read(lambda c: view_records(c, "job_view", stored))
-    finally:
-        await orchestrator.close()
-        await door.close()
-    rebuilt, events, older = await _rebuild(access(data_dir), stored)
-    differences: list[dict[str, str]] = []
-    for job_id, job in sorted(stored.items()):
-        if job_id in older:
-            continue
-        expected = _of_store(job)
-        for name, record in (("its events", rebuilt.get(job_id)), ("the read model", views.get(job_id))):
-            differences += [{"job_id": job_id, "what": what} for what in _differences(expected, record, name)]
-    return {"jobs": len(stored), "events": events, "older": len(older), "differences": differences}
-
-
-async def _rebuild(kafka: Any, stored: dict[str, Job]) -> tuple[dict[str, Any], int, set[str]]:
-    rebuilt: dict[str, Any] = {}
-    first: dict[str, int] = defaultdict(int)
-    count = 0
-    async for _, _, event in records(kafka, (JOB_EVENTS_TOPIC,)):
-        if not isinstance(event, JOB_EVENTS):
-            continue
-        count += 1
-        job_id, sequence = event.event.job_id, event.event.sequence or 0
-        job = stored.get(job_id)
-        first.setdefault(job_id, sequence)
-        # Not beyond what the store had said when we asked it.
-        if job is not None and sequence <= job.sequence:
-            record = rebuilt.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
-            rebuilt[job_id] = job_view.fold(record, event)
-    return rebuilt, count, {job_id for job_id, sequence in first.items() if sequence > 1}
-
-
-def _of_store(job: Job) -> dict[str, Any]:
-    return {
-        "stage": job.stage.value, "sequence": job.sequence, "file_count": job.total, "workflow": job.workflow.ref, "retries": job.retries,
-    }  # fmt: skip
-
-
-def _differences(expected: dict[str, Any], record: dict[str, Any] | None, name: str) -> list[str]:
-    if record is None:
-        return [f"{name} know nothing of it"]
-    if record["sequence"] > expected["sequence"]:
-        return []  # it has gone on since
-    return [f"{name} say {k} is {record[k]!r}, the store {expected[k]!r}" for k in COMPARED if record[k] != expected[k]]

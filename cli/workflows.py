@@ -14,10 +14,7 @@ from rich.table import Table
 from cli import pipeline
 from cli.client import Client, CliError
 from cli.command import AsJson, DataDir, run, show
-from cli.history import access, histories, jobs, reading, store_of
 from cli.pipeline import say
-from services.job_orchestrator.core.replay import differences, replay
-from services.job_orchestrator.core.workflow import Workflow
 
 app = typer.Typer(
     help="Workflows: files, published versions, and what a new one would do to jobs that run.", no_args_is_help=True
@@ -44,6 +41,8 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 def faults(path: Path) -> list[str]:
     """`file:line: field: reason` for everything that is wrong with a workflow file."""
+    from services.job_orchestrator.core.workflow import Workflow
+
     try:
         text = path.read_text()
         Workflow.model_validate(yaml.safe_load(text))
@@ -132,6 +131,7 @@ def diff(
     data_dir: DataDir = DEFAULT,
 ) -> None:
     """Show what differs between two versions, or a version and a file. Exit code 1 when anything does."""
+    from services.job_orchestrator.core.workflow import Workflow
 
     def text_of(what: str) -> list[str]:
         if Path(what).is_file():
@@ -157,8 +157,12 @@ def check_running(
 ) -> None:
     """Replay the recorded histories of jobs that have not ended through a new version, and list those that would be refused or go
     elsewhere. Exit code 1 when there are any. The pipeline may run; nothing is changed."""
+    from cli.history import reading
+    from cli.running import check
+    from services.job_orchestrator.core.workflow import Workflow
+
     workflow = Workflow.model_validate(_definition(Path(new))) if new else None
-    found = reading(_check(workflow, data_dir))
+    found = reading(check(workflow, data_dir))
 
     def plain() -> str:
         lines = [f"{j['job_id']} ({j['workflow']}): {'; '.join(j['would'])}" for j in found["affected"]]
@@ -173,29 +177,3 @@ def check_running(
     show(found, as_json, plain)
     if found["affected"] or found["unknown"]:
         raise typer.Exit(1)
-
-
-async def _check(workflow: Workflow | None, data_dir: Path) -> dict[str, Any]:
-    store = store_of(data_dir, "job_orchestrator")
-    try:
-        open_ = [
-            j for j in await store.read(lambda c: jobs(c, only_open=True)) if workflow is None or j.workflow.name == workflow.name
-        ]
-    finally:
-        await store.close()
-    recorded = await histories(access(data_dir), {j.id for j in open_})
-    affected, unknown = [], []
-    for job in open_:
-        entry = {"job_id": job.id, "workflow": job.workflow.ref}
-        try:
-            same = differences(job, replay(recorded.get(job.id, []), job.workflow))
-            if same and workflow is not None:
-                unknown.append({**entry, "why": same})
-                continue
-            would = differences(job, replay(recorded.get(job.id, []), workflow)) if workflow is not None else same
-        except (ValueError, KeyError, IndexError) as error:
-            unknown.append({**entry, "why": [str(error)]})
-            continue
-        if would:
-            affected.append({**entry, "would": would})
-    return {"checked": len(open_), "affected": affected, "unknown": unknown}

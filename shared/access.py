@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +11,7 @@ from sqlmodel import Field, SQLModel
 from contracts import AccessKeyIssued, AccessKeyRevoked, Tenancy
 from contracts.topics import ACCESS_EVENTS_TOPIC
 from shared import clock
+from shared.keys import key_hash, well_formed
 from shared.settle import Inbound
 from shared.sql import exclusive
 from shared.store import Store, table_of
@@ -59,24 +56,6 @@ class Principal:
     def may(self, *roles: str) -> bool:
         """True when the role is one of `roles`; `admin` may everything."""
         return self.role == "admin" or self.role in roles
-
-
-def new_key() -> str:
-    """`sl_` + 43 characters of 256 random bits + CRC-32 in hex, so that scanners recognise it and typos are caught."""
-    body = secrets.token_urlsafe(32)
-    return f"sl_{body}{zlib.crc32(body.encode()):08x}"
-
-
-def well_formed(key: str) -> bool:
-    """True when prefix and checksum are right; says nothing about whether the key is known."""
-    body, checksum = key[3:-8], key[-8:]
-    expected = f"{zlib.crc32(body.encode()):08x}"
-    return key.startswith("sl_") and hmac.compare_digest(expected.encode(), checksum.encode("utf-8", "replace"))
-
-
-def key_hash(key: str) -> str:
-    """What is kept of a key: SHA-256, hex."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def apply_access(unit: Unit, batch: Sequence[Inbound], keeps: bool = False) -> None:

@@ -103,4 +103,4 @@ def _portable_kafka() -> Iterator[str]:
             yield broker.bootstrap
         finally:
             process.terminate()
-            process.wait(30)
+            broker.ended(process.wait(30))

@@ -7,7 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from shared.access import new_key
+from shared.keys import new_key
 
 SERVICE_UID = 10001
 """Whom the image runs as (Dockerfile)."""

@@ -12,8 +12,8 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from shared.access import new_key
 from shared.errors import Stop
+from shared.keys import new_key
 
 SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
 MIN_FREE_BYTES = 200 << 20

@@ -82,6 +82,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
+        self._broker: EmbeddedKafka | None = None
 
     async def start(self) -> None:
         """Everything up and ready, or nothing: raises `Stop` in one line and leaves no process behind."""
@@ -90,6 +91,7 @@ class Supervisor:
         self.plan.resolve()
         broker = EmbeddedKafka(self.plan.data_dir / "kafka", self.plan.ports["kafka"], self.plan.ports["kafka_controller"])
         await asyncio.to_thread(broker.prepare)
+        self._broker = broker
         logs = self.plan.data_dir / "logs"
         self._add("kafka", broker.command, dict(os.environ), logs)
         for name, command in self.plan.processes().items():
@@ -160,8 +162,11 @@ class Supervisor:
             watcher.cancel()
         services = [c for c in self.children.values() if c.name != "kafka"]
         await asyncio.gather(*(c.stop() for c in services))
-        if "kafka" in self.children:
-            await self.children["kafka"].stop()
+        broker = self.children.get("kafka")
+        if broker is not None:
+            await broker.stop()
+            if self._broker is not None and broker.process is not None:
+                await asyncio.to_thread(self._broker.ended, broker.process.returncode)
         (self.plan.run_dir / "state.json").unlink(missing_ok=True)
         if self._lock is not None:
             os.close(self._lock)

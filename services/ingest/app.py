@@ -63,10 +63,11 @@ from services.ingest.adapters.watched import Folders, read_watched
 from services.ingest.handlers import Folding
 from services.ingest.settings import IngestSettings
 from shared import clock
-from shared.access import Keyring, apply_access, enter_key, key_hash, well_formed
+from shared.access import Keyring, apply_access, enter_key
 from shared.containers import read_containers
 from shared.errors import Retry, Stop
 from shared.http import Traced
+from shared.keys import key_hash, well_formed
 from shared.lifecycle import Host
 from shared.objects import ObjectMissing, open_objects
 from shared.settings import read_secret

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.embedded.classes import ClassArchive
 from shared.embedded.jars import ensure_jars
 from shared.embedded.java import find_java
 from shared.errors import Stop
@@ -72,6 +73,7 @@ class EmbeddedKafka:
         self.users = users
         """SCRAM users made when the storage is formatted, as `SCRAM-SHA-512=[name=…,password=…]`."""
         self._command: list[str] = []
+        self.classes: ClassArchive | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -93,14 +95,16 @@ class EmbeddedKafka:
         except OSError as error:
             raise Stop("disk", f"cannot write to {self.folder}: {error.strerror or error}") from error
         base = [
-            str(java), f"-Xmx{HEAP}", *ROOMY, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
+            f"-Xmx{HEAP}", *ROOMY, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={logging}",
             *(["--enable-native-access=ALL-UNNAMED"] if version >= 22 else []),
             "-cp", os.pathsep.join(map(str, jars)),
         ]  # fmt: skip
+        self.classes = ClassArchive(java, version, jars, self.folder)
         if not (data / "meta.properties").exists():
-            self._format(base, properties)
-        self._command = [*base, "kafka.Kafka", str(properties)]
+            # Its code runs once: compiling it well takes longer than running it.
+            self._format([str(java), "-XX:TieredStopAtLevel=1", *self.classes.reading(), *base], properties)
+        self._command = [str(java), *self.classes.writing(), *base, "kafka.Kafka", str(properties)]
 
     def _format(self, base: list[str], properties: Path) -> None:
         cluster = new_cluster_id(uuid.uuid4().bytes)
@@ -115,6 +119,11 @@ class EmbeddedKafka:
     def command(self) -> list[str]:
         """What to run, after `prepare`."""
         return self._command
+
+    def ended(self, code: int | None) -> None:
+        """Say how the broker ended, which SIGTERM told it to: it may have written what makes later starts faster."""
+        if self.classes is not None and code in (0, 143):
+            self.classes.keep()
 
 
 def new_cluster_id(random: bytes) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,10 @@ def test_nothing_committed_names_a_registry_or_this_machine() -> None:
     for name in ("requirements.lock", "requirements-dev.lock", "shared/embedded/kafka.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text and "sha256:" in text
+
+
+def test_a_command_loads_no_more_than_it_needs() -> None:
+    heavy = ("sqlalchemy", "faststream", "aiokafka", "opentelemetry", "contracts", "services")
+    script = f"import sys, cli.main; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert loaded.strip() == "[]", "whoever asks for one job waits for all of it"

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from cli.client import Client
+from shared.embedded.classes import AOT
+from shared.embedded.jars import cache_folder
+from shared.embedded.java import find_java
 from tests.conftest import SAMPLES, Pipeline
 
 pytestmark = pytest.mark.kafka
@@ -42,6 +45,10 @@ async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipelin
     job = json.loads(done.stdout)
     own_pipeline.stop()
     own_pipeline.start()
+    java, version = find_java()
+    if version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists():  # not every Java can keep them
+        mapped = Path(f"/proc/{own_pipeline.state['pids']['kafka']}/maps").read_text()
+        assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the classes that an earlier one kept"
     assert key_file.read_text() == key
     async with Client(own_pipeline.target()) as client:
         again = await client.call("GET", f"/v1/jobs/{job['id']}")

@@ -19,14 +19,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuth
 from cryptography.hazmat.primitives import serialization
 
 from cli.client import Client, Target
-from cli.kafka import every_topic
+from cli.cluster import every_topic
 from cli.submit import submit_files
 from contracts import TOPICS, task_topic
 from contracts.topics import BUILT_IN_ACTIONS
-from shared.access import new_key
 from shared.acls import GROUPS, OUTSIDE, rights
 from shared.embedded.kafka import EmbeddedKafka
 from shared.kafka_access import KafkaAccess
+from shared.keys import new_key
 from tests.eventually import eventually
 from tests.servers import free_port
 
@@ -100,7 +100,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
     await eventually(ready, 60, 0.5)
     yield made
     process.terminate()
-    process.wait(30)
+    broker.ended(process.wait(30))
 
 
 def applied(cluster: Cluster) -> bool:

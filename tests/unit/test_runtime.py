@@ -19,9 +19,9 @@ from services.ingest.adapters.upload import clean_name
 from services.ingest.core.waiting import why
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
-from shared.access import key_hash, new_key, well_formed
 from shared.batches import key_hash as partition_hash
 from shared.embedded.kafka import new_cluster_id
+from shared.keys import key_hash, new_key, well_formed
 from shared.logs import JsonFormatter
 from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
 from stageline_kit.watermark import Watermark

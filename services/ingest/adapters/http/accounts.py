@@ -19,7 +19,8 @@ from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.signin import hashed
 from services.ingest.adapters.http.strict import Flag, Moment, Whole
 from shared import clock
-from shared.access import ACCESS, Principal, enter_key, key_hash, new_key
+from shared.access import ACCESS, Principal, enter_key
+from shared.keys import key_hash, new_key
 from shared.unit import Unit
 
 router = APIRouter(prefix="/v1", tags=["Accounts"], max_body_size=64 << 10)

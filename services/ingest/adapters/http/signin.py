@@ -18,7 +18,8 @@ from contracts.topics import ACCESS_EVENTS_TOPIC
 from services.ingest.adapters import accounts
 from services.ingest.adapters.http.context import Door, DoorDep
 from shared import clock
-from shared.access import enter_key, forget_expired, key_hash, new_key
+from shared.access import enter_key, forget_expired
+from shared.keys import key_hash, new_key
 from shared.unit import Unit
 
 router = APIRouter(tags=["Alfred"], max_body_size=16 << 10)
