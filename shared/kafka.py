@@ -29,6 +29,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from contracts import Topic
 from shared.errors import Retry
+from shared.fetch_sessions import fetch_in_sessions
 from shared.kafka_access import KafkaAccess
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,11 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         """As aiokafka's; what is held of the partition is dropped."""
         self.forget([partition])
         super().seek(partition, offset)
+
+    async def start(self) -> None:
+        """Connect and join the group."""
+        self.sessions = fetch_in_sessions(self._client)
+        await super().start()
 
     async def stop(self) -> None:
         """Stop taking over, then leave the group."""

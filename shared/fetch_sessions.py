@@ -1,0 +1,100 @@
+"""Incremental fetch sessions (KIP-227) for aiokafka, which asks for every partition every time and is answered about every one.
+
+A worker reads 120 partitions; a task on one of them cost it 240 entries of requests and answers. In a session the broker remembers what was
+asked, the request names what has changed since, and the answer what there is to say. Positions stay the client's: whatever is in doubt
+ends the session, and the next request asks for everything again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka.protocol.fetch import FetchRequest
+
+FIRST = 7
+"""Version of the Fetch API that knows sessions."""
+UNKNOWN_SESSION = 70
+MAX_EPOCH = 2**31 - 1
+Wanted = dict[tuple[str, int], tuple[int, int]]
+"""(topic, partition) → (offset, most bytes)."""
+
+
+class FetchSession:
+    """One consumer's session with one broker: what the broker knows, and the number of the next request."""
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.epoch = 0
+        """0: the next request opens a session (and ends the one of `id`, if there is one)."""
+        self._known: Wanted = {}
+        self._asked: Wanted = {}
+
+    def ask(self, wanted: Wanted) -> tuple[set[tuple[str, int]], list[tuple[str, int]]]:
+        """What a request for `wanted` must name: what is new or different, and what is not wanted any more."""
+        self._asked = wanted
+        known = self._known if self.epoch else {}
+        return {place for place, at in wanted.items() if known.get(place) != at}, [p for p in known if p not in wanted]
+
+    def answered(self, error: int, session_id: int) -> None:
+        """What the broker said to the last request."""
+        if error or (self.epoch and session_id != self.id):
+            self.broken()
+            self.id = 0 if error == UNKNOWN_SESSION else self.id
+            return
+        self._known = self._asked
+        if self.epoch == 0:
+            # 0: it keeps no session for us, having too many.
+            self.id, self.epoch = session_id, 1 if session_id else 0
+        else:
+            self.epoch = self.epoch + 1 if self.epoch < MAX_EPOCH else 1
+
+    def broken(self) -> None:
+        """Nobody knows whether the broker has seen the last request."""
+        self.epoch = 0
+
+
+class SessionFetchRequest(FetchRequest):  # type: ignore[misc]
+    """`whole`, asked within a session where the broker knows sessions."""
+
+    def __init__(self, whole: Any, session: FetchSession) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._session = session
+
+    def build(self, request_struct_class: Any) -> Any:
+        """The structure to be sent, of the version that was agreed upon."""
+        made = super().build(request_struct_class)
+        if request_struct_class.API_VERSION < FIRST:
+            return made
+        session = self._session
+        changed, gone = session.ask({(topic, p): (offset, most) for topic, ps in self.topics for p, offset, most in ps})
+        named = [(topic, [entry for entry in entries if (topic, entry[0]) in changed]) for topic, entries in made.topics]
+        forgotten: dict[str, list[int]] = {}
+        for topic, partition in gone:
+            forgotten.setdefault(topic, []).append(partition)
+        made.session_id, made.session_epoch = session.id, session.epoch
+        made.topics = [(topic, entries) for topic, entries in named if entries]
+        made.forgotten_topics_data = list(forgotten.items())
+        return made
+
+
+def fetch_in_sessions(client: Any) -> dict[Any, FetchSession]:
+    """Let an `AIOKafkaClient` send its fetch requests within a session per broker, which are returned by node. An answer that ends a
+    session holds no records."""
+    sessions: dict[Any, FetchSession] = {}
+    send = client.send
+
+    async def in_session(node_id: Any, request: Any, **options: Any) -> Any:
+        if not isinstance(request, FetchRequest):
+            return await send(node_id, request, **options)
+        session = sessions.setdefault(node_id, FetchSession())
+        try:
+            response = await send(node_id, SessionFetchRequest(request, session), **options)
+        except BaseException:
+            session.broken()
+            raise
+        if response.API_VERSION >= FIRST:
+            session.answered(response.error_code, response.session_id)
+        return response
+
+    client.send = in_session
+    return sessions

@@ -1,0 +1,112 @@
+"""Consumers with fetch sessions on a real broker: nothing is missed where positions jump, partitions rest and sessions end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.fetch import FetchRequest
+
+from shared.kafka import WaitingConsumer
+from tests.eventually import eventually
+
+pytestmark = pytest.mark.kafka
+PARTITIONS = 30
+
+
+async def topic_of(bootstrap: str) -> str:
+    name = f"fetching-{uuid.uuid4().hex}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.close()
+    return name
+
+
+async def read(consumer: WaitingConsumer, count: int) -> list[tuple[int, int, bytes]]:
+    found: list[tuple[int, int, bytes]] = []
+    while len(found) < count:
+        for tp, records in (await consumer.getmany()).items():
+            found += [(tp.partition, r.offset, r.value) for r in records]
+    return sorted(found)
+
+
+@dataclass
+class Bench:
+    """A consumer of a topic of its own, and a producer to it."""
+
+    topic: str
+    producer: AIOKafkaProducer
+    consumer: WaitingConsumer
+    told: list[tuple[int, int]]
+    """Of each request: how many partitions were wanted, and how many the answer named."""
+
+    async def send(self, value: bytes, partition: int) -> None:
+        await self.producer.send_and_wait(self.topic, value, partition=partition)
+
+
+@pytest.fixture
+async def bench(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    topic = await topic_of(kafka_url)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_url)
+    consumer = WaitingConsumer(topic, bootstrap_servers=kafka_url, auto_offset_reset="earliest", fetch_max_wait_ms=200)
+    await producer.start()
+    await consumer.start()
+    made = Bench(topic, producer, consumer, [])
+    send = consumer._client.send
+
+    async def watched(node_id: Any, request: Any, **options: Any) -> Any:
+        response = await send(node_id, request, **options)
+        if isinstance(request, FetchRequest):
+            made.told.append((sum(len(ps) for _, ps in request.topics), sum(len(ps) for _, ps in response.topics)))
+        return response
+
+    monkeypatch.setattr(consumer._client, "send", watched)
+    yield made
+    await consumer.stop()
+    await producer.stop()
+
+
+async def test_positions_are_the_consumers_in_a_session(bench: Bench) -> None:
+    consumer, topic = bench.consumer, bench.topic
+    for n in range(3):
+        for p in range(PARTITIONS):
+            await bench.producer.send(topic, b"%d" % n, partition=p)
+    await bench.producer.flush()
+    everything = sorted((p, n, b"%d" % n) for p in range(PARTITIONS) for n in range(3))
+    assert await read(consumer, 3 * PARTITIONS) == everything
+    # A batch that is repeated: back to where it began, in some partitions.
+    for p in (3, 17):
+        consumer.seek(TopicPartition(topic, p), 1)
+    assert await read(consumer, 4) == [(p, n, b"%d" % n) for p in (3, 17) for n in (1, 2)]
+    consumer.pause(TopicPartition(topic, 5))
+    await bench.send(b"paused", 5)
+    await bench.send(b"other", 6)
+    assert await read(consumer, 1) == [(6, 3, b"other")]
+    consumer.resume(TopicPartition(topic, 5))
+    assert await read(consumer, 1) == [(5, 3, b"paused")]
+    assert any(wanted >= PARTITIONS - 1 and told <= 2 for wanted, told in bench.told), "most answers name what has changed"
+
+
+async def test_a_session_that_ends_loses_nothing(bench: Bench) -> None:
+    consumer = bench.consumer
+    await bench.send(b"first", 9)
+    assert await read(consumer, 1) == [(9, 0, b"first")]
+    [session] = consumer.sessions.values()
+    old = session.id
+    assert old and session.epoch > 0
+    # The broker refuses a request of a number that it does not expect.
+    session.epoch += 5
+
+    async def anew() -> bool:
+        return session.id != old and session.epoch > 0
+
+    await eventually(anew, 10)
+    await bench.send(b"later", 9)
+    await bench.send(b"elsewhere", 2)
+    assert await read(consumer, 2) == [(2, 0, b"elsewhere"), (9, 1, b"later")]
