@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from contracts import Topic
 from shared.errors import Retry
-from shared.fetch_sessions import fetch_in_sessions
+from shared.fetch_sessions import FetchSession, fetch_in_sessions
 from shared.kafka_access import KafkaAccess
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     linger_s: float = 0.0
     """A few records of `leisurely` topics alone wait so long for more. Nobody waits for them, and whoever reads along with every single
     record keeps broker and cores from those that somebody waits for."""
+    sessions: Mapping[Any, FetchSession]
+    """Once started: what each broker knows of our positions."""
     _pump: asyncio.Task[None] | None = None
 
     def _prepare(self) -> None:
