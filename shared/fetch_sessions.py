@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiokafka.errors import for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 FIRST = 7
 """Version of the Fetch API that knows sessions."""
-UNKNOWN_SESSION = 70
+UNKNOWN_SESSION, WRONG_EPOCH = 70, 71
 MAX_EPOCH = 2**31 - 1
 Wanted = dict[tuple[str, int], tuple[int, int]]
 """(topic, partition) → (offset, most bytes)."""
@@ -78,8 +79,11 @@ class SessionFetchRequest(FetchRequest):  # type: ignore[misc]
 
 
 def fetch_in_sessions(client: Any) -> dict[Any, FetchSession]:
-    """Let an `AIOKafkaClient` send its fetch requests within a session per broker, which are returned by node. An answer that ends a
-    session holds no records."""
+    """Let an `AIOKafkaClient` send its fetch requests within a session per broker, which are returned by node.
+
+    An answer that ends a session holds no records, and the next request asks for everything. Any other refusal is raised: aiokafka reads
+    no error but those of partitions, and would ask again at once and say nothing.
+    """
     sessions: dict[Any, FetchSession] = {}
     send = client.send
 
@@ -93,7 +97,10 @@ def fetch_in_sessions(client: Any) -> dict[Any, FetchSession]:
             session.broken()
             raise
         if response.API_VERSION >= FIRST:
-            session.answered(response.error_code, response.session_id)
+            opening, error = session.epoch == 0, response.error_code
+            session.answered(error, response.session_id)
+            if error and (opening or error not in (UNKNOWN_SESSION, WRONG_EPOCH)):
+                raise for_code(error)(f"node {node_id} refused to be asked for records")
         return response
 
     client.send = in_session

@@ -26,16 +26,23 @@ class ClassArchive:
         program = java.resolve()
         # Another Java in the same place is told by its time: an archive is for one build of the JVM only.
         facts = [str(program), str(program.stat().st_mtime_ns), *map(str, jars)]
-        key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
-        self.path = cache_folder() / "kafka" / f"{key}.jsa"
+        self.key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+        self.cache = cache_folder() / "kafka"
         self.made = folder / "classes.jsa"
         # An archive that cannot be used, or a class that cannot be kept, is nobody's concern.
         self._quiet = "-Xlog:cds*=error" if version < AOT else "-Xlog:cds*=error,aot*=error"
         self._use, self._make = ("SharedArchiveFile", "ArchiveClassesAtExit") if version < AOT else ("AOTCache", "AOTCacheOutput")
 
+    def kept(self) -> Path | None:
+        """The archive, if there is a whole one: its name says its size, for Java 17 dies of one that was cut off."""
+        return next(
+            (path for path in self.cache.glob(f"{self.key}-*.jsa") if path.stem.endswith(f"-{path.stat().st_size}")), None
+        )
+
     def reading(self) -> list[str]:
         """Options of a JVM that uses the archive, if there is one."""
-        return [self._quiet, f"-XX:{self._use}={self.path}"] if self.path.exists() else []
+        found = self.kept()
+        return [self._quiet, f"-XX:{self._use}={found}"] if found is not None else []
 
     def writing(self) -> list[str]:
         """Options of a broker that uses the archive, or writes it when it ends."""
@@ -45,11 +52,15 @@ class ClassArchive:
 
     def keep(self) -> None:
         """After a broker ended in an orderly way: what it wrote is for all later ones. Without room for it, there is none."""
-        part = self.path.with_suffix(f".{os.getpid()}.part")
+        part = self.cache / f"{self.key}.{os.getpid()}.part"
         try:
             if self.made.exists():
-                shutil.copyfile(self.made, part)
-                part.replace(self.path)
+                with self.made.open("rb") as made, part.open("wb") as copy:
+                    shutil.copyfileobj(made, copy, 1 << 20)
+                    copy.flush()
+                    # Before it has its name: after a power cut there is all of it or nothing.
+                    os.fsync(copy.fileno())
+                part.replace(self.cache / f"{self.key}-{part.stat().st_size}.jsa")
         except OSError:
             part.unlink(missing_ok=True)
         finally:

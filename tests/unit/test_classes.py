@@ -26,27 +26,35 @@ def test_what_a_broker_wrote_is_used_by_the_next(java: Path, tmp_path: Path) -> 
     first = ClassArchive(java, 17, JARS, tmp_path)
     assert first.reading() == [] and f"-XX:ArchiveClassesAtExit={first.made}" in first.writing()
     first.keep()
-    assert not first.path.exists(), "nothing was written, nothing is kept"
+    assert first.kept() is None, "nothing was written, nothing is kept"
     first.made.write_bytes(b"classes")
     first.keep()
-    second = ClassArchive(java, 17, JARS, tmp_path / "elsewhere")
-    assert f"-XX:SharedArchiveFile={first.path}" in second.writing() == second.reading()
-    assert first.path.read_bytes() == b"classes" and not first.made.exists()
+    second = ClassArchive(java, 17, JARS, tmp_path / "other")
+    second.made.parent.mkdir()
+    kept = second.kept()
+    assert kept is not None and f"-XX:SharedArchiveFile={kept}" in second.writing() == second.reading()
+    assert kept.read_bytes() == b"classes" and not first.made.exists()
+    kept.write_bytes(b"class")
+    assert second.reading() == [], "an archive that was cut off is none"
+    second.made.write_bytes(b"classes")
+    second.keep()
+    assert first.kept() == kept
 
 
 def test_another_java_or_other_jars_have_another_archive(java: Path, tmp_path: Path) -> None:
-    one = ClassArchive(java, 17, JARS, tmp_path).path
-    assert ClassArchive(java, 17, JARS, tmp_path).path == one
-    assert ClassArchive(java, 17, JARS[::-1], tmp_path).path != one
+    one = ClassArchive(java, 17, JARS, tmp_path).key
+    assert ClassArchive(java, 17, JARS, tmp_path).key == one
+    assert ClassArchive(java, 17, JARS[::-1], tmp_path).key != one
     os.utime(java, ns=(1, 1))
-    assert ClassArchive(java, 17, JARS, tmp_path).path != one
+    assert ClassArchive(java, 17, JARS, tmp_path).key != one
 
 
 def test_a_newer_java_has_a_way_of_its_own(java: Path, tmp_path: Path) -> None:
     archive = ClassArchive(java, 25, JARS, tmp_path)
     assert f"-XX:AOTCacheOutput={archive.made}" in archive.writing()
-    archive.path.touch()
-    assert f"-XX:AOTCache={archive.path}" in archive.reading()
+    archive.made.write_bytes(b"classes")
+    archive.keep()
+    assert f"-XX:AOTCache={archive.kept()}" in archive.reading()
 
 
 def test_what_a_killed_broker_left_is_never_taken_for_whole(java: Path, tmp_path: Path) -> None:
@@ -55,17 +63,18 @@ def test_what_a_killed_broker_left_is_never_taken_for_whole(java: Path, tmp_path
     broker.classes = archive = ClassArchive(java, 17, JARS, tmp_path)
     archive.made.write_bytes(b"half")
     broker.ended(-9)
-    assert not archive.path.exists()
+    assert archive.kept() is None
     archive.writing()
     assert not archive.made.exists(), "the next broker begins anew"
     archive.made.write_bytes(b"whole")
     broker.ended(143)
-    assert archive.path.read_bytes() == b"whole"
+    kept = archive.kept()
+    assert kept is not None and kept.read_bytes() == b"whole"
 
 
 def test_a_cache_without_room_is_done_without(java: Path, tmp_path: Path) -> None:
     archive = ClassArchive(java, 17, JARS, tmp_path)
     archive.made.write_bytes(b"classes")
-    (archive.path.parent).rmdir()
+    archive.cache.rmdir()
     archive.keep()
     assert not archive.made.exists() and archive.reading() == []

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v6, FetchRequest_v11, FetchResponse_v6, FetchResponse_v11
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -176,3 +177,26 @@ async def test_what_is_in_doubt_is_asked_anew() -> None:
     assert [(s.session_id, s.session_epoch) for s in sent] == [(0, 0), (5, 1), (5, 2), (5, 0), (5, 1), (5, 0), (5, 1)]
     assert [len(named(s)) for s in sent] == [2, 0, 0, 2, 0, 2, 0]
     assert await client.send(2, "metadata request") == "metadata" and sent[-1] == "metadata request"
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["at the first request", "within a session"])
+async def test_a_refusal_that_no_new_session_mends_is_said(before: int) -> None:
+    ok, refused = FetchResponse_v11(0, 0, 5, []), FetchResponse_v11(0, -1, 0, [])
+    client = Connection(*[ok] * before, refused, ok)
+    sent = client.sent
+    fetch_in_sessions(client)
+    wanted = request({("a", 0): (7, 100)})
+    for _ in range(before):
+        await client.send(1, wanted)
+    # aiokafka logs it and waits before it asks again, as it does when a connection is lost.
+    with pytest.raises(KafkaError, match="node 1"):
+        await client.send(1, wanted)
+    await client.send(1, wanted)
+    assert sent[-1].session_epoch == 0 and named(sent[-1]) == {("a", 0): (7, 100)}
+
+
+async def test_a_broker_that_never_takes_a_session_up_is_not_asked_without_end() -> None:
+    client = Connection(FetchResponse_v11(0, UNKNOWN, 0, []))
+    fetch_in_sessions(client)
+    with pytest.raises(KafkaError):
+        await client.send(1, request({("a", 0): (7, 100)}))
