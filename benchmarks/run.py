@@ -14,9 +14,12 @@ import shutil
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
@@ -106,6 +109,18 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     return 0
 
 
+@dataclass
+class Found:
+    """What the rounds came to: jobs per second, seconds from submit to finish, seconds until an end is shown, CPU seconds."""
+
+    ours: list[float] = field(default_factory=list)
+    limit: list[float] = field(default_factory=list)
+    quick: list[float] = field(default_factory=list)
+    bare_quick: list[float] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    cpu: Counter[str] = field(default_factory=Counter)
+
+
 async def measure(plan: Plan, pids: dict[str, int]) -> None:
     """All measurements, ours and the limit's taking turns."""
     bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
@@ -117,9 +132,7 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
     sink = producer(bootstrap)
     await sink.start()
     await make_limit_topics(bootstrap)
-    ours: list[float] = []
-    limit: list[float] = []
-    lags: list[float] = []
+    found = Found()
     out.print(
         f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable"
     )
@@ -127,25 +140,30 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
         # The broker's compiler has done its work by the time the limit is measured: let it have done so for ours.
         await backlog(sink, ends, our_job, JOBS // 3)
         await trickle(sink, ends, our_job, 50, 25)
-        quick = await trickle(sink, ends, our_job, 5 * TRICKLE_S, 5)
-        meter = Meter(pids)
+        # In turns, as near to each other as can be: the speed of a machine with neighbours changes within minutes.
         for _ in range(ROUNDS):
-            async with scenarios.Visibility(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", ends) as visible:
-                ours.append(await backlog(sink, ends, our_job, JOBS))
-            lags += visible.lags
-        cpu, peak = meter.cpu_s(), meter.peak_mib()
-        async with bare_relay(bootstrap):
-            await trickle(sink, done, bare_job, 50, 25)
-            bare_quick = await trickle(sink, done, bare_job, 5 * TRICKLE_S, 5)
-            for _ in range(ROUNDS):
-                limit.append(await backlog(sink, done, bare_job, JOBS))
+            await our_round(plan, sink, ends, pids, found)
+            await bare_round(bootstrap, sink, done, found)
     await sink.stop()
-    report(ours, limit, quick, bare_quick, cpu, peak, idle_share)
-    if len(lags) > 1:
-        cuts = statistics.quantiles(lags, n=100)
-        out.print(
-            f"a job's end is shown by the door after {cuts[49] * 1000:.0f} ms p50, {cuts[98] * 1000:.0f} ms p99, at full load ({len(lags)} samples)"
-        )
+    report(found, Meter(pids).peak_mib(), idle_share)
+
+
+async def our_round(plan: Plan, sink: AIOKafkaProducer, ends: Ends, pids: dict[str, int], found: Found) -> None:
+    """One turn of ours."""
+    found.quick += await trickle(sink, ends, our_job, 5 * TRICKLE_S // ROUNDS, 5)
+    meter = Meter(pids)
+    async with scenarios.Visibility(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", ends) as visible:
+        found.ours.append(await backlog(sink, ends, our_job, JOBS))
+    found.cpu.update(meter.cpu_s())
+    found.lags += visible.lags
+
+
+async def bare_round(bootstrap: str, sink: AIOKafkaProducer, done: Ends, found: Found) -> None:
+    """One turn of the limit."""
+    async with bare_relay(bootstrap):
+        await trickle(sink, done, bare_job, 50, 25)
+        found.bare_quick += await trickle(sink, done, bare_job, 5 * TRICKLE_S // ROUNDS, 5)
+        found.limit.append(await backlog(sink, done, bare_job, JOBS))
 
 
 async def more(plan: Plan, wanted: argparse.Namespace) -> None:
@@ -172,40 +190,28 @@ async def more(plan: Plan, wanted: argparse.Namespace) -> None:
     await sink.stop()
 
 
-def report(
-    ours: list[float], limit: list[float], quick: list[float], bare_quick: list[float], cpu: dict[str, float],
-    peak: dict[str, float], idle_share: float,
-) -> None:  # fmt: skip
+def report(found: Found, peak: dict[str, float], idle_share: float) -> None:
     """Print what was measured."""
-
-    def ms(values: list[float], share: float) -> str:
-        return f"{values[min(len(values) - 1, int(len(values) * share))] * 1000:.0f}"
-
-    mine, bare = statistics.median(ours), statistics.median(limit)
     table = Table("", "jobs/s (median, min-max)", "stage updates/s", "submit to finish at 5/s: p50 ms", "p99 ms", box=None)
-    table.add_row(
-        "Stageline",
-        f"{mine:.0f} ({min(ours):.0f}-{max(ours):.0f})",
-        f"{mine * STAGE_UPDATES:.0f}",
-        ms(quick, 0.5),
-        ms(quick, 0.99),
-    )
-    table.add_row(
-        "limit",
-        f"{bare:.0f} ({min(limit):.0f}-{max(limit):.0f})",
-        f"{bare * STAGE_UPDATES:.0f}",
-        ms(bare_quick, 0.5),
-        ms(bare_quick, 0.99),
-    )
+    for name, rates, times in (("Stageline", found.ours, found.quick), ("limit", found.limit, found.bare_quick)):
+        middle = statistics.median(rates)
+        quantiles = [f"{sorted(times)[min(len(times) - 1, int(len(times) * q))] * 1000:.0f}" for q in (0.5, 0.99)]
+        table.add_row(name, f"{middle:.0f} ({min(rates):.0f}-{max(rates):.0f})", f"{middle * STAGE_UPDATES:.0f}", *quantiles)
     out.print(table)
-    out.print(f"\nratio: {mine / bare:.1%} of the limit\n")
-    jobs = JOBS * len(ours)
+    shares = [ours / limit for ours, limit in zip(found.ours, found.limit, strict=True)]
+    each = ", ".join(f"{share:.1%}" for share in shares)
+    out.print(f"\nratio: {statistics.median(shares):.1%} of the limit, the median of rounds taken in turns: {each}\n")
+    jobs = JOBS * len(found.ours)
     parts = Table("process", "CPU ms per job", "peak MiB", box=None)
-    for name in cpu:
-        parts.add_row(name, f"{cpu[name] / jobs * 1000:.3f}", f"{peak[name]:.0f}")
-    parts.add_row("all", f"{sum(cpu.values()) / jobs * 1000:.3f}", f"{sum(peak.values()):.0f}")
+    for name, seconds in found.cpu.items():
+        parts.add_row(name, f"{seconds / jobs * 1000:.3f}", f"{peak[name]:.0f}")
+    parts.add_row("all", f"{sum(found.cpu.values()) / jobs * 1000:.3f}", f"{sum(peak.values()):.0f}")
     out.print(parts)
     out.print(f"\nidle: {idle_share:.1%} of a core over 10 s, broker and all services")
+    if len(found.lags) > 1:
+        cuts = statistics.quantiles(found.lags, n=100)
+        shown = f"{cuts[49] * 1000:.0f} ms p50, {cuts[98] * 1000:.0f} ms p99, at full load ({len(found.lags)} samples)"
+        out.print(f"a job's end is shown by the door after {shown}")
 
 
 if __name__ == "__main__":

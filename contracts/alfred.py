@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from contracts.loose import Id, Text, Timestamp
@@ -51,14 +52,14 @@ class AlfredEvent(Message, Generic[F]):
     @classmethod
     def of(cls, *, event_id: str, at: datetime, **fields: Any) -> Self:
         """Make an event for the wire. `fields` are those of the inner object; raises `ValidationError` if one is wrong."""
-        inner: type[F] = cls.model_fields["event"].annotation  # type: ignore[assignment]
+        inner: type[F] = _inner(cls)
         body = inner(event_name=inner.NAME, event_type=inner.KIND, **fields)
         return cls(event_id=event_id, event_type=inner.KIND, event_time=round(at.timestamp(), 3), event=body)
 
     @classmethod
     def fact(cls, *, event_id: str, at: datetime, **fields: Any) -> Self:
         """As `of`, from values that are checked already (`Contract.trusted`)."""
-        inner: type[F] = cls.model_fields["event"].annotation  # type: ignore[assignment]
+        inner: type[F] = _inner(cls)
         body = inner.trusted(event_name=inner.NAME, event_type=inner.KIND, **fields)
         return cls.trusted(event_id=event_id, event_type=inner.KIND, event_time=round(at.timestamp(), 3), event=body)
 
@@ -72,11 +73,22 @@ class AlfredEvent(Message, Generic[F]):
 
     @property
     def time(self) -> datetime:
-        return datetime.fromtimestamp(self.event_time, UTC)
+        return _at(self.event_time)
 
     @property
     def tenant(self) -> str:
         return self.event.company_id
+
+
+@lru_cache
+def _inner(model: type[AlfredEvent[Any]]) -> Any:
+    return model.model_fields["event"].annotation
+
+
+@lru_cache(maxsize=1000)
+def _at(unix: float) -> datetime:
+    # All that follows from one decision has one time.
+    return datetime.fromtimestamp(unix, UTC)
 
 
 class Dated(AlfredFields):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -48,18 +48,31 @@ def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
     `source` is the producing service, e.g. `/stageline/session`; `extra` headers (trace context) are appended.
     """
     key = message.key.encode()
+    content, version, ce_source, ce_type, schema = _same(type(message), source)
     headers: Headers = (
-        ("content-type", JSON),
-        ("ce_specversion", b"1.0"),
+        content,
+        version,
         ("ce_id", message.message_id.encode()),
-        ("ce_source", source.encode()),
-        ("ce_type", message.TYPE.encode()),
+        ce_source,
+        ce_type,
         ("ce_time", _time(message.time)),
         ("ce_subject", key),
         ("ce_tenant", message.tenant.encode()),
-        ("ce_dataschema", data_schema(type(message))),
+        schema,
     )
     return Record(key, message.to_json(), headers + extra)
+
+
+@lru_cache
+def _same(model: type[Message], source: str) -> Headers:
+    """What all records of a type from one source say."""
+    return (
+        ("content-type", JSON),
+        ("ce_specversion", b"1.0"),
+        ("ce_source", source.encode()),
+        ("ce_type", model.TYPE.encode()),
+        ("ce_dataschema", model.data_schema().encode()),
+    )
 
 
 @lru_cache(maxsize=10_000)
@@ -67,13 +80,7 @@ def _time(at: datetime) -> bytes:
     return at.isoformat().replace("+00:00", "Z").encode()
 
 
-@lru_cache
-def data_schema(model: type[Message]) -> bytes:
-    """`ce_dataschema` of a model's records: type and version, in `contracts/schemas`."""
-    return model.data_schema().encode()
-
-
-def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]], allowed: frozenset[str]) -> Message:
+def from_record(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], allowed: frozenset[str]) -> Message:
     """Decode one record into the newest model; `allowed` holds the CloudEvents types this topic may carry.
 
     Binary, structured and (for Alfred events) bare envelopes are read, leniently. Raises `UndecodableRecord`.
@@ -82,15 +89,29 @@ def from_record(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]
         raise UndecodableRecord("empty_value", "the record has no value")
     if holds_nul(value):
         raise UndecodableRecord("invalid_data", "(root): a text holds U+0000, which not every database can keep")
-    attributes = {name.lower(): raw for name, raw in headers if raw is not None}
-    if attributes.get("content-type", b"").lower().startswith(b"application/cloudevents"):
+    content, told = _told(headers)
+    if content != JSON and content.lower().startswith(b"application/cloudevents"):
         return _structured(value, allowed)
-    if "ce_type" in attributes:
-        type_ = attributes["ce_type"].decode("utf-8", "backslashreplace")
+    if told is not None:
+        type_ = told.decode("utf-8", "backslashreplace")
         if type_ in UPCASTERS:
             return _newest(type_, _object(value), allowed)
         return _parse(_model(type_, allowed), value)
     return _bare(value, allowed)
+
+
+def _told(headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, bytes | None]:
+    """Content type and CloudEvents type; names are as we write them, or in any other case."""
+    content = told = None
+    for name, raw in headers:
+        if name == "ce_type":
+            told = raw
+        elif name == "content-type":
+            content = raw
+    if content is None or told is None:
+        attributes = {name.lower(): raw for name, raw in headers if raw is not None}
+        return attributes.get("content-type", b""), attributes.get("ce_type")
+    return content, told
 
 
 def holds_nul(value: bytes) -> bool:

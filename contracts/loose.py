@@ -119,5 +119,5 @@ Metadata = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(_m
 Text = Annotated[str, BeforeValidator(_text)]
 """Text; readers also take a number or boolean."""
 
-Id = Annotated[str, BeforeValidator(_text), StringConstraints(min_length=1, max_length=200)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(_text)]
 """An identifier. Ours are UUID text; the vendor's samples are not always valid UUIDs, so none is demanded."""

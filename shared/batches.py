@@ -37,8 +37,9 @@ class Batches:
     async def enqueue(self, rows: Sequence[Outgoing]) -> list[Any]:
         """Hand `rows` to the producer; returns the futures of their acknowledgements. Raises `Stop` for an oversized one."""
         groups: dict[tuple[str, int], list[Outgoing]] = {}
+        counts = {topic: await self._partitions(topic) for topic in {row.topic for row in rows}}
         for row in rows:
-            count = await self._partitions(row.topic)
+            count = counts[row.topic]
             partition = key_hash(row.key) % count if row.key else random.randrange(count)
             groups.setdefault((row.topic, partition), []).append(row)
         futures: list[Any] = []

@@ -84,14 +84,20 @@ def decode(
         except Exception as error:  # noqa: BLE001 - whatever hostile bytes provoke, the record is parked, not the partition
             bad.append(Undecodable(r, "invalid_data", f"{type(error).__name__}: {error}"))
             continue
-        trace = next((v.decode("ascii", "ignore") for n, v in r.headers if n == "traceparent" and v), None)
         good.append(
             Inbound(
-                message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers,
-                trace if parse_traceparent(trace) else None,
+                message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers, _trace(r.headers),
             )
         )  # fmt: skip
     return good, bad
+
+
+def _trace(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    for name, value in headers:
+        if name == "traceparent" and value:
+            trace = value.decode("ascii", "ignore")
+            return trace if parse_traceparent(trace) else None
+    return None
 
 
 HEARTBEAT_MS = 1000

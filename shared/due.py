@@ -13,6 +13,7 @@ from shared import clock
 from shared.errors import Retry
 from shared.settle import Settler
 from shared.unit import Unit
+from shared.wake import Wake
 
 log = logging.getLogger(__name__)
 SWEEP_S = 30.0
@@ -36,14 +37,14 @@ class DueLoop:
         self.fire = fire
         self.last_pass = time.monotonic()
         self.sweep_s = SHARED_SWEEP_S if settler.store.shared else SWEEP_S
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         settler.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
         failures = 0
         while True:
-            self._wake.clear()
+            self._wake.begin()
             try:
                 delay = await self._pass()
                 failures = 0
@@ -52,8 +53,10 @@ class DueLoop:
                 delay = min(30.0, 0.5 * 2 ** min(failures, 6))
                 log.warning("timers will be looked at again", extra={"code": error.code, "reason": str(error)})
             self.last_pass = time.monotonic()
-            if delay > 0:
-                await self._sleep(delay, wake=failures == 0)
+            if failures:
+                await asyncio.sleep(delay)
+            elif delay > 0:
+                await self._wake.wait(delay)
 
     async def _pass(self) -> float:
         due = await self.settler.store.read(self.next_due)
@@ -62,14 +65,3 @@ class DueLoop:
             return min(wait, self.sweep_s)
         fired = await self.settler.run(lambda unit: self.fire(unit, 200))
         return 0.0 if fired else 0.25
-
-    async def _sleep(self, delay: float, wake: bool) -> None:
-        if not wake:
-            await asyncio.sleep(delay)
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), delay)
-        except TimeoutError:
-            return
-        # A busy service commits hundreds of times a second; its timers need not be looked at as often.
-        await asyncio.sleep(0.05)

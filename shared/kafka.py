@@ -37,7 +37,7 @@ MAX_RECORD_BYTES = 1_048_576
 HELD_LIMIT = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of values after which a batch takes no more: one of the largest records takes no more memory than one of many small ones."""
-SMALL = 200
+SMALL = 1000
 """Records; with more of them at hand nothing waits for others."""
 PARTING_S = 8.0
 

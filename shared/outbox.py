@@ -111,7 +111,8 @@ class Relay:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                 destination = next(iter(topics)) if len(topics) == 1 else "(several)"
-                with self.telemetry.batch("send", "send", destination, [row.traceparent for row in rows]):
+                traces = [row.traceparent for row in rows] if self.telemetry.enabled else []
+                with self.telemetry.batch("send", "send", destination, traces):
                     # Enqueued one after the other: per partition, this order is the order in the log.
                     await asyncio.gather(*await self.batches.enqueue(rows))
         except (TimeoutError, KafkaError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from functools import partial
 
@@ -72,6 +71,7 @@ from shared.lifecycle import Host
 from shared.objects import ObjectMissing, open_objects
 from shared.settings import read_secret
 from shared.unit import Unit
+from shared.wake import Wake
 
 log = logging.getLogger(__name__)
 GROUP = "ingest"
@@ -174,13 +174,13 @@ class Indexer:
     def __init__(self, host: Host, door: Door) -> None:
         self.host = host
         self.door = door
-        self.wake = asyncio.Event()
+        self.wake = Wake()
 
     async def run(self) -> None:
         """Until cancelled."""
         query = text("SELECT file_id, tenant_id, file_name, blob FROM index_pending LIMIT 50")
         while True:
-            self.wake.clear()
+            self.wake.begin()
             try:
                 rows = await self.host.store.read(lambda c: c.execute(query).all())
                 for row in rows:
@@ -191,9 +191,7 @@ class Indexer:
                 continue
             if not rows:
                 # Woken by our own commits; another replica may have died with rows of its own.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.wake.wait(), 5 if self.host.store.shared else None)
-                await asyncio.sleep(0.05)
+                await self.wake.wait(5 if self.host.store.shared else None)
 
     async def _enter(self, row: object) -> None:
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from shared.errors import Park, Retry, Stop
 from shared.settle import Settler
 from shared.sql import exclusive
 from shared.unit import Unit
+from shared.wake import Wake
 
 log = logging.getLogger(__name__)
 SWEEP_S = 15.0
@@ -35,22 +34,19 @@ class Publication:
         self.stores = stores
         self.catalog = catalog
         self.ensure = ensure
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         settler.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self._wake.clear()
+            self._wake.begin()
             try:
                 for command in await self.settler.store.read(lambda c: self.stores.steering(c).wanted()):
                     await self._one(command)
             except Retry as error:
                 log.warning("workflows will be published later", extra={"code": error.code, "reason": str(error)})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), SWEEP_S)
-            # Woken by every commit of ours; a workflow has time.
-            await asyncio.sleep(0.2)
+            await self._wake.wait(SWEEP_S)
 
     async def _one(self, command: PublishWorkflow) -> None:
         try:

@@ -74,8 +74,8 @@ async def test_what_somebody_waits_for_is_handed_out_at_once(consumer: WaitingCo
 async def test_many_records_wait_for_nothing(consumer: WaitingConsumer, broker: Broker) -> None:
     records = [Sent(b"%d" % n) for n in range(kafka.SMALL)]
     broker.arrived.put_nowait({EVENTS: records})
-    assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[:150]}
-    assert await asyncio.wait_for(consumer.getmany(max_records=150), 5) == {EVENTS: records[150:]}
+    assert await asyncio.wait_for(consumer.getmany(max_records=800), 5) == {EVENTS: records[:800]}
+    assert await asyncio.wait_for(consumer.getmany(max_records=800), 5) == {EVENTS: records[800:]}
 
 
 async def test_large_records_make_small_batches(consumer: WaitingConsumer, broker: Broker) -> None:

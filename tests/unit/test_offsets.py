@@ -1,0 +1,44 @@
+"""Commits of offsets: soon where little happens, not again and again where much does, and at once where they must be."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+
+from shared import offsets
+from shared.offsets import Commits
+from shared.telemetry import Telemetry
+
+PLACE = TopicPartition("job.events", 0)
+
+
+class Consumer:
+    """Notes what it is told to commit."""
+
+    def __init__(self) -> None:
+        self.committed: asyncio.Queue[int] = asyncio.Queue()
+
+    def assignment(self) -> set[TopicPartition]:
+        return {PLACE}
+
+    async def commit(self, given: dict[TopicPartition, int]) -> None:
+        self.committed.put_nowait(given[PLACE])
+
+
+async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offsets, "COMMIT_SOON_S", 0.01)
+    monkeypatch.setattr(offsets, "COMMIT_EVERY_S", 30.0)
+    consumer = Consumer()
+    commits = Commits(lambda: consumer, Telemetry("test", "test"), "group")
+    commits.add({PLACE: 5})
+    assert await asyncio.wait_for(consumer.committed.get(), 5) == 5
+    commits.add({PLACE: 6})
+    commits.add({PLACE: 9})
+    early = asyncio.create_task(consumer.committed.get())
+    done, _ = await asyncio.wait([early], timeout=0.2)
+    assert not done, "the last commit was just now"
+    await commits.flush()
+    assert await asyncio.wait_for(early, 5) == 9, "a rebalance and an end do not wait"
+    assert consumer.committed.empty()
