@@ -168,6 +168,50 @@ def test_hostile_json_under_every_type_is_refused_by_name(value: object, type_: 
         assert error.code in ("invalid_data", "empty_value") and str(error)
 
 
+TYPE = JobCreate.TYPE.encode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param((("ce_type", TYPE),), id="no content type"),
+        pytest.param((("CE_TYPE", TYPE), ("Content-Type", b"application/json")), id="other case"),
+        pytest.param((("ce_type", TYPE), ("Content-Type", b"Application/JSON")), id="one in another case"),
+        pytest.param((("ce_type", None), ("Ce_Type", TYPE), ("content-type", None)), id="null headers say nothing"),
+        pytest.param((("content-type", b"application/json; charset=utf-8"), ("ce_type", TYPE)), id="with a parameter"),
+    ],
+)
+def test_attributes_are_read_in_any_case(headers: tuple[tuple[str, bytes | None], ...]) -> None:
+    assert isinstance(from_record(json.dumps(SEED).encode(), headers, ALL), JobCreate)
+
+
+@pytest.mark.parametrize("name", ["content-type", "Content-Type"])
+def test_structured_mode_in_any_case(name: str) -> None:
+    envelope = {"specversion": "1.0", "type": JobCreate.TYPE, "data": SEED}
+    headers = ((name, b"Application/CloudEvents+json; charset=UTF-8"), ("ce_type", b"not.looked.at"))
+    assert isinstance(from_record(json.dumps(envelope).encode(), headers, ALL), JobCreate)
+
+
+@pytest.mark.parametrize(
+    ("id_", "reason"),
+    [
+        pytest.param("", "at least 1 character", id="empty"),
+        pytest.param("x" * 201, "at most 200 characters", id="long"),
+        pytest.param(["x"], "valid string", id="no text"),
+    ],
+)
+def test_an_id_that_is_none_is_refused_with_the_field_and_the_reason(id_: object, reason: str) -> None:
+    body = {**SEED, "event": {**SEED["event"], "job_id": id_}}  # type: ignore[dict-item]
+    with pytest.raises(UndecodableRecord, match=f"event.job_id: .*{reason}"):
+        from_record(json.dumps(body).encode(), (("ce_type", TYPE),), ALL)
+
+
+def test_a_number_as_an_id_is_kept_as_its_text() -> None:
+    body = {**SEED, "event": {**SEED["event"], "job_id": 17}}  # type: ignore[dict-item]
+    event = from_record(json.dumps(body).encode(), (("ce_type", TYPE),), ALL)
+    assert isinstance(event, JobCreate) and event.event.job_id == "17"
+
+
 def test_to_record_carries_extra_headers_last() -> None:
     record = to_record(example(JobCreate), "/x", (("traceparent", b"t"),))
     assert record.headers[-1] == ("traceparent", b"t")
