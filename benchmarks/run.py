@@ -35,6 +35,8 @@ DATA_DIR = Path(".stageline") / "bench"
 JOBS = int(os.environ.get("BENCH_JOBS", "3000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "60"))
+SLOW_JOBS = max(1, 5 * TRICKLE_S // ROUNDS)
+"""Jobs of each round that come at 5 per second."""
 STAGE_UPDATES = 6
 """JobStageUpdates of one such job: five steps and the end."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -150,7 +152,7 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
 
 async def our_round(plan: Plan, sink: AIOKafkaProducer, ends: Ends, pids: dict[str, int], found: Found) -> None:
     """One turn of ours."""
-    found.quick += await trickle(sink, ends, our_job, 5 * TRICKLE_S // ROUNDS, 5)
+    found.quick += await trickle(sink, ends, our_job, SLOW_JOBS, 5)
     meter = Meter(pids)
     async with scenarios.Visibility(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", ends) as visible:
         found.ours.append(await backlog(sink, ends, our_job, JOBS))
@@ -162,7 +164,7 @@ async def bare_round(bootstrap: str, sink: AIOKafkaProducer, done: Ends, found: 
     """One turn of the limit."""
     async with bare_relay(bootstrap):
         await trickle(sink, done, bare_job, 50, 25)
-        found.bare_quick += await trickle(sink, done, bare_job, 5 * TRICKLE_S // ROUNDS, 5)
+        found.bare_quick += await trickle(sink, done, bare_job, SLOW_JOBS, 5)
         found.limit.append(await backlog(sink, done, bare_job, JOBS))
 
 

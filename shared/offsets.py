@@ -1,7 +1,7 @@
 """Offsets of what is done: committed explicitly, and not for every small batch by itself.
 
 A commit costs the broker a write of its own, and both sides a request between the batches: ten a second from each service took
-6 % of a busy machine's CPU time. What a crash repeats in return is at most `COMMIT_EVERY_S` more of what the inbox has seen, and
+6 % of a busy machine's CPU time (four rounds in turns on SQLite). What a crash repeats in return is at most `COMMIT_EVERY_S` more of what the inbox has seen, and
 where little happens `COMMIT_SOON_S`.
 """
 

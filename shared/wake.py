@@ -7,7 +7,7 @@ import time
 
 SHORTEST_S, LONGEST_S = 0.05, 0.5
 SHARE = 20
-"""Times what the last look took: looks take a twentieth of a loop's time at most, and where they cost next to nothing they come soon."""
+"""Times what the last look took: looks of up to 25 ms take a twentieth of a loop's time, and those that cost next to nothing come soon."""
 
 
 class Wake:

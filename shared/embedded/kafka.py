@@ -96,7 +96,8 @@ class EmbeddedKafka:
             raise Stop("disk", f"cannot write to {self.folder}: {error.strerror or error}") from error
         base = [
             f"-Xmx{HEAP}", *ROOMY, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={logging}",
+            # What Java says of its own end belongs here, not in whatever folder we were started from.
+            f"-Dlog4j2.configurationFile={logging}", f"-XX:ErrorFile={self.folder / 'hs_err_pid%p.log'}",
             *(["--enable-native-access=ALL-UNNAMED"] if version >= 22 else []),
             "-cp", os.pathsep.join(map(str, jars)),
         ]  # fmt: skip
