@@ -12,6 +12,7 @@ from contracts.job_events import JOB_EVENTS
 from contracts.topics import JOB_EVENTS_TOPIC
 from services.ingest.adapters.read_model import records as view_records
 from services.ingest.core import job_view
+from services.ingest.core.job_end import whole
 from services.job_orchestrator.core.job import Job
 
 COMPARED = ("stage", "sequence", "file_count", "workflow", "retries")
@@ -35,7 +36,7 @@ async def compare(data_dir: Path) -> dict[str, Any]:
     orchestrator, door = store_of(data_dir, "job_orchestrator"), store_of(data_dir, "ingest")
     try:
         stored: dict[str, Job] = {j.id: j for j in await orchestrator.read(lambda c: jobs(c, only_open=False))}
-        views = await door.read(lambda c: view_records(c, "job_view", stored))
+        views = {i: whole(r) for i, r in (await door.read(lambda c: view_records(c, "job_view", stored))).items()}
     finally:
         await orchestrator.close()
         await door.close()

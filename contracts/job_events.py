@@ -86,6 +86,8 @@ class JobFailedFields(JobRetryFields):
     error_messages: tuple[Text, ...] = ()
     stage: JobStageValue | None = None
     """Ours: `failed`, or `cancelled` when somebody ended the job: the vendor has no event of its own for that."""
+    file_ends: int | None = None
+    """Ours: as with `JobFinished`."""
 
 
 class JobInvalidFields(JobFailedFields):
@@ -101,6 +103,9 @@ class JobFinishedFields(JobFields):
     error_messages: tuple[Text, ...] = ()
     outputs: Outputs | None = None
     """Ours: files that steps of the whole job have made."""
+    file_ends: int | None = None
+    """Ours: how many of its files have ended, each by one event on `file.events` (`FileDone`, `FileFailed`, or a `FileStatusUpdate`
+    to a terminal status). The two topics have no common order: whoever needs both has all of it once that many have been read."""
 
 
 class JobCreate(AlfredEvent[JobCreateFields]):
@@ -127,15 +132,17 @@ class JobExceededRetries(AlfredEvent[JobExceededRetriesFields]):
 
 class JobFailed(AlfredEvent[JobFailedFields]):
     TYPE = "stageline.job.failed.v1"
+    VERSION = "1.1"
 
 
 class JobInvalid(AlfredEvent[JobInvalidFields]):
     TYPE = "stageline.job.invalid.v1"
+    VERSION = "1.1"
 
 
 class JobFinished(AlfredEvent[JobFinishedFields]):
     TYPE = "stageline.job.finished.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 JobEvent = JobCreate | JobStart | JobStageUpdate | JobRetry | JobExceededRetries | JobFailed | JobInvalid | JobFinished

@@ -86,6 +86,14 @@ class FileStatus(OpenEnum):
         position = list(FileStatus).index(self) if self.known else 13
         return position if position < 13 else None
 
+    @property
+    def terminal(self) -> bool:
+        """True when nothing can follow within the same job."""
+        return self in TERMINAL_STATUSES
+
+
+TERMINAL_STATUSES = frozenset({FileStatus.FINISHED, FileStatus.FAILED, FileStatus.INVALID, FileStatus.CANCELLED})
+
 
 class TaskStatus(StrEnum):
     """What a worker says of a task: Invopop's words (§2.4). RUN is a heartbeat; QUEUED asks for more time."""

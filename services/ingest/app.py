@@ -26,6 +26,7 @@ from contracts.topics import (
 from services.ingest.adapters.assembly import Assembly
 from services.ingest.adapters.bulk_runner import BulkRunner
 from services.ingest.adapters.door import KafkaPublisher, StoredDecisions
+from services.ingest.adapters.held_ends import HeldEnds
 from services.ingest.adapters.http import (
     accounts,
     alfred,
@@ -122,7 +123,7 @@ def _behind(host: Host, door: Door) -> None:
     """What goes on without a request."""
     indexer = Indexer(host, door)
     host.settler.after.append(indexer.wake.set)
-    for part in (indexer, BulkRunner(door), Erasures(door), Assembly(door), Outlets(door)):
+    for part in (indexer, BulkRunner(door), Erasures(door), Assembly(door), Outlets(door), HeldEnds(door)):
         host.background(part.run)
     watched = read_watched(door.settings.watched_folders_file)
     if watched:

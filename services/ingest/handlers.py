@@ -34,13 +34,16 @@ from contracts.job_events import JOB_EVENTS
 from services.ingest.adapters import operations as ops
 from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.erasure import erased, forget, save_refs
-from services.ingest.core import file_view, job_view
+from services.ingest.core import file_view, job_end, job_view
+from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
 from shared.settle import Inbound
 from shared.sql import exclusive
 from shared.unit import Unit
 
 Record = dict[str, Any]
+HELD_S = 60.0
+"""How long a job's end is held back at most: an event that cannot be read must not hide it for ever."""
 FINDS = (FileAddToJob, FileFailed, FileCategoryCreate)
 """File events that say something a job is found by."""
 
@@ -59,7 +62,7 @@ class Fold:
             m = item.message
             if isinstance(m, AlfredEvent):
                 (jobs if isinstance(m, JOB_EVENTS) else files).add(record_id(m))
-                if isinstance(m, FINDS) and m.event.job_id:
+                if m.event.job_id and (isinstance(m, FINDS) or ends_file(m)):
                     jobs.add(m.event.job_id)
             elif isinstance(m, SessionEvent):
                 sessions.add(m.session_id)
@@ -69,6 +72,9 @@ class Fold:
         c = unit.connection
         self.gone = erased(c, jobs | {i.message.event.job_id or "" for i in batch if isinstance(i.message, AlfredEvent)})
         self.jobs = rm.records(c, "job_view", jobs) if jobs else {}
+        self.early = rm.early_ends(c, jobs - self.jobs.keys()) if jobs - self.jobs.keys() else {}
+        self.stored_early = set(self.early)
+        self.held = {job_id for job_id, record in self.jobs.items() if record.get("ending")}
         self.files = rm.records(c, "file_view", files) if files else {}
         self.sessions = rm.records(c, "session_view", sessions) if sessions else {}
         self.born: dict[str, float] = {}
@@ -84,7 +90,17 @@ class Fold:
         self.touched["jobs"].add(job_id)
         known = self.jobs.get(job_id)
         self.born.setdefault(job_id, created(known) if known else at.timestamp())
-        return known or job_view.new_job(job_id, tenant, at)
+        return known or {**job_view.new_job(job_id, tenant, at), "file_ends_read": self.early.pop(job_id, 0)}
+
+    def file_ended(self, job_id: str) -> None:
+        """One more of the job's files has ended. Of a job that is not known yet only that is kept: it may be long gone."""
+        record = self.jobs.get(job_id)
+        if record is None:
+            self.early[job_id] = self.early.get(job_id, 0) + 1
+        else:
+            self.born.setdefault(job_id, created(record))
+            self.touched["jobs"].add(job_id)
+            self.jobs[job_id] = job_end.file_ended(record)
 
     def found_by(self, job_id: str, terms: Iterable[str]) -> None:
         """What a job is found by from now on."""
@@ -112,6 +128,9 @@ class Fold:
         ops.save_audit(c, self.decided)
         save_refs(c, (self.files[i] for i in self.touched["files"] if i in self.files))
         save_refs(c, (self.jobs[i] for i in self.touched["jobs"] if self.jobs.get(i, {}).get("outputs")))
+        rm.save_early_ends(c, self.early, self.stored_early - self.early.keys(), self.unit.now)
+        now_held = {i for i in self.touched["jobs"] if self.jobs.get(i, {}).get("ending")}
+        rm.hold_ends(c, now_held - self.held, (self.held & self.touched["jobs"]) - now_held, self.unit.now + HELD_S)
         for event in self.erasures:
             forget(c, event, self.unit.now)
 
@@ -179,12 +198,14 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
     key = record_id(event)
     if isinstance(event, JOB_EVENTS):
         before = fold.job(key, event.tenant, event.time)
-        fold.jobs[key] = after = job_view.fold(before, event)
+        fold.jobs[key] = after = job_end.fold(before, event)
         if isinstance(event, JobCreate) and after is not before:
             fold.found_by(key, job_view.terms(after))
         return
     if isinstance(event, FINDS) and event.event.job_id:
         fold.found_by(event.event.job_id, _terms(event))
+    if event.event.job_id and ends_file(event):
+        fold.file_ended(event.event.job_id)
     fold.files[key] = record = file_view.fold(fold.file(key, event.tenant, event.time, event.event.job_id), event)
     if isinstance(event, FileDone) and event.event.index_blob:
         row = {

@@ -6,16 +6,21 @@ import asyncio
 import os
 import signal
 import time
+from typing import Any
 
 import aiohttp
 import pytest
 
 from cli.client import Client
+from contracts import to_record
+from services.job_orchestrator.core.decide import Start
 from shared import clock
+from shared.kafka import make_producer
 from tests.conftest import Pipeline
-from tests.e2e.outside import submit
+from tests.e2e.outside import OWNER, submit
 from tests.e2e.test_door import session_with
 from tests.eventually import eventually
+from tests.unit.orchestration import Drive, workflow
 
 pytestmark = pytest.mark.kafka
 
@@ -81,3 +86,42 @@ async def test_a_door_that_stops_answers_who_waits(own_pipeline: Pipeline) -> No
                 assert answer.headers["preference-applied"] == "wait=60"
         finally:
             os.kill(own_pipeline.state["pids"]["stage_worker"], signal.SIGCONT)
+
+
+async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, client: Client) -> None:
+    """A broker that was away may bring a job's end before its files': nobody is told `completed` and finds no results."""
+    ours, theirs = ended_elsewhere()
+    job_id = ours[0].event.job_id
+    await publish(pipeline, "job.events", ours)
+    await eventually(lambda: known(client, job_id))
+
+    async def held() -> bool:
+        return bool((await client.call("GET", f"/v1/jobs/{job_id}"))["ending"])
+
+    await eventually(held)
+    found = await client.call("GET", f"/v1/jobs/{job_id}", headers=waiting("1"))
+    assert found["stage"] != "completed" and found["waiting"]["code"] == "results_pending", found
+    answer = asyncio.create_task(client.call("GET", f"/v1/jobs/{job_id}", headers=waiting("30")))
+    await publish(pipeline, "file.events", theirs)
+    found = await answer
+    assert found["stage"] == "completed" and found["waiting"] is None and found["ending"] is None
+    assert [f["status"] for f in found["files"]] == ["finished", "finished"]
+
+
+def ended_elsewhere() -> tuple[list[Any], list[Any]]:
+    """The events of a job of the default tenant that has ended: of the job, and of its two files."""
+    drive = Drive(workflow({}), files=2, job_id=clock.new_root())
+    drive.start = Start(drive.start.wish.model_copy(update={"owner": OWNER}), drive.flow)
+    drive.feed(drive.start)
+    for task in list(drive.tasks):
+        drive.report(task)
+    return [e for e in drive.events if e.event.KIND == "job_event"], [e for e in drive.events if e.event.KIND != "job_event"]
+
+
+async def publish(pipeline: Pipeline, topic: str, events: list[Any]) -> None:
+    """Bring events onto their topic."""
+    producer = await make_producer(pipeline.access, "test")
+    for event in events:
+        record = to_record(event, "/test")
+        await producer.send_and_wait(topic, record.value, record.key, headers=list(record.headers))
+    await producer.stop()

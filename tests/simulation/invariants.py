@@ -6,10 +6,10 @@ from typing import Any
 
 from contracts import CreateJob, ReportRefused, SessionClosed, StageReport, StageTask, TaskStatus
 from contracts.alfred import AlfredEvent
-from services.ingest.core import job_view
+from contracts.job_events import JOB_EVENTS
 from services.job_orchestrator.core.job import Job
 from tests.simulation.observer import must
-from tests.simulation.world import World
+from tests.simulation.world import World, read_model
 
 
 def check(world: World) -> None:
@@ -96,13 +96,13 @@ def _outboxes(world: World) -> None:
 def _readers(world: World, jobs: dict[str, Job]) -> None:
     rebuilt: dict[str, Any] = {}
     seen: set[str] = set()
-    for entry in world.broker.records("job.events"):
+    ends: set[str] = set()
+    early: dict[str, int] = {}
+    for entry in world.broker.records("job.events") + world.broker.records("file.events"):
         event = entry.message
-        if isinstance(event, AlfredEvent) and event.message_id not in seen:
-            seen.add(event.message_id)
-            job_id = event.event.job_id
-            record = rebuilt.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
-            rebuilt[job_id] = job_view.fold(record, event)
+        if isinstance(event, AlfredEvent) and event.message_id not in seen | ends:
+            (seen if isinstance(event, JOB_EVENTS) else ends).add(event.message_id)
+            read_model(rebuilt, early, event)
     live = world.view.tables.get("job_view", {})
     must(
         rebuilt == live,
@@ -111,6 +111,8 @@ def _readers(world: World, jobs: dict[str, Job]) -> None:
     )
     for job_id, job in jobs.items():
         record = rebuilt.get(job_id, {})
+        said = record.get("file_ends")
+        must(said == job.file_ends, "S18", f"{job_id} has {job.file_ends} files that have ended, {said} are said")
         must(
             record.get("stage") == job.stage.value and record.get("sequence") == job.sequence,
             "S18",

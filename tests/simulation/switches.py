@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from contracts import StageReport
+from services.ingest.core import job_end
 from services.job_orchestrator import ledger
 from services.job_orchestrator.core import decide as decide_module
 from services.job_orchestrator.core import draft as draft_module
@@ -196,6 +197,10 @@ def _silent_failure(real: Any) -> Any:
     return ended
 
 
+def _complete_at_once(real: Any) -> Any:
+    return lambda record: True
+
+
 BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     **{f.name: _on(**{f.name: True}) for f in fields(Switches) if f.name != "any_bug"},
     "any lease will do": _patched(decide_module, "_report", _any_lease),
@@ -215,5 +220,6 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "a session closes again": _patched(session_decide, "_not_open", _closes_again),
     "a file after the close": _patched(session_decide, "_not_open", _adds_after_close),
     "a task after the cancel": _patched(verbs, "_end", _cancel_goes_on),
+    "an end before its files": _patched(job_end, "_complete", _complete_at_once),
     "a failure that nobody is told": _patched(ending, "end_badly", _silent_failure),
 }

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts import CloseSession, CreateJob, FileRef, JobRequest, Message
+from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Message
+from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
-from services.ingest.core import job_view
+from services.ingest.core import job_end, job_view
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
 from services.session.core.session import job_of
@@ -25,6 +26,21 @@ from tests.simulation.observer import Observer, must
 from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
 from tests.simulation.switches import Switches
 from tests.simulation.workers import OWNERS, SimWorker, healed, script
+
+
+def read_model(records: dict[str, Any], early: dict[str, int], event: Any) -> None:
+    """Fold a job's or file's event as the door does."""
+    job_id = event.event.job_id
+    if isinstance(event, JOB_EVENTS):
+        record = records.get(job_id)
+        if record is None:
+            record = {**job_view.new_job(job_id, event.tenant, event.time), "file_ends_read": early.pop(job_id, 0)}
+        records[job_id] = job_end.fold(record, event)
+    elif job_end.ends_file(event) and job_id in records:
+        records[job_id] = job_end.file_ended(records[job_id])
+    elif job_end.ends_file(event):
+        early[job_id] = early.get(job_id, 0) + 1
+
 
 TOPIC_OF = {model: t.name for t in TOPICS for model in t.models}
 START = 1_790_000_000.0
@@ -66,17 +82,17 @@ class World:
         return [
             *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
-            *some("ingest", ("job.events",), self.view, self._fold),
+            *some("ingest", ("job.events", "file.events"), self.view, self._fold),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         records = unit.connection.table("job_view")  # type: ignore[attr-defined]
         for item in batch:
-            event: Any = item.message
-            job_id = event.event.job_id
-            known = records.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
-            records[job_id] = job_view.fold(known, event)
+            read_model(records, unit.connection.table("early_end"), item.message)  # type: ignore[attr-defined]
+        for job_id, record in records.items():
+            ended, read, said = JobStage(record["stage"]).terminal, record["file_ends_read"], record["file_ends"]
+            must(not ended or read == said, "S18", f"{job_id} is shown ended with {read} of {said} ends of its files")
 
     def _count(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         effects = unit.connection.table("effect")  # type: ignore[attr-defined]

@@ -27,6 +27,7 @@ from contracts import (
 )
 from contracts.alfred import AlfredEvent
 from contracts.stage import TaskCancelled
+from services.ingest.core.job_end import ends_file
 from services.job_orchestrator.core.decide import Granted, JobInput, LaneDue, Start, decide
 from services.job_orchestrator.core.draft import unlimited
 from services.job_orchestrator.core.fork import Fork
@@ -98,6 +99,9 @@ class Drive:
         assert sequences == list(range(1, len(sequences) + 1))
         ends = [n for n in self.names() if n in ("job_finished_event", "job_failed_event", "job_invalid_event")]
         assert len(ends) == (1 if self.job.ended else 0)
+        file_ends = sum(1 for e in self.events if e.event.KIND != "job_event" and ends_file(e))
+        assert file_ends == self.job.file_ends, "a file ends by one event"
+        assert not ends or self.events[-1].event.file_ends == file_ends, "and the job's last event says how many have"
         stage = JobStage.QUEUED
         for e in self.events:
             if e.event.NAME == "job_start_event":

@@ -12,7 +12,13 @@ from services.ingest.adapters.http.commands import _shown
 
 
 @pytest.mark.parametrize(
-    ("body", "waits"), [(None, False), (json.dumps({"sequence": 4}), True), (json.dumps({"sequence": 5}), False)]
+    ("body", "waits"),
+    [
+        (None, False),
+        (json.dumps({"sequence": 4}), True),
+        (json.dumps({"sequence": 5}), False),
+        (json.dumps({"sequence": 5, "ending": {"stage": "cancelled"}}), True),
+    ],
 )
 async def test_what_an_answer_waits_for(body: str | None, waits: bool) -> None:
     asked: list[Any] = []

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from contracts import FileStatus, JobStage, StageReport, TaskStatus
+from contracts.file_events import FileFailed
+from contracts.job_events import JobInvalid
 from services.job_orchestrator.core.decide import LaneDue, Start, decide
 from services.job_orchestrator.core.job import JOB_LANE, LaneState, NeedsAllLanes
 from tests.unit.orchestration import Drive, workflow
@@ -208,6 +210,10 @@ def test_a_workflow_that_does_not_exist_makes_the_job_invalid() -> None:
     decision = decide(None, Start(d.start.wish, None), d.now)
     assert decision.job is not None and decision.job.stage is JobStage.INVALID
     assert "no workflow 'w'" in decision.job.errors[0]
+    events = [o.message for o in decision.outputs]
+    files = [e.event for e in events if isinstance(e, FileFailed)]
+    assert [(f.file_id, f.file_status, f.message) for f in files] == [("f0", FileStatus.INVALID, decision.job.errors[0])]
+    assert isinstance(events[-1], JobInvalid) and events[-1].event.file_ends == 1
 
 
 def test_a_workflow_with_file_steps_needs_files() -> None:

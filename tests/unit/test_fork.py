@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contracts import JobStage, TaskStatus
+from contracts import FileStatus, JobStage, TaskStatus
 from services.job_orchestrator.core.workflow import Workflow
 from tests.unit.orchestration import Drive, workflow
 
@@ -80,6 +80,13 @@ def test_settings_and_metadata_are_edited() -> None:
 def test_what_cannot_be_run_again_is_refused(wish: dict[str, Any], reason: str | None) -> None:
     _, decision = ran().fork(**wish)
     assert decision.refused == reason
+
+
+def test_a_file_that_stays_out_is_said_to_have_ended_as_it_did() -> None:
+    again, _ = ran().fork(file_ids=("f2",), from_step="s1")
+    assert again.job is not None
+    said = [e.event for e in again.events if e.event.NAME == "file_status_update_event" and e.event.file_status.terminal]
+    assert [(e.file_id, e.file_status) for e in said] == [("f1", FileStatus.FAILED)]
 
 
 def test_a_job_that_runs_is_not_run_again() -> None:

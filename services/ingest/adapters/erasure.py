@@ -54,7 +54,7 @@ MODELS: tuple[type[SQLModel], ...] = (ErasedRow, BlobRefRow, DoomedRow, Retentio
 _ERASED = Statement("SELECT job_id FROM erased WHERE job_id IN (SELECT value FROM [ids])")
 _FORGET = text("INSERT INTO erased (job_id, at) VALUES (:j, :at) ON CONFLICT DO NOTHING")
 _FILES = text("SELECT id FROM file_view WHERE job_id = :j")
-_OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view")] + [
+_OF_JOB = [text(f"DELETE FROM {t} WHERE job_id = :j") for t in ("history", "job_term", "file_view", "held_end", "early_end")] + [
     text("DELETE FROM job_view WHERE id = :j"),
     text("DELETE FROM silo_job WHERE job_id = :j"),
     text("DELETE FROM conversion_job WHERE job_id = :j"),

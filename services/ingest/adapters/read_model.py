@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -85,6 +85,23 @@ class DecisionRow(SQLModel, table=True):
     body: str
 
 
+class HeldEndRow(SQLModel, table=True):
+    """A job whose end is held back (`core/job_end.py`), and until when at most."""
+
+    __tablename__ = "held_end"
+    job_id: str = Field(primary_key=True)
+    due_at: float
+
+
+class EarlyEndRow(SQLModel, table=True):
+    """How many files of a job had ended before the first event of the job was read."""
+
+    __tablename__ = "early_end"
+    job_id: str = Field(primary_key=True)
+    file_ends: int
+    at: float
+
+
 class IndexPendingRow(SQLModel, table=True):
     """Files whose text has yet to enter the full-text index."""
 
@@ -106,8 +123,8 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (
-    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS, *ERASURE_MODELS,
-    *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
+    *ERASURE_MODELS, *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
@@ -130,6 +147,14 @@ _SAVE_FILE = text(
     "VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) ON CONFLICT (id) DO UPDATE SET "
     "body = excluded.body, job_id = excluded.job_id, session_id = coalesce(file_view.session_id, excluded.session_id)"
 )
+_HOLD = text("INSERT INTO held_end (job_id, due_at) VALUES (:job_id, :due_at) ON CONFLICT DO NOTHING")
+_UNHOLD = Statement("DELETE FROM held_end WHERE job_id IN (SELECT value FROM [ids])")
+_EARLY = Statement("SELECT job_id, file_ends FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
+_SAVE_EARLY = text(
+    "INSERT INTO early_end (job_id, file_ends, at) VALUES (:job_id, :file_ends, :at) "
+    "ON CONFLICT (job_id) DO UPDATE SET file_ends = excluded.file_ends, at = excluded.at"
+)
+_KNOWN = Statement("DELETE FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
 _SAVE_SESSION = text(
     "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
 )
@@ -162,6 +187,25 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
         for at, r in files
     ]  # fmt: skip
     many(connection, _SAVE_FILE, rows)
+
+
+def hold_ends(connection: Connection, held: Iterable[str], shown: Collection[str], due_at: float) -> None:
+    """Note jobs whose ends are held back from now on, until `due_at` at most, and those whose ends are shown."""
+    many(connection, _HOLD, [{"job_id": job_id, "due_at": due_at} for job_id in held])
+    if shown:
+        _UNHOLD.run(connection, {"ids": json.dumps(list(shown))})
+
+
+def early_ends(connection: Connection, job_ids: Iterable[str]) -> dict[str, int]:
+    """How many files have ended of jobs that are not known yet."""
+    return {i: n for i, n in _EARLY.run(connection, {"ids": json.dumps(list(job_ids))})}
+
+
+def save_early_ends(connection: Connection, early: Mapping[str, int], known: Collection[str], at: float) -> None:
+    """Note how many files have ended of jobs that are not known yet; forget it of those that now are."""
+    many(connection, _SAVE_EARLY, [{"job_id": job_id, "file_ends": n, "at": at} for job_id, n in early.items()])
+    if known:
+        _KNOWN.run(connection, {"ids": json.dumps(list(known))})
 
 
 def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:

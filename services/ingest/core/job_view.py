@@ -40,7 +40,8 @@ def new_job(job_id: str, tenant: str, at: datetime) -> Record:
         "priority": "normal", "input_source_type": 0, "email_from": None, "email_subject": None, "email_body": None,
         "workflow": None, "step": None, "sequence": 0, "retry": None, "stage_since": at.timestamp(), "paused": None,
         "created_at": at.timestamp(),
-        "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None, "outputs": [],
+        "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None, "outputs": [], "file_ends": None,
+        "file_ends_read": 0, "ending": None,
     }  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def fold(record: Record, event: JobEvent) -> Record:
         new |= _moved(record, event)
     elif isinstance(event, JobFinished):
         new |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
-        new |= {"finished_files": event.event.finished_files or 0}
+        new |= {"finished_files": event.event.finished_files or 0, "file_ends": event.event.file_ends}
         new |= {"outputs": [o.model_dump(exclude_none=True) for o in event.event.outputs or ()]}
     else:
         new |= _trouble(event)
@@ -130,4 +131,5 @@ def _trouble(event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> R
         found["retry"] = {**why, "retry_at": f.retry_at}
     if isinstance(event, (JobFailed, JobInvalid)):
         found |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
+        found["file_ends"] = event.event.file_ends
     return found

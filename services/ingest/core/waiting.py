@@ -11,10 +11,13 @@ from contracts import JobStage
 def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dict[str, Any] | None:
     """`{code, message, …facts}` for a job that has not ended, else None. `now` in Unix seconds.
 
-    Codes: `retry_due` (with `at`), `running` (with `workers`), `queued` (released, no worker has it yet).
+    Codes: `retry_due` (with `at`), `running` (with `workers`), `queued` (released, no worker has it yet), `results_pending`
+    (it has ended at `stage`, and what became of all its files is not here yet: `file_ends_read` of `file_ends`, if that is known).
     """
     if JobStage(job["stage"]).terminal:
         return None
+    if job.get("ending"):
+        return _ending(job)
     retry = job.get("retry")
     if retry and retry.get("retry_at") and retry["retry_at"] > now:
         reason = (
@@ -34,3 +37,11 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
         "step": job.get("step"),
         "message": f"released to workers for {step}; none has reported on it yet",
     }
+
+
+def _ending(job: dict[str, Any]) -> dict[str, Any]:
+    ending = job["ending"]
+    stage, expected, read = ending.get("stage", job["stage"]), ending.get("file_ends"), job["file_ends_read"]
+    missing = "its last event" if expected is None else f"{expected - read} of {expected} ends of its files"
+    facts = {"stage": stage, "file_ends": expected, "file_ends_read": read}
+    return {"code": "results_pending", **facts, "message": f"the job is {stage}; {missing} are on their way here"}

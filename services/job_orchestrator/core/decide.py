@@ -11,6 +11,7 @@ from contracts import (
     CancelJob,
     CreateJob,
     FileRef,
+    FileStatus,
     JobStage,
     PauseJob,
     PokeJob,
@@ -111,9 +112,10 @@ def _start(event: Start, now: datetime, credits: Credits) -> Decision:
     if fault is not None:
         draft.change(errors=(fault,), invalid=len(lanes))
         for lane in lanes.values():
-            draft.put(lane, state=LaneState.INVALID)
+            lane = draft.put(lane, state=LaneState.INVALID, status=FileStatus.INVALID)
+            draft.file_failed(lane, FileStatus.INVALID, "invalid_job", fault)
         draft.move(JobStage.INVALID)
-        draft.ended_badly(JobInvalid, error_messages=(fault,), stage=JobStage.INVALID)
+        draft.ended_badly(JobInvalid, error_messages=(fault,), stage=JobStage.INVALID, file_ends=draft.job.file_ends)
         draft.tell_parent()
         return draft.decision()
     if wish.job.start_at is not None and wish.job.start_at > now:

@@ -143,7 +143,7 @@ class Draft:
         lane = self.lanes.get(JOB_LANE)
         self.job_event(
             JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors,
-            outputs=outputs_of(lane) if lane is not None else None,
+            outputs=outputs_of(lane) if lane is not None else None, file_ends=job.file_ends,
         )  # fmt: skip
 
     def ended_badly(self, model: type[AlfredEvent[Any]], **more: Any) -> None:

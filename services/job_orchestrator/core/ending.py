@@ -47,7 +47,7 @@ def end_badly(draft: Draft, stage: JobStage) -> None:
     """The job's last events."""
     draft.move(stage)
     model = JobInvalid if stage is JobStage.INVALID else JobFailed
-    draft.ended_badly(model, error_messages=draft.job.errors, stage=stage)
+    draft.ended_badly(model, error_messages=draft.job.errors, stage=stage, file_ends=draft.job.file_ends)
     draft.tell_parent()
 
 

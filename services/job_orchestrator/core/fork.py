@@ -167,7 +167,7 @@ def _begin(draft: Draft, base: int, starts: Mapping[str, int | None]) -> None:
 
 
 def _drop(draft: Draft, lane: Lane) -> None:
-    """A file that is not run again and had not finished: it counts as it ended."""
+    """A file that is not run again and had not finished: it counts as it ended, and is said to have."""
     state = lane.state if lane.state in (LaneState.FAILED, LaneState.INVALID) else LaneState.CANCELLED
-    draft.put(lane, state=state, due_at=None, status=FileStatus(state.value))
+    draft.status(draft.put(lane, state=state, due_at=None), FileStatus(state.value), role="dropped")
     draft.change(**{state.value: getattr(draft.job, state.value) + 1})

@@ -153,6 +153,11 @@ class Job:
         """File lanes that have not dropped out."""
         return self.total - self.failed - self.invalid - self.cancelled
 
+    @property
+    def file_ends(self) -> int:
+        """File lanes that have ended; each has been said to."""
+        return self.done + self.failed + self.invalid + self.cancelled
+
     def step_of(self, lane: Lane) -> Step:
         """The step that a lane is at."""
         return self.workflow.all_steps[lane.step]

@@ -38,7 +38,7 @@ def _end(job: Job, command: CancelJob | TerminateJob, now: datetime, stage: JobS
     withdraw(draft, reason)
     draft.change(errors=(*job.errors, f"{word} by {command.owner.user_name or 'unknown'}: {reason}"), paused_by=None)
     draft.move(stage)
-    draft.ended_badly(JobFailed, error_messages=draft.job.errors, stage=stage)
+    draft.ended_badly(JobFailed, error_messages=draft.job.errors, stage=stage, file_ends=draft.job.file_ends)
     draft.tell_parent()
     return draft.decision()
 

@@ -39,7 +39,8 @@ async def _shown(door: Door, job_id: str, sequence: int) -> None:
 
     def there(connection: Connection) -> bool | None:
         body = connection.execute(_SEQUENCE, {"i": job_id}).scalar()
+        record = json.loads(body) if body else None
         # No record any more: the command was to erase it, and that was read before its answer.
-        return True if not body or json.loads(body)["sequence"] >= sequence else None
+        return True if record is None or (record["sequence"] >= sequence and not record.get("ending")) else None
 
     await door.decisions.until(there, door.settings.decision_timeout_s)
