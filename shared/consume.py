@@ -116,10 +116,8 @@ class Subscription:
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = Gate()
-        self.linger_s = 0.0
-        """How long a few records of `leisurely` topics alone wait for more (`WaitingConsumer`): fewer transactions where nobody waits for
-        them, and none in the way of those that somebody does."""
-        self.leisurely: frozenset[str] = frozenset()
+        self.rest_s = 0.0
+        """How long the broker is not asked again after a few records (`WaitingConsumer`): for topics that nobody waits for."""
         self.relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
         """Which records of a batch concern this service, told before they are decoded; all of them, when it is not set."""
         self.failures = 0
@@ -163,7 +161,7 @@ class Subscription:
         self.busy_since = time.monotonic()
         if self.consumer is not None:
             self.consumer.parting = self._settled
-            self.consumer.leisurely, self.consumer.linger_s = self.leisurely, self.linger_s
+            self.consumer.rest_s = self.rest_s
         try:
             await self._decide(records)
             self.failures = 0

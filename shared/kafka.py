@@ -29,6 +29,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from contracts import Topic
 from shared.errors import Retry
+from shared.fetch_look import look_lightly
 from shared.fetch_sessions import FetchSession, fetch_in_sessions
 from shared.kafka_access import KafkaAccess
 
@@ -37,8 +38,8 @@ MAX_RECORD_BYTES = 1_048_576
 HELD_LIMIT = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of values after which a batch takes no more: one of the largest records takes no more memory than one of many small ones."""
-SMALL = 1000
-"""Records; with more of them at hand nothing waits for others."""
+SMALL_BYTES = 512 << 10
+"""After an answer of more than that nobody rests: there is more to come."""
 PARTING_S = 8.0
 
 
@@ -54,9 +55,8 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     last_poll: float = 0.0
     parting: Callable[[], Awaitable[None]] | None = None
     """What must be done before the group is left: offsets of what is finished."""
-    leisurely: frozenset[str] = frozenset()
-    linger_s: float = 0.0
-    """A few records of `leisurely` topics alone wait so long for more. Nobody waits for them, and whoever reads along with every single
+    rest_s: float = 0.0
+    """Having got a few records, ask for more only after that time. For topics that nobody waits for: whoever reads along with every single
     record keeps broker and cores from those that somebody waits for."""
     sessions: Mapping[Any, FetchSession]
     """Once started: what each broker knows of our positions."""
@@ -65,9 +65,15 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     def _prepare(self) -> None:
         self._held: dict[Any, deque[Any]] = {}
         self._count = 0
-        self._arrived = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
         self._pump = asyncio.create_task(self._take_over())
+        self._pump.add_done_callback(self._wake)
+
+    def _wake(self, _: Any = None) -> None:
+        # A bare future: whoever waits has his turn next, before the fetcher has thought about what to ask for now.
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def _take_over(self) -> None:
         while True:
@@ -77,9 +83,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._held.setdefault(tp, deque()).extend(records)
                 self._count += len(records)
             if batch:
-                if self._count < SMALL and self.leisurely.issuperset(tp.topic for tp in self._held):
-                    await asyncio.sleep(self.linger_s)
-                self._arrived.set()
+                self._wake()
             while self._count >= HELD_LIMIT:
                 self._room.clear()
                 await self._room.wait()
@@ -92,13 +96,11 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         pump = self._pump
         assert pump is not None
         while not self._count:
-            self._arrived.clear()
-            arrival = asyncio.ensure_future(self._arrived.wait())
-            await asyncio.wait({arrival, pump}, return_when=asyncio.FIRST_COMPLETED)
-            arrival.cancel()
             if pump.done():
                 self._pump = None
                 pump.result()
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
         taken = self._take(max_records or self._count)
         self._room.set()
         return taken
@@ -122,6 +124,9 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._held[tp] = self._held.pop(tp)
         return taken
 
+    def _rest(self, size: int) -> float:
+        return self.rest_s if 0 < size < SMALL_BYTES else 0.0
+
     def forget(self, partitions: Iterable[Any]) -> None:
         """Drop what is held of partitions that are no longer ours, or will be read again."""
         if self._pump is not None:
@@ -135,8 +140,9 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Connect and join the group."""
-        self.sessions = fetch_in_sessions(self._client)
+        self.sessions = fetch_in_sessions(self._client, self._rest)
         await super().start()
+        look_lightly(self._fetcher)
 
     async def stop(self) -> None:
         """Stop taking over, then leave the group."""

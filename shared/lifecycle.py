@@ -129,12 +129,19 @@ class Host:
                 log.warning("the start waits", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(0.5)
 
-    def subscribe(self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> Subscription:
-        """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats."""
+    def subscribe(
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True, member: str = ""
+    ) -> Subscription:
+        """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats. `member` tells apart
+        several members of one group in one process."""
+        instance = self.settings.group_instance
         subscription = Subscription(self.settler, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
         subscription.declare(
-            self.broker, self.settings.batch_records, self.settings.group_instance, self.settings.session_timeout_ms
+            self.broker,
+            self.settings.batch_records,
+            f"{instance}-{member}" if instance and member else instance,
+            self.settings.session_timeout_ms,
         )
         self.health.subscriptions.append(subscription)
         self.expect_dead_letters(topics, group)

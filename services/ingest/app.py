@@ -92,17 +92,11 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.settler.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    events = [
-        SESSION_EVENTS_TOPIC,
-        JOB_EVENTS_TOPIC,
-        FILE_EVENTS_TOPIC,
-        JOB_ANSWERS_TOPIC,
-        JOB_ERASURES_TOPIC,
-        WEBHOOK_ANSWERS_TOPIC,
-    ]
-    fold = host.subscribe([*events, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, Folding(decisions.arrive))
-    # Requests wait for what sessions and commands have come to, not for a stage of a job.
-    fold.leisurely, fold.linger_s = frozenset({JOB_EVENTS_TOPIC.name, FILE_EVENTS_TOPIC.name}), 0.05
+    folding = Folding(decisions.arrive)
+    # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, member="events").rest_s = 0.05
+    answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
+    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
     door = Door(
         settings,

@@ -36,7 +36,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=False)
     deliveries.relevant = Relevance(host.store, events).of
-    deliveries.leisurely, deliveries.linger_s = frozenset(t.name for t in events), 0.05
+    deliveries.rest_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(

@@ -122,6 +122,6 @@ async def publish(pipeline: Pipeline, topic: str, events: list[Any]) -> None:
     """Bring events onto their topic."""
     producer = await make_producer(pipeline.access, "test")
     for event in events:
-        record = to_record(event, "/test")
+        record = to_record(event, "/stageline/job_orchestrator")
         await producer.send_and_wait(topic, record.value, record.key, headers=list(record.headers))
     await producer.stop()

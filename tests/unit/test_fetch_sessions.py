@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,3 +201,26 @@ async def test_a_broker_that_never_takes_a_session_up_is_not_asked_without_end()
     fetch_in_sessions(client)
     with pytest.raises(KafkaError):
         await client.send(1, request({("a", 0): (7, 100)}))
+
+
+async def test_after_a_few_records_a_broker_is_let_rest() -> None:
+    def answer(size: int) -> Any:
+        return FetchResponse_v11(0, 0, 5, [("a", [(0, 0, 9, 9, 0, [], -1, b"x" * size)])] if size else [])
+
+    client = Connection(answer(0), answer(300), answer(10), answer(0))
+    told: list[int] = []
+
+    def rest(size: int) -> float:
+        told.append(size)
+        return 60.0 if size == 10 else 0.0
+
+    fetch_in_sessions(client, rest)
+    wanted = request({("a", 0): (7, 100)})
+    for _ in range(3):
+        await client.send(1, wanted)
+    later = asyncio.create_task(client.send(1, wanted))
+    done, _ = await asyncio.wait([later], timeout=0.2)
+    assert not done and len(client.sent) == 3 and told == [0, 300, 10]
+    later.cancel()
+    await client.send(2, wanted)
+    assert len(client.sent) == 4, "another broker is asked"
