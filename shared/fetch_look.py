@@ -7,6 +7,7 @@ A worker reads 120 partitions; the two looks stood before each of its tasks.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -61,11 +62,9 @@ def _wanted(fetcher: Any, assignment: Any) -> list[tuple[Any, FetchRequest]] | N
 
 
 def _request(fetcher: Any, topics: dict[str, list[tuple[int, int, int]]]) -> FetchRequest:
-    # In no random order as aiokafka's: a broker that keeps a session takes the partitions in turn by itself.
+    # An answer holds so much and no more, and the broker begins with what stands first, unless it keeps a session and takes turns itself.
+    order = list(topics.items())
+    random.shuffle(order)
     return FetchRequest(
-        fetcher._fetch_max_wait_ms,
-        fetcher._fetch_min_bytes,
-        fetcher._fetch_max_bytes,
-        fetcher._isolation_level,
-        list(topics.items()),
+        fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes, fetcher._fetch_max_bytes, fetcher._isolation_level, order
     )

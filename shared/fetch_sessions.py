@@ -103,6 +103,7 @@ def fetch_in_sessions(client: Any, rest: Callable[[int], float] = lambda size: 0
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
         session = sessions.setdefault(node_id, FetchSession())
+        # One turn of the loop at least: whoever has got the last records begins before more are asked for.
         await asyncio.sleep(max(0.0, resting.pop(node_id, 0.0) - time.monotonic()))
         try:
             response = await send(node_id, SessionFetchRequest(request, session), **options)

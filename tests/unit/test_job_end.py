@@ -75,8 +75,19 @@ def test_an_end_that_is_held_back_says_what_is_missing() -> None:
         record = read(record, event)
     assert record is not None and record["stage"] != "completed" and job_end.whole(record)["stage"] == "completed"
     reason = why(record, [], 0.0)
-    assert reason is not None and reason["message"] == "the job is completed; 3 of 3 ends of its files are on their way here"
+    assert reason is not None and reason["message"] == "the job is completed; 3 of 3 ends of its files are on the way here"
     assert (reason["stage"], reason["file_ends"], reason["file_ends_read"]) == ("completed", 3, 0)
+
+
+def test_between_the_stage_and_the_last_event_a_record_of_an_older_release_waits_too() -> None:
+    *before, _ = [e for e in history(0, False).events if e.event.KIND == "job_event"]
+    record: dict[str, Any] | None = None
+    for event in before:
+        record = read(record, event)
+        record.pop("file_ends_read", None)
+    assert record is not None and record["ending"]
+    reason = why(record, [], 0.0)
+    assert reason is not None and reason["message"] == "the job is completed; its last event is on the way here"
 
 
 @pytest.mark.parametrize("older", ["record", "event"])

@@ -16,8 +16,6 @@ from shared.sql import exclusive
 
 log = logging.getLogger(__name__)
 LOOK_S = 5.0
-
-
 KEPT_S = 86_400.0
 """How long ends of files are remembered whose job nothing is heard of: it may have left its topic before this store was made."""
 _FORGET = text("DELETE FROM early_end WHERE at < :old")
@@ -30,7 +28,7 @@ def release(connection: Connection, now: float) -> list[str]:
     overdue = list(connection.execute(_OVERDUE, {"now": now}).scalars())
     if overdue:
         records = rm.records(connection, "job_view", overdue)
-        rm.save_jobs(connection, ((r["created_at"], whole(r)) for r in records.values()))
+        rm.save_jobs(connection, ((r.get("created_at") or now, whole(r)) for r in records.values()))
         rm.hold_ends(connection, (), overdue, now)
     return overdue
 
