@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contracts import JobStage
+from contracts import FileStatus, JobStage
 
 
 def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
         )
         facts = {k: retry[k] for k in ("step", "file_id", "attempt") if k in retry}
         return {**facts, "code": "retry_due", "error_code": retry["code"], "at": retry["retry_at"], "message": reason}
-    open_files = [f for f in files if f["status"] not in ("finished", "failed", "invalid", "cancelled")]
+    open_files = [f for f in files if not FileStatus(f["status"]).terminal]
     running = [f for f in open_files if f.get("worker")]
     if running:
         workers = sorted({f["worker"] for f in running})
