@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, ValidationInfo
+from pydantic import (
+    BeforeValidator,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
+_WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 READ: Final = {"reader": True}
 """Validation context of a lenient reader (see `contracts.message.Contract.read`)."""
 
@@ -92,6 +101,21 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _when(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> datetime:
+    if value.__class__ is str and is_reader(info) and (known := _as_written(value)) is not None:
+        return known
+    return _utc(handler(_time(value, info)))
+
+
+@lru_cache(maxsize=10_000)
+def _as_written(text: str) -> datetime | None:
+    # Of the form that `_iso` writes, and most of them again and again: a job's creation is in all of its events.
+    try:
+        return datetime.fromisoformat(text) if _WRITTEN.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
 @lru_cache(maxsize=10_000)
 def _iso(value: datetime) -> str:
     # The same few times stand in all records of a batch, and a job's creation in all of its events.
@@ -107,8 +131,7 @@ def _text(value: Any, info: ValidationInfo) -> Any:
 
 Timestamp = Annotated[
     datetime,
-    BeforeValidator(_time),
-    AfterValidator(_utc),
+    WrapValidator(_when),
     PlainSerializer(_iso, return_type=str, when_used="json"),
 ]
 """A UTC time; ISO 8601 with milliseconds on the wire; readers also take Unix seconds as number or text."""

@@ -120,6 +120,9 @@ E = TypeVar("E", bound=OpenEnum)
 
 
 def _open(kind: type[E], value: Any, info: ValidationInfo) -> E:
+    named = kind._value2member_map_.get(value) if value.__class__ is str else None
+    if isinstance(named, kind):
+        return named
     member = kind(value)
     # A writer may only say words of this version; a reader keeps whatever arrives.
     if not member.known and not is_reader(info):

@@ -44,12 +44,12 @@ class Batches:
             groups.setdefault((row.topic, partition), []).append(row)
         futures: list[Any] = []
         for (topic, partition), group in groups.items():
-            builder = self.producer.create_batch()
+            builder, limit = self.producer.create_batch(), max_record_bytes(topic)
             for row in group:
-                if not _append(builder, row):
+                if not _append(builder, row, limit):
                     futures.append(await self.producer.send_batch(builder, topic, partition=partition))
                     builder = self.producer.create_batch()
-                    _append(builder, row)
+                    _append(builder, row, limit)
             futures.append(await self.producer.send_batch(builder, topic, partition=partition))
         return futures
 
@@ -61,8 +61,7 @@ class Batches:
         return known[1]
 
 
-def _append(builder: Any, row: Outgoing) -> bool:
-    limit = max_record_bytes(row.topic)
+def _append(builder: Any, row: Outgoing, limit: int) -> bool:
     if len(row.value) + 4096 > limit:
         raise Stop("record_too_large", f"a record for {row.topic} has {len(row.value)} bytes; the limit is {limit}")
     # Nothing at all is a tombstone: on a compacted topic the key is forgotten.

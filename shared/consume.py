@@ -21,7 +21,7 @@ from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.errors import Retry, Stop
 from shared.offsets import Commits, next_offsets, rewind
-from shared.settle import Handler, Inbound, Settler, Undecodable
+from shared.settle import Handler, Inbound, Inbox, Settler, Undecodable
 from shared.telemetry import Telemetry, parse_traceparent
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ HEARTBEAT_MS = 1000
 class Subscription:
     """One consumer group of a service over some topics, handled in batches by one `Handler`."""
 
-    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True) -> None:
+    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = True) -> None:
         self.settler = settler
         self.inbox = inbox
         self.topics = topics

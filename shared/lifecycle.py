@@ -29,7 +29,7 @@ from shared.migrate import migrate
 from shared.outbox import Relay
 from shared.pace import Paced, PatientProtocol
 from shared.settings import Settings
-from shared.settle import Handler, Settler
+from shared.settle import Handler, Inbox, Settler
 from shared.store import Store, open_store
 from shared.telemetry import Telemetry
 from shared.unit import Unit
@@ -130,9 +130,9 @@ class Host:
             await asyncio.sleep(0.5)
 
     def subscribe(
-        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: bool = True, member: str = ""
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = True, member: str = ""
     ) -> Subscription:
-        """Handle `topics` as consumer group `group`; `inbox=False` when the handler's own keys already drop repeats. `member` tells apart
+        """Handle `topics` as consumer group `group`; `inbox` leaves out whose repeats the handler's own keys already drop. `member` tells apart
         several members of one group in one process."""
         instance = self.settings.group_instance
         subscription = Subscription(self.settler, topics, group, handler, inbox)

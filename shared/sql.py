@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, TextClause, text
 
 _LIST = re.compile(r"\[(\w+)\]")
@@ -35,6 +37,11 @@ class Statement:
         if is_shared(connection):
             return connection.execute(self.postgresql, values)
         return connection.exec_driver_sql(self.sqlite.text, values if values is not None else {})
+
+
+def as_list(values: Iterable[Any]) -> str:
+    """The values (texts, or tuples of texts) as what `[name]` and `[[name]]` are bound to."""
+    return to_json(list(values)).decode()
 
 
 def is_shared(connection: Connection) -> bool:

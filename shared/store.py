@@ -8,7 +8,6 @@ schema of the service's own, and replicas meet only in row and advisory locks (`
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
 
 from shared.errors import Retry, Stop
-from shared.sql import Statement
+from shared.sql import Statement, as_list
 
 T = TypeVar("T")
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
@@ -168,7 +167,7 @@ _MARK = Statement(
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
     """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
-    return set(_MARK.run(connection, {"at": at, "ids": json.dumps(ids)}).scalars())
+    return set(_MARK.run(connection, {"at": at, "ids": as_list(ids)}).scalars())
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:

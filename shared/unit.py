@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from sqlalchemy import Connection
 
@@ -36,6 +36,23 @@ class Outgoing:
         return None
 
 
+class Together:
+    """Around outputs that belong together (`Unit.together`)."""
+
+    __slots__ = ("before", "outgoing")
+
+    def __init__(self, outgoing: list[Outgoing]) -> None:
+        self.outgoing = outgoing
+        self.before = len(outgoing)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            del self.outgoing[self.before :]
+
+
 @dataclass(slots=True)
 class Unit:
     """Handed to handlers inside the transaction. Nothing that a handler does is visible before all of it is."""
@@ -48,15 +65,9 @@ class Unit:
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop once the transaction is durable and what it decided is published; not at all if it fails."""
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Together:
         """Outputs that belong together: if one is refused, none of them is published."""
-        before = len(self.outgoing)
-        try:
-            yield
-        except BaseException:
-            del self.outgoing[before:]
-            raise
+        return Together(self.outgoing)
 
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
         """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""

@@ -60,7 +60,7 @@ from services.ingest.adapters.outlets import Outlets
 from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.adapters.watched import Folders, read_watched
-from services.ingest.handlers import Folding
+from services.ingest.handlers import Folding, in_inbox
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.access import Keyring, apply_access, enter_key
@@ -94,7 +94,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     await _first_key(host, settings)
     folding = Folding(decisions.arrive)
     # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, member="events").rest_s = 0.05
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, in_inbox, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding)
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))

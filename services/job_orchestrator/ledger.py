@@ -88,8 +88,7 @@ class Ledger:
         paused = after.paused_by is not None
         for lane_id in changed:
             was, is_ = old.get(lane_id), after.lanes[lane_id]
-            self._count(before, was, -1)
-            self._count(after, is_, 1)
+            self._count(flight_keys(before, was), flight_keys(after, is_))
             self._measure(before, was, after, is_)
             place = (after.id, lane_id)
             if is_.state is LaneState.READY and not paused and not after.ended:
@@ -103,11 +102,13 @@ class Ledger:
                 self.entering.pop(place, None)
                 self.leaving.add(place)
 
-    def _count(self, job: Job | None, lane: Lane | None, sign: int) -> None:
-        if job is None or lane is None:
-            return
-        for key in flight_keys(job, lane):
-            self.deltas[key] += sign
+    def _count(self, gone: Collection[Key], come: Collection[Key]) -> None:
+        if gone == come:
+            return  # as nearly always: the next step's credit is the one that this step gives back
+        for key in gone:
+            self.deltas[key] -= 1
+        for key in come:
+            self.deltas[key] += 1
 
     def _measure(self, before: Job | None, was: Lane | None, after: Job, is_: Lane) -> None:
         tenant = after.owner.tenant_id
@@ -201,9 +202,9 @@ class Ledger:
         self.controls[key] = replace(control, tokens=None, tokens_at=None)
 
 
-def flight_keys(job: Job, lane: Lane) -> tuple[Key, ...]:
+def flight_keys(job: Job | None, lane: Lane | None) -> tuple[Key, ...]:
     """What a lane counts for while its attempt is in flight: its action and its tenant."""
-    if lane.state not in IN_FLIGHT:
+    if job is None or lane is None or lane.state not in IN_FLIGHT:
         return ()
     action = job.step_of(lane).action
     return (("action", action), ("tenant", job.owner.tenant_id)) if action else ()

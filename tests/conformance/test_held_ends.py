@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 from contracts import JobErased, to_record
 from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.held_ends import release
-from services.ingest.handlers import HELD_S, on_batch
+from services.ingest.fold import HELD_S
+from services.ingest.handlers import on_batch
 from shared.settle import Inbound
 from shared.store import Store
 from shared.telemetry import Telemetry
@@ -33,7 +34,7 @@ async def fold(store: Store, events: list[Any], now: float) -> None:
 
     def inside(connection: Connection) -> None:
         unit = Unit(connection, now, "/t", Telemetry("t", "i"))
-        on_batch(unit, [Inbound(e, "t", 0, 0, 0.0, None, to_record(e, "/t").value, ()) for e in events])
+        on_batch(unit, [Inbound(e, "t", 0, 0, 0.0, None, to_record(e, "/t").value, ()) for e in events], rm.recent_jobs())
 
     await store.transact(inside)
 

@@ -102,14 +102,17 @@ def _readers(world: World, jobs: dict[str, Job]) -> None:
         event = entry.message
         if isinstance(event, AlfredEvent) and event.message_id not in seen | ends:
             (seen if isinstance(event, JOB_EVENTS) else ends).add(event.message_id)
-            read_model(rebuilt, early, event)
+            read_model(rebuilt, early, event, {})
     live = world.view.tables.get("job_view", {})
     must(
         rebuilt == live,
         "S18",
         f"rebuilt and live read models differ for {sorted(i for i in rebuilt if rebuilt[i] != live.get(i))}",
     )
+    history = world.view.tables.get("history", {})
     for job_id, job in jobs.items():
+        numbers = history.get(job_id)
+        must(numbers == list(range(1, job.sequence + 1)), "S6", f"{job_id} has {job.sequence} events, its history is {numbers}")
         record = rebuilt.get(job_id, {})
         said = record.get("file_ends")
         must(said == job.file_ends, "S18", f"{job_id} has {job.file_ends} files that have ended, {said} are said")

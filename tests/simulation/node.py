@@ -51,6 +51,8 @@ class Node:
     topics: tuple[str, ...]
     database: Database
     handler: Handler
+    inbox: Callable[[Message], bool] = lambda message: True
+    """Which messages' ids it keeps."""
     positions: dict[Place, int] = field(default_factory=dict)
     work: Iterator[str] | None = None
     alive: bool = True
@@ -147,10 +149,13 @@ class Node:
                 self._park(unit, entry, place, offset, "undecodable")
                 continue
             key = f"{entry.message.message_id}|{entry.message.TYPE}"
-            if key in seen and not self.world.switches.no_inbox:
+            if not self.inbox(entry.message):
+                pass
+            elif key in seen and not self.world.switches.no_inbox:
                 self.world.observer.settled(self, place, offset, "duplicate")
                 continue
-            seen[key] = True
+            else:
+                seen[key] = True
             inbound.append(Inbound(entry.message, place[0], place[1], offset, 0, entry.key.encode(), entry.value, ()))
         self.handler(unit, inbound)
         for item in inbound:
@@ -161,7 +166,7 @@ class Node:
             if isinstance(item.parked, Park) and item.parked.code == "handler_error" and not self.world.switches.any_bug:
                 raise AssertionError(f"a handler failed: {item.parked}")
             if not self.world.switches.keeps_parked_as_seen:
-                seen.pop(f"{item.message.message_id}|{item.message.TYPE}")
+                seen.pop(f"{item.message.message_id}|{item.message.TYPE}", None)
             self._park(
                 unit, Entry(item.key.decode() if item.key else "", item.value, item.message), place, item.offset, item.parked.code
             )

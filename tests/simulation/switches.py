@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from contracts import StageReport
-from services.ingest.core import job_end
+from services.ingest.core import job_end, numbering
 from services.job_orchestrator import ledger
 from services.job_orchestrator.core import decide as decide_module
 from services.job_orchestrator.core import draft as draft_module
@@ -154,9 +154,8 @@ def _limit_off_by_one(real: Any) -> Any:
 
 
 def _uncounted(real: Any) -> Any:
-    def count(self: Any, job: Any, lane: Any, sign: int) -> None:
-        if sign > 0 or lane is None or lane.state is not LaneState.RUNNING:
-            real(self, job, lane, sign)
+    def count(self: Any, gone: Any, come: Any) -> None:
+        real(self, gone if come else (), come)
 
     return count
 
@@ -197,6 +196,10 @@ def _silent_failure(real: Any) -> Any:
     return ended
 
 
+def _always_news(real: Any) -> Any:
+    return lambda record, number: False
+
+
 def _complete_at_once(real: Any) -> Any:
     return lambda record: True
 
@@ -221,5 +224,6 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "a file after the close": _patched(session_decide, "_not_open", _adds_after_close),
     "a task after the cancel": _patched(verbs, "_end", _cancel_goes_on),
     "an end before its files": _patched(job_end, "_complete", _complete_at_once),
+    "a repeat is taken for news": _patched(numbering, "read_before", _always_news),
     "a failure that nobody is told": _patched(ending, "end_badly", _silent_failure),
 }

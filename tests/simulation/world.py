@@ -12,7 +12,8 @@ from typing import Any
 from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Message
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
-from services.ingest.core import job_end, job_view
+from services.ingest.core import job_end, job_view, numbering
+from services.ingest.handlers import in_inbox
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
 from services.session.core.session import job_of
@@ -28,11 +29,14 @@ from tests.simulation.switches import Switches
 from tests.simulation.workers import OWNERS, SimWorker, healed, script
 
 
-def read_model(records: dict[str, Any], early: dict[str, int], event: Any) -> None:
-    """Fold a job's or file's event as the door does."""
+def read_model(records: dict[str, Any], early: dict[str, int], event: Any, history: dict[str, list[int]]) -> None:
+    """Fold a job's or file's event as the door does; `history` is that of job events, by their numbers."""
     job_id = event.event.job_id
     if isinstance(event, JOB_EVENTS):
         record = records.get(job_id)
+        if record is not None and numbering.read_before(record, event.event.sequence):
+            return
+        history[job_id] = [*history.get(job_id, ()), event.event.sequence]
         if record is None:
             record = {**job_view.new_job(job_id, event.tenant, event.time), "file_ends_read": early.pop(job_id, 0)}
         records[job_id] = job_end.fold(record, event)
@@ -75,21 +79,21 @@ class World:
             one.start()
 
     def _nodes(self) -> list[Node]:
-        def some(group: str, topics: tuple[str, ...], database: Database, handler: Any) -> list[Node]:
-            return [Node(self, f"{group}-{n}", group, topics, database, handler) for n in range(self.rng.randint(1, 3))]
+        def some(group: str, topics: tuple[str, ...], database: Database, handler: Any, *inbox: Any) -> list[Node]:
+            return [Node(self, f"{group}-{n}", group, topics, database, handler, *inbox) for n in range(self.rng.randint(1, 3))]
 
         orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
         return [
             *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
-            *some("ingest", ("job.events", "file.events"), self.view, self._fold),
+            *some("ingest", ("job.events", "file.events"), self.view, self._fold, in_inbox),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        records = unit.connection.table("job_view")  # type: ignore[attr-defined]
+        records, early, history = map(unit.connection.table, ("job_view", "early_end", "history"))  # type: ignore[attr-defined]
         for item in batch:
-            read_model(records, unit.connection.table("early_end"), item.message)  # type: ignore[attr-defined]
+            read_model(records, early, item.message, history)
         for job_id, record in records.items():
             ended, read, said = JobStage(record["stage"]).terminal, record["file_ends_read"], record["file_ends"]
             must(not ended or read == said, "S18", f"{job_id} is shown ended with {read} of {said} ends of its files")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.job_orchestrator.adapters.codec import job_to_text, lane_to_text
-from services.job_orchestrator.adapters.recent import LARGEST, Recent
+from services.job_orchestrator.adapters.recent import LARGEST, RecentJobs
 from services.job_orchestrator.core.job import JOB_LANE
 from tests.unit.orchestration import Drive, workflow
 
@@ -16,7 +16,7 @@ def test_a_row_that_says_the_same_is_the_same_value_and_another_is_decoded() -> 
     job = drive.job
     assert job is not None
     lane = job.lanes["f0"]
-    recent = Recent(2)
+    recent = RecentJobs(2)
     recent.keep_lane(job.id, lane, lane_to_text(lane))
     assert recent.lane(job.id, "f0", lane_to_text(lane)) is lane
     later = replace(lane, attempt=lane.attempt + 1)

@@ -28,7 +28,8 @@ def release(connection: Connection, now: float) -> list[str]:
     overdue = list(connection.execute(_OVERDUE, {"now": now}).scalars())
     if overdue:
         records = rm.records(connection, "job_view", overdue)
-        rm.save_jobs(connection, ((r.get("created_at") or now, whole(r)) for r in records.values()))
+        stored = {job_id: record.get("workflow") for job_id, record in records.items()}
+        rm.save_jobs(connection, ((r.get("created_at") or now, whole(r)) for r in records.values()), stored, rm.recent_jobs())
         rm.hold_ends(connection, (), overdue, now)
     return overdue
 

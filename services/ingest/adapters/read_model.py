@@ -19,8 +19,9 @@ from services.ingest.adapters.operations import MODELS as OPERATIONS_MODELS
 from services.ingest.adapters.silo import MODELS as SILO_MODELS
 from services.ingest.adapters.uploads import MODELS as UPLOAD_MODELS
 from shared.access import AccessRow
+from shared.recent import Recent
 from shared.rows import many
-from shared.sql import Statement
+from shared.sql import Statement, as_list
 from shared.store import BIG_ID
 
 Record = dict[str, Any]
@@ -142,6 +143,8 @@ _SAVE_JOB = text(
     "VALUES (:id, :tenant, :created_at, :body, :stage, :workflow, :since) ON CONFLICT (id) DO UPDATE SET "
     "body = excluded.body, stage = excluded.stage, workflow = excluded.workflow, stage_since = excluded.stage_since"
 )
+# Where the workflow is what it was: the index over it is left alone, and so is the row's own place.
+_MOVE_JOB = text("UPDATE job_view SET body = :body, stage = :stage, stage_since = :since WHERE id = :id")
 _SAVE_FILE = text(
     "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) "
     "VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) ON CONFLICT (id) DO UPDATE SET "
@@ -162,19 +165,40 @@ _SAVE_SESSION = text(
 
 def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
-    return {i: from_json(body) for i, body in _RECORDS[table].run(connection, {"ids": json.dumps(list(ids))})}
+    return {i: from_json(body) for i, body in _RECORDS[table].run(connection, {"ids": as_list(ids)})}
 
 
-def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]]) -> None:
-    """Write job records; the number is the creation time of new ones."""
-    rows = [
-        {
-            "id": r["id"], "tenant": r["company_id"], "created_at": at, "body": to_json(r).decode(), "stage": r.get("stage"),
-            "workflow": r.get("workflow"), "since": r.get("stage_since", at),
-        }
-        for at, r in jobs
-    ]  # fmt: skip
-    many(connection, _SAVE_JOB, rows)
+def recent_jobs() -> Recent[Record]:
+    """Keeps the records of the jobs that a process is lately busy with."""
+    return Recent(most=2048, largest=4000)
+
+
+def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
+    """Records of jobs by id, as far as they exist. They must not be changed."""
+    found: dict[str, Record] = {}
+    for job_id, body in _RECORDS["job_view"].run(connection, {"ids": as_list(ids)}):
+        record = recent.get(job_id, body)
+        found[job_id] = from_json(body) if record is None else record
+    return found
+
+
+def save_jobs(
+    connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None], recent: Recent[Record]
+) -> None:
+    """Write job records; the number is the creation time of new ones. `stored`: job → workflow of those that have a row."""
+    new: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
+    for at, r in jobs:
+        job_id, workflow = r["id"], r.get("workflow")
+        body = to_json(r).decode()
+        recent.keep(job_id, body, r)
+        row = {"id": job_id, "body": body, "stage": r.get("stage"), "since": r.get("stage_since", at)}
+        if job_id in stored and stored[job_id] == workflow:
+            moved.append(row)
+        else:
+            new.append({**row, "tenant": r["company_id"], "created_at": at, "workflow": workflow})
+    many(connection, _MOVE_JOB, moved)
+    many(connection, _SAVE_JOB, new)
 
 
 def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:

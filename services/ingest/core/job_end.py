@@ -15,9 +15,10 @@ from contracts.alfred import AlfredEvent
 from contracts.file_events import FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobEvent
 from services.ingest.core import job_view
+from services.ingest.core.numbering import MISSING, noted
 
 Record = dict[str, Any]
-_AT_ONCE = frozenset({"sequence", "update_date", "file_ends_read", "ending"})
+_AT_ONCE = frozenset({"sequence", "update_date", "file_ends_read", "ending", MISSING})
 """What is shown of an end that is held back."""
 
 
@@ -36,8 +37,8 @@ def whole(record: Record) -> Record:
 
 def fold(record: Record, event: JobEvent) -> Record:
     """The record after a job event."""
-    before = whole(record)
-    after = job_view.fold(before, event)
+    before, number = whole(record), event.event.sequence
+    after = job_view.fold(before if number is None else noted(before, number), event)
     return record if after is before else _shown(record, after)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from contracts import JobStage, SessionClosed
@@ -22,6 +23,7 @@ from contracts.job_events import (
 Record = dict[str, Any]
 
 
+@lru_cache(maxsize=10_000)
 def text(at: datetime) -> str:
     """A time as the door writes it."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

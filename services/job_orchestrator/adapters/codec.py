@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from contracts import FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
+from contracts import Contract, FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
 from services.job_orchestrator.core.job import Job, Lane, LaneState
 from services.job_orchestrator.core.workflow import Workflow
 
@@ -23,27 +24,65 @@ _LANE_RARE = ("entered_at", "since")
 _LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results", *_LANE_RARE))
 
 
+MOST = 4096
+"""Requests kept, by their records and by their texts."""
+LARGEST = 4000
+"""Characters of a request's text; longer ones are not kept, so the memory has a bound."""
+_counters = attrgetter(*_COUNTERS)
+_lane_plain = attrgetter(*_LANE_PLAIN)
+_rare = attrgetter(*_RARE)
+_RARE_UNSET = tuple(_RARE.values())
+
+
+class _Texts:
+    """JSON of records that never change and are written again with every step of their job: by the record itself, not by its value."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Contract, str]] = {}
+
+    def of(self, record: Contract) -> str:
+        """What `record.to_json` says."""
+        known = self._kept.get(id(record))
+        # Whoever is kept here lives, so nobody else can have its number.
+        if known is not None and known[0] is record:
+            return known[1]
+        text = record.to_json().decode()
+        if len(text) <= LARGEST:
+            self._kept[id(record)] = record, text
+        if len(self._kept) > MOST:
+            self._kept.pop(next(iter(self._kept)), None)
+        return text
+
+
+_texts = _Texts()
+
+
 @lru_cache(maxsize=10_000)
 def _owner(text: str) -> Tenancy:
     return Tenancy.model_validate_json(text)
 
 
-@lru_cache(maxsize=10_000)
-def _request(text: str) -> JobRequest:
+@lru_cache(maxsize=MOST)
+def _short_request(text: str) -> JobRequest:
     # Frozen, and the same text for every load of a job: parsed once.
     return JobRequest.read(text)
 
 
+def _request(text: str) -> JobRequest:
+    return _short_request(text) if len(text) <= LARGEST else JobRequest.read(text)
+
+
 def job_to_text(job: Job) -> str:
     """Everything of the header except the workflow's text, which is stored once per version."""
-    body: dict[str, Any] = {name: getattr(job, name) for name in _COUNTERS}
+    body: dict[str, Any] = dict(zip(_COUNTERS, _counters(job), strict=True))
     body["stage"] = job.stage.value
-    body["owner"] = job.owner.to_json().decode()
-    body["request"] = job.request.to_json().decode()
+    body["owner"] = _texts.of(job.owner)
+    body["request"] = _texts.of(job.request)
     body["created_at"] = job.created_at.isoformat()
     body["updated_at"] = job.updated_at.isoformat()
     body["errors"] = job.errors
-    body |= {name: getattr(job, name) for name, default in _RARE.items() if getattr(job, name) != default}
+    if _rare(job) != _RARE_UNSET:
+        body |= {name: getattr(job, name) for name, default in _RARE.items() if getattr(job, name) != default}
     if job.ending is not None:
         body["ending"] = job.ending.value
     if job.parent is not None:
@@ -66,7 +105,7 @@ def job_from_text(job_id: str, text: str, workflow: Workflow, lanes: dict[str, L
 
 def lane_to_text(lane: Lane) -> str:
     """A lane as JSON text."""
-    body: dict[str, Any] = {name: getattr(lane, name) for name in _LANE_PLAIN}
+    body: dict[str, Any] = dict(zip(_LANE_PLAIN, _lane_plain(lane), strict=True))
     body |= {name: value for name in _LANE_RARE if (value := getattr(lane, name)) is not None}
     body["state"] = lane.state.value
     body["status"] = lane.status.value

@@ -14,14 +14,14 @@ from sqlmodel import Field, SQLModel
 from contracts import FileRef
 from services.job_orchestrator.adapters.codec import job_to_text, lane_from_text, lane_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
-from services.job_orchestrator.adapters.recent import Recent
+from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
 from shared.errors import Stop
 from shared.rows import together
-from shared.sql import Statement
+from shared.sql import Statement, as_list
 
 
 class JobRow(SQLModel, table=True):
@@ -119,7 +119,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, int], Workflow] = {}
-        self.recent = Recent()
+        self.recent = RecentJobs()
 
     def publish(self, connection: Connection, workflow: Workflow) -> None:
         """Publish a version. The same again is fine; another text under a published version is refused (`Stop`)."""
@@ -162,14 +162,13 @@ class SqlJobStore:
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         if not wanted:
             return {}
-        rows = _LOAD_JOBS.run(self.connection, {"ids": json.dumps(list(wanted))}).all()
-        pairs = json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes])
-        lanes = self._lanes(pairs)
+        rows = _LOAD_JOBS.run(self.connection, {"ids": as_list(wanted)}).all()
+        lanes = self._lanes(wanted)
         self.stored.update(row[0] for row in rows)
         return self._jobs(rows, lanes)
 
     def look(self, wanted: Collection[str]) -> dict[str, Job]:
-        return self._jobs(_LOOK_AT_JOBS.run(self.connection, {"ids": json.dumps(list(wanted))}).all(), {})
+        return self._jobs(_LOOK_AT_JOBS.run(self.connection, {"ids": as_list(wanted)}).all(), {})
 
     def _jobs(self, rows: Sequence[Any], lanes: Mapping[str, dict[str, Lane]]) -> dict[str, Job]:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
@@ -179,14 +178,15 @@ class SqlJobStore:
             for job_id, name, version, body in rows
         }
 
-    def _lanes(self, pairs: str) -> dict[str, dict[str, Lane]]:
+    def _lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
+        pairs = as_list((job_id, lane) for job_id, lanes in wanted.items() for lane in lanes)
         lanes: dict[str, dict[str, Lane]] = {}
         for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
             lanes.setdefault(job_id, {})[lane_id] = self.catalog.recent.lane(job_id, lane_id, body)
         return lanes
 
     def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
-        return self._lanes(json.dumps([(job_id, lane) for job_id, lanes in wanted.items() for lane in lanes]))
+        return self._lanes(wanted)
 
     def with_all_lanes(self, job: Job) -> Job:
         rows = self.connection.execute(_LOAD_ALL_LANES, {"job_id": job.id})

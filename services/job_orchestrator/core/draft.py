@@ -66,7 +66,8 @@ class Draft:
 
     def decision(self) -> Decision:
         """The finished decision."""
-        return Decision(evolve(self.job, {"lanes": self.lanes, "updated_at": self.now}), tuple(self.outputs))
+        self.change(lanes=self.lanes, updated_at=self.now)
+        return Decision(self.job, tuple(self.outputs))
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the job. From the first change on it is a copy of the draft's own, which changes in place."""

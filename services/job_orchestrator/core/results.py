@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from contracts import FileRef
 from contracts.file_events import (
     FileCategoryCreate,
@@ -29,7 +31,7 @@ MAX_RESULTS_BYTES = 400_000
 
 def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> Lane:
     """Keep a step's result on the lane and publish what it says. Values of the wrong type raise `ValueError`."""
-    size = len(json.dumps({**lane.results, step: dict(result)}))
+    size = len(to_json({**lane.results, step: result}))
     if size > MAX_RESULTS_BYTES:
         raise ValueError(
             f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"

@@ -9,7 +9,7 @@ from services.job_orchestrator.core.job import Job
 def state_of(job: Job) -> JobState:
     """The state as of the job's last event."""
     steps = job.workflow.all_steps
-    return JobState(
+    return JobState.trusted(
         job_id=job.id, tenant_id=job.owner.tenant_id, tenant_name=job.owner.tenant_name, sequence=job.sequence, stage=job.stage,
         workflow=job.workflow.ref, step=steps[job.frontier].name if 0 <= job.frontier < len(steps) else None,
         created_at=job.created_at, updated_at=job.updated_at, session_id=job.session_id, metadata=job.request.metadata,

@@ -1,0 +1,58 @@
+"""The read model on both databases: a job's numbered events enter its history once, without a row of the inbox for each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import text
+
+from contracts import from_record, to_record
+from contracts.topics import JOB_EVENTS_TOPIC
+from services.ingest.adapters import read_model as rm
+from services.ingest.handlers import in_inbox
+from shared.store import Store
+from tests.conformance.conftest import Opener
+from tests.conformance.test_held_ends import ended_job, fold
+
+ALLOWED = frozenset(m.TYPE for m in JOB_EVENTS_TOPIC.models)
+
+
+async def history(store: Store) -> list[int]:
+    """Numbers of the events in the job's history, as it is listed."""
+    query = text("SELECT body FROM history WHERE job_id = 'job-1' ORDER BY id")
+    bodies = await store.read(lambda c: c.execute(query).scalars().all())
+    return [json.loads(body)["event"]["sequence"] for body in bodies]
+
+
+async def test_repeats_change_nothing(opened: Opener) -> None:
+    store = await opened("ingest")
+    ours, _ = ended_job()
+    numbers = [e.event.sequence for e in ours]
+    await fold(store, [*ours[:3], *ours[:2]], 1_000.0)
+    await fold(store, [*ours[1:], ours[-1]], 1_001.0)
+    before = await store.read(lambda c: rm.records(c, "job_view", ["job-1"]))
+    await fold(store, ours, 1_002.0)
+    stored = [b for b in numbers if b]
+    assert stored == list(range(1, len(ours) + 1)) and await history(store) == stored
+    assert await store.read(lambda c: rm.records(c, "job_view", ["job-1"])) == before
+
+
+async def test_what_was_left_out_enters_when_it_is_sent_again(opened: Opener) -> None:
+    store = await opened("ingest")
+    ours, _ = ended_job()
+    await fold(store, [*ours[:2], *ours[3:]], 1_000.0)
+    shown = (await store.read(lambda c: rm.records(c, "job_view", ["job-1"])))["job-1"]
+    assert shown["missing_events"] == [3]
+    await fold(store, [ours[2], ours[2]], 1_001.0)
+    after = (await store.read(lambda c: rm.records(c, "job_view", ["job-1"])))["job-1"]
+    assert after == {**shown, "missing_events": []}, "what it says has been overtaken"
+    assert sorted(await history(store)) == [e.event.sequence for e in ours] and (await history(store))[-1] == 3
+
+
+def test_what_has_no_number_is_the_inbox_s() -> None:
+    ours, theirs = ended_job()
+    assert not any(map(in_inbox, ours)) and all(map(in_inbox, theirs))
+    record = to_record(ours[0], "/elsewhere")
+    foreign: Any = from_record(record.value.replace(b'"sequence":1,', b""), record.headers, ALLOWED)
+    assert foreign.event.sequence is None and in_inbox(foreign)
