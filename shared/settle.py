@@ -28,6 +28,9 @@ from shared.unit import Outgoing, Unit
 
 log = logging.getLogger(__name__)
 SEEN_RETENTION_S = 14 * 86_400
+PRUNE_EVERY_S = 60
+PRUNED_AT_ONCE = 2000
+"""More than a batch has, so that the inbox shrinks while it is full of old rows."""
 
 
 @dataclass(slots=True)
@@ -227,11 +230,16 @@ class Settler:
         unit = Unit(connection, clock.unix(), f"/stageline/{self.service}", self.telemetry)
         result = work(unit)
         written = self.relay.write(connection, unit.outgoing, unit.now)
-        if time.monotonic() - self._pruned_at > 60:
-            self._pruned_at = time.monotonic()
-            forget_seen(connection, unit.now - SEEN_RETENTION_S)
+        self._prune(connection, unit.now)
         crashpoints.reach(self.service, "before_commit")
         return result, unit, written
+
+    def _prune(self, connection: Connection, now: float) -> None:
+        if time.monotonic() - self._pruned_at < PRUNE_EVERY_S:
+            return
+        # Some with every transaction until nothing is old: as many a minute would never be as many as come on a busy day.
+        if forget_seen(connection, now - SEEN_RETENTION_S, PRUNED_AT_ONCE) < PRUNED_AT_ONCE:
+            self._pruned_at = time.monotonic()
 
     def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
         for fault in bad:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, Connection, Engine, Integer, Table, create_engine, event, select
+from sqlalchemy import BigInteger, Connection, Engine, Integer, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Field, SQLModel
@@ -176,7 +176,13 @@ def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:
         connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(ids)))
 
 
-def forget_seen(connection: Connection, before: float, limit: int = 5000) -> int:
-    """Drop inbox rows older than any possible redelivery; returns how many."""
-    old = select(SEEN.c.message_id).where(SEEN.c.seen_at < before).limit(limit)
-    return connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(old))).rowcount
+_OLD = Statement("SELECT message_id FROM seen WHERE seen_at < :before ORDER BY seen_at LIMIT :limit /*FOR UPDATE SKIP LOCKED*/")
+_FORGET = Statement("DELETE FROM seen WHERE message_id IN (SELECT value FROM [ids])")
+
+
+def forget_seen(connection: Connection, before: float, limit: int) -> int:
+    """Drop at most `limit` inbox rows older than any possible redelivery; returns how many. Replicas take different ones."""
+    old = _OLD.run(connection, {"before": before, "limit": limit}).scalars().all()
+    if old:
+        _FORGET.run(connection, {"ids": as_list(old)})
+    return len(old)

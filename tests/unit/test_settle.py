@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.consume import Subscription
 from shared.errors import Park, Retry, Stop
-from shared.settle import Inbound, Settler
+from shared.settle import PRUNED_AT_ONCE, Inbound, Settler
 from shared.unit import Unit
 from tests.unit.settling import CANCEL, CREATE, inbound, record
 
@@ -27,6 +27,25 @@ async def test_a_repeat_reaches_the_handler_once(settler: Settler) -> None:
     await settler.batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
     await settler.batch(handler, inbound(CREATE), [], "g")
     assert len(seen) == 2
+
+
+async def test_the_inbox_forgets_faster_than_it_fills(settler: Settler) -> None:
+    old = text("INSERT INTO seen (message_id, seen_at) VALUES (:id, 1.0)")
+    many = 2 * PRUNED_AT_ONCE + 5
+
+    async def left() -> int:
+        return int(
+            await settler.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen WHERE seen_at = 1.0")).scalar()) or 0
+        )
+
+    await settler.run(lambda unit: None)
+    await settler.store.transact(lambda c: c.execute(old, [{"id": f"m{n}"} for n in range(many)]))
+    await settler.run(lambda unit: None)
+    assert await left() == many, "it has just been looked at"
+    settler._pruned_at = float("-inf")
+    for step in (PRUNED_AT_ONCE + 5, 5, 0):
+        await settler.run(lambda unit: None)
+        assert await left() == step
 
 
 async def test_facts_leave_before_commands_and_survive_an_outage(settler: Settler) -> None:
