@@ -60,8 +60,10 @@ class AlfredEvent(Message, Generic[F]):
     def fact(cls, *, event_id: str, at: datetime, **fields: Any) -> Self:
         """As `of`, from values that are checked already (`Contract.trusted`)."""
         inner: type[F] = _inner(cls)
-        body = inner.trusted(event_name=inner.NAME, event_type=inner.KIND, **fields)
-        return cls.trusted(event_id=event_id, event_type=inner.KIND, event_time=round(at.timestamp(), 3), event=body)
+        fields["event_name"], fields["event_type"] = inner.NAME, inner.KIND
+        body = inner.assembled(fields)
+        time = round(at.timestamp(), 3)
+        return cls.assembled({"event_id": event_id, "event_type": inner.KIND, "event_time": time, "event": body})
 
     @property
     def message_id(self) -> str:

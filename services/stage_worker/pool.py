@@ -23,6 +23,8 @@ from shared.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 FIRST_HEARTBEAT_S = 1.0
+BARE = {status: Answer(status) for status in TaskStatus}
+"""Answers that say no more than how it went."""
 INLINE = frozenset({"noop"})
 """Actions that are answered at once, without a task of their own."""
 
@@ -132,7 +134,9 @@ class Pool:
                             progress=Progress(done=progress[0], total=progress[1]) if progress else None)  # fmt: skip
 
     def _report(self, task: StageTask, status: TaskStatus, role: str, answer: Answer, **more: Any) -> StageReport:
-        return StageReport(
+        # What an action has said is checked; where it said nothing, all of it is our own.
+        make = StageReport.trusted if answer == BARE.get(answer.status) else StageReport
+        return make(
             report_id=derived(task.lease, self.worker, role), job_id=task.job_id, tenant_id=task.tenant_id,
             file_id=task.file_id, step=task.step, action=task.action, attempt=task.attempt, lease=task.lease,
             reported_at=clock.now(), status=status, code=answer.code and answer.code[:100],

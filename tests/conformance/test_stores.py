@@ -63,30 +63,6 @@ async def test_a_failed_transaction_leaves_nothing(opened: Opener) -> None:
     assert await store.transact(lambda c: mark_seen(c, ["a"], 1.0)) == {"a"}
 
 
-async def test_no_more_changed_jobs_are_taken_than_asked_for(opened: Opener) -> None:
-    store = await opened("job_orchestrator")
-    fill = text("INSERT INTO job_changed (job_id) VALUES (:id)")
-
-    def empty(connection: Connection) -> None:
-        connection.execute(fill, [{"id": f"a{n}"} for n in range(3000)])
-        connection.execute(text("DELETE FROM job_changed"))
-        connection.execute(fill, [{"id": "z"}])
-
-    def check(connection: Connection) -> None:
-        connection.execute(fill, [{"id": f"b{n:04}"} for n in range(3000)])
-        assert sorted(SqlJobStore(connection, Catalog()).take_changed(500)) == [f"b{n:04}" for n in range(500)]
-        assert connection.execute(text("SELECT count(*) FROM job_changed")).scalar_one() == 2501
-        if store.shared:
-            read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'job_changed'"
-            assert connection.execute(text(read)).scalar_one() < 20_000
-
-    await store.transact(empty)
-    if store.shared:
-        # From now on PostgreSQL takes it for a table of one row: what looked for the first 500 anew for every row took all, and read 4,500,000.
-        await store.read(lambda c: c.execute(text("VACUUM ANALYZE job_changed")) and None)
-    await store.transact(check)
-
-
 async def _jobs(opened: Opener) -> tuple[Store, Catalog]:
     store, catalog = await opened("job_orchestrator"), Catalog()
     await store.transact(lambda c: catalog.publish(c, FLOW))

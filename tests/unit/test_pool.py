@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,27 @@ async def answered(action: Any, cancel: bool = False) -> Noted:
 
     await eventually(closed, 5)
     return noted  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(TaskStatus.OK), Answer(TaskStatus.KO), ok(pages=3), Answer(TaskStatus.ERR, "code", "why")]
+)
+async def test_a_report_is_what_its_reader_reads(answer: Answer) -> None:
+    async def action(task: StageTask, progress: Any) -> Answer:
+        return answer
+
+    (report,) = (await answered(action)).reports
+    read = StageReport.read(report.to_json())
+    assert json.loads(read.to_json()) == json.loads(report.to_json())
+    assert (read.status, read.code, read.message, read.result) == (answer.status, answer.code, answer.message, answer.result)
+
+
+async def test_a_result_that_is_no_object_is_refused() -> None:
+    async def action(task: StageTask, progress: Any) -> Answer:
+        return Answer(TaskStatus.OK, result=[])  # type: ignore[arg-type]
+
+    (report,) = (await answered(action)).reports
+    assert (report.status, report.code) == (TaskStatus.ERR, "invalid_result")
 
 
 def raising(error: Exception) -> Any:
