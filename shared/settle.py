@@ -60,7 +60,7 @@ class Inbound:
 
 
 class Guard:
-    """Around the handling of one message (`Inbound.guard`). A class: a generator's context costs ten times as much, for every record."""
+    """Around the handling of one message (`Inbound.guard`). A class: it is around every record, and a generator's context costs more."""
 
     __slots__ = ("item",)
 
