@@ -34,7 +34,7 @@ from services.ingest.adapters import read_model as rm
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
-from services.ingest.core.numbering import read_before
+from services.ingest.core.numbering import number_of, read_before
 from services.ingest.fold import FINDS, Fold, record_id
 from shared.recent import Recent
 from shared.settle import Inbound
@@ -98,7 +98,7 @@ def _alfred(fold: Fold, event: AlfredEvent[Any], item: Inbound) -> None:
 
 
 def _job(fold: Fold, event: JobEvent, item: Inbound) -> None:
-    key, number = record_id(event), event.event.sequence
+    key, number = record_id(event), number_of(event)
     known = fold.jobs.get(key)
     if known is not None and number is not None and read_before(known, number):
         fold.repeats += 1
@@ -112,7 +112,7 @@ def _job(fold: Fold, event: JobEvent, item: Inbound) -> None:
 
 def in_inbox(message: Message) -> bool:
     """Of the door's messages those whose ids the inbox keeps. A job's numbered events are not among them (`core/numbering.py`)."""
-    return not isinstance(message, JOB_EVENTS) or message.event.sequence is None
+    return not isinstance(message, JOB_EVENTS) or number_of(message) is None
 
 
 def _session(fold: Fold, event: SessionEvent) -> None:

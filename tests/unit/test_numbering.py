@@ -25,7 +25,8 @@ def test_each_number_is_news_once(numbers: list[int]) -> None:
             read_once.append(number)
             record = read(record, number)
     assert sorted(read_once) == sorted(set(numbers)), "none left out, none twice"
-    assert set(record.get(MISSING, ())) == set(range(1, max(numbers, default=0) + 1)) - set(numbers)
+    missing = [n for first, last in record.get(MISSING, ()) for n in range(first, last + 1)]
+    assert missing == sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
 
 
 def test_numbers_without_a_gap_leave_nothing_behind() -> None:
@@ -35,7 +36,17 @@ def test_numbers_without_a_gap_leave_nothing_behind() -> None:
     assert record == {"sequence": 49}
 
 
-def test_a_large_gap_is_kept_in_part() -> None:
-    record = read({"sequence": 0}, 10_000)
-    assert record[MISSING] == list(range(10_000 - MOST, 10_000))
-    assert read_before(record, 1), "too far back to be told from a repeat"
+def test_a_number_that_makes_no_sense_hides_nothing() -> None:
+    record = read(read({"sequence": 0}, 1), 10**18)
+    for number in range(2, 500):
+        assert not read_before(record, number)
+        record = read(record, number)
+        assert read_before(record, number)
+    assert record[MISSING] == [[500, 10**18 - 1]]
+
+
+def test_of_very_many_gaps_the_last_are_kept() -> None:
+    record: dict[str, Any] = {"sequence": 0}
+    for number in range(2, 4 * MOST, 2):
+        record = read(record, number)
+    assert len(record[MISSING]) == MOST and record[MISSING][-1] == [4 * MOST - 3, 4 * MOST - 3]

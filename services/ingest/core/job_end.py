@@ -15,7 +15,7 @@ from contracts.alfred import AlfredEvent
 from contracts.file_events import FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobEvent
 from services.ingest.core import job_view
-from services.ingest.core.numbering import MISSING, noted
+from services.ingest.core.numbering import MISSING, noted, number_of
 
 Record = dict[str, Any]
 _AT_ONCE = frozenset({"sequence", "update_date", "file_ends_read", "ending", MISSING})
@@ -37,7 +37,7 @@ def whole(record: Record) -> Record:
 
 def fold(record: Record, event: JobEvent) -> Record:
     """The record after a job event."""
-    before, number = whole(record), event.event.sequence
+    before, number = whole(record), number_of(event)
     after = job_view.fold(before if number is None else noted(before, number), event)
     return record if after is before else _shown(record, after)
 

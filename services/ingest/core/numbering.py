@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.job_events import JobEvent
+
 Record = dict[str, Any]
 MISSING = "missing_events"
-"""Field of a record: numbers below its `sequence` that have not been read; absent where there are none."""
+"""Field of a record: what was not read of the numbers below its `sequence`, as [first, last]; absent where there is nothing."""
 MOST = 100
-"""Numbers kept of one record. A job whose first events had left the topic before this store was made begins with a gap."""
+"""Gaps kept of one record, however wide each is."""
+
+
+def number_of(event: JobEvent) -> int | None:
+    """The event's number; None for a foreign one that has none, or none of ours."""
+    number = event.event.sequence
+    return number if number is not None and number > 0 else None
 
 
 def read_before(record: Record, number: int) -> bool:
     """True when the event of this number has been read."""
-    return bool(number <= record["sequence"] and number not in record.get(MISSING, ()))
+    return bool(number <= record["sequence"] and not any(a <= number <= b for a, b in record.get(MISSING, ())))
 
 
 def noted(record: Record, number: int) -> Record:
@@ -25,6 +33,8 @@ def noted(record: Record, number: int) -> Record:
     last = record["sequence"]
     if number == last + 1:
         return record
-    missing = [n for n in record.get(MISSING, ()) if n != number]
-    missing += range(max(last + 1, number - MOST), number)
-    return {**record, MISSING: missing[-MOST:]}
+    known: list[list[int]] = record.get(MISSING, [])
+    if number > last:
+        return {**record, MISSING: [*known, [last + 1, number - 1]][-MOST:]}
+    split = [part for a, b in known for part in (([a, number - 1], [number + 1, b]) if a <= number <= b else ([a, b],))]
+    return {**record, MISSING: [[a, b] for a, b in split if a <= b][-MOST:]}
