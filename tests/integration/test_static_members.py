@@ -1,0 +1,35 @@
+"""A static member's name stands for what it reads: why the door's second member must not have that of an earlier release."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from shared.kafka import WaitingConsumer
+from tests.integration.test_fetching import topic_of
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_a_name_is_given_what_it_had_and_a_new_one_what_it_asks_for(kafka_url: str) -> None:
+    both = [await topic_of(kafka_url), await topic_of(kafka_url)]
+    group = uuid.uuid4().hex
+
+    def member(name: str, *topics: str) -> WaitingConsumer:
+        return WaitingConsumer(
+            *topics, bootstrap_servers=kafka_url, group_id=group, group_instance_id=name, session_timeout_ms=8_000
+        )
+
+    old = member("door", *both)
+    await old.start()
+    await old.stop()  # a static member stays in its group
+    again = member("door", both[0])
+    with pytest.raises(KafkaError, match="unsubscribed topic"):
+        await again.start()
+    await again.stop()
+    other = member("door-answers", both[0])
+    await other.start()
+    assert {tp.topic for tp in other.assignment()} <= {both[0]}
+    await other.stop()
