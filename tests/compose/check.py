@@ -110,7 +110,13 @@ def check_webhooks(found: Findings, compose: Compose, ids: set[str], lines: list
         Webhook(secret).verify(request["body"], headers)
         delivered[headers["webhook-id"]] += 1
     states = dict(compose.sql("SELECT state, count(*) FROM notifier.delivery GROUP BY 1"))  # type: ignore[arg-type]
-    found.counts |= {"webhook requests": delivered.total(), "events by webhook": len(delivered), "deliveries": states}
+    failed = compose.sql(
+        "SELECT error, attempt, count(*) FROM notifier.attempt WHERE error IS NOT NULL GROUP BY 1, 2 ORDER BY 2, 1"
+    )
+    found.counts |= {
+        "webhook requests": delivered.total(), "events by webhook": len(delivered), "deliveries": states,
+        "attempts that failed": [f"{error}, attempt {attempt}: {n}" for error, attempt, n in failed],
+    }  # fmt: skip
     found.expect(
         delivered.keys() == ids,
         f"{len(ids - delivered.keys())} events never came by webhook, {len(delivered.keys() - ids)} unknown",

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("session", "job_orchestrator", "stage_worker", "notifier", "ingest")
+
+
+def inspected(container: str, form: str) -> str:
+    """What `docker inspect` says of a container, in the given form."""
+    return subprocess.run(["docker", "inspect", "-f", form, container], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass
@@ -60,13 +66,20 @@ class Compose:
         """Ids of the running containers of a service."""
         return self("ps", "-q", service).split()
 
-    def crash(self, service: str) -> None:
-        """SIGKILL the main process of one container, as the kernel would; Docker's restart policy is what brings it back."""
+    def crash(self, service: str) -> Callable[[], bool]:
+        """SIGKILL the main process of one container, as the kernel would; Docker's restart policy is what brings it back.
+
+        Returns what tells whether that has happened and the container is healthy: for some seconds Docker still calls the dead one so.
+        """
         container = self.containers(service)[-1]
-        pid = subprocess.run(
-            ["docker", "inspect", "-f", "{{.State.Pid}}", container], capture_output=True, text=True, check=True
-        ).stdout
-        os.kill(int(pid), signal.SIGKILL)
+        before = inspected(container, "{{.State.StartedAt}}")
+        os.kill(int(inspected(container, "{{.State.Pid}}")), signal.SIGKILL)
+
+        def back() -> bool:
+            started, health = inspected(container, "{{.State.StartedAt}} {{.State.Health.Status}}").split()
+            return started != before and health == "healthy"
+
+        return back
 
     def state(self) -> str:
         """Which containers there are, and the last that the services said: for whoever reads why a test failed."""

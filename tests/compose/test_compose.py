@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +85,15 @@ async def strike(compose: Compose) -> None:
     """Scale out, then crash one container of each kind, one after the other, each once the one before is back."""
     await asyncio.to_thread(compose, "up", "-d", "--no-recreate", *SCALE)
     for service in STRUCK:
-        await asyncio.to_thread(compose.crash, service)
+        back = await asyncio.to_thread(compose.crash, service)
 
-        async def back(service: str = service) -> bool:
-            out = await asyncio.to_thread(compose, "ps", "--format", "json", service)
-            states = [json.loads(line) for line in out.splitlines()]
-            return bool(states) and all(s["Health"] == "healthy" for s in states)
+        async def settled(back: Callable[[], bool] = back) -> bool:
+            return await asyncio.to_thread(back)
 
-        await eventually(back, 90, 0.5)
+        await eventually(settled, 90, 0.5)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
     compose: Compose, hooks: Hooks, client: Client, tmp_path: Path
 ) -> None:
@@ -116,14 +115,16 @@ async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
     await eventually(ended, 180, 0.5)
     found = Findings()
 
-    async def delivered() -> bool:
+    async def settled() -> bool:
         nonlocal found
         found = await check(compose, await asyncio.to_thread(hooks.lines), endpoint["secret"])
-        return not any("deliver" in fault or "webhook" in fault or "unsent" in fault for fault in found.faults)
+        return not found.faults
 
-    await eventually(delivered, 120, 2.0)
+    with contextlib.suppress(AssertionError):  # what is compared below says more than that it did not hold
+        # Whoever fails twice, on a machine as busy as this, is sent a third time after five minutes.
+        await eventually(settled, 400, 2.0)
     print(json.dumps(found.counts, indent=1))
-    assert not found.faults
+    assert not found.faults, found.counts
     assert found.counts["files done"] == JOBS * FILES and found.counts["stages"] == {"completed": JOBS}
 
 
