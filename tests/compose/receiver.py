@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 from aiohttp import web
 
 
 async def hook(request: web.Request) -> web.Response:
-    """Note headers and body; every seventh event is refused at its first attempt."""
+    """Note when it came, headers and body; every seventh event is refused at its first attempt."""
     body = (await request.read()).decode()
     names = ("webhook-id", "webhook-timestamp", "webhook-signature", "stageline-attempt")
-    sys.stdout.write(json.dumps({"headers": {n: request.headers[n] for n in names}, "body": body}) + "\n")
+    sys.stdout.write(json.dumps({"at": time.time(), "headers": {n: request.headers[n] for n in names}, "body": body}) + "\n")
     sys.stdout.flush()
     first = request.headers["stageline-attempt"] == "1"
     return web.Response(status=503 if first and request.headers["webhook-id"][-1] in "07" else 204)

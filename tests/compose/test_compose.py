@@ -90,13 +90,15 @@ async def strike(compose: Compose) -> None:
         async def settled(back: Callable[[], bool] = back) -> bool:
             return await asyncio.to_thread(back)
 
-        await eventually(settled, 90, 0.5)
+        await eventually(settled, 180, 0.5)
 
 
 @pytest.mark.timeout(900)
 async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
-    compose: Compose, hooks: Hooks, client: Client, tmp_path: Path
+    compose: Compose, hooks: Hooks, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A broker that was killed takes more than the minute that a person at a shell would wait, on a machine as busy as this.
+    monkeypatch.setattr("cli.client.PATIENCE_S", 240.0)
     endpoint = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": hooks.url})
     files = documents(tmp_path / "documents")
 
