@@ -57,13 +57,12 @@ class AlfredEvent(Message, Generic[F]):
         return cls(event_id=event_id, event_type=inner.KIND, event_time=round(at.timestamp(), 3), event=body)
 
     @classmethod
-    def fact(cls, *, event_id: str, at: datetime, **fields: Any) -> Self:
-        """As `of`, from values that are checked already (`Contract.trusted`)."""
+    def fact(cls, event_id: str, unix: float, fields: dict[str, Any]) -> Self:
+        """As `of`, from values that are checked already (`Contract.trusted`), at a time in Unix seconds; `fields` gets further entries."""
         inner: type[F] = _inner(cls)
         fields["event_name"], fields["event_type"] = inner.NAME, inner.KIND
         body = inner.assembled(fields)
-        time = round(at.timestamp(), 3)
-        return cls.assembled({"event_id": event_id, "event_type": inner.KIND, "event_time": time, "event": body})
+        return cls.assembled({"event_id": event_id, "event_type": inner.KIND, "event_time": round(unix, 3), "event": body})
 
     @property
     def message_id(self) -> str:

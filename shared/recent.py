@@ -27,6 +27,11 @@ class Recent(Generic[V]):
         known = self._kept.get(key)
         return known[1] if known is not None and known[0] == text else None
 
+    def holds(self, key: Hashable, value: V) -> bool:
+        """True when this very value is what is kept of the key."""
+        known = self._kept.get(key)
+        return known is not None and known[1] is value
+
     def keep(self, key: Hashable, text: str, value: V) -> None:
         """`value` is what is made of `text`."""
         with self._lock:

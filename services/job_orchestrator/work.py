@@ -55,8 +55,8 @@ class Work:
         before = job.lanes if job is not None else {}
         # First what may still be refused for its size; a parked message leaves the job as it was.
         with self.unit.together():
-            for output in decision.outputs:
-                self.unit.emit(output.topic, output.message, trace, output.command)
+            for topic, message, command in decision.outputs:
+                self.unit.emit(topic, message, trace, command)
         changed = {key for key, lane in after.lanes.items() if before.get(key) is not lane}
         self.ledger.follow(job, after, changed)
         self.touched.setdefault(after.id, set()).update(changed)

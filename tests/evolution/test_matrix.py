@@ -116,6 +116,8 @@ async def test_a_rolling_upgrade_under_load_and_back(previous: Path, tmp_path: P
             before.terminate()
 
             async def moved(child=child, before=before, count=count) -> bool:  # type: ignore[no-untyped-def]
+                if submitting.done():
+                    submitting.result()  # why nobody submits any more
                 return child.process is not before and child.process.returncode is None and len(jobs) >= count + 2
 
             await eventually(moved, 60)

@@ -32,7 +32,14 @@ def test_a_row_that_says_the_same_is_the_same_value_and_another_is_decoded() -> 
     decoded = recent.lane(job.id, "f0", lane_to_text(large))
     assert decoded == large and decoded is not large, "large ones are not kept"
 
-    recent.keep_job(job, job_to_text(job))
+    body = job_to_text(job)
+    assert recent.job(job.id, body, job.workflow, job.lanes) is not job, "its lane is not kept here"
+    recent.keep_lane(job.id, lane, lane_to_text(lane))
+    recent.keep_job(job, body)
+    assert recent.job(job.id, body, job.workflow, {"f0": lane}) is job
+    with_large = replace(job, lanes={"f0": large})
+    recent.keep_job(with_large, body)
+    assert recent.job(job.id, body, job.workflow, {"f0": large}) is not with_large, "large lanes are not kept with it either"
     some = {JOB_LANE: lane}
     assert recent.job(job.id, job_to_text(job), job.workflow, some) == replace(job, lanes=some)
     ended = replace(job, done=1)

@@ -176,7 +176,7 @@ def recent_jobs() -> Recent[Record]:
 def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
     """Records of jobs by id, as far as they exist. They must not be changed."""
     found: dict[str, Record] = {}
-    for job_id, body in _RECORDS["job_view"].run(connection, {"ids": as_list(ids)}):
+    for job_id, body in _RECORDS["job_view"].run(connection, {"ids": as_list(ids)}).all():
         record = recent.get(job_id, body)
         found[job_id] = from_json(body) if record is None else record
     return found

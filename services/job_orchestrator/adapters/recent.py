@@ -9,6 +9,8 @@ from shared.recent import Recent
 
 MOST = 4096
 """Headers, and as many lanes."""
+FEW = 2
+"""Lanes of a job of one file, or of none."""
 LARGEST = 2000
 """Characters of a text. With this all of it is some tens of MB at the very most."""
 
@@ -22,9 +24,11 @@ class RecentJobs:
 
     def job(self, job_id: str, text: str, workflow: Workflow, lanes: dict[str, Lane]) -> Job:
         """The job of a header's row, with these lanes."""
-        header = self._jobs.get(job_id, text)
-        if header is not None:
-            return evolve(header, {"workflow": workflow, "lanes": lanes})
+        known = self._jobs.get(job_id, text)
+        if known is not None:
+            # Not by value where they are the very same, as nearly always: lanes come from here too.
+            same = known.workflow is workflow and known.lanes == lanes
+            return known if same else evolve(known, {"workflow": workflow, "lanes": lanes})
         job = job_from_text(job_id, text, workflow, lanes)
         self.keep_job(job, text)
         return job
@@ -38,8 +42,10 @@ class RecentJobs:
         return found
 
     def keep_job(self, job: Job, text: str) -> None:
-        """`text` is what was made of the header; its lanes are not kept with it."""
-        self._jobs.keep(job.id, text, evolve(job, {"lanes": {}}))
+        """`text` is what was made of the header. Its lanes are kept with it only where they are few and kept here too, as large ones
+        are not."""
+        small = len(job.lanes) <= FEW and all(self._lanes.holds((job.id, key), lane) for key, lane in job.lanes.items())
+        self._jobs.keep(job.id, text, job if small else evolve(job, {"lanes": {}}))
 
     def keep_lane(self, job_id: str, lane: Lane, text: str) -> None:
         """`text` is what was made of the lane."""

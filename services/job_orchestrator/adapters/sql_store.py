@@ -181,7 +181,7 @@ class SqlJobStore:
     def _lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
         pairs = as_list((job_id, lane) for job_id, lanes in wanted.items() for lane in lanes)
         lanes: dict[str, dict[str, Lane]] = {}
-        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}):
+        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}).all():
             lanes.setdefault(job_id, {})[lane_id] = self.catalog.recent.lane(job_id, lane_id, body)
         return lanes
 
@@ -197,15 +197,15 @@ class SqlJobStore:
         lanes: list[dict[str, Any]] = []
         recent = self.catalog.recent
         for job, changed, trace in changes:
-            body = job_to_text(job)
-            recent.keep_job(job, body)
-            name, version = job.workflow.name, job.workflow.version
-            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
             for lane_id in changed:
                 lane = job.lanes[lane_id]
                 body = lane_to_text(lane)
                 recent.keep_lane(job.id, lane, body)
                 lanes.append({"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": body})
+            body = job_to_text(job)
+            recent.keep_job(job, body)
+            name, version = job.workflow.name, job.workflow.version
+            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
         together(
             self.connection,
             [

@@ -167,7 +167,7 @@ def _freeing(job: Job, lane: Lane, cause: str, now: datetime, credits: Credits, 
     """A draft in which the lane's open attempt is over, and its credit free for what follows."""
     draft = Draft(job, cause, now, credits)
     if closed and lane.state in IN_FLIGHT:
-        draft.freed[job.step_of(lane).action] += 1
+        draft.freed[job.step_of(lane).action] = 1
     return draft
 
 

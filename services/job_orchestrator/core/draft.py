@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -61,7 +60,7 @@ class Draft:
         self.credits = credits
         self.ended: dict[str, str | None] = {}
         """How the step ended that led to what follows: goes out with the next stage update."""
-        self.freed: Counter[str] = Counter()
+        self.freed: dict[str, int] = {}
         """Credits by action that this decision gave back, less those it took."""
 
     def decision(self) -> Decision:
@@ -91,12 +90,12 @@ class Draft:
         sequence = job.sequence + 1
         self.change(sequence=sequence)
         # Nothing in it is a worker's word: all of it was checked when it came, or is our own.
-        event = model.fact(
-            event_id=derived(self.cause, model.TYPE, sequence), at=self.now, company_id=job.owner.tenant_id,
-            company_name=job.owner.tenant_name, sequence=sequence, caused_by=self.cause, workflow=job.workflow.ref,
-            step=step, job_id=job.id, deferred_session_id=job.session_id, creation_date=job.created_at,
-            update_date=self.now, **fields,
-        )  # fmt: skip
+        told = {
+            "company_id": job.owner.tenant_id, "company_name": job.owner.tenant_name, "sequence": sequence, "caused_by": self.cause,
+            "workflow": job.workflow.ref, "step": step, "job_id": job.id, "deferred_session_id": job.session_id,
+            "creation_date": job.created_at, "update_date": self.now, **fields,
+        }  # fmt: skip
+        event = model.fact(derived(self.cause, model.TYPE, sequence), self.unix, told)
         self.outputs.append(Output(JOB_EVENTS_TOPIC.name, event))
 
     def file_event(self, model: type[AlfredEvent[Any]], lane: Lane, role: str = "", **fields: Any) -> None:
@@ -197,32 +196,29 @@ class Draft:
         """Lease an attempt of the lane's step: to whichever worker takes it, once there is a credit for it; to time; to a child job."""
         step = self.job.step_of(lane)
         lease = derived(self.job.id, lane.id, step.name, attempt, polls, "lease")
-        lane = self.put(
-            lane, state=LaneState.READY, attempt=attempt, polls=polls, waiting=False, lease=lease, worker=None, started_at=None,
-            due_at=self.bounded(lane, None), since=self.unix,
-        )  # fmt: skip
+        begun = {
+            "attempt": attempt, "polls": polls, "waiting": False, "lease": lease, "worker": None, "started_at": None,
+        }  # fmt: skip
+        if step.action and self.job.paused_by is None and self.credits(step.action) + self.freed.get(step.action, 0) > 0:
+            self.freed[step.action] = self.freed.get(step.action, 0) - 1
+            return self.hand_out(lane, **begun)
+        lane = self.put(lane, state=LaneState.READY, due_at=self.bounded(lane, None), since=self.unix, **begun)
         if step.wait is not None:
             return self._wait(lane, step.wait)
-        if step.job is not None:
-            return self._child(lane, step.job)
-        if self.job.paused_by is not None or self.credits(step.action) + self.freed[step.action] <= 0:
-            return lane
-        self.freed[step.action] -= 1
-        return self.hand_out(lane)
+        return self._child(lane, step.job) if step.job is not None else lane
 
-    def hand_out(self, lane: Lane) -> Lane:
-        """Give a ready lane's task to the workers."""
+    def hand_out(self, lane: Lane, **begun: Any) -> Lane:
+        """Give a lane's task to the workers; `begun` is what is new of its attempt, which was not ready before."""
         step = self.job.step_of(lane)
-        lane = self.put(
-            lane, state=LaneState.QUEUED, due_at=self.bounded(lane, self.unix + step.timeouts.queued_s), since=None
-        )  # fmt: skip
+        due_at = self.bounded(lane, self.unix + step.timeouts.queued_s)
+        lane = self.put(lane, state=LaneState.QUEUED, due_at=due_at, since=None, **begun)
         own = (self.job.request.args or {}).get(step.name)
         task = StageTask.trusted(
             task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
             file=lane.file, files=files_of(self.job, self.lanes) if step.files and lane.id == JOB_LANE else None,
             polls=lane.polls or None, config={**step.config, **own} if own else step.config,
-            inputs={k: dict(v) for k, v in lane.results.items()},
+            inputs=dict(lane.results),
             timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))

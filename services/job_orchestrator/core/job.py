@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy
 from contracts.work import OutputFile
@@ -188,8 +188,7 @@ def evolve(value: V, fields: Mapping[str, Any]) -> V:
     return copy
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A message for a topic. Commands (tasks, cancellations) leave after the facts they follow from."""
 
     topic: str
@@ -197,8 +196,7 @@ class Output:
     command: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows from one event: the new job, what to publish, or why the event was refused (then nothing changed)."""
 
     job: Job | None

@@ -31,13 +31,14 @@ MAX_RESULTS_BYTES = 400_000
 
 def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> Lane:
     """Keep a step's result on the lane and publish what it says. Values of the wrong type raise `ValueError`."""
-    size = len(to_json({**lane.results, step: result}))
+    results = {**lane.results, step: result}
+    size = len(to_json(results))
     if size > MAX_RESULTS_BYTES:
         raise ValueError(
             f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"
         )
     _check_outputs(draft, result.get("outputs"))
-    lane = draft.put(lane, results={**lane.results, step: dict(result)})
+    lane = draft.put(lane, results=results)
     if lane.file is None:
         return lane
     if isinstance(result.get("file"), Mapping):

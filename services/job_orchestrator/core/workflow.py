@@ -175,25 +175,30 @@ class Workflow(_Part):
         """Steps, then those of the rescue: what a lane's `step` counts."""
         return self.steps + self.rescue
 
+    @cached_property
+    def run_ends(self) -> tuple[int, ...]:
+        """For each step the index after the run of steps of one scope that it is in; a rescue's steps are a run of their own."""
+        ends: list[int] = []
+        for index, step in reversed(list(enumerate(self.all_steps))):
+            last = index + 1 in (len(self.steps), len(self.all_steps)) or self.all_steps[index + 1].scope != step.scope
+            ends.append(index + 1 if last else ends[-1])
+        return tuple(reversed(ends))
+
     def run_end(self, index: int) -> int:
-        """The index after the run of steps of one scope that step `index` is in."""
-        steps = self.steps if index < len(self.steps) else self.all_steps
-        scope, end = steps[index].scope, index
-        while end < len(steps) and steps[end].scope == scope:
-            end += 1
-        return end
+        """The index after the run that step `index` is in."""
+        return self.run_ends[index]
 
     def target(self, index: int, name: str) -> int | None:
         """Index of the step called `name` if a lane can go there from step `index`: later, and in the same run."""
         found = range(index + 1, self.run_end(index))
         return next((i for i in found if self.all_steps[i].name == name), None)
 
-    @property
+    @cached_property
     def ref(self) -> str:
         """`name@version`: what jobs are pinned to and events say."""
         return f"{self.name}@{self.version}"
 
-    @property
+    @cached_property
     def needs_files(self) -> bool:
         """True when at least one step runs per file."""
         return any(step.scope == "file" for step in self.steps)
