@@ -9,9 +9,9 @@ from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from contracts import StageTask, Topic, all_topics, task_topic
+from contracts import StageTask, Topic, all_topics
 from contracts.stage import TaskCancelled
-from contracts.topics import STAGE_CANCELLATIONS_TOPIC
+from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from services.stage_worker.pool import Pool
 from services.stage_worker.reporter import Reporter
 from shared import clock
@@ -74,7 +74,7 @@ class Tasks:
             self.reporter.add(letter, [(TopicPartition(r.topic, r.partition), r.offset)])
         for item in good:
             mark = (TopicPartition(item.topic, item.partition), item.offset)
-            if isinstance(item.message, StageTask) and task_topic(item.message.action).name != item.topic:
+            if isinstance(item.message, StageTask) and TASK_PREFIX + item.message.action != item.topic:
                 letter = dead_letter(item, self.group, "stage_worker", "wrong_topic", "action: not the topic's", clock.unix())
                 self.reporter.add(letter, [mark])
                 continue

@@ -11,7 +11,7 @@ from sqlmodel import Field, SQLModel
 
 from contracts import JobErased, derived
 from shared.rows import many
-from shared.sql import Statement, is_shared
+from shared.sql import Statement, as_list, is_shared
 
 KEPT_S = 100 * 86_400
 """How long an erased job is remembered by its id: longer than any event of it lies in a topic."""
@@ -72,7 +72,7 @@ _DOOM = text("INSERT INTO blob_doomed (blob) VALUES (:blob) ON CONFLICT DO NOTHI
 
 def erased(connection: Connection, job_ids: Iterable[str]) -> set[str]:
     """Those of the jobs that are erased."""
-    return set(_ERASED.run(connection, {"ids": json.dumps(sorted(job_ids))}).scalars())
+    return set(_ERASED.run(connection, {"ids": as_list(job_ids)}).scalars().all())
 
 
 def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None:

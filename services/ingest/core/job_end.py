@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts import JobStage
 from contracts.alfred import AlfredEvent
 from contracts.file_events import FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobEvent
+from contracts.status import TERMINAL_STAGES
 from services.ingest.core import job_view
 from services.ingest.core.numbering import MISSING, noted, number_of
 
@@ -50,7 +50,7 @@ def file_ended(record: Record) -> Record:
 
 
 def _shown(before: Record, after: Record) -> Record:
-    if not JobStage(after["stage"]).terminal or JobStage(before["stage"]).terminal or _complete(after):
+    if after["stage"] not in TERMINAL_STAGES or before["stage"] in TERMINAL_STAGES or _complete(after):
         return after
     held = {key: value for key, value in after.items() if key not in _AT_ONCE and value != before.get(key)}
     return {**after, **{key: before.get(key) for key in held}, "ending": held}
