@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -69,18 +70,24 @@ class Client:
         path: str,
         *,
         notifier: bool = False,
-        form: Callable[[], aiohttp.FormData] | None = None,
+        form: Callable[[contextlib.ExitStack], aiohttp.FormData] | None = None,
         **more: Any,
     ) -> Any:
-        """JSON of an answer. Repeats while the service is away, for at most a minute; raises `CliError`."""
+        """JSON of an answer. Repeats while the service is away, for at most a minute; raises `CliError`.
+
+        `form` makes the body of one attempt; what it enters into the stack it is given is closed after that attempt.
+        """
         url = (self.target.notifier_url if notifier else self.target.url) + path
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                async with self.http.request(method, url, data=form() if form else None, **more) as answer:
-                    if answer.status != 503:
-                        return await self._read(answer)
-                    reason = (await self._message(answer)) or "503"
+                # aiohttp streams an open file, but closes it only where it came to that.
+                with contextlib.ExitStack() as opened:
+                    body = form(opened) if form else None
+                    async with self.http.request(method, url, data=body, **more) as answer:
+                        if answer.status != 503:
+                            return await self._read(answer)
+                        reason = (await self._message(answer)) or "503"
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             if time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -45,18 +46,23 @@ async def submit_files(client: Client, files: Sequence[Path], wish: dict[str, An
     gate = asyncio.Semaphore(8)
 
     async def upload(index: int, path: Path) -> None:
+        def form(opened: contextlib.ExitStack) -> aiohttp.FormData:
+            parts = aiohttp.FormData()
+            parts.add_field("session_id", session)
+            parts.add_field("file", opened.enter_context(path.open("rb")), filename=path.name)
+            return parts
+
         async with gate:
-
-            def form() -> aiohttp.FormData:
-                parts = aiohttp.FormData()
-                parts.add_field("session_id", session)
-                # An open file: aiohttp streams it and closes it.
-                parts.add_field("file", path.open("rb"), filename=path.name)
-                return parts
-
             await client.call("POST", "/api/file/uploadfile", form=form, headers={"idempotency-key": f"{run}-{index}"})
 
-    await asyncio.gather(*(upload(i, path) for i, path in enumerate(files)))
+    uploads = [asyncio.create_task(upload(i, path)) for i, path in enumerate(files)]
+    try:
+        await asyncio.gather(*uploads)
+    finally:
+        # One has failed: the others would go on behind the back of whoever is told so.
+        for task in uploads:
+            task.cancel()
+        await asyncio.gather(*uploads, return_exceptions=True)
     return str((await client.call("POST", "/api/job/create", json={"session_id": session, **wish}))["job_id"])
 
 

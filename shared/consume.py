@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
+from shared.backoff import backoff
 from shared.errors import Retry, Stop
 from shared.offsets import Commits, next_offsets, rewind
 from shared.settle import Handler, Inbound, Inbox, Settler, Undecodable
@@ -244,7 +244,7 @@ class Subscription:
 
     async def _back_off(self, error: Retry) -> None:
         self.failures += 1
-        delay = min(30.0, 0.5 * 2 ** min(self.failures - 1, 6)) * random.uniform(0.8, 1.2)
+        delay = backoff(self.failures)
         log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from shared import clock
+from shared.backoff import backoff
 from shared.errors import Retry
 from shared.settle import Settler
 from shared.unit import Unit
@@ -50,7 +51,7 @@ class DueLoop:
                 failures = 0
             except Retry as error:
                 failures += 1
-                delay = min(30.0, 0.5 * 2 ** min(failures, 6))
+                delay = backoff(failures)
                 log.warning("timers will be looked at again", extra={"code": error.code, "reason": str(error)})
             self.last_pass = time.monotonic()
             if failures:

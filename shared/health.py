@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -12,10 +14,13 @@ from starlette.routing import Route
 
 from shared.consume import Subscription
 from shared.due import DueLoop
+from shared.errors import Stop
 
 POLL_STALL_S = 30.0
 BATCH_STALL_S = 240.0
 TIMER_STALL_S = 120.0
+RESTART_S = 60.0
+LOOK_S = 5.0
 
 
 @dataclass
@@ -45,6 +50,24 @@ class Health:
             if self.started and now - loop.last_pass > TIMER_STALL_S:
                 faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
         return faults
+
+    async def watch(self, consumers: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
+        """Until cancelled, or until one of the `consumers` has got nothing but errors for so long that only a new process helps: then `fail`
+        is told. What is not live is restarted by an orchestrator; Docker, which runs our compose file, restarts only what ends.
+        """
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
+            for consumer in consumers():
+                since = getattr(consumer, "failing_since", None)
+                if since is not None and now - since > RESTART_S and not self.stopping:
+                    fail(
+                        Stop(
+                            "consumer_failing",
+                            f"a consumer has got nothing but errors for {now - since:.0f} s: {consumer.failed_with!r}",
+                        )
+                    )
+                    return
 
     async def ready(self) -> dict[str, str]:
         """Reasons not to send work here now."""

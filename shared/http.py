@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,32 @@ def trace_of(request: Request) -> str | None:
 
 Shape = Callable[[Request, int, str, str], JSONResponse]
 """(request, status, code, message) → an answer in the dialect of the request's path."""
+
+
+class Parting:
+    """ASGI middleware: a request that is cut short because its service goes is answered 503, not with the HTTP server's bare 500."""
+
+    def __init__(self, app: ASGIApp, shape: Shape) -> None:
+        self.app = app
+        self.shape = shape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            text = "The service is being stopped; what was asked may have been taken. Repeating the request is safe with the same Idempotency-Key."
+            answer = self.shape(Request(scope), 503, "stopping", text)
+            answer.headers["retry-after"] = "5"
+            await answer(scope, receive, send)
 
 
 def failure_handlers(shape: Shape) -> dict[Any, Any]:

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     BrokerNotAvailableError,
     InvalidReplicationFactorError,
     KafkaConnectionError,
+    KafkaError,
     LeaderNotAvailableError,
     NodeNotReadyError,
     NotControllerError,
@@ -53,6 +54,9 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """
 
     last_poll: float = 0.0
+    failing_since: float | None = None
+    """Since when it has got nothing but errors."""
+    failed_with: Exception | None = None
     parting: Callable[[], Awaitable[None]] | None = None
     """What must be done before the group is left: offsets of what is finished."""
     rest_s: float = 0.0
@@ -77,7 +81,14 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def _take_over(self) -> None:
         while True:
-            batch = await super().getmany(timeout_ms=1000)
+            try:
+                batch = await super().getmany(timeout_ms=1000)
+            except Exception as error:
+                self.failed_with = error
+                self.failing_since = self.failing_since or time.monotonic()
+                self._forget_member(error)
+                raise
+            self.failing_since = None
             self.last_poll = time.monotonic()
             for tp, records in batch.items():
                 self._held.setdefault(tp, deque()).extend(records)
@@ -88,6 +99,13 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._room.clear()
                 await self._room.wait()
                 self.last_poll = time.monotonic()
+
+    def _forget_member(self, error: Exception) -> None:
+        # aiokafka has no name for what a group says to a static member that it knows under another id by now (FENCED_INSTANCE_ID): it would
+        # ask with that id for ever, and read nothing. As at the start it is given a new one.
+        reset = getattr(getattr(self, "_coordinator", None), "reset_generation", None)
+        if type(error) is KafkaError and reset is not None:
+            reset()
 
     async def getmany(self, *partitions: Any, timeout_ms: float = 0, max_records: int | None = None) -> Any:
         """Partition → records, never empty, at most `max_records` and (but for the last) `BATCH_BYTES` in all; cancelled when the subscriber stops."""

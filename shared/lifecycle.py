@@ -176,6 +176,9 @@ class Host:
             await self.have(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
+            self.background(
+                lambda: self.health.watch(lambda: (getattr(s, "consumer", None) for s in self.broker.subscribers), self.fail)
+            )
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
             self.health.started = True
             log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})

@@ -66,7 +66,7 @@ from shared import clock
 from shared.access import Keyring, apply_access, enter_key
 from shared.containers import read_containers
 from shared.errors import Retry, Stop
-from shared.http import Traced
+from shared.http import Parting, Traced
 from shared.keys import key_hash, well_formed
 from shared.lifecycle import Host
 from shared.objects import ObjectMissing, open_objects
@@ -141,6 +141,7 @@ def make_app(door: Door, host: Host) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     app.add_middleware(Representation)
+    app.add_middleware(Parting, shape=errors.shaped)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app
 

@@ -13,7 +13,7 @@ from contracts.topics import (
     TOPICS,
     WEBHOOK_COMMANDS_TOPIC,
 )
-from services.notifier.adapters.http import Desk, install_errors, router
+from services.notifier.adapters.http import Desk, install_errors, problem, router
 from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
@@ -22,7 +22,7 @@ from services.notifier.handlers import Relevance, on_batch
 from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.access import Keyring, apply_access
-from shared.http import Traced
+from shared.http import Parting, Traced
 from shared.lifecycle import Host
 
 GROUP = "notifier"
@@ -59,5 +59,6 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     app.include_router(router)
     install_errors(app)
     app.mount("/socket.io", sockets.application)
+    app.add_middleware(Parting, shape=problem)
     app.add_middleware(Traced, telemetry=host.telemetry)
     host.app = app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -119,3 +120,29 @@ def check_records(everything: list[Any], job_id: str, files: int) -> None:
         assert counts["file_extracted_data_create_event"] == 1
     ends = [v for v in seen.values() if b'"job_finished_event"' in v or b'"job_failed_event"' in v]
     assert len(ends) == 1
+
+
+@pytest.mark.timeout(120)
+async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pipeline) -> None:
+    """A rolling upgrade of the door beside a session service that is away: the request ends in 503 in the dialect's shape."""
+    session, door = victim.state["pids"]["session"], victim.state["pids"]["ingest"]
+    os.kill(session, signal.SIGSTOP)
+    try:
+        async with Client(victim.target()) as client, client.http.get(f"{client.target.url}/health/ready") as answer:
+            assert answer.status == 200
+            asking = asyncio.create_task(client.http.post(f"{client.target.url}/api/deferred/create"))
+            await eventually(lambda: written(victim, "session.commands"), 20)
+            os.kill(door, signal.SIGTERM)
+            async with await asking as answer:
+                body = await answer.json()
+    finally:
+        os.kill(session, signal.SIGCONT)
+    assert answer.status == 503 and answer.headers["retry-after"] == "5"
+    assert body["error"] == "Service Unavailable" and "Repeating the request is safe" in body["message"]
+
+
+async def written(pipeline: Pipeline, topic: str) -> bool:
+    """Whether the last command was put on its topic, and nobody has answered it."""
+    commands = [r for r in await read_all(pipeline, topic) if r.key]
+    answered = {json.loads(r.value).get("command_id") for r in await read_all(pipeline, "session.events")}
+    return bool(commands) and json.loads(commands[-1].value)["command_id"] not in answered

@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.client import Client, Target
+from cli.client import Client, CliError, Target
 from cli.submit import submit_files
 from tests.compose.check import Findings, check
 from tests.compose.deployment import ROOT, Compose
@@ -81,16 +82,18 @@ def documents(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-async def strike(compose: Compose) -> None:
-    """Scale out, then crash one container of each kind, one after the other, each once the one before is back."""
+async def strike(compose: Compose, struck: list[str]) -> None:
+    """Scale out, then crash one container of each kind, one after the other, each once the one before is back; `struck` says when."""
     await asyncio.to_thread(compose, "up", "-d", "--no-recreate", *SCALE)
     for service in STRUCK:
+        struck.append(f"{datetime.now(UTC):%T} {service}")
         back = await asyncio.to_thread(compose.crash, service)
 
         async def settled(back: Callable[[], bool] = back) -> bool:
             return await asyncio.to_thread(back)
 
         await eventually(settled, 180, 0.5)
+    struck.append(f"{datetime.now(UTC):%T} all of them are back")
 
 
 @pytest.mark.timeout(900)
@@ -105,9 +108,14 @@ async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
     async def submit() -> list[str]:
         return [await submit_files(client, files, {"workflow": "documents", "metadata": None}) for _ in range(JOBS)]
 
-    striking = asyncio.create_task(strike(compose))
-    jobs = await submit()
-    await striking
+    struck: list[str] = []
+    striking = asyncio.create_task(strike(compose, struck))
+    try:
+        jobs = await submit()
+        await striking
+    except (AssertionError, CliError) as error:
+        error.add_note(f"{struck} at {datetime.now(UTC):%T}\n{await asyncio.to_thread(compose.state)}")
+        raise
 
     async def ended() -> bool:
         stages = [(await client.call("GET", f"/api/job/detail/{job}"))["stage"] for job in jobs]

@@ -27,7 +27,7 @@ async def raw(client: Client, method: str, path: str, **more: Any) -> tuple[int,
 async def session_with(client: Client, *names: str) -> str:
     session = (await client.call("POST", "/api/deferred/create"))["session_id"]
     for name in names:
-        await client.call("POST", "/api/file/uploadfile", form=lambda n=name: form(session, n))
+        await client.call("POST", "/api/file/uploadfile", form=lambda _, n=name: form(session, n))
     return str(session)
 
 
@@ -150,7 +150,7 @@ async def test_uploads_that_are_not_what_they_should_be(client: Client) -> None:
 
 async def test_names_of_uploads_are_never_paths(client: Client) -> None:
     session = await session_with(client)
-    await client.call("POST", "/api/file/uploadfile", form=lambda: form(session, "../../etc/passwd", b"text"))
+    await client.call("POST", "/api/file/uploadfile", form=lambda _: form(session, "../../etc/passwd", b"text"))
     (entry,) = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
     assert entry["file_name"] == "passwd"
 

@@ -1,0 +1,91 @@
+"""Who ends a process whose consumer gets nothing but errors, and who is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from shared import health, kafka
+from shared.errors import Stop
+from shared.health import RESTART_S, Health
+from shared.kafka import WaitingConsumer
+
+
+class World:
+    """A clock that moves only while somebody waits, and what a service has: one consumer that may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.until = 1000.0
+        self.consumer: Any = SimpleNamespace(failing_since=None, failed_with=None)
+        self.health = Health(started=True)
+        monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(health, "asyncio", SimpleNamespace(sleep=self.wait))
+
+    async def wait(self, seconds: float) -> None:
+        """Time goes by."""
+        if self.now >= self.until:
+            raise asyncio.CancelledError
+        self.now += seconds
+
+    async def run(self, seconds: float) -> list[Stop]:
+        """What the watch says in so many seconds from now."""
+        self.until = self.now + seconds
+        said: list[Stop] = []
+        with contextlib.suppress(asyncio.CancelledError):
+            # A subscriber that has not been started has no consumer yet.
+            await self.health.watch(lambda: [None, self.consumer], said.append)
+        return said
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+async def test_a_consumer_that_gets_nothing_but_errors_ends_its_process(world: World) -> None:
+    world.consumer.failing_since, world.consumer.failed_with = world.now, KafkaError("fenced")
+    assert not await world.run(RESTART_S), "not before its time"
+    [stop] = await world.run(RESTART_S)
+    assert stop.code == "consumer_failing" and "fenced" in str(stop)
+
+
+async def test_who_gets_his_answers_goes_on(world: World) -> None:
+    assert not await world.run(10 * RESTART_S)
+
+
+async def test_a_process_that_stops_is_not_ended_for_it(world: World) -> None:
+    world.consumer.failing_since, world.health.stopping = world.now, True
+    assert not await world.run(10 * RESTART_S)
+
+
+async def test_one_answer_is_enough_to_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [KafkaError("one"), KafkaError("two"), {}, KafkaError("three")]
+    clock = iter(range(100, 200))
+
+    async def getmany(self: Any, *partitions: Any, **options: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(kafka.AIOKafkaConsumer, "getmany", getmany)
+    monkeypatch.setattr(kafka, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    consumer = WaitingConsumer("t", bootstrap_servers="127.0.0.1:1")
+    consumer._closed = True  # it has no connection that could be closed
+    seen: list[float | None] = []
+    for _ in range(3):
+        with pytest.raises(KafkaError):
+            await consumer.getmany()
+        seen.append(consumer.failing_since)
+    # The second error goes on with the first's time; an answer came before the third.
+    assert (
+        seen[0] == seen[1] == 100.0
+        and seen[2] is not None
+        and seen[2] > 100.0
+        and str(consumer.failed_with) == "KafkaError: three"
+    )

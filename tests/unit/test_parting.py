@@ -1,0 +1,89 @@
+"""A service that is asked to go answers what it cannot finish in its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from services.ingest.adapters.http import errors
+from services.notifier.adapters.http import problem
+from shared.http import Parting, Shape
+from shared.pace import PatientProtocol
+from tests.eventually import eventually
+
+NEVER = 3600
+
+
+async def go(shape: Shape, path: str) -> tuple[int, str, str]:
+    """Status, Retry-After and body of the answer to a request of `path` that is under way while its server is asked to go."""
+    entered = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        entered.set()
+        await asyncio.wait_for(asyncio.Event().wait(), NEVER)
+        return PlainTextResponse("never")
+
+    async def stream(request: Request) -> Response:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"first"
+            entered.set()
+            await asyncio.wait_for(asyncio.Event().wait(), NEVER)
+
+        return StreamingResponse(chunks())
+
+    app = Starlette(routes=[Route("/stream", stream), Route("/{rest:path}", wait, methods=["POST"])])
+    app.add_middleware(Parting, shape=shape)
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+
+    async def up() -> bool:
+        return server.started
+
+    await eventually(up, 10)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{sock.getsockname()[1]}") as client:
+        asking = asyncio.create_task(_ask(client, path))
+        await asyncio.wait_for(entered.wait(), 10)
+        server.should_exit = True
+        try:
+            return await asking
+        finally:
+            await serving
+
+
+async def _ask(client: aiohttp.ClientSession, path: str) -> tuple[int, str, str]:
+    async with client.request("GET" if path == "/stream" else "POST", path) as answer:
+        return answer.status, answer.headers.get("retry-after", ""), await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("shape", "path", "named"),
+    [
+        (errors.shaped, "/api/file/uploadfile", {"error": "Service Unavailable"}),
+        (errors.shaped, "/conversion/v1.0/rest/jobs", {"status": 503, "title": "Service Unavailable"}),
+        (errors.shaped, "/v1/jobs", {"status": 503, "type": "urn:stageline:error:stopping"}),
+        (problem, "/v1/webhooks", {"status": 503, "type": "urn:stageline:error:stopping"}),
+    ],
+)
+async def test_what_cannot_be_finished_is_answered_in_the_dialect(shape: Shape, path: str, named: dict[str, object]) -> None:
+    status, retry_after, text = await go(shape, path)
+    assert status == 503 and retry_after == "5"
+    body = json.loads(text)
+    assert {k: body[k] for k in named} == named and "Repeating the request is safe" in text
+
+
+async def test_an_answer_that_has_begun_is_cut_and_not_ended_as_if_it_were_whole() -> None:
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await go(problem, "/stream")
