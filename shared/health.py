@@ -51,22 +51,18 @@ class Health:
                 faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
         return faults
 
-    async def watch(self, consumers: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
-        """Until cancelled, or until one of the `consumers` has got nothing but errors for so long that only a new process helps: then `fail`
-        is told. What is not live is restarted by an orchestrator; Docker, which runs our compose file, restarts only what ends.
+    async def watch(self, clients: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
+        """Until cancelled, or until one of our Kafka `clients` is such that only a new process helps: then `fail` is told. A consumer is when it
+        has got nothing but errors for `RESTART_S`, a relay when its producer is `broken`.
+
+        What is not live is restarted by an orchestrator; Docker, which runs our compose file, restarts only what ends.
         """
         while True:
             await asyncio.sleep(LOOK_S)
-            now = time.monotonic()
-            for consumer in consumers():
-                since = getattr(consumer, "failing_since", None)
-                if since is not None and now - since > RESTART_S and not self.stopping:
-                    fail(
-                        Stop(
-                            "consumer_failing",
-                            f"a consumer has got nothing but errors for {now - since:.0f} s: {consumer.failed_with!r}",
-                        )
-                    )
+            for client in clients():
+                why = _hopeless(client)
+                if why is not None and not self.stopping:
+                    fail(why)
                     return
 
     async def ready(self) -> dict[str, str]:
@@ -97,6 +93,17 @@ class Health:
             return _answer(await self.ready())
 
         return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def _hopeless(client: Any) -> Stop | None:
+    broken, since = getattr(client, "broken", None), getattr(client, "failing_since", None)
+    if broken is not None:
+        return Stop("producer_broken", f"the broker takes nothing of this producer any more: {broken!r}")
+    if since is not None and time.monotonic() - since > RESTART_S:
+        return Stop(
+            "consumer_failing", f"a consumer has got nothing but errors for over {RESTART_S:.0f} s: {client.failed_with!r}"
+        )
+    return None
 
 
 def _answer(faults: dict[str, str]) -> JSONResponse:

@@ -176,9 +176,7 @@ class Host:
             await self.have(self.dead_letters)
             await kafka.connect(self.broker)
             await self.broker.start()
-            self.background(
-                lambda: self.health.watch(lambda: (getattr(s, "consumer", None) for s in self.broker.subscribers), self.fail)
-            )
+            self.background(lambda: self.health.watch(self._clients, self.fail))
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
             self.health.started = True
             log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})
@@ -186,6 +184,9 @@ class Host:
         finally:
             await self._drain(server, serving)
         return 1 if self.fatal else 0
+
+    def _clients(self) -> list[Any]:
+        return [self.relay, *(getattr(subscriber, "consumer", None) for subscriber in self.broker.subscribers)]
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

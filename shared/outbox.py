@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId
 from sqlalchemy import Connection, select
 
 from shared.batches import Batches
@@ -27,6 +27,8 @@ from shared.unit import Outgoing
 
 T = TypeVar("T")
 PUBLISH_TIMEOUT_S = 60.0
+_SEQUENCE = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
+"""What a broker says to a producer that numbers its batches otherwise than the broker counts them."""
 _NEWEST = Statement("SELECT max(id) FROM outbox_batch WHERE shard = :shard")
 _DROP = Statement("DELETE FROM outbox_batch WHERE shard = :shard AND id <= :upto")
 _DROP_ROWS = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
@@ -42,6 +44,9 @@ class Relay:
         self.shard = shard
         self.left_behind = True
         """Rows of an earlier life or a failed publish may lie in the table; they must go first."""
+        self.broken: KafkaError | None = None
+        """Why this producer will never send again. aiokafka numbers a batch before it is sent: one that the broker refused for good leaves a gap,
+        and all that follow it in its partition are refused too. Only a new producer is counted anew."""
         self._published: int | None = None
         self._dropped: int | None = None
 
@@ -116,6 +121,9 @@ class Relay:
                     # Enqueued one after the other: per partition, this order is the order in the log.
                     await asyncio.gather(*await self.batches.enqueue(rows))
         except (TimeoutError, KafkaError) as error:
+            # A bare KafkaError: aiokafka's task that sends has ended.
+            if isinstance(error, _SEQUENCE) or type(error) is KafkaError:
+                self.broken = error
             raise Retry("kafka_unavailable", f"publish failed: {error!r}") from error
         self.telemetry.record("messaging.client.operation.duration", time.monotonic() - started,
                               **{"messaging.operation.name": "send", "messaging.system": "kafka"})  # fmt: skip

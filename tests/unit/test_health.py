@@ -1,4 +1,4 @@
-"""Who ends a process whose consumer gets nothing but errors, and who is left alone."""
+"""Who ends a process whose Kafka clients will never work again, and who is left alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
 from shared import health, kafka
 from shared.errors import Stop
-from shared.health import RESTART_S, Health
+from shared.health import LOOK_S, RESTART_S, Health
 from shared.kafka import WaitingConsumer
 
 
@@ -52,6 +52,16 @@ async def test_a_consumer_that_gets_nothing_but_errors_ends_its_process(world: W
     assert not await world.run(RESTART_S), "not before its time"
     [stop] = await world.run(RESTART_S)
     assert stop.code == "consumer_failing" and "fenced" in str(stop)
+
+
+async def test_a_producer_that_is_refused_for_good_ends_its_process_at_once(world: World) -> None:
+    world.consumer = SimpleNamespace(broken=OutOfOrderSequenceNumber())
+    [stop] = await world.run(RESTART_S)
+    assert (
+        stop.code == "producer_broken"
+        and "OutOfOrderSequenceNumber" in str(stop)
+        and world.now <= world.until - RESTART_S + LOOK_S
+    )
 
 
 async def test_who_gets_his_answers_goes_on(world: World) -> None:
