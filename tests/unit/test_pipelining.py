@@ -71,7 +71,7 @@ async def decided(settler: Settler) -> int:
 
 @pytest.fixture
 def subscription(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> Subscription:
-    monkeypatch.setattr(consume.random, "uniform", lambda low, high: 0.01)
+    monkeypatch.setattr(consume, "backoff", lambda failures: 0.005)
     made = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", echo)
     consumer = NotingConsumer()
     monkeypatch.setattr(Subscription, "consumer", property(lambda self: consumer))
