@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
 
+from services.ingest.adapters import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
 from services.ingest.adapters.job_search import Wanted, find
 from services.ingest.core.job_view import new_job
 from shared import clock
@@ -103,8 +104,12 @@ async def prepared(store: Store) -> None:
     now, body = clock.unix(), new_job("", "", clock.now())
     step = 20_000
     for first in range(0, JOBS, step):
-        await store.transact(lambda c, f=first: fill(c, f, step, now, body))  # type: ignore[misc]
-    await store.transact(lambda c: c.execute(text("ANALYZE")))
+        await store.transact(lambda c, f=first: fill(c, f, min(step, JOBS - f), now, body))  # type: ignore[misc]
+    if store.shared:
+        # What autovacuum does within minutes to tables that were filled; reading has no transaction, in which it could not be done.
+        await store.read(lambda c: c.execute(text("VACUUM ANALYZE")))
+    else:
+        await store.transact(lambda c: c.execute(text("ANALYZE")))
 
 
 async def main() -> int:
