@@ -20,6 +20,7 @@ POLL_STALL_S = 30.0
 BATCH_STALL_S = 240.0
 TIMER_STALL_S = 120.0
 RESTART_S = 60.0
+"""A broker that is away is no error to a consumer, which is told that there is nothing (tried for 80 s): what is one for so long stays."""
 LOOK_S = 5.0
 
 

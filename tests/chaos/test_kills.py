@@ -143,7 +143,7 @@ async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pi
     finally:
         os.kill(session, signal.SIGCONT)
     assert answer.status == 503 and answer.headers["retry-after"] == "5"
-    assert body["error"] == "Service Unavailable" and "Repeating the request is safe" in body["message"]
+    assert body["error"] == "Service Unavailable" and "is being stopped" in body["message"]
 
 
 async def commands(pipeline: Pipeline) -> set[str]:

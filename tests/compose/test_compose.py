@@ -114,6 +114,7 @@ async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
         jobs = await submit()
         await striking
     except (AssertionError, CliError) as error:
+        striking.cancel()
         error.add_note(f"{struck} at {datetime.now(UTC):%T}\n{await asyncio.to_thread(compose.state)}")
         raise
 
