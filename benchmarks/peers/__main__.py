@@ -1,4 +1,5 @@
-"""`python -m benchmarks.peers`: five-stage no-op jobs on the peers that `benchmarks/peers/setup` installed, one after the other.
+"""`python -m benchmarks.peers`: five-stage no-op jobs on the peers that `benchmarks/peers/setup` installed, one after the other;
+`python -m benchmarks.peers temporal_peer` on some.
 
 Redis appends to its log every second, PostgreSQL commits durably. Medians of three rounds, with their spread; nothing is asserted.
 """
@@ -32,6 +33,8 @@ PYTHON = Path(".stageline/peers/bin/python")
 PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2, "temporal_peer": 1}
 """Peer → how many worker programs to start (some start two processes of their own)."""
 JOBS, ROUNDS, QUICK = int(os.environ.get("BENCH_PEER_JOBS", "600")), 3, 50
+FEWER = {"temporal_peer": 6}
+"""Peer → by how much fewer jobs a round has, so that it ends within minutes."""
 Server = tuple[dict[str, str], list[int]]
 """What a peer is told of a server, and its processes."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -131,12 +134,12 @@ def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[
         time.sleep(5)
         pids = [*servers, *(w.pid for w in workers)]
         before = cpu_s(pids)
-        command = [str(PYTHON.absolute()), "load.py", peer, str(JOBS), str(ROUNDS), str(QUICK)]
+        command = [str(PYTHON.absolute()), "load.py", peer, str(JOBS // FEWER.get(peer, 1)), str(ROUNDS), str(QUICK)]
         done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=900)
         if done.returncode != 0:
             raise Stop("peer", (done.stderr.strip().splitlines() or ["no word"])[-1][:200])
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return {**found, "cpu_ms": (cpu_s(pids) - before) * 1000 / (JOBS * ROUNDS + QUICK + 20)}
+        return {**found, "cpu_ms": (cpu_s(pids) - before) * 1000 / found["ended"]}
     finally:
         for worker in workers:
             for process in tree([worker.pid])[::-1]:
@@ -150,8 +153,12 @@ def main() -> int:
     if not PYTHON.exists() or not shutil.which("redis-server"):
         out.print("The peers are not installed: benchmarks/peers/setup")
         return 1
+    unknown = set(sys.argv[1:]) - PEERS.keys()
+    if unknown:
+        out.print(f"no such peers: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+        return 1
     table = Table("peer", "jobs/s (median, min-max)", "p50 ms at 5/s", "p99 ms", "CPU ms per job", box=None)
-    for peer in PEERS:
+    for peer in sys.argv[1:] or PEERS:
         with contextlib.ExitStack() as stack:
             url, pid = stack.enter_context(redis_server())
             environment = {**os.environ, "PEER_REDIS": url}

@@ -10,6 +10,7 @@ import uuid
 import redis
 
 PAYLOAD = "x" * 450
+ROUND_S = 240
 
 
 def ends(store, wanted, deadline):
@@ -38,16 +39,19 @@ def main():
         job = uuid.uuid4().hex
         sent[job] = time.time()
         submit(job, PAYLOAD)
-    done = ends(store, sent, time.time() + 60)
-    rates = []
+    done = ends(store, sent, time.time() + ROUND_S)
+    assert len(done) == len(sent), f"of {len(sent)} jobs at 5 per second {len(done)} ended within {ROUND_S} s"
+    rates, ended = [], len(warm) + len(done)
     for _ in range(rounds):
         jobs = {uuid.uuid4().hex for _ in range(count)}
         started = time.time()
         for job in jobs:
             submit(job, PAYLOAD)
-        found = ends(store, jobs, time.time() + 240)
+        found = ends(store, jobs, time.time() + ROUND_S)
+        assert len(found) == len(jobs), f"of {len(jobs)} jobs {len(found)} ended within {ROUND_S} s"
         rates.append(len(found) / (max(found.values()) - started))
-    print(json.dumps({"rates": rates, "latencies": sorted(done[j] - sent[j] for j in done)}))
+        ended += len(found)
+    print(json.dumps({"rates": rates, "latencies": sorted(done[j] - sent[j] for j in done), "ended": ended}))
 
 
 if __name__ == "__main__":

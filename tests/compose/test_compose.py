@@ -43,7 +43,7 @@ class Hooks:
     """A webhook receiver in a container of the same network."""
 
     def __init__(self, compose: Compose) -> None:
-        command = ["docker", "run", "-d", "--rm", "--network", f"{compose.project}_default", "--entrypoint", "python",
+        command = ["docker", "run", "-d", "--rm", "--no-healthcheck", "--network", f"{compose.project}_default", "--entrypoint", "python",
                    "-v", f"{ROOT}/tests/compose/receiver.py:/receiver.py:ro", "--read-only", "stageline:local", "/receiver.py"]  # fmt: skip
         self.container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         shown = subprocess.run(["docker", "inspect", self.container], capture_output=True, text=True, check=True).stdout

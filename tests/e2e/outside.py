@@ -65,6 +65,14 @@ async def read_from(kafka: str, *topics: str) -> list[Any]:
     return found
 
 
+async def written(pipeline: Pipeline, topic: str) -> int:
+    """How many records were ever written to a topic, without reading one."""
+    consumer = await eventually(lambda: _started(pipeline.kafka, (topic,)), 60, 0.5)
+    ends = await consumer.end_offsets(consumer.assignment())
+    await consumer.stop()
+    return sum(ends.values())
+
+
 async def sse(client: Client, query: dict[str, str], cursor: str | None = None) -> AsyncIterator[tuple[str | None, str, Any]]:
     headers = {"last-event-id": cursor} if cursor else {}
     async with client.http.get(client.target.notifier_url + "/events/stream", params=query, headers=headers) as answer:

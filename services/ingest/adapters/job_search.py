@@ -141,6 +141,10 @@ def _conditions(connection: Connection, wanted: Wanted, driver: str | None) -> _
         names = [f"s{n}" for n in range(len(wanted.stages))]
         query.where.append(f"j.stage = :{names[0]}" if len(names) == 1 else f"j.stage IN ({', '.join(f':{n}' for n in names)})")
         query.values |= dict(zip(names, wanted.stages, strict=True))
+        if driver is not None and len(names) == 1:  # of several, PostgreSQL expects so little that it reads a whole index instead
+            query.where.append(_known(connection, "job_view_stage", "y.stage = :s0"))
+    if wanted.workflow is not None and driver is not None:
+        query.where.append(_known(connection, "job_view_workflow", "y.workflow = :workflow"))
     for n, term in enumerate(t for t in wanted.terms if t != driver):
         # All terms of a job have its time: beside another term it is one look into the same index.
         same = "x.created_at = d.created_at AND x.job_id = d.job_id" if driver is not None else "x.job_id = j.id"
@@ -159,6 +163,14 @@ def _conditions(connection: Connection, wanted: Wanted, driver: str | None) -> _
     if wanted.words is not None:
         _words(connection, wanted.words, query)
     return query
+
+
+def _known(connection: Connection, index: str, condition: str) -> str:
+    """A job's own column, asked of its index alone, into which the term's copy of the time leads: of the jobs that do not fit, no row is
+    read. Where a term leads to twenty thousand of them, reading those rows took most of the time."""
+    told = "" if is_shared(connection) else f" INDEXED BY {index}"
+    same = "y.created_at = d.created_at AND y.id = d.job_id"
+    return f"EXISTS (SELECT 1 FROM job_view y{told} WHERE y.tenant_id = :t AND {condition} AND {same})"
 
 
 def _words(connection: Connection, words: str, query: _Query) -> None:

@@ -1,0 +1,130 @@
+"""Jobs are found by any conditions together, as plain Python over all of them finds them: on both databases, page by page, in every order."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from services.ingest.adapters import job_search, operations, read_model
+from services.ingest.adapters.job_search import Wanted, count, cursor_of, find, read_cursor
+from services.ingest.core.job_view import new_job
+from shared.recent import Recent
+from tests.conformance.conftest import Opener
+
+JOBS = 400
+START = 1_700_000_000.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """One job, as Python knows it."""
+
+    id: str
+    tenant: str
+    stage: str
+    workflow: str
+    created_at: float
+    since: float
+    terms: frozenset[str]
+
+
+def jobs() -> list[Known]:
+    """Some with one time, as those of a batch have."""
+    rng = random.Random(11)
+    made = []
+    for n in range(JOBS):
+        at = START + n // 3
+        terms = {f"tag:{rng.choice('aab')}", f"metadata.case={rng.randrange(20)}"} | ({"error:late"} if n % 9 == 0 else set())
+        workflow = f"flow-{rng.choice((1, 1, 1, 2))}@1"
+        stage = rng.choice(("completed", "completed", "failed", "queued"))
+        made.append(Known(f"job-{n:03}", rng.choice("xxy"), stage, workflow, at, at + rng.randrange(50), frozenset(terms)))
+    return made
+
+
+def enter(connection: Connection, known: list[Known]) -> None:
+    """As the read model writes them."""
+    recent: Recent[dict[str, Any]] = Recent(10, 10)
+    records = []
+    for job in known:
+        record = new_job(job.id, job.tenant, datetime.fromtimestamp(job.created_at, UTC))
+        records.append((job.created_at, {**record, "stage": job.stage, "workflow": job.workflow, "stage_since": job.since}))
+    read_model.save_jobs(connection, records, {}, recent)
+    operations.save_terms(connection, [(j.tenant, term, j.created_at, j.id) for j in known for term in j.terms])
+
+
+def fits(job: Known, wanted: Wanted) -> bool:
+    """What a search means."""
+    return (
+        job.tenant == wanted.tenant
+        and (not wanted.stages or job.stage in wanted.stages)
+        and wanted.workflow in (None, job.workflow)
+        and job.terms >= set(wanted.terms)
+        and (wanted.created_after is None or job.created_at >= wanted.created_after)
+        and (wanted.created_before is None or job.created_at < wanted.created_before)
+        and (wanted.since_before is None or job.since < wanted.since_before)
+    )
+
+
+def searches() -> list[Wanted]:
+    """Every mixture of conditions, and every order."""
+    stages: list[tuple[str, ...]] = [(), ("completed",), ("failed", "cancelled")]
+    workflows = [None, "flow-1@1", "flow-2@1"]
+    terms: list[tuple[str, ...]] = [(), ("tag:a",), ("tag:b", "error:late"), ("metadata.case=3",), ("tag:none",)]
+    times: list[dict[str, float]] = [{}, {"created_after": START + 20, "created_before": START + 90, "since_before": START + 80}]
+    sorts = ["-created_at", "created_at", "stage_since"]
+    return [
+        Wanted("x", s, w, t, sort=sort, **bounds)  # type: ignore[arg-type]
+        for s, w, t, bounds, sort in itertools.product(stages, workflows, terms, times, sorts)
+    ]
+
+
+def expected(known: list[Known], wanted: Wanted) -> list[str]:
+    """Ids in the order that was asked for."""
+    found = [job for job in known if fits(job, wanted)]
+    found.sort(
+        key=lambda job: (job.since if wanted.sort == "stage_since" else job.created_at, job.id),
+        reverse=wanted.sort.startswith("-"),
+    )
+    return [job.id for job in found]
+
+
+@pytest.mark.parametrize("sample", [job_search.SAMPLE, 40])
+async def test_any_conditions_find_what_plain_python_finds(opened: Opener, monkeypatch: pytest.MonkeyPatch, sample: int) -> None:
+    """With a small sample nearly every condition is a common one, as among a million jobs."""
+    monkeypatch.setattr(job_search, "SAMPLE", sample)
+    store, known = await opened("ingest"), jobs()
+    await store.transact(lambda c: enter(c, known))
+
+    def everything(connection: Connection) -> None:
+        some = 0
+        for wanted in searches():
+            right = expected(known, wanted)
+            page, following = find(connection, wanted, JOBS)
+            assert [r["id"] for r in page] == right and following is None, wanted
+            assert count(connection, wanted, JOBS) == len(right), wanted
+            some += bool(right)
+        assert some > 100, "most of them would find nothing, and prove nothing"
+
+    await store.read(everything)
+
+
+@pytest.mark.parametrize("sort", ["-created_at", "created_at", "stage_since"])
+@pytest.mark.parametrize("conditions", [{}, {"terms": ("tag:a",)}, {"terms": ("tag:a",), "stages": ("completed",)}])
+async def test_pages_together_are_the_whole(opened: Opener, sort: Any, conditions: dict[str, Any]) -> None:
+    store, known = await opened("ingest"), jobs()
+    await store.transact(lambda c: enter(c, known))
+    wanted = Wanted("x", sort=sort, **conditions)
+    found: list[str] = []
+    cursor: str | None = cursor_of(-1.0 if not sort.startswith("-") else START * 2, "")
+    while cursor is not None:
+        after = read_cursor(cursor)
+        page, cursor = await store.read(lambda c, a=after: find(c, replace(wanted, after=a), 7))  # type: ignore[misc]
+        assert page and len(page) <= 7
+        found += [r["id"] for r in page]
+    assert found == expected(known, wanted) and len(found) > 20
