@@ -32,7 +32,7 @@ from contracts.topics import JOB_EVENTS_TOPIC
 from shared.embedded.postgres import EmbeddedPostgres
 
 DATA_DIR = Path(".stageline") / "bench"
-JOBS = int(os.environ.get("BENCH_JOBS", "3000"))
+JOBS = int(os.environ.get("BENCH_JOBS", "5000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "60"))
 SLOW_JOBS = max(1, 5 * TRICKLE_S // ROUNDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -144,7 +145,8 @@ async def pipeline(
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
     yield running
-    running.stop()
+    # Beside us: what ends tells the receiver, which runs in this loop, its last measurements.
+    await asyncio.to_thread(running.stop)
 
 
 @pytest.fixture
