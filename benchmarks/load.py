@@ -128,14 +128,15 @@ class Meter:
         return {name: self._cpu(p) - self.before[name] for name, p in self.processes.items()}
 
     def peak_mib(self) -> dict[str, float]:
-        """Largest resident size of each in its life, MiB (Linux `VmHWM`); children with what they alone hold now, and their share of what
-        they hold together (`Pss`)."""
+        """Largest resident size of each in its life, MiB (Linux `VmHWM`), of which what it has in common with others, as libraries are,
+        counts by its share (now: `Pss` instead of `Rss`); children by their share of what they hold now."""
         found: dict[str, float] = {}
         for name, p in self.processes.items():
             with open(f"/proc/{p.pid}/status") as status:
                 line = next(line for line in status if line.startswith("VmHWM"))
+            own = p.memory_full_info()
             children = sum(c.memory_full_info().pss for c in p.children(recursive=True))
-            found[name] = int(line.split()[1]) / 1024 + children / 2**20
+            found[name] = int(line.split()[1]) / 1024 + (own.pss - own.rss + children) / 2**20
         return found
 
 

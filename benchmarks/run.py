@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import shutil
 import statistics
 import sys
@@ -136,7 +137,8 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
     await make_limit_topics(bootstrap)
     found = Found()
     out.print(
-        f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable"
+        f"{JOBS} five-stage no-op jobs a round, {ROUNDS} rounds; {os.cpu_count()} cores, broker included; everything durable; "
+        f"Python {platform.python_version()} built with {platform.python_compiler()}"
     )
     async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends, Ends(bootstrap, "limit.done", lambda r: True) as done:
         # The broker's compiler has done its work by the time the limit is measured: let it have done so for ours.

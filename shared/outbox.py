@@ -29,7 +29,6 @@ T = TypeVar("T")
 PUBLISH_TIMEOUT_S = 60.0
 _SEQUENCE = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 """What a broker says to a producer that numbers its batches otherwise than the broker counts them."""
-_NEWEST = Statement("SELECT max(id) FROM outbox_batch WHERE shard = :shard")
 _DROP = Statement("DELETE FROM outbox_batch WHERE shard = :shard AND id <= :upto")
 _DROP_ROWS = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
 
@@ -58,12 +57,11 @@ class Relay:
         """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
         self._dropped = self._published
         if self._dropped is not None:
-            _DROP.run(connection, {"shard": self.shard, "upto": self._dropped})
+            _DROP.rows(connection, {"shard": self.shard, "upto": self._dropped})
         if not rows:
             return None
         rows.sort(key=lambda row: not row.urgent)
-        insert_batch(connection, self.shard, rows, now)
-        return _NEWEST.run(connection, {"shard": self.shard}).scalar_one()
+        return insert_batch(connection, self.shard, rows, now)
 
     async def before(self, store: Store) -> None:
         """Before a transaction, while nothing is being published: what an earlier life or a failed publish left behind goes first.

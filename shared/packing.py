@@ -19,7 +19,9 @@ from shared.unit import Outgoing
 
 COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
 """What follows from facts, and is sent after them also when it was left behind."""
-_INSERT = Statement("INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at)")
+_INSERT = Statement(
+    "INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at) RETURNING id"
+)
 # Numbered with the rows of the release before: where both are at work, what was decided first has the lower id.
 NUMBERED = (
     "INSERT INTO outbox_batch (id, shard, body, records, created_at) SELECT nextval(pg_get_serial_sequence('outbox', 'id')), given.shard, "
@@ -64,9 +66,10 @@ def is_urgent(topic: str) -> bool:
     return not topic.startswith(COMMAND_TOPICS)
 
 
-def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> None:
-    """Write the rows of a shard together, in the order given."""
-    _INSERT.run(connection, {"shard": shard, "body": pack(rows), "records": len(rows), "at": now})
+def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> int:
+    """Write the rows of a shard together, in the order given. Returns the number that they have."""
+    [[number]] = _INSERT.rows(connection, {"shard": shard, "body": pack(rows), "records": len(rows), "at": now})
+    return int(number)
 
 
 def numbered(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ process, the statement is simply run once per row.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlmodel import SQLModel
 
-from shared.sql import is_shared
+from shared.sql import driver, is_shared, raised
 
 _INSERT = re.compile(r"INSERT INTO (?P<table>\w+) \((?P<columns>[\w, ]+)\) VALUES \((?P<values>[\w:, ]+)\)(?P<rest>[^:]*)")
 _UPDATE = re.compile(r"UPDATE (?P<table>\w+) SET (?P<set>[\w=:, ]+) WHERE (?P<where>[\w=: ]+)")
@@ -32,7 +33,10 @@ def many(connection: Connection, statement: TextClause, rows: Sequence[dict[str,
         return
     if not is_shared(connection):
         # By the driver itself, which knows `:name` too: half the CPU of going through SQLAlchemy's parameters.
-        connection.exec_driver_sql(statement.text, list(rows))
+        try:
+            driver(connection).executemany(statement.text, rows)
+        except sqlite3.Error as error:
+            raise raised(statement.text, rows, error) from error
     elif len(rows) == 1:
         connection.execute(statement, rows[0])
     else:

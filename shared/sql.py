@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
 _LIST = re.compile(r"\[(\w+)\]")
 _PAIRS = re.compile(r"\[\[(\w+)\]\]")
@@ -37,6 +39,28 @@ class Statement:
         if is_shared(connection):
             return connection.execute(self.postgresql, values)
         return connection.exec_driver_sql(self.sqlite.text, values if values is not None else {})
+
+    def rows(self, connection: Connection, values: Any = None) -> Sequence[Any]:
+        """Execute it, for its rows as tuples. On SQLite without SQLAlchemy in between, which takes longer than the statement: a
+        transaction for one record has a dozen of them. Raises what SQLAlchemy does."""
+        if is_shared(connection):
+            found = connection.execute(self.postgresql, values)
+            return found.all() if found.returns_rows else ()
+        try:
+            return driver(connection).execute(self.sqlite.text, values if values is not None else {}).fetchall()
+        except sqlite3.Error as error:
+            raise raised(self.sqlite.text, values, error) from error
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """What SQLAlchemy's connection to a SQLite database stands on."""
+    own: Any = connection.connection.driver_connection
+    return own  # type: ignore[no-any-return]
+
+
+def raised(words: str, values: Any, error: sqlite3.Error) -> BaseException:
+    """The driver's error as SQLAlchemy raises it, which is what callers look for."""
+    return DBAPIError.instance(words, values, error, sqlite3.Error, ismulti=isinstance(values, list))
 
 
 def as_list(values: Iterable[Any]) -> str:

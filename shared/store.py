@@ -167,7 +167,7 @@ _MARK = Statement(
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
     """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
-    return set(_MARK.run(connection, {"at": at, "ids": as_list(ids)}).scalars().all())
+    return {message_id for (message_id,) in _MARK.rows(connection, {"at": at, "ids": as_list(ids)})}
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:

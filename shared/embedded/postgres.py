@@ -81,7 +81,8 @@ class EmbeddedPostgres:
             raise Stop("initdb", (made.stderr.strip().splitlines() or ["initdb failed"])[-1])
         serve = [str(home / "bin/postgres"), "-D", data, "-p", str(self.port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
         with self.folder.with_suffix(".log").open("wb") as out:
-            command = [*serve, "-c", "max_connections=200"]
+            # Enough for what services keep at hand; a trial's machine has better uses for the usual 128 MB.
+            command = [*serve, "-c", "max_connections=200", "-c", "shared_buffers=48MB"]
             self.process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder, **as_user)
         self._await_ready(home)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from services.job_orchestrator.adapters.sql_store import LaneRow
+from shared.errors import Retry
+from shared.migrate import migrate
 from shared.packing import NUMBERED, insert_batch, numbered, unpack
 from shared.rows import many, together
-from shared.sql import is_shared
+from shared.sql import Statement, as_list, is_shared
+from shared.store import open_store
 from shared.unit import Outgoing
 from tests.conformance.conftest import Opener
 
@@ -19,6 +25,10 @@ _LANE = text(
     "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at"
 )
 _MOVE = text("UPDATE lane SET lease = :lease, due_at = :at WHERE job_id = :job_id AND lane_id = :lane_id")
+_NEW = text("INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :at, :body)")
+_NEW_ROW = Statement(_NEW.text)
+_SOME = Statement("SELECT job_id, lease FROM lane WHERE job_id IN (SELECT value FROM [ids]) ORDER BY job_id")
+_NONE = Statement("DELETE FROM lane WHERE job_id IN (SELECT value FROM [ids])")
 _LEAVE = text("DELETE FROM lane WHERE job_id = :job_id AND lane_id = :lane_id")
 
 
@@ -99,3 +109,70 @@ async def test_a_statement_of_another_form_is_refused(opened: Opener) -> None:
             many(connection, odd, [{"lease": "A", "job_id": "j1"}] * 2)
 
     await store.transact(work)
+
+
+async def test_a_statement_gives_its_rows_as_tuples(opened: Opener) -> None:
+    store = await opened("job_orchestrator")
+
+    def work(connection: Connection) -> tuple[list[Any], list[Any], list[Any]]:
+        many(connection, _LANE, [lane(n, f"l{n}") for n in range(4)])
+        wanted = {"ids": as_list(["j3", "j1", "j9"])}
+        return list(_SOME.rows(connection, wanted)), list(_NONE.rows(connection, wanted)), lanes(connection)
+
+    found, said, left = await store.transact(work)
+    assert found == [("j1", "l1"), ("j3", "l3")]
+    assert said == []
+    assert [row[0] for row in left] == ["j0", "j2"]
+
+
+class Fault(Exception):
+    """What a handler meets."""
+
+
+async def test_a_transaction_that_fails_leaves_nothing_of_its_rows(opened: Opener) -> None:
+    store = await opened("job_orchestrator")
+
+    def work(connection: Connection) -> None:
+        many(connection, _LANE, [lane(1), lane(2)])
+        _NEW_ROW.rows(connection, lane(3))
+        raise Fault
+
+    with pytest.raises(Fault):
+        await store.transact(work)
+    assert await store.read(lanes) == []
+
+
+@pytest.mark.parametrize("how", [lambda c: many(c, _NEW, [lane(1), lane(2)]), lambda c: _NEW_ROW.rows(c, lane(1))])
+async def test_what_the_database_refuses_is_said_in_the_words_of_sqlalchemy(opened: Opener, how: Any) -> None:
+    store = await opened("job_orchestrator")
+    await store.transact(lambda c: many(c, _NEW, [lane(1)]))
+
+    def work(connection: Connection) -> None:
+        with pytest.raises(IntegrityError):
+            how(connection)
+        raise Fault
+
+    with pytest.raises(Fault):
+        await store.transact(work)
+
+
+@pytest.mark.parametrize("how", [lambda c: many(c, _NEW, [lane(2)]), lambda c: _NEW_ROW.rows(c, lane(2))])
+async def test_a_file_that_another_process_writes_to_is_tried_again(tmp_path: Path, how: Any) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/lanes.db")
+    await migrate(store, "job_orchestrator")
+    other = sqlite3.connect(tmp_path / "lanes.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        how(connection)
+
+    try:
+        with pytest.raises(Retry, match="locked"):
+            await store.transact(work)
+        other.execute("ROLLBACK")
+        await store.transact(work)
+        assert [row[0] for row in await store.read(lanes)] == ["j2"]
+    finally:
+        other.close()
+        await store.close()

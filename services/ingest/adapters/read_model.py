@@ -165,7 +165,7 @@ _SAVE_SESSION = text(
 
 def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
-    return {i: from_json(body) for i, body in _RECORDS[table].run(connection, {"ids": as_list(ids)})}
+    return {i: from_json(body) for i, body in _RECORDS[table].rows(connection, {"ids": as_list(ids)})}
 
 
 def recent_jobs() -> Recent[Record]:
@@ -176,7 +176,7 @@ def recent_jobs() -> Recent[Record]:
 def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
     """Records of jobs by id, as far as they exist. They must not be changed."""
     found: dict[str, Record] = {}
-    for job_id, body in _RECORDS["job_view"].run(connection, {"ids": as_list(ids)}).all():
+    for job_id, body in _RECORDS["job_view"].rows(connection, {"ids": as_list(ids)}):
         record = recent.get(job_id, body)
         found[job_id] = from_json(body) if record is None else record
     return found
@@ -222,7 +222,7 @@ def hold_ends(connection: Connection, held: Iterable[str], shown: Collection[str
 
 def early_ends(connection: Connection, job_ids: Iterable[str]) -> dict[str, int]:
     """How many files have ended of jobs that are not known yet."""
-    return {i: n for i, n in _EARLY.run(connection, {"ids": json.dumps(list(job_ids))})}
+    return {i: n for i, n in _EARLY.rows(connection, {"ids": json.dumps(list(job_ids))})}
 
 
 def save_early_ends(connection: Connection, early: Mapping[str, int], known: Collection[str], at: float) -> None:

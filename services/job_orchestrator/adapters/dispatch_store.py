@@ -150,7 +150,7 @@ class SqlDispatchStore:
 
     def anything_waits(self) -> bool:
         """True when `ready` has a row."""
-        return _ANY.run(self.connection).scalar() is not None
+        return bool(_ANY.rows(self.connection))
 
     def actions(self) -> list[str]:
         """Actions that something waits for."""
@@ -167,7 +167,7 @@ class SqlDispatchStore:
     def next(self, action: str, tenant: str, limit: int) -> list[Ready]:
         """The first of those that wait; on PostgreSQL without those whose jobs another replica is deciding."""
         values = {"action": action, "tenant": tenant, "limit": limit}
-        return [Ready(*row) for row in _NEXT.run(self.connection, values)]
+        return [Ready(*row) for row in _NEXT.rows(self.connection, values)]
 
     def ahead(self, action: str, tenant: str, rank: float) -> int:
         """How many of the tenant's tasks go first (at most 10,000)."""
@@ -181,7 +181,7 @@ class SqlDispatchStore:
 
     def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
         """Attempts in flight by action, and by those tenants."""
-        rows = _FLIGHT.run(self.connection, {"tenants": json.dumps(list(tenants))})
+        rows = _FLIGHT.rows(self.connection, {"tenants": json.dumps(list(tenants))})
         return {(kind, name): int(n) for kind, name, n in rows}
 
     def add(self, deltas: Mapping[Key, int]) -> None:
@@ -194,7 +194,7 @@ class SqlDispatchStore:
         controls: dict[Key, Control] = {}
         flight: dict[Key, int] = {}
         waits = False
-        for kind, name, body, tokens, tokens_at, n in _OVERVIEW.run(self.connection):
+        for kind, name, body, tokens, tokens_at, n in _OVERVIEW.rows(self.connection):
             if kind == "ready":
                 waits = True
             elif body is None:

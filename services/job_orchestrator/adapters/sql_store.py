@@ -162,13 +162,13 @@ class SqlJobStore:
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         if not wanted:
             return {}
-        rows = _LOAD_JOBS.run(self.connection, {"ids": as_list(wanted)}).all()
+        rows = _LOAD_JOBS.rows(self.connection, {"ids": as_list(wanted)})
         lanes = self._lanes(wanted)
         self.stored.update(row[0] for row in rows)
         return self._jobs(rows, lanes)
 
     def look(self, wanted: Collection[str]) -> dict[str, Job]:
-        return self._jobs(_LOOK_AT_JOBS.run(self.connection, {"ids": as_list(wanted)}).all(), {})
+        return self._jobs(_LOOK_AT_JOBS.rows(self.connection, {"ids": as_list(wanted)}), {})
 
     def _jobs(self, rows: Sequence[Any], lanes: Mapping[str, dict[str, Lane]]) -> dict[str, Job]:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
@@ -181,7 +181,7 @@ class SqlJobStore:
     def _lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
         pairs = as_list((job_id, lane) for job_id, lanes in wanted.items() for lane in lanes)
         lanes: dict[str, dict[str, Lane]] = {}
-        for job_id, lane_id, body in _LOAD_LANES.run(self.connection, {"pairs": pairs}).all():
+        for job_id, lane_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
             lanes.setdefault(job_id, {})[lane_id] = self.catalog.recent.lane(job_id, lane_id, body)
         return lanes
 
