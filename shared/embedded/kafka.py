@@ -15,7 +15,7 @@ from shared.embedded.java import find_java
 from shared.errors import Stop
 
 HEAP = "512m"
-ROOMY = ("-Xms256m", "-Xmn96m", "-XX:MetaspaceSize=64m")
+ROOMY = ("-Xms192m", "-Xmn64m", "-XX:MetaspaceSize=64m")
 """Room for what lives as long as a long poll: in a tight heap it grew old, and every few seconds the whole heap was collected, which
 stopped the broker for 70 ms and more. What is never used of it costs no memory."""
 _PROPERTIES = """\
