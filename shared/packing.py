@@ -67,7 +67,7 @@ def is_urgent(topic: str) -> bool:
 
 
 def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> int:
-    """Write the rows of a shard together, in the order given. Returns the number that they have."""
+    """Write the rows of a shard together, in the order given. Returns the id of what holds them."""
     [[number]] = _INSERT.rows(connection, {"shard": shard, "body": pack(rows), "records": len(rows), "at": now})
     return int(number)
 

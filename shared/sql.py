@@ -35,7 +35,7 @@ class Statement:
         return self.postgresql if is_shared(connection) else self.sqlite
 
     def run(self, connection: Connection, values: Any = None) -> Any:
-        """Execute it; on SQLite by the driver itself, which knows `:name` too (`shared/rows.py`)."""
+        """Execute it, for a result whose rows have names; on SQLite without compiling, for its driver knows `:name` too."""
         if is_shared(connection):
             return connection.execute(self.postgresql, values)
         return connection.exec_driver_sql(self.sqlite.text, values if values is not None else {})

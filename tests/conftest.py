@@ -24,7 +24,8 @@ from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
-# A broker that lives for half a minute: compiling its code as well as can be took longer than running it (crash points: 173 s, now 147).
+# A broker that lives for half a minute: compiling its code as well as can be does not pay (crash points, one run each: 173 s with it, 147
+# without).
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
 

@@ -88,8 +88,8 @@ async def test_what_is_decided_is_one_row_per_shard_in_the_order_given(opened: O
         if is_shared(connection):
             connection.execute(text(NUMBERED), numbered(batches, 1.5))
         else:
-            for shard, batch in batches.items():
-                insert_batch(connection, shard, batch, 1.5)
+            ids = [insert_batch(connection, shard, batch, 1.5) for shard, batch in batches.items()]
+            assert ids == list(connection.execute(text("SELECT id FROM outbox_batch ORDER BY shard")).scalars())
         return connection.execute(text("SELECT * FROM outbox_batch ORDER BY shard")).all()
 
     found = await store.transact(work)
