@@ -115,12 +115,18 @@ class Meter:
 
     def __init__(self, pids: dict[str, int]) -> None:
         self.processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self.forkserver = pids.get("forkserver")
         self.before = {name: self._cpu(p) for name, p in self.processes.items()}
 
-    @staticmethod
-    def _cpu(process: psutil.Process) -> float:
+    def _children(self, process: psutil.Process) -> list[psutil.Process]:
+        # Who is measured alone, as each service is, does not count as the fork server's child too.
+        alone = [p for p in self.processes.values() if p != process]
+        others = {c for p in alone for c in (p, *p.children(recursive=True))} if process.pid == self.forkserver else set()
+        return [c for c in process.children(recursive=True) if c not in others]
+
+    def _cpu(self, process: psutil.Process) -> float:
         # Children that have ended are in the times of their parent.
-        times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
+        times = [p.cpu_times() for p in (process, *self._children(process))]
         return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
     def cpu_s(self) -> dict[str, float]:
@@ -135,7 +141,7 @@ class Meter:
             with open(f"/proc/{p.pid}/status") as status:
                 line = next(line for line in status if line.startswith("VmHWM"))
             own = p.memory_full_info()
-            children = sum(c.memory_full_info().pss for c in p.children(recursive=True))
+            children = sum(c.memory_full_info().pss for c in self._children(p))
             found[name] = int(line.split()[1]) / 1024 + (own.pss - own.rss + children) / 2**20
         return found
 

@@ -103,7 +103,7 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
-        await measure(plan, {c.name: c.process.pid for c in supervisor.children.values() if c.process is not None} | beside)
+        await measure(plan, supervisor.pids() | beside)
         await more(plan, wanted)
     finally:
         await supervisor.stop()

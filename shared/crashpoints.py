@@ -8,6 +8,7 @@ count from the moment on at which that file exists: a start that needs the same 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Literal
 
 CrashPoint = Literal["before_commit", "after_commit", "after_publish", "before_settle", "after_settle", "before_report"]
@@ -26,8 +27,15 @@ class _Trigger:
                 os._exit(137)
 
 
-_once = os.environ.get("STAGELINE_CRASH_ONCE")
-_triggers = [_Trigger(spec) for spec in os.environ.get("STAGELINE_CRASH_AT", "").split(",") if spec]
+_once: str | None = None
+_triggers: list[_Trigger] = []
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Take the places from `environment`: each service does as it starts, which may be long after this module was loaded."""
+    global _once
+    _once = environment.get("STAGELINE_CRASH_ONCE")
+    _triggers[:] = [_Trigger(spec) for spec in environment.get("STAGELINE_CRASH_AT", "").split(",") if spec]
 
 
 def reach(service: str, point: CrashPoint) -> None:

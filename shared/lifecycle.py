@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 
 from contracts import Topic
 from contracts.topics import dead_letters_of
-from shared import kafka, logs, profile
+from shared import crashpoints, kafka, logs, profile
 from shared.consume import Subscription, depart
 from shared.due import DueLoop
 from shared.errors import Outcome, Retry, Stop
@@ -269,6 +270,7 @@ def listen(host: str, port: int) -> socket.socket:
 def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
     """Entry point of every service: logging, event loop, `build`, serve, exit code."""
     logs.configure(service, settings.log_level)
+    crashpoints.arm(os.environ)
 
     async def life() -> int:
         host = Host(service, settings)

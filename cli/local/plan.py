@@ -75,13 +75,17 @@ class Plan:
             "STAGELINE_SESSION_TIMEOUT_MS": os.environ.get("STAGELINE_SESSION_TIMEOUT_MS", "4000"),
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
-            "PYTHONUNBUFFERED": "1",
-            # Bytes of small processes, not of malloc arenas: each thread would keep its own.
-            "MALLOC_ARENA_MAX": "2",
+            **self.interpreter,
         }
         if self.otlp_endpoint:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
         return env | self.extra
+
+    @property
+    def interpreter(self) -> dict[str, str]:
+        """Environment that a Python reads as it starts."""
+        # Bytes of small processes, not of malloc arenas: each thread would keep its own.
+        return {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
 
     @property
     def run_dir(self) -> Path:

@@ -4,53 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from cli.local.plan import Plan, prepare_data_dir
+from cli.local.forked import FORKS, Forked, ForkServer
+from cli.local.parentage import end_with_parent
+from cli.local.plan import SERVICES, Plan, prepare_data_dir
 from shared.embedded.kafka import EmbeddedKafka
 from shared.errors import Stop
 
 STOP_TIMEOUT_S = 25.0
 READY_TIMEOUT_S = 90.0
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    # If the supervisor is killed, its children must not go on without anybody watching them.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+PRELOADED = [f"services.{service}.app" for service in SERVICES] + ["uvloop"]
 
 
 class Child:
-    """One supervised process."""
+    """One supervised process. `forks` can have it forked, when it is one of our services."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path, forks: ForkServer | None) -> None:
         self.name = name
         self.command = command
         self.environment = environment
         self.log = log
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | Forked | None = None
         self.restarts = 0
+        self._forks = forks
 
     async def start(self) -> None:
         """Start it, appending its output to its log file."""
-        stream = await asyncio.to_thread(self.log.open, "ab")
         try:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command, env=self.environment, stdout=stream, stderr=stream, stdin=asyncio.subprocess.DEVNULL,
-                preexec_fn=_die_with_parent, start_new_session=True,
-            )  # fmt: skip
+            if self._forks is not None and self.command[:2] == [sys.executable, "-m"]:
+                self.process = await self._forks.fork(self.name, self.command[2], self.environment, self.log)
+            else:
+                self.process = await self._execute()
         finally:
-            stream.close()
             # A planted crash is for the first life; the second must get through.
             self.environment.pop("STAGELINE_CRASH_AT", None)
+
+    async def _execute(self) -> asyncio.subprocess.Process:
+        stream = await asyncio.to_thread(self.log.open, "ab")
+        with stream:
+            return await asyncio.create_subprocess_exec(
+                *self.command, env=self.environment, stdout=stream, stderr=stream, stdin=asyncio.subprocess.DEVNULL,
+                preexec_fn=partial(end_with_parent, os.getpid()), start_new_session=True,
+            )  # fmt: skip
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL when it does not listen."""
@@ -83,22 +88,15 @@ class Supervisor:
         self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._broker: EmbeddedKafka | None = None
+        self._forks: ForkServer | None = None
 
     async def start(self) -> None:
         """Everything up and ready, or nothing: raises `Stop` in one line and leaves no process behind."""
         prepare_data_dir(self.plan.data_dir, self.plan.key_file)
         self._take_lock()
         self.plan.resolve()
-        broker = EmbeddedKafka(self.plan.data_dir / "kafka", self.plan.ports["kafka"], self.plan.ports["kafka_controller"])
-        await asyncio.to_thread(broker.prepare)
-        self._broker = broker
-        logs = self.plan.data_dir / "logs"
-        self._add("kafka", broker.command, dict(os.environ), logs)
-        for name, command in self.plan.processes().items():
-            self._add(name, command, self.plan.environment(name), logs)
         try:
-            for child in self.children.values():
-                await child.start()
+            await self._start_processes()
             await self._all_ready()
         except BaseException:
             await self.stop()
@@ -106,8 +104,22 @@ class Supervisor:
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
         self._note()
 
+    async def _start_processes(self) -> None:
+        logs = self.plan.data_dir / "logs"
+        if FORKS:
+            self._forks = ForkServer(PRELOADED, {**os.environ, **self.plan.interpreter}, logs / "forkserver.log")
+            await self._forks.start()
+        broker = EmbeddedKafka(self.plan.data_dir / "kafka", self.plan.ports["kafka"], self.plan.ports["kafka_controller"])
+        await asyncio.to_thread(broker.prepare)
+        self._broker = broker
+        self._add("kafka", broker.command, dict(os.environ), logs)
+        for name, command in self.plan.processes().items():
+            self._add(name, command, self.plan.environment(name), logs)
+        for child in self.children.values():
+            await child.start()
+
     def _add(self, name: str, command: list[str], environment: dict[str, str], logs: Path) -> None:
-        self.children[name] = Child(name, command, environment, logs / f"{name}.log")
+        self.children[name] = Child(name, command, environment, logs / f"{name}.log", self._forks)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.plan.run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -149,11 +161,19 @@ class Supervisor:
             child.restarts += 1
             self.say(f"{child.name} ended with code {code}; restarting (number {child.restarts})")
             await asyncio.sleep(delay)
-            await child.start()
+            try:
+                await child.start()
+            except (OSError, Stop) as error:
+                self.say(f"{child.name} does not start: {error}")
             self._note()
 
+    def pids(self) -> dict[str, int]:
+        """Name → process id of everything that runs, the fork server included."""
+        forks = {} if self._forks is None or self._forks.pid is None else {"forkserver": self._forks.pid}
+        return {c.name: c.process.pid for c in self.children.values() if c.process is not None} | forks
+
     def _note(self) -> None:
-        self.plan.write_state({c.name: c.process.pid for c in self.children.values() if c.process is not None})
+        self.plan.write_state(self.pids())
 
     async def stop(self) -> None:
         """Services first (they drain), then the broker."""
@@ -167,6 +187,8 @@ class Supervisor:
             await broker.stop()
             if self._broker is not None and broker.process is not None:
                 await asyncio.to_thread(self._broker.ended, broker.process.returncode)
+        if self._forks is not None:
+            await self._forks.stop()
         (self.plan.run_dir / "state.json").unlink(missing_ok=True)
         if self._lock is not None:
             os.close(self._lock)

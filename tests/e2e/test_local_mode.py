@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from shared.embedded.classes import AOT
 from shared.embedded.jars import cache_folder
 from shared.embedded.java import find_java
 from tests.conftest import SAMPLES, Pipeline
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -58,6 +60,25 @@ async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipelin
     assert names.count("job.finished") == 1 and names.count("file.done") == 1
     more = own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch")
     assert more.returncode == 0, more.stderr
+
+
+async def test_everything_comes_back_when_what_forks_the_services_is_killed(own_pipeline: Pipeline) -> None:
+    own_pipeline.start()
+    before = own_pipeline.state["pids"]
+    assert own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
+    os.kill(before["forkserver"], signal.SIGKILL)
+
+    async def all_new() -> bool:
+        now = own_pipeline.state["pids"]
+        return now.keys() == before.keys() and all(now[name] != pid for name, pid in before.items() if name != "kafka")
+
+    await eventually(all_new, 60)
+    assert own_pipeline.state["pids"]["kafka"] == before["kafka"]
+
+    async def done() -> bool:  # the first calls may find the door not up yet, and say so
+        return own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
+
+    await eventually(done, 60)
 
 
 def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:

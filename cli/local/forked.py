@@ -1,0 +1,144 @@
+"""The supervisor's side of `cli.local.forkserver`: start it, have it fork, know what its processes do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+from cli.local.parentage import end_with_parent
+from shared.errors import Stop
+
+FORKS = sys.platform == "linux"
+"""Elsewhere, libraries that a forked process needs may not work in it (macOS), so that each service is started from nothing."""
+
+
+class Forked:
+    """A process of the fork server's, with the part of `asyncio.subprocess.Process` that a supervisor needs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+
+    def ended(self, code: int) -> None:
+        """It has ended with `code`; negative: by that signal."""
+        self.returncode = code
+        self._ended.set()
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Raises `ProcessLookupError` when it has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError(self.pid)
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM. Raises `ProcessLookupError` when it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL. Raises `ProcessLookupError` when it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """One fork server that has `modules` loaded; `log` takes its own output. It starts again if it has ended."""
+
+    def __init__(self, modules: list[str], environment: dict[str, str], log: Path) -> None:
+        self._modules = modules
+        self._environment = environment
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._asked: list[asyncio.Future[Forked]] = []
+        self._forked: dict[int, Forked] = {}
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it was started."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start it; what it imports is loaded while other things go on."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "cli.local.forkserver", str(theirs.fileno()), *self._modules]
+        with theirs:
+            stream = await asyncio.to_thread(self._log.open, "ab")
+            with stream:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command, env=self._environment, stdout=stream, stderr=stream, stdin=asyncio.subprocess.DEVNULL,
+                    preexec_fn=partial(end_with_parent, os.getpid()), start_new_session=True, pass_fds=[theirs.fileno()],
+                )  # fmt: skip
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._reading = asyncio.create_task(self._read(reader, self._writer))
+
+    async def fork(self, name: str, module: str, environment: dict[str, str], log: Path) -> Forked:
+        """A process that runs `python -m module`. Raises `Stop` when the fork server ends before it has forked it."""
+        async with self._starting:
+            if self._reading is None or self._reading.done():
+                await self.start()
+        assert self._writer is not None
+        asked: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        request = {"name": name, "module": module, "env": environment, "log": str(log)}
+        self._writer.write(json.dumps(request).encode() + b"\n")
+        return await asked
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                self._take(json.loads(line))
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        # It is gone, and nobody can say any more how its processes end: they end now, and start again as after any crash.
+        for forked in list(self._forked.values()):
+            with contextlib.suppress(ProcessLookupError):
+                forked.kill()
+            forked.ended(-signal.SIGKILL)
+        self._forked.clear()
+        for asked in self._asked:
+            if not asked.done():
+                asked.set_exception(Stop("start_failed", f"the fork server ended: {self._last_words()}"))
+        self._asked.clear()
+
+    def _take(self, answer: dict[str, int]) -> None:
+        if "code" in answer:
+            self._forked.pop(answer["pid"]).ended(answer["code"])
+            return
+        forked = self._forked[answer["pid"]] = Forked(answer["pid"])
+        asked = self._asked.pop(0)
+        if not asked.done():
+            asked.set_result(forked)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return lines[-1][:400] if lines else "it said nothing"
+
+    async def stop(self) -> None:
+        """End it, and what it has forked and nobody has stopped: a start that was broken off can leave such a process."""
+        for forked in self._forked.values():
+            with contextlib.suppress(ProcessLookupError):
+                forked.kill()
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()  # it may still be importing
+            await self._process.wait()
+        if self._reading is not None:
+            await self._reading
