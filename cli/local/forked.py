@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from cli.local.parentage import end_with_parent
+from cli.local.kernel import end_with_parent
 from shared.errors import Stop
 
 FORKS = sys.platform == "linux"
@@ -86,15 +86,15 @@ class ForkServer:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._reading = asyncio.create_task(self._read(reader, self._writer))
 
-    async def fork(self, name: str, module: str, environment: dict[str, str], log: Path) -> Forked:
-        """A process that runs `python -m module`. Raises `Stop` when the fork server ends before it has forked it."""
+    async def fork(self, name: str, module: str, environment: dict[str, str], log: Path, niceness: int = 0) -> Forked:
+        """A process that runs `python -m module`, with the cores after others by `niceness`. Raises `Stop` when the fork server ends before it has forked it."""
         async with self._starting:
             if self._reading is None or self._reading.done():
                 await self.start()
         assert self._writer is not None
         asked: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        request = {"name": name, "module": module, "env": environment, "log": str(log)}
+        request = {"name": name, "module": module, "env": environment, "log": str(log), "nice": niceness}
         self._writer.write(json.dumps(request).encode() + b"\n")
         return await asked
 

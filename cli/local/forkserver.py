@@ -4,7 +4,7 @@ Five processes that import the same modules one by one take most of the time and
 The one import runs beside the broker's start; what it loaded is shared by all of them until it is written to. As in Python's own
 `multiprocessing.forkserver`, nothing is opened before the fork: no thread, no connection, no event loop.
 
-Requests and answers are lines of JSON on the socket FD. In: `{"name", "module", "env", "log"}`. Out: `{"name", "pid"}` for each request, in
+Requests and answers are lines of JSON on the socket FD. In: `{"name", "module", "env", "log", "nice"}`. Out: `{"name", "pid"}` for each request, in
 order, and `{"pid", "code"}` when such a process has ended (negative: the signal that ended it). End of file: the supervisor is gone.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import setproctitle
 
-from cli.local.parentage import end_with_parent
+from cli.local.kernel import end_with_parent, give_way
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Request:
     module: str
     env: dict[str, str]
     log: str
+    nice: int = 0
+    """Niceness, 0 to 19."""
 
 
 def preload(modules: list[str]) -> None:
@@ -93,6 +95,7 @@ def become(request: Request, parent: int) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
+    give_way(request.nice)
     end_with_parent(parent)
     out = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(out, 1)

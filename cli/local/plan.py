@@ -17,6 +17,9 @@ from shared.keys import new_key
 
 SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
 MIN_FREE_BYTES = 200 << 20
+NICENESS = {"job_orchestrator": 3, "stage_worker": 6}
+"""Who has the cores after others when all are busy, with half and a quarter of their weight: what people and programs wait for, the door
+before all, shall not wait for jobs, nor what hands out work for the work. As `cpu_shares` in docker-compose.yml."""
 
 
 @dataclass
@@ -117,6 +120,11 @@ class Plan:
         part = self.run_dir / f"state.{secrets.token_hex(4)}"
         part.write_text(json.dumps(state, indent=1))
         part.replace(self.run_dir / "state.json")
+
+
+def niceness(name: str) -> int:
+    """Of the process `name`, which is a service's, or that with a number: `stage_worker-2`."""
+    return NICENESS.get(name.partition("-")[0], 0)
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,8 +16,8 @@ from pathlib import Path
 import aiohttp
 
 from cli.local.forked import FORKS, Forked, ForkServer
-from cli.local.parentage import end_with_parent
-from cli.local.plan import SERVICES, Plan, prepare_data_dir
+from cli.local.kernel import end_with_parent
+from cli.local.plan import SERVICES, Plan, niceness, prepare_data_dir
 from shared.embedded.kafka import EmbeddedKafka
 from shared.errors import Stop
 
@@ -42,7 +42,7 @@ class Child:
         """Start it, appending its output to its log file."""
         try:
             if self._forks is not None and self.command[:2] == [sys.executable, "-m"]:
-                self.process = await self._forks.fork(self.name, self.command[2], self.environment, self.log)
+                self.process = await self._forks.fork(self.name, self.command[2], self.environment, self.log, niceness(self.name))
             else:
                 self.process = await self._execute()
         finally:

@@ -94,6 +94,17 @@ async def test_a_process_is_named_stopped_and_killed(forks: ForkServer, tmp_path
     assert await other.wait() == -signal.SIGKILL
 
 
+async def test_a_process_gives_way(forks: ForkServer, tmp_path: Path) -> None:
+    polite = [await forks.fork("waits", "waits", {}, tmp_path / f"p{n}.log", 6) for n in range(3)]
+    plain = await fork(forks, "waits", tmp_path / "w.log")
+    for process, log in zip([*polite, plain], ["p0.log", "p1.log", "p2.log", "w.log"], strict=True):
+        await here(tmp_path / log)
+        expected = 6 if process is not plain else 0
+        assert psutil.Process(process.pid).nice() == expected
+        group = Path(f"/proc/{process.pid}/autogroup")
+        assert not group.exists() or f"nice {expected}" in group.read_text()
+
+
 async def test_what_a_module_says_as_it_fails_is_in_its_log(forks: ForkServer, tmp_path: Path) -> None:
     assert await (await fork(forks, "no_such_module", tmp_path / "n.log")).wait() == 1
     assert "No module named no_such_module" in (tmp_path / "n.log").read_text()
