@@ -1,8 +1,8 @@
 """Where a process's time goes, by samples: `STAGELINE_PROFILE=FILE` writes, when the process ends, which functions were on the CPU.
 
 A hundred times a second each thread's CPU clock is read, and what it has used since is put down to the function it is in now; so a
-thread that waits counts for nothing, in Python or in C (work shorter than that is put down to where its thread waits after it). Deterministic profilers see one thread and double its time; this one costs about a
-percent.
+thread that waits counts for nothing, in Python or in C (work shorter than that is put down to where its thread waits after it). Deterministic profilers see one thread and double
+its time; this one costs about a percent.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ class Sampler:
             frames = sys._current_frames()
             for thread in threading.enumerate():
                 frame = frames.get(thread.ident or 0)
-                if frame is None or thread.ident == me or thread.native_id is None:
+                # The first thread's number is the process's; of a forked one Python 3.11 still says the number before the fork.
+                number = os.getpid() if thread is threading.main_thread() else thread.native_id
+                if frame is None or thread.ident == me or number is None:
                     continue
-                used = self._since(thread.native_id)
+                used = self._since(number)
                 if used > 0:
                     self._put_down(frame, used)
 
