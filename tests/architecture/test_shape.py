@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from cli.local.plan import SERVICES, niceness
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("contracts", "shared", "services", "cli", "benchmarks", "samples", "tests")
@@ -67,6 +70,15 @@ def test_every_service_has_the_same_files() -> None:
     for service in ("ingest", "session", "job_orchestrator", "stage_worker", "notifier"):
         found = {p.name for p in (ROOT / "services" / service).iterdir()}
         assert expected <= found, f"{service} lacks {expected - found}"
+
+
+def test_services_share_busy_cores_alike_here_and_in_containers() -> None:
+    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for service in SERVICES:
+        # A step of niceness is a factor of 1.25 (sched(7)); a container has 1024 shares unless it says otherwise.
+        weight = 1024 / 1.25 ** niceness(f"{service}-2")
+        assert composed[service].get("cpu_shares", 1024) == pytest.approx(weight, rel=0.1), service
+    assert composed["stage_worker"]["cpu_shares"] < composed["job_orchestrator"]["cpu_shares"] < 1024
 
 
 def test_makefile_is_small_and_lists_itself() -> None:
