@@ -1,8 +1,8 @@
 """Where a process's time goes, by samples: `STAGELINE_PROFILE=FILE` writes, when the process ends, which functions were on the CPU.
 
 A hundred times a second each thread's CPU clock is read, and what it has used since is put down to the function it is in now; so a
-thread that waits counts for nothing, in Python or in C (work shorter than that is put down to where its thread waits after it). Deterministic profilers see one thread and double
-its time; this one costs about a percent.
+thread that waits counts for nothing, in Python or in C (work shorter than that is put down to where its thread waits after it).
+Deterministic profilers see one thread and double its time; this one costs about a percent.
 """
 
 from __future__ import annotations

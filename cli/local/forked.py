@@ -53,13 +53,23 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+PATIENCE_S = 60.0
+
+
+def last_words(log: Path) -> str:
+    """The last line of a process's log, for an error message."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1][:400] if lines else "it said nothing"
+
+
 class ForkServer:
     """One fork server that has `modules` loaded; `log` takes its own output. It starts again if it has ended."""
 
-    def __init__(self, modules: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, modules: list[str], environment: dict[str, str], log: Path, patience_s: float = PATIENCE_S) -> None:
         self._modules = modules
         self._environment = environment
         self._log = log
+        self._patience_s = patience_s
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -86,17 +96,22 @@ class ForkServer:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._reading = asyncio.create_task(self._read(reader, self._writer))
 
-    async def fork(self, name: str, module: str, environment: dict[str, str], log: Path, niceness: int = 0) -> Forked:
-        """A process that runs `python -m module`, with the cores after others by `niceness`. Raises `Stop` when the fork server ends before it has forked it."""
+    async def fork(self, module: str, environment: dict[str, str], log: Path, niceness: int = 0) -> Forked:
+        """A process that runs `python -m module`, with the cores after others by `niceness`. Raises `Stop` when the fork server ends before it
+        has forked it, or does not answer in time."""
         async with self._starting:
             if self._reading is None or self._reading.done():
                 await self.start()
         assert self._writer is not None
         asked: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        request = {"name": name, "module": module, "env": environment, "log": str(log), "nice": niceness}
+        request = {"module": module, "env": environment, "log": str(log), "nice": niceness}
         self._writer.write(json.dumps(request).encode() + b"\n")
-        return await asked
+        try:
+            return await asyncio.wait_for(asked, self._patience_s)
+        except TimeoutError:
+            reason = f"the fork server (pid {self.pid}) did not answer within {self._patience_s:.0f} s: {last_words(self._log)}"
+            raise Stop("start_failed", reason) from None
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -113,7 +128,7 @@ class ForkServer:
         self._forked.clear()
         for asked in self._asked:
             if not asked.done():
-                asked.set_exception(Stop("start_failed", f"the fork server ended: {self._last_words()}"))
+                asked.set_exception(Stop("start_failed", f"the fork server ended: {last_words(self._log)}"))
         self._asked.clear()
 
     def _take(self, answer: dict[str, int]) -> None:
@@ -122,15 +137,15 @@ class ForkServer:
             return
         forked = self._forked[answer["pid"]] = Forked(answer["pid"])
         asked = self._asked.pop(0)
-        if not asked.done():
+        if asked.done():
+            # Whoever asked has given up, and may have asked again: nobody would watch this one. It may have ended before we read of it.
+            with contextlib.suppress(ProcessLookupError):
+                forked.kill()
+        else:
             asked.set_result(forked)
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return lines[-1][:400] if lines else "it said nothing"
-
     async def stop(self) -> None:
-        """End it, and what it has forked and nobody has stopped: a start that was broken off can leave such a process."""
+        """End it, and what it has forked and nobody has stopped."""
         for forked in self._forked.values():
             with contextlib.suppress(ProcessLookupError):
                 forked.kill()

@@ -4,8 +4,8 @@ Five processes that import the same modules one by one take most of the time and
 The one import runs beside the broker's start; what it loaded is shared by all of them until it is written to. As in Python's own
 `multiprocessing.forkserver`, nothing is opened before the fork: no thread, no connection, no event loop.
 
-Requests and answers are lines of JSON on the socket FD. In: `{"name", "module", "env", "log", "nice"}`. Out: `{"name", "pid"}` for each request, in
-order, and `{"pid", "code"}` when such a process has ended (negative: the signal that ended it). End of file: the supervisor is gone.
+Requests and answers are lines of JSON on the socket FD. In: `{"module", "env", "log", "nice"}`. Out: `{"pid"}` for each request, in order,
+and `{"pid", "code"}` when such a process has ended (negative: the signal that ended it). End of file: the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from cli.local.kernel import end_with_parent, give_way
 class Request:
     """One process to fork."""
 
-    name: str
     module: str
     env: dict[str, str]
     log: str
@@ -72,7 +71,7 @@ def serve(requests: socket.socket) -> Request | None:
                 for sock in (requests, wake, woken):
                     sock.close()
                 return request
-            _tell(requests, {"name": request.name, "pid": pid})
+            _tell(requests, {"pid": pid})
 
 
 def _tell_ended(requests: socket.socket) -> None:

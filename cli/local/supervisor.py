@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
-from cli.local.forked import FORKS, Forked, ForkServer
+from cli.local.forked import FORKS, Forked, ForkServer, last_words
 from cli.local.kernel import end_with_parent
 from cli.local.plan import SERVICES, Plan, niceness, prepare_data_dir
 from shared.embedded.kafka import EmbeddedKafka
@@ -42,7 +42,7 @@ class Child:
         """Start it, appending its output to its log file."""
         try:
             if self._forks is not None and self.command[:2] == [sys.executable, "-m"]:
-                self.process = await self._forks.fork(self.name, self.command[2], self.environment, self.log, niceness(self.name))
+                self.process = await self._forks.fork(self.command[2], self.environment, self.log, niceness(self.name))
             else:
                 self.process = await self._execute()
         finally:
@@ -70,11 +70,6 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-
-    def last_words(self) -> str:
-        """The last line it logged, for an error message."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return lines[-1][:400] if lines else "it said nothing"
 
 
 class Supervisor:
@@ -140,7 +135,9 @@ class Supervisor:
         while time.monotonic() < deadline:
             for child in self.children.values():
                 if child.process is not None and child.process.returncode is not None:
-                    raise Stop("start_failed", f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
+                    raise Stop(
+                        "start_failed", f"{child.name} ended with code {child.process.returncode}: {last_words(child.log)}"
+                    )
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with http.get(url) as response:
                     if response.status == 200:

@@ -44,7 +44,7 @@ async def forks(tmp_path: Path) -> AsyncIterator[ForkServer]:
 
 
 async def fork(server: ForkServer, module: str, log: Path, **environment: str) -> Forked:
-    return await server.fork(module, module, environment, log)
+    return await server.fork(module, environment, log)
 
 
 async def here(log: Path) -> None:
@@ -95,7 +95,7 @@ async def test_a_process_is_named_stopped_and_killed(forks: ForkServer, tmp_path
 
 
 async def test_a_process_gives_way(forks: ForkServer, tmp_path: Path) -> None:
-    polite = [await forks.fork("waits", "waits", {}, tmp_path / f"p{n}.log", 6) for n in range(3)]
+    polite = [await forks.fork("waits", {}, tmp_path / f"p{n}.log", 6) for n in range(3)]
     plain = await fork(forks, "waits", tmp_path / "w.log")
     for process, log in zip([*polite, plain], ["p0.log", "p1.log", "p2.log", "w.log"], strict=True):
         await here(tmp_path / log)
@@ -125,8 +125,30 @@ async def test_its_end_is_the_end_of_all_and_it_starts_again(forks: ForkServer, 
 async def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     server = ForkServer(["no_such_module"], dict(os.environ), tmp_path / "forkserver.log")
     with pytest.raises(Stop, match="No module named 'no_such_module'"):
-        await server.fork("x", "json.tool", {}, tmp_path / "x.log")
+        await server.fork("json.tool", {}, tmp_path / "x.log")
     await server.stop()
+
+
+async def test_one_that_does_not_answer_is_not_waited_for_and_forks_nothing_later(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    server = ForkServer([], {**os.environ, "PYTHONPATH": str(tmp_path)}, tmp_path / "forkserver.log", patience_s=20)
+    watched = await fork(server, "waits", tmp_path / "w.log")
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    server._patience_s = 0.2
+    with pytest.raises(Stop, match=rf"pid {server.pid}\) did not answer within"):
+        await fork(server, "waits", tmp_path / "late.log")
+    os.kill(server.pid, signal.SIGCONT)
+    server._patience_s = 20
+    other = await fork(server, "waits", tmp_path / "o.log")
+    own = psutil.Process(server.pid)
+
+    async def only_those() -> bool:
+        return {p.pid for p in own.children()} == {watched.pid, other.pid}
+
+    await eventually(only_those, 20)
+    await server.stop()
+    await gone(watched.pid, other.pid)
 
 
 async def test_nothing_outlives_the_supervisor(forks: ForkServer, tmp_path: Path) -> None:
@@ -134,7 +156,7 @@ async def test_nothing_outlives_the_supervisor(forks: ForkServer, tmp_path: Path
         "import asyncio, os\nfrom pathlib import Path\nfrom cli.local.forked import ForkServer\n"
         "async def main():\n"
         "    server = ForkServer([], dict(os.environ), Path('forkserver.log'))\n"
-        "    forked = await server.fork('waits', 'waits', dict(os.environ), Path('w.log').resolve())\n"
+        "    forked = await server.fork('waits', dict(os.environ), Path('w.log').resolve())\n"
         "    print(server.pid, forked.pid, flush=True)\n"
         "    await forked.wait()\n"
         "asyncio.run(main())\n"
