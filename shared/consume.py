@@ -135,7 +135,6 @@ class Subscription:
             max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
             decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=session_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
-            # While the consumer is full, fetching waits; else aiokafka would ask without the partitions that still hold records.
             fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
         )  # fmt: skip
         subscriber(self.on_batch)

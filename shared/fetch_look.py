@@ -16,9 +16,15 @@ from aiokafka.protocol.fetch import FetchRequest
 Actions = tuple[list[Any], dict[Any, Any], float, bool, list[Any]]
 """Fetch requests, positions to be found, seconds until the next look, whether leaders are unknown, what is paused: as aiokafka has them."""
 
+FULL_S = 60.0
+"""How long a broker is not asked while records of it are not taken over; it is asked at once when they are. aiokafka asks after 0.1 s for
+all other partitions, and with that waits for them, until they have something or a long poll is over: what came meanwhile to those whose
+records had just been taken over waited as long, up to 1.2 s, with every core idle."""
+
 
 def look_lightly(fetcher: Any) -> None:
     """Replace the look of an aiokafka `Fetcher`. Whatever is not as it is nearly always is left to aiokafka's own."""
+    fetcher._prefetch_backoff = FULL_S
     thorough: Callable[[Any], Actions] = fetcher._get_actions_per_node
 
     def look(assignment: Any) -> Actions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest
 
+from shared import kafka
 from shared.kafka import WaitingConsumer
 from tests.eventually import eventually
 
@@ -110,3 +112,24 @@ async def test_a_session_that_ends_loses_nothing(bench: Bench) -> None:
     await bench.send(b"later", 9)
     await bench.send(b"elsewhere", 2)
     assert await read(consumer, 2) == [(2, 0, b"elsewhere"), (9, 1, b"later")]
+
+
+async def test_a_consumer_that_was_full_asks_for_every_partition_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "HELD_LIMIT", 10)
+    consumer = bench.consumer
+    for _ in range(12):
+        await bench.producer.send(bench.topic, b"held", partition=3)
+    await bench.producer.flush()
+    assert await consumer.getmany(max_records=1)
+    await bench.send(b"not taken over", 4)
+
+    async def long_not_taken_over() -> bool:
+        results = [found for tp, found in consumer._fetcher._records.items() if tp.partition == 4]
+        # aiokafka asks without this partition after 0.1 s.
+        return bool(results) and time.monotonic() > results[0]._created + 0.3
+
+    await eventually(long_not_taken_over, 10)
+    assert len(await read(consumer, 12)) == 12
+    await bench.send(b"after", 4)
+    assert await read(consumer, 1) == [(4, 1, b"after")]
+    assert {wanted for wanted, _ in bench.told} == {PARTITIONS}
