@@ -20,8 +20,9 @@ from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.backoff import backoff
 from shared.errors import Retry, Stop
+from shared.inbox import Inbox, Kept
 from shared.offsets import Commits, next_offsets, rewind
-from shared.settle import Handler, Inbound, Inbox, Settler, Undecodable
+from shared.settle import Handler, Inbound, Settler, Undecodable
 from shared.telemetry import Telemetry, parse_traceparent
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ HEARTBEAT_MS = 1000
 class Subscription:
     """One consumer group of a service over some topics, handled in batches by one `Handler`."""
 
-    def __init__(self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = True) -> None:
+    def __init__(
+        self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = Kept.BY_ID
+    ) -> None:
         self.settler = settler
         self.inbox = inbox
         self.topics = topics

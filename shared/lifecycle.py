@@ -26,11 +26,12 @@ from shared.consume import Subscription, depart
 from shared.due import DueLoop
 from shared.errors import Outcome, Retry, Stop
 from shared.health import Health
+from shared.inbox import Inbox, Kept
 from shared.migrate import migrate
 from shared.outbox import Relay
 from shared.pace import Paced, PatientProtocol
 from shared.settings import Settings
-from shared.settle import Handler, Inbox, Settler
+from shared.settle import Handler, Settler
 from shared.store import Store, open_store
 from shared.telemetry import Telemetry
 from shared.unit import Unit
@@ -131,7 +132,7 @@ class Host:
             await asyncio.sleep(0.5)
 
     def subscribe(
-        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = True, member: str = ""
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = Kept.BY_ID, member: str = ""
     ) -> Subscription:
         """Handle `topics` as consumer group `group`; `inbox` leaves out whose repeats the handler's own keys already drop. `member` tells apart
         several members of one group in one process."""

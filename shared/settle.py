@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -20,9 +18,11 @@ from contracts import Message, dead_letter_topic, derived
 from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.errors import Outcome, Park, Stop
+from shared.inbox import Inbox, Kept, fresh, seen_key
 from shared.logs import about
 from shared.outbox import Relay
-from shared.store import Store, forget_seen, mark_seen, unmark_seen
+from shared.store import Store, forget_seen, unmark_seen
+from shared.taken import forget_taken
 from shared.telemetry import Telemetry, carried, fail
 from shared.unit import Outgoing, Unit
 
@@ -87,10 +87,6 @@ class Guard:
         return True
 
 
-Inbox = bool | Callable[[Message], bool]
-"""Which messages' ids are kept, so that a repeat changes nothing: all, none, or those whose repeats the handler cannot tell by itself."""
-
-
 @dataclass(frozen=True, slots=True)
 class Undecodable:
     """A record nobody can read, and why."""
@@ -123,7 +119,7 @@ class Settler:
     _publishing: asyncio.Task[None] | None = None
 
     async def batch(
-        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = True
+        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = Kept.BY_ID
     ) -> None:
         """Apply one batch of records. On return all effects are durable and published; the offsets may follow.
 
@@ -132,7 +128,7 @@ class Settler:
         await (await self.decide(handler, inbound, bad, group, inbox))
 
     async def decide(
-        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = True
+        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = Kept.BY_ID
     ) -> Awaitable[None]:
         """As `batch`, but returns when the effects are durable, with what ends when they are published too.
 
@@ -155,31 +151,15 @@ class Settler:
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox
     ) -> Awaitable[None]:
         def work(unit: Unit) -> None:
-            todo = self._fresh(unit, inbound, inbox)
+            todo = fresh(unit, inbound, inbox)
+            self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
-            # A parked message has had no effect: sent again one day, it must not be taken for a repeat.
-            unmark_seen(unit.connection, [_seen_key(i) for i in todo if i.parked is not None])
+            # A parked message has had no effect: sent again one day, it must not be taken for a repeat. (Then it stands at another place.)
+            unmark_seen(unit.connection, [seen_key(i) for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
         _, published = await self._begun(work)
         return published
-
-    def _fresh(self, unit: Unit, inbound: Sequence[Inbound], inbox: Inbox) -> Sequence[Inbound]:
-        """What the inbox does not hold yet, in its order, and whatever is none of its business."""
-        if inbox is False:
-            return inbound
-        keys = [_seen_key(i) if inbox is True or inbox(i.message) else None for i in inbound]
-        kept = [key for key in keys if key is not None]
-        fresh = mark_seen(unit.connection, kept, unit.now) if kept else set()
-        todo: list[Inbound] = []
-        for item, key in zip(inbound, keys, strict=True):
-            if key is not None:
-                if key not in fresh:
-                    continue
-                fresh.discard(key)
-            todo.append(item)
-        self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
-        return todo
 
     async def run(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
@@ -238,7 +218,9 @@ class Settler:
         if time.monotonic() - self._pruned_at < PRUNE_EVERY_S:
             return
         # Some with every transaction until nothing is old: as many a minute would never be as many as come on a busy day.
-        if forget_seen(connection, now - SEEN_RETENTION_S, PRUNED_AT_ONCE) < PRUNED_AT_ONCE:
+        old = now - SEEN_RETENTION_S
+        gone = [forget(connection, old, PRUNED_AT_ONCE) for forget in (forget_seen, forget_taken)]
+        if max(gone) < PRUNED_AT_ONCE:
             self._pruned_at = time.monotonic()
 
     def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:
@@ -259,16 +241,6 @@ class Settler:
                 self.parked_by_fault += item.parked.code == "handler_error"
         if self.parked_by_fault > self.park_limit:
             raise Stop("too_many_faults", f"our own code failed on {self.parked_by_fault} records; see the dead letters")
-
-
-def _seen_key(item: Inbound) -> str:
-    # Two types may share an id by a producer's mistake; a short word of the type keeps them apart.
-    return f"{item.message.message_id}|{_type_word(item.message.TYPE)}"
-
-
-@lru_cache
-def _type_word(type_: str) -> str:
-    return f"{zlib.crc32(type_.encode()):08x}"
 
 
 def dead_letter(record: Any, group: str, service: str, code: str, reason: str, now: float) -> Outgoing:

@@ -35,6 +35,19 @@ class SeenRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
+class TakenRow(SQLModel, table=True):
+    """Inbox by place (`shared/taken.py`): the records of one partition that one transaction took, `marks` of them as pairs of the distance
+    from `first_offset` and the CRC-32 of the message's id, all little-endian."""
+
+    __tablename__ = "taken"
+    partition_name: str = Field(primary_key=True)
+    last_offset: int = Field(primary_key=True, sa_type=BigInteger)
+    first_offset: int = Field(sa_type=BigInteger)
+    marks: bytes
+    taken_at: float = Field(index=True)
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
 class OutboxBatchRow(SQLModel, table=True):
     """What one transaction decided for one shard and Kafka has perhaps not acknowledged yet: `records` of them, in the order of their
     decision, as `shared/packing.py` writes them. On PostgreSQL the ids are of one count with those of `outbox`."""
@@ -61,9 +74,10 @@ class OutboxRow(SQLModel, table=True):
 
 
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
+TAKEN: Table = TakenRow.__table__  # type: ignore[attr-defined]
 OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, OUTBOX, OUTBOX_BATCH)
+RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX, OUTBOX_BATCH)
 """What every service's database has beside its own tables."""
 
 
@@ -163,11 +177,17 @@ _MARK = Statement(
     "INSERT INTO seen (message_id, seen_at) SELECT DISTINCT value, CAST(:at AS double precision) FROM [ids] WHERE true "
     "ORDER BY 1 ON CONFLICT DO NOTHING RETURNING message_id"
 )
+_IS_SEEN = Statement("SELECT 1 FROM seen WHERE message_id = :id")
 
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
     """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
     return {message_id for (message_id,) in _MARK.rows(connection, {"at": at, "ids": as_list(ids)})}
+
+
+def is_seen(connection: Connection, message_id: str) -> bool:
+    """True if an id is in the inbox."""
+    return bool(_IS_SEEN.rows(connection, {"id": message_id}))
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:

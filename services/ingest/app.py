@@ -60,7 +60,7 @@ from services.ingest.adapters.outlets import Outlets
 from services.ingest.adapters.retention import Erasures
 from services.ingest.adapters.search_index import enter_search
 from services.ingest.adapters.watched import Folders, read_watched
-from services.ingest.handlers import Folding, in_inbox
+from services.ingest.handlers import Folding, kept
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.access import Keyring, apply_access, enter_key
@@ -94,7 +94,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     await _first_key(host, settings)
     folding = Folding(decisions.arrive)
     # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, in_inbox, member="events").rest_s = 0.05
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, kept, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
     # within its session is given what that one had, be it subscribed to it or not.

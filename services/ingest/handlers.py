@@ -36,6 +36,7 @@ from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
 from services.ingest.core.numbering import number_of, read_before
 from services.ingest.fold import FINDS, Fold, record_id
+from shared.inbox import Kept
 from shared.recent import Recent
 from shared.settle import Inbound
 from shared.unit import Unit
@@ -110,9 +111,9 @@ def _job(fold: Fold, event: JobEvent, item: Inbound) -> None:
         fold.found_by(key, job_view.terms(after))
 
 
-def in_inbox(message: Message) -> bool:
-    """Of the door's messages those whose ids the inbox keeps. A job's numbered events are not among them (`core/numbering.py`)."""
-    return not isinstance(message, JOB_EVENTS) or number_of(message) is None
+def kept(message: Message) -> Kept:
+    """How the inbox tells repeats of the door's messages. A job's numbered events tell by their numbers (`core/numbering.py`)."""
+    return Kept.NOT_AT_ALL if isinstance(message, JOB_EVENTS) and number_of(message) is not None else Kept.BY_ID
 
 
 def _session(fold: Fold, event: SessionEvent) -> None:

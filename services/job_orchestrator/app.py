@@ -27,7 +27,7 @@ from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, 
 from services.job_orchestrator.backlog import Backlog
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.dispatcher import Dispatcher, counts_for
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator, Stores, kept
 from services.job_orchestrator.publication import Publication, announce
 from services.job_orchestrator.settings import OrchestratorSettings
 from services.job_orchestrator.snapshots import Snapshots
@@ -68,7 +68,7 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     await host.have(all_topics(_actions(catalog.versions.values())))
     orchestrator = Orchestrator(stores)
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
-    host.subscribe(topics, GROUP, orchestrator.on_batch)
+    host.subscribe(topics, GROUP, orchestrator.on_batch, kept)
     host.due(DueLoop(host.settler, next_due, orchestrator.fire))
     host.due(DueLoop(host.settler, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n)))
     host.due(DueLoop(host.settler, Dispatcher(orchestrator).next_at, orchestrator.grant))

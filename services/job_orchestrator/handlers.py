@@ -44,6 +44,7 @@ from services.job_orchestrator.ports import DispatchStore, JobStore, SteeringSto
 from services.job_orchestrator.steering import steer
 from services.job_orchestrator.work import Work
 from shared.errors import Park
+from shared.inbox import Kept, told_before
 from shared.logs import about
 from shared.settle import Inbound
 from shared.unit import Unit
@@ -54,6 +55,15 @@ VERBS: dict[type[Message], str] = {
 }  # fmt: skip
 
 
+ENDS = (TaskStatus.OK, TaskStatus.KO, TaskStatus.ERR, TaskStatus.SKIP)
+
+
+def kept(message: Message) -> Kept:
+    """How the inbox tells repeats. What ends an attempt ends its lease: sent twice, the second finds none, whatever its place."""
+    ends = isinstance(message, StageReport) and message.status in ENDS
+    return Kept.BY_PLACE if ends else Kept.BY_ID
+
+
 @dataclass
 class Stores:
     """Opens the stores on a connection."""
@@ -61,6 +71,8 @@ class Stores:
     jobs: Callable[[Connection], JobStore]
     dispatch: Callable[[Connection], DispatchStore]
     steering: Callable[[Connection], SteeringStore]
+    told_before: Callable[[Connection, Inbound], bool] = told_before
+    """Whether a report that was refused is one that was sent before."""
 
 
 @dataclass
@@ -74,7 +86,7 @@ class Orchestrator:
 
     def __post_init__(self) -> None:
         self.by_type: dict[type[Message], Callable[[Work, Any, str | None], None]] = {
-            StageReport: self._report, SessionClosed: self._start, CreateJob: self._start, SessionFiles: self._files,
+            SessionClosed: self._start, CreateJob: self._start, SessionFiles: self._files,
             RerunJob: self._rerun, ExplainJob: self._explain, EraseJob: self._erase, SetControl: self._control,
             WorkerSeen: self._seen, **dict.fromkeys(VERBS, self._verb),
         }  # fmt: skip
@@ -103,6 +115,9 @@ class Orchestrator:
 
     def _one(self, work: Work, item: Inbound) -> None:
         message: Any = item.message
+        if isinstance(message, StageReport):
+            self._report(work, message, item)
+            return
         handle = self.by_type.get(type(message))
         if handle is not None:
             handle(work, message, item.trace)
@@ -133,15 +148,20 @@ class Orchestrator:
             # Not before: a message that is parked must find them when it is sent again.
             work.store.drop_parts(message.job_id)
 
-    def _report(self, work: Work, report: StageReport, trace: str | None) -> None:
+    def _report(self, work: Work, report: StageReport, item: Inbound) -> None:
         if (
             report.worker
             and report.action != CHILD_ACTION
             and self.meters.sign_of_life(report.action, report.worker, work.unit.now)
         ):
             work.ledger.store.seen(report.worker, (report.action,), work.unit.now, 0)
+        trace = item.trace
         refused = work.decide(report.job_id, report, trace).refused
         if refused is None:
+            return
+        if report.status in ENDS and self.stores.told_before(work.unit.connection, item):
+            # Its first sending was judged; no more work was done for the second.
+            work.unit.telemetry.count("pipeline.inbox.duplicates", 1)
             return
         if refused == "unknown job":
             raise Park("unknown_job", f"job_id: there is no job {report.job_id}")

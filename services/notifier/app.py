@@ -23,6 +23,7 @@ from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.access import Keyring, apply_access
 from shared.http import Parting, Traced
+from shared.inbox import Kept
 from shared.lifecycle import Host
 
 GROUP = "notifier"
@@ -34,7 +35,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     await host.open(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
-    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=False)
+    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=Kept.NOT_AT_ALL)
     deliveries.relevant = Relevance(host.store, events).of
     deliveries.rest_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)

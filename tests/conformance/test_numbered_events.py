@@ -9,7 +9,8 @@ from sqlalchemy import text
 from contracts import from_record, to_record
 from contracts.topics import JOB_EVENTS_TOPIC
 from services.ingest.adapters import read_model as rm
-from services.ingest.handlers import in_inbox
+from services.ingest.handlers import kept
+from shared.inbox import Kept
 from shared.store import Store
 from tests.conformance.conftest import Opener
 from tests.conformance.test_held_ends import ended_job, fold
@@ -49,7 +50,7 @@ async def test_what_was_left_out_enters_when_it_is_sent_again(opened: Opener) ->
 
 def test_what_has_no_number_is_the_inbox_s() -> None:
     ours, theirs = ended_job()
-    assert not any(map(in_inbox, ours)) and all(map(in_inbox, theirs))
+    assert set(map(kept, ours)) == {Kept.NOT_AT_ALL} and set(map(kept, theirs)) == {Kept.BY_ID}
     record = to_record(ours[0], "/elsewhere")
     for instead in (b"", b'"sequence":0,', b'"sequence":-7,'):
-        assert in_inbox(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED))
+        assert kept(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED)) is Kept.BY_ID

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts import Message
+from contracts import Message, ReportRefused
 from shared.errors import Park
+from shared.inbox import Kept
 from shared.settle import Inbound
 from shared.unit import Outgoing, Unit
 from tests.simulation.broker import Entry, Place
@@ -41,6 +42,13 @@ class Emitting(Unit):
         self.messages[id(self.outgoing[-1])] = message
 
 
+def told_before(tx: Any, item: Inbound) -> bool:
+    """As `shared/inbox.py` says it: the same message at an earlier place of its partition."""
+    key = f"{item.message.message_id}|{item.message.TYPE}"
+    taken = tx.table("taken")
+    return any(taken.get((item.topic, item.partition, offset)) == key for offset in range(item.offset))
+
+
 @dataclass
 class Node:
     """`handlers` maps a batch to its effects; `timers` are tried when the world says that something is due."""
@@ -51,7 +59,7 @@ class Node:
     topics: tuple[str, ...]
     database: Database
     handler: Handler
-    inbox: Callable[[Message], bool] = lambda message: True
+    inbox: Callable[[Message], Kept] = lambda message: Kept.BY_ID
     """Which messages' ids it keeps."""
     positions: dict[Place, int] = field(default_factory=dict)
     work: Iterator[str] | None = None
@@ -143,25 +151,28 @@ class Node:
 
     def _apply(self, unit: Unit, batch: list[tuple[Place, int, Entry]]) -> None:
         inbound: list[Inbound] = []
-        seen = unit.connection.table("seen")  # type: ignore[attr-defined]
+        seen, taken = map(unit.connection.table, ("seen", "taken"))  # type: ignore[attr-defined]
         for place, offset, entry in batch:
             if entry.message is None:
                 self._park(unit, entry, place, offset, "undecodable")
                 continue
             key = f"{entry.message.message_id}|{entry.message.TYPE}"
-            if not self.inbox(entry.message):
-                pass
-            elif key in seen and not self.world.switches.no_inbox:
-                self.world.observer.settled(self, place, offset, "duplicate")
-                continue
-            else:
-                seen[key] = True
+            kept = self.inbox(entry.message)
+            table, name = (taken, (*place, offset)) if kept is Kept.BY_PLACE else (seen, key)
+            if kept is not Kept.NOT_AT_ALL:
+                if name in table and not self.world.switches.no_inbox:
+                    self.world.observer.settled(self, place, offset, "duplicate")
+                    continue
+                table[name] = key
             inbound.append(Inbound(entry.message, place[0], place[1], offset, 0, entry.key.encode(), entry.value, ()))
         self.handler(unit, inbound)
+        refused = {m.report_id for m in unit.messages.values() if isinstance(m, ReportRefused)}  # type: ignore[attr-defined]
         for item in inbound:
             place = (item.topic, item.partition)
             if item.parked is None:
                 self.world.observer.settled(self, place, item.offset, "applied")
+                if self.inbox(item.message) is Kept.BY_PLACE:
+                    self.world.observer.judged(item.message.message_id, item.message.message_id in refused)
                 continue
             if isinstance(item.parked, Park) and item.parked.code == "handler_error" and not self.world.switches.any_bug:
                 raise AssertionError(f"a handler failed: {item.parked}")

@@ -41,12 +41,18 @@ class Observer:
         self.settles: Counter[tuple[str, Place, int, str]] = Counter()
         self.commits = 0
         self.revoked: set[str] = set()
+        self.verdicts: dict[str, bool] = {}
         self.tasks: dict[str, tuple[str, int]] = {}
         self.end_commit: dict[str, int] = {}
 
     def settled(self, node: Any, place: Place, offset: int, how: str) -> None:
         """A record was applied, taken for a repeat, or parked (S15)."""
         self.settles[node.group, place, offset, how] += 1
+
+    def judged(self, report_id: str, refused: bool) -> None:
+        """A report that ends an attempt was decided; work that had its effect is never told as wasted when its report comes once more (S10)."""
+        wasted = self.verdicts.setdefault(report_id, refused)
+        must(wasted or not refused, "S10", f"the work of {report_id} had its effect, and is told as wasted")
 
     def before_commit(self, node: Any, tx: Transaction, rows: Sequence[Outgoing]) -> None:
         """A transaction is about to become visible."""

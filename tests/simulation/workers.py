@@ -103,7 +103,7 @@ class SimWorker:
             self._say(task, status, again=True, result=result if status is TaskStatus.OK else {})
         if not calm and rng.random() < 0.05:
             forged = task.model_copy(update=rng.choice([{"lease": "forged"}, {"tenant_id": "other"}, {"job_id": "nowhere"}]))
-            self._say(forged, TaskStatus.OK, again=True)
+            self._say(forged, rng.choice([TaskStatus.OK, TaskStatus.RUN]), again=True)
         if not calm and rng.random() < 0.1:
             self.world.later.append(
                 (self.world.now + rng.choice([1, 30, 2000]), self._made(task, TaskStatus.OK, "late", result={}))

@@ -13,7 +13,8 @@ from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Me
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
 from services.ingest.core import job_end, job_view, numbering
-from services.ingest.handlers import in_inbox
+from services.ingest.handlers import kept
+from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
 from services.session.core.session import job_of
@@ -22,7 +23,7 @@ from shared.settle import Inbound
 from shared.unit import Unit
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
-from tests.simulation.node import Node
+from tests.simulation.node import Node, told_before
 from tests.simulation.observer import Observer, must
 from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
 from tests.simulation.switches import Switches
@@ -71,7 +72,9 @@ class World:
         self.task_topics = ("stage.tasks.a", "stage.tasks.b")
         self.jobs, self.sessions, self.view, self.consumer = Database(), Database(), Database(), Database()
         catalog = {(w.name, w.version): w for w in self.flows.values()}
-        self.orchestrator = Orchestrator(Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore))
+        self.orchestrator = Orchestrator(
+            Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore, self._told_before)
+        )
         self.session = Sessions(ModelSessionStore)
         self.nodes = self._nodes()
         self.workers = [SimWorker(self, f"w{n}") for n in range(self.rng.randint(1, 3))]
@@ -84,11 +87,14 @@ class World:
 
         orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
         return [
-            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
+            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.kept),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
-            *some("ingest", ("job.events", "file.events"), self.view, self._fold, in_inbox),
+            *some("ingest", ("job.events", "file.events"), self.view, self._fold, kept),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
+
+    def _told_before(self, tx: Any, item: Inbound) -> bool:
+        return not self.switches.repeats_are_waste and told_before(tx, item)
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         records, early, history = map(unit.connection.table, ("job_view", "early_end", "history"))  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.consume import Subscription
 from shared.errors import Park, Retry, Stop
+from shared.inbox import Kept
 from shared.settle import PRUNED_AT_ONCE, Inbound, Settler
 from shared.unit import Unit
 from tests.unit.settling import CANCEL, CREATE, inbound, record
@@ -27,6 +28,27 @@ async def test_a_repeat_reaches_the_handler_once(settler: Settler) -> None:
     await settler.batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
     await settler.batch(handler, inbound(CREATE), [], "g")
     assert len(seen) == 2
+
+
+async def test_a_parked_record_that_stands_where_it_stood_is_not_parked_again(settler: Settler) -> None:
+    handled: list[str] = []
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                handled.append(item.message.message_id)
+                raise Park("unknown", "not yet")
+
+    relay: Any = settler.relay
+    batch = inbound(CREATE)
+    for _ in range(2):
+        await settler.batch(handler, batch, [], "g", Kept.BY_PLACE)
+        await settler.rest()
+        assert len(handled) == len(relay.sent) == 1
+    # Sent again it stands at another place.
+    batch[0].offset += 1
+    await settler.batch(handler, batch, [], "g", Kept.BY_PLACE)
+    assert len(handled) == 2
 
 
 async def test_the_inbox_forgets_faster_than_it_fills(settler: Settler) -> None:
