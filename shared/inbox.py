@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from contracts import Message
-from shared.store import is_seen, mark_seen
-from shared.taken import Place, mark_taken, sent_before
+from shared.store import is_seen, mark_seen, unmark_seen
+from shared.taken import Place, mark_taken, sent_before, untake
 
 if TYPE_CHECKING:
     from shared.settle import Inbound
@@ -57,13 +57,19 @@ def fresh(unit: Unit, inbound: Sequence[Inbound], inbox: Inbox) -> Sequence[Inbo
     return todo
 
 
+def forget_parked(connection: Connection, parked: Sequence[Inbound]) -> None:
+    """A parked message has had no effect: sent again one day, it must not be taken for a repeat."""
+    unmark_seen(connection, [seen_key(i) for i in parked])
+    untake(connection, [_place(i) for i in parked])
+
+
 def told_before(connection: Connection, item: Inbound) -> bool:
     """True if a message that the inbox keeps by place was sent before: it stands at an earlier one too, or a release that kept ids has its id."""
     return is_seen(connection, seen_key(item)) or sent_before(connection, _place(item))
 
 
 def _place(item: Inbound) -> Place:
-    return item.topic, item.partition, item.offset, item.message.message_id
+    return item.topic, item.partition, item.offset, seen_key(item)
 
 
 def seen_key(item: Inbound) -> str:

@@ -18,10 +18,10 @@ from contracts import Message, dead_letter_topic, derived
 from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.errors import Outcome, Park, Stop
-from shared.inbox import Inbox, Kept, fresh, seen_key
+from shared.inbox import Inbox, Kept, forget_parked, fresh
 from shared.logs import about
 from shared.outbox import Relay
-from shared.store import Store, forget_seen, unmark_seen
+from shared.store import Store, forget_seen
 from shared.taken import forget_taken
 from shared.telemetry import Telemetry, carried, fail
 from shared.unit import Outgoing, Unit
@@ -154,8 +154,7 @@ class Settler:
             todo = fresh(unit, inbound, inbox)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
-            # A parked message has had no effect: sent again one day, it must not be taken for a repeat. (Then it stands at another place.)
-            unmark_seen(unit.connection, [seen_key(i) for i in todo if i.parked is not None])
+            forget_parked(unit.connection, [i for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
         _, published = await self._begun(work)

@@ -37,7 +37,7 @@ class SeenRow(SQLModel, table=True):
 
 class TakenRow(SQLModel, table=True):
     """Inbox by place (`shared/taken.py`): the records of one partition that one transaction took, `marks` of them as pairs of the distance
-    from `first_offset` and the CRC-32 of the message's id, all little-endian."""
+    from `first_offset` and the CRC-32 of the message's id and type, all little-endian."""
 
     __tablename__ = "taken"
     partition_name: str = Field(primary_key=True)

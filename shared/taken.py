@@ -34,13 +34,14 @@ _IN_TURN = text(
 )
 _BEGIN = Statement("BEGIN IMMEDIATE")
 _FOUND = Statement(
-    "SELECT partition_name, first_offset, marks FROM [[ranges]] CROSS JOIN taken WHERE partition_name = value ->> 0 AND "
+    "SELECT partition_name, first_offset, marks, last_offset FROM [[ranges]] CROSS JOIN taken WHERE partition_name = value ->> 0 AND "
     f"last_offset BETWEEN CAST(value ->> 1 AS bigint) AND CAST(value ->> 2 AS bigint) + {SPAN}"
 )
 _TAKE = text(
     "INSERT INTO taken (partition_name, last_offset, first_offset, marks, taken_at) VALUES (:name, :last, :first, :marks, :at) "
     "ON CONFLICT (partition_name, last_offset) DO UPDATE SET first_offset = excluded.first_offset, marks = excluded.marks, taken_at = excluded.taken_at"
 )
+_LEAVE = text("UPDATE taken SET marks = :marks WHERE partition_name = :name AND last_offset = :last")
 _OLD = Statement(
     "SELECT partition_name, last_offset FROM taken WHERE taken_at < :before ORDER BY taken_at LIMIT :limit /*FOR UPDATE SKIP LOCKED*/"
 )
@@ -67,6 +68,15 @@ def mark_taken(connection: Connection, places: Sequence[Place], at: float) -> se
     return repeats
 
 
+def untake(connection: Connection, places: Sequence[Place]) -> None:
+    """Take these out again: they have had no effect."""
+    for topic, partition, offset, _ in places:
+        for name, first, marks, last in _FOUND.rows(connection, {"ranges": as_list([(f"{topic}/{partition}", offset, offset)])}):
+            left = b"".join(marks[n : n + 8] for n in range(0, len(marks), 8) if marks[n : n + 4] != _distance(offset - first))
+            if len(left) < len(marks):
+                connection.execute(_LEAVE, {"name": name, "last": last, "marks": left})
+
+
 def sent_before(connection: Connection, place: Place) -> bool:
     """True if the same id was taken from the same partition at one of the `LOOK_BACK` offsets before."""
     topic, partition, offset, message_id = place
@@ -85,6 +95,10 @@ def forget_taken(connection: Connection, before: float, limit: int) -> int:
 def mark_of(message_id: str) -> int:
     """32 bits of an id."""
     return crc32(message_id.encode("utf-8", "surrogatepass"))
+
+
+def _distance(offsets: int) -> bytes:
+    return struct.pack("<I", offsets) if 0 <= offsets < SPAN else b""
 
 
 def _ends(given: Sequence[Place]) -> tuple[int, int]:
@@ -108,7 +122,7 @@ def _row(name: str, part: Sequence[Place], at: float) -> dict[str, object]:
     return {"name": name, "last": last, "first": first, "marks": struct.pack(f"<{len(pairs)}I", *pairs), "at": at}
 
 
-def _marks(rows: Iterable[tuple[str, int, bytes]]) -> Iterable[tuple[str, int, int]]:
-    for name, first, marks in rows:
+def _marks(rows: Iterable[tuple[str, int, bytes, int]]) -> Iterable[tuple[str, int, int]]:
+    for name, first, marks, _ in rows:
         for after, mark in struct.iter_unpack("<II", marks):
             yield name, first + after, mark

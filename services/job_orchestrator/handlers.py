@@ -53,9 +53,8 @@ log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {
     CancelJob: "cancel", TerminateJob: "terminate", PauseJob: "pause", ResumeJob: "resume", RetryJobNow: "retry", PokeJob: "poke",
 }  # fmt: skip
-
-
 ENDS = (TaskStatus.OK, TaskStatus.KO, TaskStatus.ERR, TaskStatus.SKIP)
+"""What a report says that ends an attempt."""
 
 
 def kept(message: Message) -> Kept:
@@ -159,12 +158,12 @@ class Orchestrator:
         refused = work.decide(report.job_id, report, trace).refused
         if refused is None:
             return
+        if refused == "unknown job":
+            raise Park("unknown_job", f"job_id: there is no job {report.job_id}")
         if report.status in ENDS and self.stores.told_before(work.unit.connection, item):
             # Its first sending was judged; no more work was done for the second.
             work.unit.telemetry.count("pipeline.inbox.duplicates", 1)
             return
-        if refused == "unknown job":
-            raise Park("unknown_job", f"job_id: there is no job {report.job_id}")
         work.unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
         if report.status is not TaskStatus.RUN:
             self.meters.waste(report.action, report.tenant_id)

@@ -178,6 +178,7 @@ class Node:
                 raise AssertionError(f"a handler failed: {item.parked}")
             if not self.world.switches.keeps_parked_as_seen:
                 seen.pop(f"{item.message.message_id}|{item.message.TYPE}", None)
+                taken.pop((*place, item.offset), None)
             self._park(
                 unit, Entry(item.key.decode() if item.key else "", item.value, item.message), place, item.offset, item.parked.code
             )
