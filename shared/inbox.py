@@ -57,10 +57,10 @@ def fresh(unit: Unit, inbound: Sequence[Inbound], inbox: Inbox) -> Sequence[Inbo
     return todo
 
 
-def forget_parked(connection: Connection, parked: Sequence[Inbound]) -> None:
+def forget_parked(unit: Unit, parked: Sequence[Inbound]) -> None:
     """A parked message has had no effect: sent again one day, it must not be taken for a repeat."""
-    unmark_seen(connection, [seen_key(i) for i in parked])
-    untake(connection, [_place(i) for i in parked])
+    unmark_seen(unit.connection, [seen_key(i) for i in parked])
+    untake(unit.connection, [_place(i) for i in parked], unit.now)
 
 
 def told_before(connection: Connection, item: Inbound) -> bool:

@@ -154,7 +154,7 @@ class Settler:
             todo = fresh(unit, inbound, inbox)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
-            forget_parked(unit.connection, [i for i in todo if i.parked is not None])
+            forget_parked(unit, [i for i in todo if i.parked is not None])
             self._dead_letters(unit, todo, bad, group)
 
         _, published = await self._begun(work)

@@ -21,8 +21,6 @@ SPAN = 10_000
 """Most offsets that one row reaches over, so that a row that holds an offset is found from it."""
 LOOK_BACK = 50_000
 """How many offsets before its own a message that was sent again is looked for."""
-
-
 Place = tuple[str, int, int, str]
 """Where a message stands, and which it is: topic, partition, offset, id."""
 
@@ -41,7 +39,6 @@ _TAKE = text(
     "INSERT INTO taken (partition_name, last_offset, first_offset, marks, taken_at) VALUES (:name, :last, :first, :marks, :at) "
     "ON CONFLICT (partition_name, last_offset) DO UPDATE SET first_offset = excluded.first_offset, marks = excluded.marks, taken_at = excluded.taken_at"
 )
-_LEAVE = text("UPDATE taken SET marks = :marks WHERE partition_name = :name AND last_offset = :last")
 _OLD = Statement(
     "SELECT partition_name, last_offset FROM taken WHERE taken_at < :before ORDER BY taken_at LIMIT :limit /*FOR UPDATE SKIP LOCKED*/"
 )
@@ -68,13 +65,24 @@ def mark_taken(connection: Connection, places: Sequence[Place], at: float) -> se
     return repeats
 
 
-def untake(connection: Connection, places: Sequence[Place]) -> None:
+def untake(connection: Connection, places: Sequence[Place], at: float) -> None:
     """Take these out again: they have had no effect."""
     for topic, partition, offset, _ in places:
         for name, first, marks, last in _FOUND.rows(connection, {"ranges": as_list([(f"{topic}/{partition}", offset, offset)])}):
-            left = b"".join(marks[n : n + 8] for n in range(0, len(marks), 8) if marks[n : n + 4] != _distance(offset - first))
-            if len(left) < len(marks):
-                connection.execute(_LEAVE, {"name": name, "last": last, "marks": left})
+            held = list(struct.iter_unpack("<II", marks))
+            left = [pair for pair in held if first + pair[0] != offset]
+            if left == held:
+                continue
+            # A row is named by the last that it holds: were it that of one that it holds no more, this one taken anew would take its place.
+            many(connection, _FORGET, [{"name": name, "last": last}])
+            if left:
+                kept = {
+                    "name": name,
+                    "last": first + max(left)[0],
+                    "first": first,
+                    "marks": _packed(n for pair in left for n in pair),
+                }
+                many(connection, _TAKE, [{**kept, "at": at}])
 
 
 def sent_before(connection: Connection, place: Place) -> bool:
@@ -97,10 +105,6 @@ def mark_of(message_id: str) -> int:
     return crc32(message_id.encode("utf-8", "surrogatepass"))
 
 
-def _distance(offsets: int) -> bytes:
-    return struct.pack("<I", offsets) if 0 <= offsets < SPAN else b""
-
-
 def _ends(given: Sequence[Place]) -> tuple[int, int]:
     offsets = [place[2] for place in given]
     return min(offsets), max(offsets)
@@ -119,7 +123,12 @@ def _spans(given: Sequence[Place]) -> Iterable[Sequence[Place]]:
 def _row(name: str, part: Sequence[Place], at: float) -> dict[str, object]:
     first, last = _ends(part)
     pairs = [n for place in part for n in (place[2] - first, mark_of(place[3]))]
-    return {"name": name, "last": last, "first": first, "marks": struct.pack(f"<{len(pairs)}I", *pairs), "at": at}
+    return {"name": name, "last": last, "first": first, "marks": _packed(pairs), "at": at}
+
+
+def _packed(numbers: Iterable[int]) -> bytes:
+    given = list(numbers)
+    return struct.pack(f"<{len(given)}I", *given)
 
 
 def _marks(rows: Iterable[tuple[str, int, bytes, int]]) -> Iterable[tuple[str, int, int]]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from shared.errors import Retry
 from shared.store import Store, forget_seen
-from shared.taken import LOOK_BACK, SPAN, Place, forget_taken, mark_taken, sent_before
+from shared.taken import LOOK_BACK, SPAN, Place, forget_taken, mark_taken, sent_before, untake
 from tests.conformance.conftest import Opener
 
 
@@ -68,6 +68,15 @@ async def test_a_failed_transaction_has_taken_nothing(opened: Opener) -> None:
     with pytest.raises(Retry):
         await store.transact(fail)
     assert not await take(store, at(1))
+
+
+@pytest.mark.parametrize("without", [(3,), (4,), (5,), (4, 5), (3, 4, 5)])
+async def test_what_is_taken_out_may_be_taken_again_and_its_neighbours_may_not(opened: Opener, without: tuple[int, ...]) -> None:
+    store = await opened("session")
+    await take(store, at(3, 4, 5) + at(5, partition=1))
+    await store.transact(lambda c: untake(c, at(*without), 1.0))
+    assert await take(store, at(3, 4, 5)) == set(at(3, 4, 5)) - set(at(*without))
+    assert await take(store, at(3, 4, 5) + at(5, partition=1)) == set(at(3, 4, 5) + at(5, partition=1))
 
 
 async def test_old_places_are_forgotten_some_at_a_time(opened: Opener) -> None:
