@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
+import time
+import uuid
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +16,7 @@ import pytest
 import requests
 
 from cli.client import Client
+from services.ingest.adapters.http.openapi import OPEN
 from shared import clock
 from tests.conftest import SAMPLES
 from tests.e2e.alfred_client import Alfred
@@ -90,6 +94,23 @@ async def test_a_signed_form_is_checked_against_its_bytes(client: Client) -> Non
     answer = await asyncio.to_thread(alfred.http.send, request, timeout=30)
     assert answer.status_code == 401 and "signature" in answer.json()["message"]
     assert (await client.call("GET", f"/api/deferred/detail/{session}"))["files"] == []
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed", "application/json", ""])
+async def test_no_operation_takes_a_signature_on_trust(client: Client, content_type: str) -> None:
+    """A form's media type once opened every operation of the dialect to whoever knew an application's id."""
+    app = (await credentials(client, "signed"))["secret_key"]
+    async with client.http.get(f"{client.target.url}/openapi.json") as answer:
+        paths = (await answer.json())["paths"]
+    operations = [(method, path) for path in paths if path.startswith("/api/") for method in paths[path] if path not in OPEN]
+    assert len(operations) > 20 and ("get", "/api/job/all") in operations
+    headers = {"content-type": content_type} if content_type else {}
+    for method, path in operations:
+        forged = {"authorization": f"amx {app}:{'A' * 43}=:{uuid.uuid4()}:{int(time.time())}", **headers}
+        body = {"": None, "application/json": b"{}"}.get(content_type, b"--x--")
+        url = client.target.url + re.sub(r"\{[^}]+\}", str(uuid.uuid4()), path)
+        async with client.http.request(method, url, headers=forged, data=body) as answer:
+            assert answer.status == 401, (method, path, answer.status, await answer.text())
 
 
 async def test_wrong_passwords(client: Client) -> None:

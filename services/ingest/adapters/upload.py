@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from email.message import Message as MailMessage
 
@@ -15,6 +15,7 @@ from shared.objects import Objects, Stored, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
+Observe = Callable[[bytes], object]
 
 
 class BadUpload(ValueError):
@@ -62,8 +63,12 @@ class _Parts:
         self.header_name = self.header_value = b""
 
 
-async def receive(request: Request, objects: Objects, tenant: str, limit: int, part: str = "file") -> Upload:
+async def receive(
+    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", observe: Observe = len
+) -> Upload:
     """Read a `multipart/form-data` request with one `file` part (or one of another name) of at most `limit` bytes.
+
+    `observe` is called with every chunk of the body, in order.
 
     Raises `BadUpload`, `TooLarge`, and `Retry` when the store is away. What was stored of a bad upload is content-addressed
     and named by nothing, so nothing is visible of it.
@@ -73,7 +78,7 @@ async def receive(request: Request, objects: Objects, tenant: str, limit: int, p
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
     try:
-        reader = _Reader(request, objects, tenant, limit, boundary, part)
+        reader = _Reader(request, objects, tenant, limit, boundary, part, observe)
         await reader.read()
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None
@@ -83,8 +88,11 @@ async def receive(request: Request, objects: Objects, tenant: str, limit: int, p
 
 
 class _Reader:
-    def __init__(self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str) -> None:
+    def __init__(
+        self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str, observe: Observe
+    ) -> None:
         self.request = request
+        self.observe = observe
         self.objects = objects
         self.tenant = tenant
         self.limit = limit
@@ -99,10 +107,8 @@ class _Reader:
 
     async def read(self) -> None:
         try:
-            unproven = getattr(self.request.state, "unproven", None)
             async for chunk in self.request.stream():
-                if unproven is not None:
-                    unproven.md5.update(chunk)
+                self.observe(chunk)
                 self.parser.write(chunk)
                 await self._dispatch()
             self.parser.finalize()

@@ -13,8 +13,7 @@ from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, de
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
 from services.ingest.adapters import read_model as rm
 from services.ingest.adapters.http import bodies
-from services.ingest.adapters.http.context import Door, DoorDep, Reader, Writer
-from services.ingest.adapters.http.credentials import prove
+from services.ingest.adapters.http.context import Door, DoorDep, Reader, Uploader, Writer
 from services.ingest.adapters.http.download import send
 from services.ingest.adapters.http.errors import ApiError
 from services.ingest.adapters.http.submit import container_files, remote_file, submit_remote
@@ -88,11 +87,12 @@ async def files_of(door: Door, column: str, value: str) -> list[dict[str, Any]]:
     "/file/uploadfile", summary="Upload a file into a session", openapi_extra=bodies.UPLOAD_FORM,
     responses={**bodies.example({"file_id": bodies.UUID_2}), **bodies.NOT_FOUND, **bodies.CONFLICT, **bodies.TOO_LARGE},
 )  # fmt: skip
-async def upload_file(request: Request, door: DoorDep, who: Writer) -> dict[str, str]:
+async def upload_file(request: Request, door: DoorDep, claim: Uploader) -> dict[str, str]:
     """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
+    who = claim.claimed
     await door.limits.hand_in(who.tenant_id, declared_size(request))
-    upload = await receive(request, door.objects, who.tenant_id, door.settings.max_file_bytes)
-    await prove(request, door)
+    upload = await receive(request, door.objects, who.tenant_id, door.settings.max_file_bytes, observe=claim.observe)
+    await claim.prove()
     session_id = upload.fields.get("session_id", "").strip()
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,50 +23,77 @@ DIALECT = "/api/"
 """Signed requests are the vendor's; elsewhere a key is needed."""
 
 
-@dataclass
-class Unproven:
-    """A signed upload whose body has still to be read: who it would be, and what it has to hash to."""
+@dataclass(frozen=True)
+class Claim:
+    """Who an upload says it is from, while its body is still to be read."""
 
-    header: amx.AmxHeader
-    row: Any
-    md5: Any
+    claimed: Principal
+    observe: Callable[[bytes], None]
+    """Takes every chunk of the body, in order."""
+    prove: Callable[[], Awaitable[None]]
+    """Raises 401 when the body that was observed is not the one that was signed."""
 
 
 async def authenticate(request: Request, door: Door) -> Principal | None:
-    """Who the request speaks for, or None. A signature is checked against the whole body, so it is read here, unless it is a form.
-
-    Of a signed form this is who it claims to be: `prove` follows when the form has been read, before anything comes of it.
-    """
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "amx":
+    """The verified principal of a request, or None. A signature covers the body, so the body is read here, whatever its media type."""
+    if not _is_signed(request):
         return await door.keyring.principal(request.headers)
+    found = await _signer(request, door)
+    if found is None or not await _verify(request, door, *found, amx.body_digest(amx.md5_of(await request.body()))):
+        return None
+    return _principal(found[1])
+
+
+async def claim(request: Request, door: Door) -> Claim | None:
+    """For the upload alone, whose body is too large to be read first: its caller, to be proven once the body has been observed.
+
+    None when nobody with that key exists, or when anything else than a signed form fails to authenticate.
+    """
+    if not _is_signed(request) or not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        principal = await authenticate(request, door)
+        return None if principal is None else Claim(principal, _ignore, _proven)
+    found = await _signer(request, door)
+    if found is None:
+        return None
+    header, row = found
+    md5 = hashlib.md5(usedforsecurity=False)
+
+    async def prove() -> None:
+        if not await _verify(request, door, header, row, amx.body_digest(md5.digest())):
+            raise ApiError(401, "The signature is not that of this request.")
+
+    return Claim(_principal(row), md5.update, prove)
+
+
+def _ignore(chunk: bytes) -> None:
+    """Nothing to observe: the caller is proven already."""
+
+
+async def _proven() -> None:
+    """Nothing to prove: the caller is proven already."""
+
+
+def _is_signed(request: Request) -> bool:
+    return request.headers.get("authorization", "").partition(" ")[0].lower() == "amx"
+
+
+async def _signer(request: Request, door: Door) -> tuple[amx.AmxHeader, Any] | None:
+    """The signature's header and the application that it names; None where there is no such application, or the clock is off."""
     if not request.url.path.startswith(DIALECT):
         return None
-    header = amx.parse(value)
+    header = amx.parse(request.headers["authorization"].partition(" ")[2])
     if header is None or not amx.fresh(header, clock.unix(), door.settings.amx_window_s):
         return None
     row = await door.store.read(lambda c: accounts.app_by_id(c, header.app_id))
-    if row is None:
-        return None
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        request.state.unproven = Unproven(header, row, hashlib.md5(usedforsecurity=False))
-    elif not await _right(request, door, header, row, amx.body_digest(amx.md5_of(await request.body()))):
-        return None
+    return None if row is None else (header, row)
+
+
+def _principal(row: Any) -> Principal:
     name = row.tenant_name or row.tenant_id
     return Principal(Tenancy(tenant_id=row.tenant_id, tenant_name=name, user_name=row.user_name), row.role)
 
 
-async def prove(request: Request, door: Door) -> None:
-    """Check the signature of a form that has been read. Raises 401."""
-    unproven: Unproven | None = getattr(request.state, "unproven", None)
-    if unproven is None:
-        return
-    digest = amx.body_digest(unproven.md5.digest())
-    if not await _right(request, door, unproven.header, unproven.row, digest):
-        raise ApiError(401, "The signature is not that of this request.")
-
-
-async def _right(request: Request, door: Door, header: amx.AmxHeader, row: Any, digest: str) -> bool:
+async def _verify(request: Request, door: Door, header: amx.AmxHeader, row: Any, digest: str) -> bool:
     key = amx.decode_key(row.api_key)
     if key is None or not amx.verified(header, key, request.method, target_of(request), digest):
         return False
