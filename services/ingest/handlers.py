@@ -29,17 +29,17 @@ from contracts import (
 )
 from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS, JobEvent
-from services.ingest.adapters import operations as ops
-from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.store import operations as ops
+from services.ingest.adapters.store import read_model as rm
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
 from services.ingest.core.numbering import number_of, read_before
 from services.ingest.fold import FINDS, Fold, record_id
-from shared.inbox import Kept
-from shared.recent import Recent
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.database.parse_cache import Recent
+from shared.processing.inbox import Kept
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 Record = dict[str, Any]
 

@@ -24,19 +24,19 @@ from services.job_orchestrator.adapters.codec import lane_from_text
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, next_schedule
-from services.job_orchestrator.backlog import Backlog
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.dispatcher import Dispatcher, counts_for
+from services.job_orchestrator.dispatch.backlog import Backlog
+from services.job_orchestrator.dispatch.dispatcher import Dispatcher, counts_for
 from services.job_orchestrator.handlers import Orchestrator, Stores, kept
-from services.job_orchestrator.publication import Publication, announce
+from services.job_orchestrator.publishing.job_state import Snapshots
+from services.job_orchestrator.publishing.schedules import fire_schedules
+from services.job_orchestrator.publishing.workflows import Publication, announce
 from services.job_orchestrator.settings import OrchestratorSettings
-from services.job_orchestrator.snapshots import Snapshots
-from services.job_orchestrator.steering import fire_schedules
-from shared.due import DueLoop
+from shared.database.statements import exclusive
 from shared.errors import Park, Stop
-from shared.lifecycle import Host
-from shared.sql import exclusive
-from shared.unit import Unit
+from shared.processing.unit_of_work import Unit
+from shared.runtime.service import Host
+from shared.runtime.timers import DueLoop
 
 GROUP = "job_orchestrator"
 BUILT_IN = Path(__file__).parent / "workflows"

@@ -30,24 +30,24 @@ from contracts import (
     TerminateJob,
     WorkerSeen,
 )
-from services.job_orchestrator.answers import decided, explained, wasted
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import JobInput, LaneDue, Start
-from services.job_orchestrator.core.draft import CHILD_ACTION
+from services.job_orchestrator.core.decision_builder import CHILD_ACTION
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
-from services.job_orchestrator.core.fork import Fork
 from services.job_orchestrator.core.job import JOB_LANE
-from services.job_orchestrator.erasure import erase
-from services.job_orchestrator.ledger import Ledger
-from services.job_orchestrator.meters import Meters
+from services.job_orchestrator.core.rerun import Fork
+from services.job_orchestrator.decisions.erasure import erase
+from services.job_orchestrator.decisions.job_batch import Work
+from services.job_orchestrator.decisions.replies import decided, explained, wasted
+from services.job_orchestrator.dispatch.budget import Ledger
+from services.job_orchestrator.dispatch.rates import Meters
 from services.job_orchestrator.ports import DispatchStore, JobStore, SteeringStore
-from services.job_orchestrator.steering import steer
-from services.job_orchestrator.work import Work
+from services.job_orchestrator.publishing.schedules import steer
 from shared.errors import Park
-from shared.inbox import Kept, told_before
-from shared.logs import about
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.processing.inbox import Kept, told_before
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
+from shared.telemetry.logs import about
 
 log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {

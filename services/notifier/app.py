@@ -21,10 +21,10 @@ from services.notifier.dispatcher import Dispatcher
 from services.notifier.handlers import Relevance, on_batch
 from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
-from shared.access import Keyring, apply_access
-from shared.http import Parting, Traced
-from shared.inbox import Kept
-from shared.lifecycle import Host
+from shared.processing.inbox import Kept
+from shared.runtime.service import Host
+from shared.web.api_keys import Keyring, apply_access
+from shared.web.middleware import Parting, Traced
 
 GROUP = "notifier"
 ACCESS_GROUP = "notifier-access"

@@ -12,18 +12,18 @@ from opentelemetry.trace import Span, SpanKind
 
 from contracts import DeliveryAttempted, derived
 from contracts.topics import DELIVERY_EVENTS_TOPIC
+from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters import turns
-from services.notifier.adapters.turns import LEASE_S, Job, Run, job_of
+from services.notifier.adapters.delivery_queue import LEASE_S, Job, Run, job_of
 from services.notifier.core.delivery import Result, judge
 from services.notifier.ports import Attempt, Delivery, Sender
 from shared import clock
-from shared.due import SHARED_SWEEP_S, SWEEP_S
 from shared.errors import Retry
-from shared.logs import about
-from shared.settle import Settler
-from shared.telemetry import Telemetry, as_parent, carried, fail, parse_traceparent
-from shared.unit import Unit
+from shared.processing.processor import Settler
+from shared.processing.unit_of_work import Unit
+from shared.runtime.timers import SHARED_SWEEP_S, SWEEP_S
+from shared.telemetry.logs import about
+from shared.telemetry.tracing import Telemetry, as_parent, carried, fail, parse_traceparent
 
 log = logging.getLogger(__name__)
 Tried = tuple[Delivery, Result, float]
@@ -84,7 +84,7 @@ class Dispatcher:
     async def _claim(self) -> float:
         if self.stopping:
             return 1.0
-        due = await self.settler.store.read(turns.next_due)
+        due = await self.settler.store.read(delivery_queue.next_due)
         now = clock.unix()
         if due is None or due > now:
             sweep = SHARED_SWEEP_S if self.settler.store.shared else SWEEP_S
@@ -93,7 +93,7 @@ class Dispatcher:
         if room <= 0:
             return 1.0
         busy = set(self.busy)
-        runs = await self.settler.store.transact(lambda c: turns.claim(c, now, min(room, 100), busy, self.per_endpoint))
+        runs = await self.settler.store.transact(lambda c: delivery_queue.claim(c, now, min(room, 100), busy, self.per_endpoint))
         for run in runs:
             self.busy.add(job_of(run[0]))
             task = asyncio.create_task(self._send_run(run, now + self.begin_within_s))
@@ -170,7 +170,7 @@ class Dispatcher:
             made.append(Attempt(id_, delivery, result, verdict, started))
             since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
             self._tell(unit, made[-1])
-        turns.release(unit.connection, left)
+        delivery_queue.release(unit.connection, left)
         db.settle(unit.connection, made)
         db.mark_failing(unit.connection, {e: at for e, at in since.items() if at != before[e][0]})
         db.hold_back(unit.connection, _disabled(before, made))

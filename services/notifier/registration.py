@@ -18,8 +18,8 @@ from services.notifier.core.signature import new_secret
 from services.notifier.ports import Asker
 from shared import clock
 from shared.errors import Retry
-from shared.settle import Settler
-from shared.unit import Unit
+from shared.processing.processor import Settler
+from shared.processing.unit_of_work import Unit
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0

@@ -6,8 +6,8 @@ from contracts.topics import JOB_ERASURES_TOPIC, SESSION_COMMANDS_TOPIC, TOPICS
 from services.session.adapters.sql_store import SqlSessionStore, next_due
 from services.session.handlers import Sessions
 from services.session.settings import SessionSettings
-from shared.due import DueLoop
-from shared.lifecycle import Host
+from shared.runtime.service import Host
+from shared.runtime.timers import DueLoop
 
 GROUP = "session"
 

@@ -11,8 +11,8 @@ from contracts import AddFile, CloseSession, JobErased, OpenSession, SessionComm
 from contracts.topics import SESSION_EVENTS_TOPIC
 from services.session.core.decide import Expire, decide
 from services.session.ports import SessionStore
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 
 class Sessions:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from faststream import AckPolicy
 
-from shared.consume import Subscription
-from shared.kafka import make_broker
-from shared.kafka_access import KafkaAccess
-from shared.settle import Settler
-from shared.telemetry import Telemetry
+from shared.kafka.clients import make_broker
+from shared.kafka.connection import KafkaAccess
+from shared.processing.processor import Settler
+from shared.processing.subscription import Subscription
+from shared.telemetry.tracing import Telemetry
 
 ROOT = Path(__file__).parents[2]
 

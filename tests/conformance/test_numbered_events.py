@@ -8,10 +8,10 @@ from sqlalchemy import text
 
 from contracts import from_record, to_record
 from contracts.topics import JOB_EVENTS_TOPIC
-from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.store import read_model as rm
 from services.ingest.handlers import kept
-from shared.inbox import Kept
-from shared.store import Store
+from shared.database.store import Store
+from shared.processing.inbox import Kept
 from tests.conformance.conftest import Opener
 from tests.conformance.test_held_ends import ended_job, fold
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from contracts import CommandDecided, PublishWorkflow
-from services.ingest.adapters.bulk_runner import BulkRunner
-from services.ingest.adapters.operations import BulkRow
+from services.ingest.adapters.background.bulk_runner import BulkRunner
+from services.ingest.adapters.store.operations import BulkRow
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.handlers import Stores
-from services.job_orchestrator.publication import Publication
+from services.job_orchestrator.publishing.workflows import Publication
+from shared.database.store import Store, table_of
 from shared.errors import Park, Retry
-from shared.settle import Settler
-from shared.store import Store, table_of
+from shared.processing.processor import Settler
 from tests.conformance.conftest import Opener
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
@@ -88,7 +88,7 @@ async def test_a_workflow_whose_topic_cannot_be_made_is_refused_with_its_name(op
 
 
 async def test_a_workflow_waits_while_kafka_cannot_say(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.job_orchestrator.publication.SWEEP_S", 0.05)
+    monkeypatch.setattr("services.job_orchestrator.publishing.workflows.SWEEP_S", 0.05)
     store, asked = await opened("job_orchestrator"), 0
     await wanted(store, GOOD)
 

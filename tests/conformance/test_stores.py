@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from contracts import FileRef, TaskStatus, Tenancy
-from services.ingest.adapters import read_model as rm
-from services.ingest.adapters.search_index import enter_search, search
+from services.ingest.adapters.store import read_model as rm
+from services.ingest.adapters.store.search_index import enter_search, search
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import JOB_LANE
 from services.session.adapters.sql_store import SqlSessionStore
 from services.session.core.session import Session, SessionState
+from shared.database.store import Store, forget_seen, mark_seen
 from shared.errors import Retry, Stop
-from shared.store import Store, forget_seen, mark_seen
 from tests.conformance.conftest import Opener
 from tests.unit.orchestration import Drive, workflow
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from cli.client import Client
-from services.ingest.adapters.http.openapi import OPEN
+from services.ingest.http.openapi import OPEN
 from shared import clock
 from tests.conftest import SAMPLES
 from tests.e2e.alfred_client import Alfred

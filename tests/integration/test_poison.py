@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from contracts.topics import JOB_COMMANDS_TOPIC
-from shared.consume import Subscription
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
 from shared.errors import Park
-from shared.migrate import RUNTIME, upgrade
-from shared.settle import Inbound, Settler
-from shared.store import open_store
-from shared.unit import Unit
+from shared.processing.processor import Settler
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
 from tests.unit.settling import CREATE, NotingRelay, record
 
 pytestmark = [pytest.mark.kafka]

@@ -8,9 +8,10 @@ from typing import Any
 
 from contracts import Message, ReportRefused
 from shared.errors import Park
-from shared.inbox import Kept
-from shared.settle import Inbound
-from shared.unit import Outgoing, Unit
+from shared.kafka.outgoing import Outgoing
+from shared.processing.inbox import Kept
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 from tests.simulation.broker import Entry, Place
 from tests.simulation.stores import Database, Row, Transaction
 
@@ -43,7 +44,7 @@ class Emitting(Unit):
 
 
 def told_before(tx: Any, item: Inbound) -> bool:
-    """As `shared/inbox.py` says it: the same message at an earlier place of its partition."""
+    """As `shared/processing/inbox.py` says it: the same message at an earlier place of its partition."""
     key = f"{item.message.message_id}|{item.message.TYPE}"
     taken = tx.table("taken")
     return any(taken.get((item.topic, item.partition, offset)) == key for offset in range(item.offset))

@@ -19,8 +19,8 @@ from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
 from services.session.core.session import job_of
 from services.session.handlers import Sessions
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
 from tests.simulation.node import Node, told_before

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.migrate import RUNTIME, upgrade
-from shared.settle import Settler
-from shared.store import open_store
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
+from shared.processing.processor import Settler
 from tests.unit.settling import NotingRelay
 
 

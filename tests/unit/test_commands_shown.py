@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.adapters.http.commands import _shown
+from services.ingest.http.commands import _shown
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters import turns
 from services.notifier.core.delivery import Result
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.ports import Delivery
-from shared.migrate import migrate
-from shared.settle import Settler
-from shared.store import Store, open_store
-from shared.telemetry import Telemetry
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.store import Store
+from shared.processing.processor import Settler
+from shared.telemetry.tracing import Telemetry
 from tests.eventually import eventually
 from tests.unit.settling import NotingRelay
 
@@ -165,7 +166,7 @@ async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(des
 
 async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always_begins(desk: Store) -> None:
     sender = Sending()
-    loop = dispatcher(desk, sender, timeout_s=turns.LEASE_S)
+    loop = dispatcher(desk, sender, timeout_s=delivery_queue.LEASE_S)
     running = asyncio.create_task(loop.run())
 
     async def settled() -> bool:

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.ingest.adapters.http import errors
+from services.ingest.http import errors
 from services.notifier.adapters.http import problem
-from shared.http import Parting, Shape
-from shared.pace import PatientProtocol
+from shared.web.middleware import Parting, Shape
+from shared.web.slow_clients import PatientProtocol
 from tests.eventually import eventually
 
 NEVER = 3600

@@ -15,14 +15,16 @@ from sqlalchemy import text
 
 from contracts import AccessKeyIssued
 from contracts.topics import ACCESS_EVENTS_TOPIC, JOB_COMMANDS_TOPIC
-from shared import clock, consume
-from shared.access import ACCESS, EXPIRED_KEPT_S, apply_access, enter_key
-from shared.consume import Subscription
+from shared import clock
 from shared.errors import Retry
-from shared.offsets import Commits
-from shared.settle import Inbound, Settler
-from shared.telemetry import Telemetry
-from shared.unit import Unit
+from shared.kafka.offset_commits import Commits
+from shared.processing import subscription as consume
+from shared.processing.processor import Settler
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
+from shared.telemetry.tracing import Telemetry
+from shared.web.api_keys import ACCESS, EXPIRED_KEPT_S, apply_access, enter_key
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
 from tests.unit.settling import CANCEL, CREATE, inbound, record

@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 from contracts.topics import JOB_COMMANDS_TOPIC, JOB_ERASURES_TOPIC, JOB_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
 from services.notifier.handlers import Relevance
-from shared.consume import Subscription
-from shared.migrate import migrate
-from shared.settle import Inbound, Settler
-from shared.store import open_store
-from shared.unit import Unit
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.processing.processor import Settler
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
 from tests.unit.settling import CREATE, record
 from tests.unit.test_pipelining import NotingConsumer
 

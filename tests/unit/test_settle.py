@@ -11,11 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from contracts.topics import JOB_COMMANDS_TOPIC
-from shared.consume import Subscription
 from shared.errors import Park, Retry, Stop
-from shared.inbox import Kept, told_before
-from shared.settle import PRUNED_AT_ONCE, Inbound, Settler
-from shared.unit import Unit
+from shared.processing.inbox import Kept, told_before
+from shared.processing.processor import PRUNED_AT_ONCE, Settler
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
 from tests.unit.settling import CANCEL, CREATE, inbound, record
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cli import client as clients
 from cli.client import Client, CliError, Target
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 
 FILES = 5
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from contracts import CancelJob, JobStage, PauseJob, PokeJob, ResumeJob, RetryJobNow, TerminateJob
 from contracts.job_control import JobVerb
 from contracts.job_events import JobFailed
-from services.job_orchestrator.core.draft import Credits, Draft
+from services.job_orchestrator.core.apply_result import absorb
+from services.job_orchestrator.core.decision_builder import Credits, Draft
 from services.job_orchestrator.core.ending import all_loaded, withdraw
 from services.job_orchestrator.core.job import LANE_TABLE, Decision, Job, Lane, LaneState, Signal
-from services.job_orchestrator.core.results import absorb
 from services.job_orchestrator.core.steps import advance, ended_with, give_up
 
 

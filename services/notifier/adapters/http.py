@@ -21,11 +21,11 @@ from services.notifier.adapters.stream import BadCursor, EventStream, Item
 from services.notifier.core.signature import new_secret
 from services.notifier.settings import NotifierSettings
 from shared import clock
-from shared.access import Keyring, Principal
-from shared.addresses import AddressRefused, check_url
-from shared.http import failure_handlers
-from shared.settle import Settler
-from shared.store import Store
+from shared.database.store import Store
+from shared.net.address_guard import AddressRefused, check_url
+from shared.processing.processor import Settler
+from shared.web.api_keys import Keyring, Principal
+from shared.web.middleware import failure_handlers
 
 router = APIRouter()
 
