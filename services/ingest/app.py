@@ -25,15 +25,15 @@ from contracts.topics import (
 from services.ingest.adapters.background.bulk_runner import BulkRunner
 from services.ingest.adapters.background.held_ends import HeldEnds
 from services.ingest.adapters.background.indexer import Indexer
-from services.ingest.adapters.background.result_delivery import Outlets
+from services.ingest.adapters.background.result_delivery import ResultDelivery
 from services.ingest.adapters.background.retention import Erasures
-from services.ingest.adapters.background.upload_assembly import Assembly
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.background.upload_assembly import UploadAssembly
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.store.quotas import Limits
 from services.ingest.dialects.pdftools.watched_folders import Folders, read_watched
 from services.ingest.dialects.routes import ROUTERS
-from services.ingest.handlers import Folding, kept
+from services.ingest.handlers import Projector, dedup_policy
 from services.ingest.http import errors, openapi
 from services.ingest.http.content_negotiation import Representation
 from services.ingest.settings import IngestSettings
@@ -46,7 +46,7 @@ from shared.runtime.service import Host
 from shared.settings import read_secret
 from shared.web.api_keys import Keyring, apply_access, enter_key
 from shared.web.key_format import key_hash, well_formed
-from shared.web.middleware import Parting, Traced
+from shared.web.middleware import CloseOnShutdown, Traced
 
 log = logging.getLogger(__name__)
 GROUP = "ingest"
@@ -59,21 +59,21 @@ async def build(host: Host, settings: IngestSettings) -> None:
     await host.open(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
-    host.settler.after.append(decisions.wake)
+    host.processor.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    folding = Folding(decisions.arrive)
+    folding = Projector(decisions.arrive)
     # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, kept, member="events").rest_s = 0.05
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
     # within its session is given what that one had, be it subscribed to it or not.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
-    door = Door(
+    gateway = Gateway(
         settings,
         host.store,
-        host.settler,
+        host.processor,
         objects,
         KafkaPublisher(host.relay, host.telemetry),
         decisions,
@@ -81,32 +81,39 @@ async def build(host: Host, settings: IngestSettings) -> None:
         Limits(host.store, settings),
         read_containers(settings.containers_file),
     )
-    _behind(host, door)
-    host.app = make_app(door, host)
+    _behind(host, gateway)
+    host.app = make_app(gateway, host)
 
 
-def _behind(host: Host, door: Door) -> None:
+def _behind(host: Host, gateway: Gateway) -> None:
     """What goes on without a request."""
-    indexer = Indexer(host, door)
-    host.settler.after.append(indexer.wake.set)
-    for part in (indexer, BulkRunner(door), Erasures(door), Assembly(door), Outlets(door), HeldEnds(door)):
+    indexer = Indexer(host, gateway)
+    host.processor.after.append(indexer.wake.set)
+    for part in (
+        indexer,
+        BulkRunner(gateway),
+        Erasures(gateway),
+        UploadAssembly(gateway),
+        ResultDelivery(gateway),
+        HeldEnds(gateway),
+    ):
         host.background(part.run)
-    watched = read_watched(door.settings.watched_folders_file)
+    watched = read_watched(gateway.settings.watched_folders_file)
     if watched:
-        host.background(Folders(door, watched).run)
-    host.closers.append(door.remote.close)
+        host.background(Folders(gateway, watched).run)
+    host.closers.append(gateway.remote.close)
 
 
-def make_app(door: Door, host: Host) -> FastAPI:
+def make_app(gateway: Gateway, host: Host) -> FastAPI:
     """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
     app = FastAPI(title="Stageline", version="0.1.0", description="Documents in, typed events and results out.")
-    app.state.door = door
+    app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
     app.add_middleware(Representation)
-    app.add_middleware(Parting, shape=errors.shaped)
+    app.add_middleware(CloseOnShutdown, shape=errors.shaped)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.database.store import Store
-from shared.errors import Park, Retry
+from shared.errors import DeadLetter, Retry
 
 T = TypeVar("T")
 NOT_TEXT = ("22021", "22P05")
@@ -99,9 +99,9 @@ def passing() -> Iterator[None]:
     except DBAPIError as error:
         state = str(getattr(error.orig, "sqlstate", None) or "")
         if state in NOT_TEXT:
-            raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
+            raise DeadLetter("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
         if state.startswith(UNFIT):
-            raise Park("invalid_value", f"a value cannot be kept: {error.orig}"[:500]) from error
+            raise DeadLetter("invalid_value", f"a value cannot be kept: {error.orig}"[:500]) from error
         known = state[:2] in TRANSIENT or error.connection_invalidated
         if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
             # Of a deadlock PostgreSQL says who waited for whom.

@@ -20,7 +20,7 @@ BATCH_BYTES = 8 << 20
 """Bytes of values after which a batch takes no more: one of the largest records takes no more memory than one of many small ones."""
 SMALL_BYTES = 512 << 10
 """After an answer of more than that nobody rests: there is more to come."""
-PARTING_S = 8.0
+LEAVE_TIMEOUT_S = 8.0
 
 
 class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -36,7 +36,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     failing_since: float | None = None
     """Since when it has got nothing but errors."""
     failed_with: Exception | None = None
-    parting: Callable[[], Awaitable[None]] | None = None
+    before_leave: Callable[[], Awaitable[None]] | None = None
     """What must be done before the group is left: offsets of what is finished."""
     rest_s: float = 0.0
     """Having got a few records, ask for more only after that time. For topics that nobody waits for: whoever reads along with every single
@@ -146,7 +146,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        if self.parting is not None:
+        if self.before_leave is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.parting(), PARTING_S)
+                await asyncio.wait_for(self.before_leave(), LEAVE_TIMEOUT_S)
         await super().stop()

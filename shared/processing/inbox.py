@@ -16,36 +16,36 @@ from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 
 
-class Kept(Enum):
+class DedupPolicy(Enum):
     """How the inbox tells a repeat of a message, so that it changes nothing."""
 
     BY_ID = "id"
     """Wherever it stands."""
-    BY_PLACE = "place"
+    BY_OFFSET = "place"
     """Where it stood the first time, at a small part of the cost: for messages whose handler tells by itself that they were sent twice."""
-    NOT_AT_ALL = "not at all"
+    NONE = "not at all"
     """The handler's own keys make a repeat change nothing."""
 
 
-Inbox = Kept | Callable[[Message], Kept]
+Inbox = DedupPolicy | Callable[[Message], DedupPolicy]
 """For all messages, or for each."""
 
 
-def fresh(unit: Unit, inbound: Sequence[Inbound], inbox: Inbox) -> Sequence[Inbound]:
+def unseen(unit: Unit, inbound: Sequence[Inbound], inbox: Inbox) -> Sequence[Inbound]:
     """What the inbox does not hold yet, in its order, and whatever is none of its business. From now on it holds all of it."""
-    kept = [inbox] * len(inbound) if isinstance(inbox, Kept) else [inbox(i.message) for i in inbound]
-    by_place = [_place(i) for i, how in zip(inbound, kept, strict=True) if how is Kept.BY_PLACE]
-    by_id = [seen_key(i) for i, how in zip(inbound, kept, strict=True) if how is Kept.BY_ID]
+    kept = [inbox] * len(inbound) if isinstance(inbox, DedupPolicy) else [inbox(i.message) for i in inbound]
+    by_place = [_place(i) for i, how in zip(inbound, kept, strict=True) if how is DedupPolicy.BY_OFFSET]
+    by_id = [seen_key(i) for i, how in zip(inbound, kept, strict=True) if how is DedupPolicy.BY_ID]
     repeats = mark_taken(unit.connection, by_place, unit.now) if by_place else set()
     if not by_id and not repeats:
         return inbound
     unseen = mark_seen(unit.connection, by_id, unit.now) if by_id else set()
     todo: list[Inbound] = []
     for item, how in zip(inbound, kept, strict=True):
-        if how is Kept.BY_PLACE:
+        if how is DedupPolicy.BY_OFFSET:
             if _place(item) in repeats:
                 continue
-        elif how is Kept.BY_ID:
+        elif how is DedupPolicy.BY_ID:
             key = seen_key(item)
             if key not in unseen:
                 continue
@@ -60,7 +60,7 @@ def forget_parked(unit: Unit, parked: Sequence[Inbound]) -> None:
     untake(unit.connection, [_place(i) for i in parked], unit.now)
 
 
-def told_before(connection: Connection, item: Inbound) -> bool:
+def is_duplicate(connection: Connection, item: Inbound) -> bool:
     """True if a message that the inbox keeps by place was sent before: it stands at an earlier one too, or a release that kept ids has its id."""
     return is_seen(connection, seen_key(item)) or sent_before(connection, _place(item))
 

@@ -15,9 +15,9 @@ from contracts import dead_letter_topic, derived
 from contracts.cloudevents import Headers
 from shared import clock, crashpoints
 from shared.database.store import Store, forget_seen
-from shared.errors import Park, Stop
+from shared.errors import DeadLetter, Stop
 from shared.kafka.outgoing import Outgoing
-from shared.processing.inbox import Inbox, Kept, forget_parked, fresh
+from shared.processing.inbox import DedupPolicy, Inbox, forget_parked, unseen
 from shared.processing.inbox_by_offset import forget_taken
 from shared.processing.outbox import Relay
 from shared.processing.records import Inbound, Undecodable
@@ -39,7 +39,7 @@ class Handler(Protocol):
 
 
 @dataclass
-class Settler:
+class BatchProcessor:
     """Runs handlers in transactions, one at a time, and publishes what they decided. One per service."""
 
     service: str
@@ -55,7 +55,12 @@ class Settler:
     _publishing: asyncio.Task[None] | None = None
 
     async def batch(
-        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = Kept.BY_ID
+        self,
+        handler: Handler,
+        inbound: Sequence[Inbound],
+        bad: Sequence[Undecodable],
+        group: str,
+        inbox: Inbox = DedupPolicy.BY_ID,
     ) -> None:
         """Apply one batch of records. On return all effects are durable and published; the offsets may follow.
 
@@ -64,7 +69,12 @@ class Settler:
         await (await self.decide(handler, inbound, bad, group, inbox))
 
     async def decide(
-        self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox = Kept.BY_ID
+        self,
+        handler: Handler,
+        inbound: Sequence[Inbound],
+        bad: Sequence[Undecodable],
+        group: str,
+        inbox: Inbox = DedupPolicy.BY_ID,
     ) -> Awaitable[None]:
         """As `batch`, but returns when the effects are durable, with what ends when they are published too.
 
@@ -72,7 +82,7 @@ class Settler:
         """
         try:
             return await self._taken(handler, inbound, bad, group, inbox)
-        except Park as error:
+        except DeadLetter as error:
             if not inbound:
                 raise
             for item in inbound:
@@ -87,7 +97,7 @@ class Settler:
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox
     ) -> Awaitable[None]:
         def work(unit: Unit) -> None:
-            todo = fresh(unit, inbound, inbox)
+            todo = unseen(unit, inbound, inbox)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
             forget_parked(unit, [i for i in todo if i.parked is not None])

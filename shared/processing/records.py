@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from contracts import Message
 from contracts.cloudevents import Headers
-from shared.errors import Outcome, Park
+from shared.errors import DeadLetter, Outcome
 from shared.telemetry.logs import about
 from shared.telemetry.tracing import carried
 
@@ -59,7 +59,7 @@ class Guard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        if isinstance(error, Park):
+        if isinstance(error, DeadLetter):
             self.item.parked = error
             return True
         if isinstance(error, (Outcome, OperationalError)) or getattr(getattr(error, "orig", None), "sqlstate", None) is not None:
@@ -69,7 +69,7 @@ class Guard:
         where = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "event.id": item.message.message_id}
         extra = about(item.trace, getattr(item.message, "job_id", None), **where)
         log.error("handler failed on one record", exc_info=error, extra=extra)
-        item.parked = Park("handler_error", f"{type(error).__name__}: {error}")
+        item.parked = DeadLetter("handler_error", f"{type(error).__name__}: {error}")
         return True
 
 

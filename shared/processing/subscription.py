@@ -21,8 +21,8 @@ from shared import crashpoints
 from shared.backoff import backoff
 from shared.errors import Retry, Stop
 from shared.kafka.offset_commits import Commits, next_offsets, rewind
-from shared.processing.inbox import Inbox, Kept
-from shared.processing.processor import Handler, Settler
+from shared.processing.inbox import DedupPolicy, Inbox
+from shared.processing.processor import BatchProcessor, Handler
 from shared.processing.records import Inbound, Undecodable
 from shared.telemetry.tracing import Telemetry, parse_traceparent
 
@@ -110,9 +110,9 @@ class Subscription:
     """One consumer group of a service over some topics, handled in batches by one `Handler`."""
 
     def __init__(
-        self, settler: Settler, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = Kept.BY_ID
+        self, processor: BatchProcessor, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID
     ) -> None:
-        self.settler = settler
+        self.processor = processor
         self.inbox = inbox
         self.topics = topics
         self.group = group
@@ -127,7 +127,7 @@ class Subscription:
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
-        self.commits = Commits(lambda: self.consumer, settler.telemetry, group, self._committed)
+        self.commits = Commits(lambda: self.consumer, processor.telemetry, group, self._committed)
         self._finishing: asyncio.Task[None] | None = None
         self._gave_up = False
         self._subscriber: Any = None
@@ -163,7 +163,7 @@ class Subscription:
         self.gate.idle.clear()
         self.busy_since = time.monotonic()
         if self.consumer is not None:
-            self.consumer.parting = self._settled
+            self.consumer.before_leave = self._settled
             self.consumer.rest_s = self.rest_s
         try:
             await self._decide(records)
@@ -193,9 +193,11 @@ class Subscription:
         if self.relevant is not None:
             told = await self.relevant(told)
         good, bad = decode(told, self.allowed)
-        start_spans(self.settler.telemetry, good, self.group)
+        start_spans(self.processor.telemetry, good, self.group)
         try:
-            published = await self.settler.decide(self.handler, good, bad, self.group, self.inbox) if good or bad else _nothing()
+            published = (
+                await self.processor.decide(self.handler, good, bad, self.group, self.inbox) if good or bad else _nothing()
+            )
             if self._finishing is not None:
                 await self._finishing
         except BaseException:
@@ -205,7 +207,7 @@ class Subscription:
 
     async def _finish(self, published: Awaitable[None], records: Sequence[Any], good: Sequence[Inbound], started: float) -> None:
         """What is decided is durable; once it is published too, the offsets may be committed."""
-        telemetry = self.settler.telemetry
+        telemetry = self.processor.telemetry
         try:
             await self._until_published(published)
         except Stop as error:
@@ -218,7 +220,7 @@ class Subscription:
         telemetry.record("messaging.process.duration", time.monotonic() - started, group=self.group)
         telemetry.record("pipeline.batch.records", len(records), group=self.group)
         telemetry.count("messaging.client.consumed.messages", len(records), group=self.group)
-        crashpoints.reach(self.settler.service, "before_settle")
+        crashpoints.reach(self.processor.service, "before_settle")
         self.commits.add(next_offsets(records))
 
     async def _until_published(self, published: Awaitable[None]) -> None:
@@ -228,7 +230,7 @@ class Subscription:
             except Retry as error:
                 # Not decided anew: what was decided lies in the outbox, and leaves before anything that is decided later.
                 await self._back_off(error)
-                published = self.settler.run(lambda unit: None)
+                published = self.processor.run(lambda unit: None)
             else:
                 self.failures = 0
                 return
@@ -243,7 +245,7 @@ class Subscription:
         await self.commits.flush()
 
     def _committed(self) -> None:
-        crashpoints.reach(self.settler.service, "after_settle")
+        crashpoints.reach(self.processor.service, "after_settle")
 
     async def _back_off(self, error: Retry) -> None:
         self.failures += 1
@@ -262,7 +264,7 @@ def _end_spans(batch: Sequence[Inbound]) -> None:
             item.span.end()
 
 
-def depart(consumer: Any) -> None:
+def leave_group(consumer: Any) -> None:
     """Let a static member leave the group when it stops (KIP-345 keeps it until its session ends): who stops on purpose is about to start
     again, but its partitions would do nothing meanwhile, and others have room for them."""
     coordinator = getattr(consumer, "_coordinator", None)

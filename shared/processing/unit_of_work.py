@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from contracts import Message, to_record
 from contracts.cloudevents import Headers
-from shared.errors import Park
+from shared.errors import DeadLetter
 from shared.kafka.outgoing import Outgoing
 from shared.telemetry.tracing import Telemetry
 
@@ -18,7 +18,7 @@ MAX_VALUE_BYTES = 1_040_000
 """Largest value of a record: Kafka's 1 MiB less what key and headers take."""
 
 
-class Together:
+class Savepoint:
     """Around outputs that belong together (`Unit.together`)."""
 
     __slots__ = ("before", "outgoing")
@@ -47,9 +47,9 @@ class Unit:
     committed: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop once the transaction is durable and what it decided is published; not at all if it fails."""
 
-    def together(self) -> Together:
+    def savepoint(self) -> Savepoint:
         """Outputs that belong together: if one is refused, none of them is published."""
-        return Together(self.outgoing)
+        return Savepoint(self.outgoing)
 
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
         """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""
@@ -58,7 +58,7 @@ class Unit:
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, self.source, extra)
         if len(record.value) > MAX_VALUE_BYTES:
-            raise Park(
+            raise DeadLetter(
                 "too_large",
                 f"the {type(message).__name__} that follows has {len(record.value)} bytes; the limit is {MAX_VALUE_BYTES}",
             )

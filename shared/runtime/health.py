@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from shared.errors import Stop
 from shared.processing.subscription import Subscription
-from shared.runtime.timers import DueLoop
+from shared.runtime.timers import TimerLoop
 
 POLL_STALL_S = 30.0
 BATCH_STALL_S = 240.0
@@ -29,7 +29,7 @@ class Health:
     """What is watched. `live` and `ready` return a reason per failing check; none means well."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
-    timers: list[DueLoop] = field(default_factory=list)
+    timers: list[TimerLoop] = field(default_factory=list)
     checks: list[Callable[[], Awaitable[str | None]]] = field(default_factory=list)
     started: bool = False
     stopping: bool = False

@@ -8,10 +8,9 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import uvicorn
@@ -28,13 +27,14 @@ from shared.database.store import Store
 from shared.errors import Outcome, Retry, Stop
 from shared.kafka import clients
 from shared.kafka.topics import ensure_topics, existing_topics
-from shared.processing.inbox import Inbox, Kept
+from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.outbox import Relay
-from shared.processing.processor import Handler, Settler
-from shared.processing.subscription import Subscription, depart
+from shared.processing.processor import BatchProcessor, Handler
+from shared.processing.subscription import Subscription, leave_group
 from shared.processing.unit_of_work import Unit
 from shared.runtime.health import Health
-from shared.runtime.timers import DueLoop
+from shared.runtime.http_server import HttpServer, listen
+from shared.runtime.timers import TimerLoop
 from shared.settings import Settings
 from shared.telemetry import logs
 from shared.telemetry.tracing import Telemetry
@@ -45,24 +45,12 @@ START_PATIENCE_S = 60.0
 """A cluster that comes up together with us has all its brokers by then."""
 
 
-class _Server(uvicorn.Server):
-    async def main_loop(self) -> None:
-        # uvicorn looks for its end ten times a second; once is enough, and an idle service should be idle.
-        while not await self.on_tick(0):  # noqa: ASYNC110 - the flag is uvicorn's own
-            await asyncio.sleep(1.0)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Signals are the host's: it stops the consumers before the HTTP server.
-        yield
-
-
 class Host:
     """One service process. Fill it in `build`, then `serve` it. Attributes are set by `open`."""
 
     store: Store
     relay: Relay
-    settler: Settler
+    processor: BatchProcessor
     producer: AIOKafkaProducer
 
     def __init__(self, service: str, settings: Settings) -> None:
@@ -94,7 +82,7 @@ class Host:
                 from shared.processing.outbox_shared import SharedRelay
 
                 self.relay = SharedRelay(self.producer, self.telemetry, self.settings.partitions)
-            self.settler = Settler(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
+            self.processor = BatchProcessor(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
             self.background(self._tidy)
 
     async def ensure(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
@@ -128,7 +116,7 @@ class Host:
         deadline = time.monotonic() + START_PATIENCE_S
         while True:
             try:
-                return await self.settler.run(work)
+                return await self.processor.run(work)
             except Retry as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -136,12 +124,12 @@ class Host:
             await asyncio.sleep(0.5)
 
     def subscribe(
-        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = Kept.BY_ID, member: str = ""
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID, member: str = ""
     ) -> Subscription:
         """Handle `topics` as consumer group `group`; `inbox` leaves out whose repeats the handler's own keys already drop. `member` tells apart
         several members of one group in one process."""
         instance = self.settings.group_instance
-        subscription = Subscription(self.settler, topics, group, handler, inbox)
+        subscription = Subscription(self.processor, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
         subscription.declare(
             self.broker,
@@ -157,7 +145,7 @@ class Host:
         """Have the dead-letter topics of `group` ready before the first record is read."""
         self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
 
-    def due(self, loop: DueLoop) -> None:
+    def due(self, loop: TimerLoop) -> None:
         """Run a timer loop."""
         self.health.timers.append(loop)
         self.background(loop.run)
@@ -206,7 +194,7 @@ class Host:
             self.fail(Stop("background_failed", repr(error)))
             raise
 
-    async def _serve_http(self) -> tuple[_Server, asyncio.Task[None]]:
+    async def _serve_http(self) -> tuple[HttpServer, asyncio.Task[None]]:
         app = self.app or Starlette()
         app.router.routes.extend(self.health.routes())
         sock = listen(self.settings.host, self.settings.port)
@@ -214,7 +202,7 @@ class Host:
             Paced(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
             http=PatientProtocol,
         )  # fmt: skip
-        server = _Server(config)
+        server = HttpServer(config)
         return server, asyncio.create_task(server.serve(sockets=[sock]))
 
     async def _tidy(self) -> None:
@@ -223,11 +211,11 @@ class Host:
             await asyncio.sleep(5)
             self.relay.sweep()
             try:
-                await self.settler.rest()
+                await self.processor.rest()
             except Retry as error:
                 log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
 
-    async def _drain(self, server: _Server, serving: asyncio.Task[None]) -> None:
+    async def _drain(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
         for notice in self.on_drain:
             notice()
@@ -239,7 +227,7 @@ class Host:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
         for subscriber in self.broker.subscribers:
-            depart(getattr(subscriber, "consumer", None))
+            leave_group(getattr(subscriber, "consumer", None))
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.broker.stop(), self.settings.drain_timeout_s)
         for task in self._tasks:
@@ -251,25 +239,13 @@ class Host:
         self.telemetry.shutdown()
 
     async def _close_stores(self) -> None:
-        if hasattr(self, "settler"):
+        if hasattr(self, "processor"):
             with contextlib.suppress(Outcome):
-                await self.settler.rest()
+                await self.processor.rest()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.producer.stop(), 5)
         if hasattr(self, "store"):
             await self.store.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `Stop` with the address when it is taken."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise Stop("address_in_use", f"{host}:{port}: {error.strerror}") from error
-    return sock
 
 
 def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any, Any, None]]) -> None:

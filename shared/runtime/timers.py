@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from shared import clock
 from shared.backoff import backoff
 from shared.errors import Retry
-from shared.processing.processor import Settler
+from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 from shared.runtime.wakeup import Wake
 
@@ -23,7 +23,7 @@ SHARED_SWEEP_S = 2.0
 """The same where another replica may have written an earlier timer and died."""
 
 
-class DueLoop:
+class TimerLoop:
     """Fires due rows of one kind.
 
     `next_due` reads the earliest due time in Unix seconds (or None); `fire(unit, limit)` handles at most `limit` due rows in
@@ -31,15 +31,15 @@ class DueLoop:
     """
 
     def __init__(
-        self, settler: Settler, next_due: Callable[[Connection], float | None], fire: Callable[[Unit, int], int]
+        self, processor: BatchProcessor, next_due: Callable[[Connection], float | None], fire: Callable[[Unit, int], int]
     ) -> None:
-        self.settler = settler
+        self.processor = processor
         self.next_due = next_due
         self.fire = fire
         self.last_pass = time.monotonic()
-        self.sweep_s = SHARED_SWEEP_S if settler.store.shared else SWEEP_S
+        self.sweep_s = SHARED_SWEEP_S if processor.store.shared else SWEEP_S
         self._wake = Wake()
-        settler.after.append(self._wake.set)
+        processor.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -60,9 +60,9 @@ class DueLoop:
                 await self._wake.wait(delay)
 
     async def _pass(self) -> float:
-        due = await self.settler.store.read(self.next_due)
+        due = await self.processor.store.read(self.next_due)
         wait = self.sweep_s if due is None else due - clock.unix()
         if wait > 0:
             return min(wait, self.sweep_s)
-        fired = await self.settler.run(lambda unit: self.fire(unit, 200))
+        fired = await self.processor.run(lambda unit: self.fire(unit, 200))
         return 0.0 if fired else 0.25

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import Outcome, Park
+from shared.errors import DeadLetter, Outcome
 from shared.telemetry.tracing import Telemetry, as_parent, carried, parse_traceparent
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ Shape = Callable[[Request, int, str, str], JSONResponse]
 """(request, status, code, message) → an answer in the dialect of the request's path."""
 
 
-class Parting:
+class CloseOnShutdown:
     """ASGI middleware: a request that is cut short because its service goes is answered 503, not with the HTTP server's bare 500."""
 
     def __init__(self, app: ASGIApp, shape: Shape) -> None:
@@ -104,7 +104,7 @@ def failure_handlers(shape: Shape) -> dict[Any, Any]:
 
     async def outcome(request: Request, error: Exception) -> Response:
         assert isinstance(error, Outcome)
-        if isinstance(error, Park):
+        if isinstance(error, DeadLetter):
             return shape(request, 400, error.code, str(error))
         answer = shape(request, 503, error.code, "The service cannot answer now; nothing is lost. Try again.")
         answer.headers["retry-after"] = "5"

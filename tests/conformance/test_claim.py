@@ -17,7 +17,7 @@ from tests.conformance.conftest import Opener
 
 
 @pytest.fixture
-async def desk(opened: Opener) -> Store:
+async def state(opened: Opener) -> Store:
     """A notifier's store with two endpoints."""
 
     def endpoints(connection: Connection) -> None:
@@ -50,7 +50,7 @@ def settle(connection: Connection, delivery: Delivery, result: Result = Result(2
     db.settle(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
 
 
-async def test_a_backlog_of_one_job_hides_nobody(desk: Store) -> None:
+async def test_a_backlog_of_one_job_hides_nobody(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "big", 2 * delivery_queue.PAGE)
         due(connection, "slow", "late", 1, at=1.5)
@@ -63,10 +63,10 @@ async def test_a_backlog_of_one_job_hides_nobody(desk: Store) -> None:
             "behind a page of a busy job"
         )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_one_run_per_endpoint_and_job_in_the_order_of_events(desk: Store) -> None:
+async def test_one_run_per_endpoint_and_job_in_the_order_of_events(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", delivery_queue.RUN + 1)
         (first,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
@@ -77,10 +77,10 @@ async def test_one_run_per_endpoint_and_job_in_the_order_of_events(desk: Store) 
         (second,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         assert [d.event_id for d in first + second] == [f"a-{n:04}" for n in range(delivery_queue.RUN + 1)]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None:
+async def test_an_endpoint_takes_no_more_places_than_it_may(state: Store) -> None:
     def check(connection: Connection) -> None:
         for n in range(30):
             due(connection, "slow", f"job-{n:02}", 1)
@@ -93,28 +93,28 @@ async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None
             "nor all of them together more than fit"
         )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(desk: Store) -> None:
+async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
         due(connection, "other", "b", 1, at=2.0)
         assert events(delivery_queue.claim(connection, 10.0, 1, {("slow", "a")}, 16)) == [("other", ["b-0000"])]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_large_bodies_make_short_runs(desk: Store) -> None:
+async def test_large_bodies_make_short_runs(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3, body=b"x" * (delivery_queue.RUN_BYTES // 2))
         due(connection, "other", "b", 2, body=b"x" * (delivery_queue.RUN_BYTES + 1))
         assert [len(run) for run in delivery_queue.claim(connection, 10.0, 5, set(), 16)] == [2, 1]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(desk: Store) -> None:
+async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 2)
         assert len(delivery_queue.claim(connection, 10.0, 5, set(), 16)) == 1
@@ -124,10 +124,10 @@ async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_succes
         assert [d.event_id for d in again] == [f"a-{n:04}" for n in range(5)]
         assert again[0].attempt == 1, "an attempt that was never recorded does not count"
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_what_was_not_tried_goes_back_as_it_was(desk: Store) -> None:
+async def test_what_was_not_tried_goes_back_as_it_was(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
         (run,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
@@ -139,10 +139,10 @@ async def test_what_was_not_tried_goes_back_as_it_was(desk: Store) -> None:
             again == run[1:] and connection.execute(text("SELECT count(*) FROM delivery WHERE state = 'delivered'")).scalar() == 1
         )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_attempts_are_settled_together(desk: Store) -> None:
+async def test_attempts_are_settled_together(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 2)
         due(connection, "other", "b", 1)
@@ -161,25 +161,25 @@ async def test_attempts_are_settled_together(desk: Store) -> None:
         assert rows[1].due_at > 10.0
         assert connection.execute(text("SELECT count(*) FROM attempt")).scalar() == 3
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_a_repeated_event_makes_no_second_delivery(desk: Store) -> None:
+async def test_a_repeated_event_makes_no_second_delivery(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 1)
         due(connection, "slow", "a", 1)
         assert connection.execute(text("SELECT count(*) FROM delivery")).scalar() == 1
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_another_replica_takes_neither_the_delivery_nor_the_next_of_its_job(opened: Opener, desk: Store) -> None:
+async def test_another_replica_takes_neither_the_delivery_nor_the_next_of_its_job(opened: Opener, state: Store) -> None:
     replica = await opened("notifier")
-    await desk.transact(lambda c: due(c, "slow", "a", 3))
-    (first,) = await desk.transact(lambda c: delivery_queue.claim(c, 10.0, 5, set(), 16))
-    await desk.transact(lambda c: due(c, "slow", "a", 4))
+    await state.transact(lambda c: due(c, "slow", "a", 3))
+    (first,) = await state.transact(lambda c: delivery_queue.claim(c, 10.0, 5, set(), 16))
+    await state.transact(lambda c: due(c, "slow", "a", 4))
     assert await replica.transact(lambda c: delivery_queue.claim(c, 10.0, 5, set(), 16)) == []
     for delivery in first:
-        await desk.transact(lambda c, d=delivery: settle(c, d))  # type: ignore[misc]
+        await state.transact(lambda c, d=delivery: settle(c, d))  # type: ignore[misc]
     (second,) = await replica.transact(lambda c: delivery_queue.claim(c, 11.0, 5, set(), 16))
     assert [d.event_id for d in second] == ["a-0003"]

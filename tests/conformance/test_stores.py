@@ -95,9 +95,9 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
 
 def _knowing(versions: dict[tuple[str, int], Any]) -> Catalog:
     """A process that has just started."""
-    fresh = Catalog()
-    fresh.versions = versions
-    return fresh
+    unseen = Catalog()
+    unseen.versions = versions
+    return unseen
 
 
 async def test_what_another_replica_wrote_or_a_rollback_took_back_is_not_remembered(opened: Opener) -> None:

@@ -23,7 +23,7 @@ from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
-from tests.simulation.node import Node, told_before
+from tests.simulation.node import Node, is_duplicate
 from tests.simulation.observer import Observer, must
 from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
 from tests.simulation.switches import Switches
@@ -94,7 +94,7 @@ class World:
         ]
 
     def _told_before(self, tx: Any, item: Inbound) -> bool:
-        return not self.switches.repeats_are_waste and told_before(tx, item)
+        return not self.switches.repeats_are_waste and is_duplicate(tx, item)
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         records, early, history = map(unit.connection.table, ("job_view", "early_end", "history"))  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from services.notifier.adapters import sql_store as db
 from services.notifier.handlers import Relevance
 from shared.database.migrate import migrate
 from shared.database.open import open_store
-from shared.processing.processor import Settler
+from shared.processing.processor import BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
 from shared.processing.unit_of_work import Unit
@@ -46,7 +46,7 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
 
 
 async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
-    settler: Settler, monkeypatch: pytest.MonkeyPatch
+    processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []
 
@@ -56,7 +56,7 @@ async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
     async def odd(records: Sequence[Any]) -> list[Any]:
         return [r for r in records if r.offset % 2]
 
-    subscription = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", note)
+    subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", note)
     subscription.relevant = odd
     consumer = NotingConsumer()
     monkeypatch.setattr(Subscription, "consumer", property(lambda self: consumer))

@@ -32,7 +32,7 @@ class Settling:
         monkeypatch.setattr(service, "asyncio", SimpleNamespace(sleep=self.pause))
         monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: self.now))
         host = Host.__new__(Host)
-        host.settler = self  # type: ignore[assignment]
+        host.processor = self  # type: ignore[assignment]
         return await host.settle(lambda unit: None)
 
 

@@ -103,10 +103,10 @@ async def test_large_records_make_small_batches(consumer: WaitingConsumer, broke
 async def test_the_group_is_left_after_what_is_finished_is_said(consumer: WaitingConsumer, broker: Broker) -> None:
     left_before: list[bool] = []
 
-    async def parting() -> None:
+    async def before_leave() -> None:
         left_before.append(broker.left)
 
-    consumer.parting = parting
+    consumer.before_leave = before_leave
     await consumer.stop()
     assert left_before == [False] and broker.left
-    consumer.parting = None
+    consumer.before_leave = None

@@ -14,17 +14,17 @@ from services.ingest.settings import IngestSettings
 from shared.database.store import Store
 from shared.objects.containers import Containers
 from shared.objects.object_store import Objects
-from shared.processing.processor import Settler
+from shared.processing.processor import BatchProcessor
 from shared.web.api_keys import Keyring
 
 
 @dataclass
-class Door:
+class Gateway:
     """The door's parts, on `app.state.door`."""
 
     settings: IngestSettings
     store: Store
-    settler: Settler
+    processor: BatchProcessor
     objects: Objects
     publisher: KafkaPublisher
     decisions: StoredDecisions

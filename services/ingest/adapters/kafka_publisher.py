@@ -13,7 +13,7 @@ from sqlalchemy import text
 from contracts import Message, to_record
 from contracts.cloudevents import Headers, holds_nul
 from shared.database.store import Store
-from shared.errors import Park, Retry
+from shared.errors import DeadLetter, Retry
 from shared.kafka.outgoing import Outgoing
 from shared.processing.outbox import Relay
 from shared.telemetry.tracing import Telemetry
@@ -39,7 +39,7 @@ class KafkaPublisher:
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, "/stageline/ingest", extra)
         if holds_nul(record.value):
-            raise Park("invalid_text", "a text holds the character U+0000, which cannot be kept")
+            raise DeadLetter("invalid_text", "a text holds the character U+0000, which cannot be kept")
         try:
             async with asyncio.timeout(PUBLISH_BOUND_S):
                 await self.relay.send([Outgoing(topic, record.key, record.value, record.headers)])

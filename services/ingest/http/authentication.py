@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from contracts import Tenancy
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts
 from services.ingest.core import amx
 from services.ingest.http.errors import ApiError
@@ -32,32 +32,32 @@ class Claim:
     """Raises 401 when the body that was observed is not the one that was signed."""
 
 
-async def authenticate(request: Request, door: Door) -> Principal | None:
+async def authenticate(request: Request, gateway: Gateway) -> Principal | None:
     """The verified principal of a request, or None. A signature covers the body, so the body is read here, whatever its media type."""
     if not _is_signed(request):
-        return await door.keyring.principal(request.headers)
-    found = await _signer(request, door)
-    if found is None or not await _verify(request, door, *found, amx.body_digest(amx.md5_of(await request.body()))):
+        return await gateway.keyring.principal(request.headers)
+    found = await _signer(request, gateway)
+    if found is None or not await _verify(request, gateway, *found, amx.body_digest(amx.md5_of(await request.body()))):
         return None
     return _principal(found[1])
 
 
-async def claim(request: Request, door: Door) -> Claim | None:
+async def claim(request: Request, gateway: Gateway) -> Claim | None:
     """For the upload alone, whose body is too large to be read first: its caller, to be proven once the body has been observed.
 
     None when nobody with that key exists, or when anything else than a signed form fails to authenticate.
     """
     if not _is_signed(request) or not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        principal = await authenticate(request, door)
+        principal = await authenticate(request, gateway)
         return None if principal is None else Claim(principal, _ignore, _proven)
-    found = await _signer(request, door)
+    found = await _signer(request, gateway)
     if found is None:
         return None
     header, row = found
     md5 = hashlib.md5(usedforsecurity=False)
 
     async def prove() -> None:
-        if not await _verify(request, door, header, row, amx.body_digest(md5.digest())):
+        if not await _verify(request, gateway, header, row, amx.body_digest(md5.digest())):
             raise ApiError(401, "The signature is not that of this request.")
 
     return Claim(_principal(row), md5.update, prove)
@@ -75,14 +75,14 @@ def _is_signed(request: Request) -> bool:
     return request.headers.get("authorization", "").partition(" ")[0].lower() == "amx"
 
 
-async def _signer(request: Request, door: Door) -> tuple[amx.AmxHeader, Any] | None:
+async def _signer(request: Request, gateway: Gateway) -> tuple[amx.AmxHeader, Any] | None:
     """The signature's header and the application that it names; None where there is no such application, or the clock is off."""
     if not request.url.path.startswith(DIALECT):
         return None
     header = amx.parse(request.headers["authorization"].partition(" ")[2])
-    if header is None or not amx.fresh(header, clock.unix(), door.settings.amx_window_s):
+    if header is None or not amx.fresh(header, clock.unix(), gateway.settings.amx_window_s):
         return None
-    row = await door.store.read(lambda c: accounts.app_by_id(c, header.app_id))
+    row = await gateway.store.read(lambda c: accounts.app_by_id(c, header.app_id))
     return None if row is None else (header, row)
 
 
@@ -91,13 +91,13 @@ def _principal(row: Any) -> Principal:
     return Principal(Tenancy(tenant_id=row.tenant_id, tenant_name=name, user_name=row.user_name), row.role)
 
 
-async def _verify(request: Request, door: Door, header: amx.AmxHeader, row: Any, digest: str) -> bool:
+async def _verify(request: Request, gateway: Gateway, header: amx.AmxHeader, row: Any, digest: str) -> bool:
     key = amx.decode_key(row.api_key)
     if key is None or not amx.verified(header, key, request.method, target_of(request), digest):
         return False
     # Kept for longer than any clock in the window lets its header pass again.
-    kept = 3 * door.settings.amx_window_s
-    return await door.store.transact(lambda c: accounts.use_nonce(c, header.app_id, header.nonce, clock.unix(), kept))
+    kept = 3 * gateway.settings.amx_window_s
+    return await gateway.store.transact(lambda c: accounts.use_nonce(c, header.app_id, header.nonce, clock.unix(), kept))
 
 
 def target_of(request: Request) -> amx.Target:

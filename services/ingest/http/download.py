@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -36,7 +36,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     return first, min(int(found[2]) + 1, size) if found[2] else size
 
 
-async def send(request: Request, door: Door, blob: str, file_name: str, media_type: str | None = None) -> Response:
+async def send(request: Request, gateway: Gateway, blob: str, file_name: str, media_type: str | None = None) -> Response:
     """An object as an answer: 200, 206, 304 or 416. Raises `ObjectMissing`."""
     etag = f'"{blob.rpartition("/")[2]}"'
     headers = {
@@ -46,7 +46,7 @@ async def send(request: Request, door: Door, blob: str, file_name: str, media_ty
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    size = await door.objects.size(blob)
+    size = await gateway.objects.size(blob)
     wanted = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     try:
         part = byte_range(wanted, size)
@@ -58,5 +58,5 @@ async def send(request: Request, door: Door, blob: str, file_name: str, media_ty
     status, kind = 206 if part else 200, media_type or "application/octet-stream"
     if request.method == "HEAD" or size == 0:
         return Response(status_code=status, headers=headers, media_type=kind)
-    _, chunks = await door.objects.stream(blob, part)
+    _, chunks = await gateway.objects.stream(blob, part)
     return StreamingResponse(chunks, status, headers, media_type=kind)

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from sqlalchemy import Connection, text
 
 from contracts import JobStage
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 
 MAX_WAIT_S = 60.0
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])", re.IGNORECASE)
@@ -23,7 +23,7 @@ def preferred_wait(request: Request) -> float:
     return min(float(found[1]), MAX_WAIT_S) if found else 0.0
 
 
-async def until_ended(request: Request, response: Response, door: Door, job_id: str) -> dict[str, Any] | None:
+async def until_ended(request: Request, response: Response, gateway: Gateway, job_id: str) -> dict[str, Any] | None:
     """The job's record, once it has ended or the caller's patience is over; None if it was not asked for, or is not there."""
     patience = preferred_wait(request)
     if not patience:
@@ -35,5 +35,5 @@ async def until_ended(request: Request, response: Response, door: Door, job_id: 
         record: dict[str, Any] | None = json.loads(body) if body else None
         return record if record is not None and JobStage(record["stage"]).terminal else None
 
-    found: dict[str, Any] | None = await door.decisions.until(ended, patience, patient=True)
+    found: dict[str, Any] | None = await gateway.decisions.until(ended, patience, patient=True)
     return found

@@ -29,7 +29,7 @@ MAX_RESULTS_BYTES = 400_000
 """Results of a lane's steps together: they travel in its next task."""
 
 
-def absorb(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> Lane:
+def apply_result(draft: Draft, lane: Lane, step: str, result: Mapping[str, Any]) -> Lane:
     """Keep a step's result on the lane and publish what it says. Values of the wrong type raise `ValueError`."""
     results = {**lane.results, step: result}
     size = len(to_json(results))

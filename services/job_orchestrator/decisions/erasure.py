@@ -9,12 +9,12 @@ from typing import Any
 from contracts import EraseJob, JobErased, derived
 from contracts.topics import JOB_ERASURES_TOPIC, JOB_STATE_TOPIC
 from services.job_orchestrator.core.job import Job
-from services.job_orchestrator.decisions.job_batch import Work
+from services.job_orchestrator.decisions.job_batch import JobBatch
 
 PER_RECORD = 2000
 
 
-def erase(work: Work, command: EraseJob, trace: str | None) -> str | None:
+def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
     """Forget the job; returns why not, or None."""
     job = work.whole(command.job_id)
     if job is None or job.owner.tenant_id != command.owner.tenant_id:

@@ -12,7 +12,7 @@ from services.job_orchestrator.core.decide import Granted, JobInput, Start, deci
 from services.job_orchestrator.core.decision_builder import Credits, unlimited
 from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, NeedsAllLanes
 from services.job_orchestrator.core.rerun import Fork
-from services.job_orchestrator.dispatch.budget import Ledger
+from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.ports import JobStore
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.logs import about
@@ -20,13 +20,13 @@ from shared.telemetry.logs import about
 log = logging.getLogger(__name__)
 
 
-class Work:
+class JobBatch:
     """`wanted`: which lanes of which jobs to load at the start."""
 
-    def __init__(self, unit: Unit, store: JobStore, ledger: Ledger, wanted: Mapping[str, set[str]]) -> None:
+    def __init__(self, unit: Unit, store: JobStore, budget: Budget, wanted: Mapping[str, set[str]]) -> None:
         self.unit = unit
         self.store = store
-        self.ledger = ledger
+        self.budget = budget
         self.jobs = store.load(wanted)
         self.now = datetime.fromtimestamp(unit.now, UTC)
         self.touched: dict[str, set[str]] = {}
@@ -38,7 +38,7 @@ class Work:
         credits: Credits = unlimited
         if not isinstance(event, Granted):
             tenant = _tenant(job, event)
-            credits = self.ledger.credits(tenant, job is None) if tenant else unlimited
+            credits = self.budget.credits(tenant, job is None) if tenant else unlimited
         try:
             decision = decide(job, event, self.now, credits)
         except NeedsAllLanes:
@@ -54,11 +54,11 @@ class Work:
         assert after is not None
         before = job.lanes if job is not None else {}
         # First what may still be refused for its size; a parked message leaves the job as it was.
-        with self.unit.together():
+        with self.unit.savepoint():
             for topic, message, command in decision.outputs:
                 self.unit.emit(topic, message, trace, command)
         changed = {key for key, lane in after.lanes.items() if before.get(key) is not lane}
-        self.ledger.follow(job, after, changed)
+        self.budget.apply(job, after, changed)
         self.touched.setdefault(after.id, set()).update(changed)
         self.jobs[after.id] = after
         self.traces.setdefault(after.id, trace)
@@ -80,7 +80,7 @@ class Work:
         self.jobs.pop(job_id, None)
         self.touched.pop(job_id, None)
 
-    def also(self, wanted: Mapping[str, set[str]]) -> None:
+    def add(self, wanted: Mapping[str, set[str]]) -> None:
         """Load further lanes of further jobs."""
         unknown = {job_id: lanes for job_id, lanes in wanted.items() if job_id not in self.jobs}
         self.jobs |= self.store.load(unknown)
@@ -93,20 +93,20 @@ class Work:
 
     def finish(self) -> int:
         """Give out the credits that are free, and write everything. Returns how many were given."""
-        self.ledger.write()
+        self.budget.write()
         # Written before the allocation: what is new in this transaction may be given its credits in it.
         self._save()
-        chosen = self.ledger.allocate()
+        chosen = self.budget.allocate()
         wanted: dict[str, set[str]] = {}
         for ready in chosen:
             wanted.setdefault(ready.job_id, {JOB_LANE}).add(ready.lane_id)
-        self.also(wanted)
+        self.add(wanted)
         for ready in chosen:
             event = Granted(ready.job_id, ready.lane_id, ready.lease)
             if self.decide(ready.job_id, event, ready.trace or self.traces.get(ready.job_id)).refused is not None:
-                self.ledger.leaving.add((ready.job_id, ready.lane_id))
+                self.budget.leaving.add((ready.job_id, ready.lane_id))
         self._save()
-        self.ledger.close()
+        self.budget.close()
         return len(chosen)
 
     def _save(self) -> None:

@@ -10,7 +10,7 @@ from contracts.topics import JOB_ANSWERS_TOPIC, STAGE_REFUSALS_TOPIC
 from services.job_orchestrator.core.allocation import rank
 from services.job_orchestrator.core.explain import Facts, Reason, explain
 from services.job_orchestrator.core.job import Job
-from services.job_orchestrator.dispatch.budget import Ledger
+from services.job_orchestrator.dispatch.budget import Budget
 from shared.processing.unit_of_work import Unit
 
 MESSAGES = {
@@ -44,13 +44,13 @@ def decided(
     unit.emit(JOB_ANSWERS_TOPIC.name, answer, trace)
 
 
-def explained(unit: Unit, command: Message, job: Job, ledger: Ledger, trace: str | None) -> None:
+def explained(unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None) -> None:
     """Answer `ExplainJob`."""
     tenant = job.owner.tenant_id
     place = rank(job.created_at.timestamp(), job.request.priority)
     facts = Facts(
-        unit.now, ledger.store.last_seen(), lambda action: ledger.capacity("action", action), ledger.capacity("tenant", tenant),
-        lambda action: ledger.store.ahead(action, tenant, place),
+        unit.now, budget.store.last_seen(), lambda action: budget.capacity("action", action), budget.capacity("tenant", tenant),
+        lambda action: budget.store.ahead(action, tenant, place),
     )  # fmt: skip
     reason: Reason = explain(job, facts)
     answer = JobExplained(

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from contracts import BacklogLine, BacklogState
 from contracts.topics import BACKLOG_TOPIC
 from services.job_orchestrator.core.allocation import Capacity
-from services.job_orchestrator.dispatch.budget import Ledger
+from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.handlers import Orchestrator
 from shared import clock
 from shared.errors import Retry
-from shared.processing.processor import Settler
+from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 
 log = logging.getLogger(__name__)
@@ -30,23 +30,23 @@ MOST = 2000
 class Backlog:
     """`source` names this process."""
 
-    def __init__(self, settler: Settler, orchestrator: Orchestrator, source: str) -> None:
-        self.settler = settler
+    def __init__(self, processor: BatchProcessor, orchestrator: Orchestrator, source: str) -> None:
+        self.processor = processor
         self.orchestrator = orchestrator
         self.source = source
         self._wake = asyncio.Event()
         self._last: BacklogState | None = None
-        settler.after.append(self._wake.set)
+        processor.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             self._wake.clear()
             try:
-                state = await self.settler.store.read(self.look)
+                state = await self.processor.store.read(self.look)
                 if self._news(state):
                     self._last = state
-                    await self.settler.run(partial(_publish, state))
+                    await self.processor.run(partial(_publish, state))
             except Retry as error:
                 log.warning("the backlog will be told later", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(EVERY_S)
@@ -62,31 +62,31 @@ class Backlog:
     def look(self, connection: Connection) -> BacklogState:
         """As of now."""
         now = clock.unix()
-        ledger = Ledger(self.orchestrator.stores.dispatch(connection), now)
+        budget = Budget(self.orchestrator.stores.dispatch(connection), now)
         meters = self.orchestrator.meters
-        waiting = {(w.action, w.tenant): w for w in ledger.store.summary()}
+        waiting = {(w.action, w.tenant): w for w in budget.store.summary()}
         moving = {line for rates in (meters.arrivals, meters.services) for line, rate in rates.items() if rate.per_s(now) > STILL}
         lines = [
-            self._line(ledger, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | meters.wasted.keys())
+            self._line(budget, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | meters.wasted.keys())
         ]
         controls = [
             {"kind": kind, "name": name, **{k: v for k, v in asdict(c).items() if v is not None and not k.startswith("tokens")}}
-            for (kind, name), c in sorted(ledger.controls.items())
+            for (kind, name), c in sorted(budget.controls.items())
         ]  # fmt: skip
         return BacklogState(
             source=self.source, observed_at=datetime.fromtimestamp(now, UTC), lines=tuple(lines[:MOST]),
-            workers={a: round(at, 1) for a, at in ledger.store.last_seen().items()}, controls=tuple(controls[:MOST]),
+            workers={a: round(at, 1) for a, at in budget.store.last_seen().items()}, controls=tuple(controls[:MOST]),
         )  # fmt: skip
 
-    def _line(self, ledger: Ledger, line: tuple[str, str], waiting: object, now: float) -> BacklogLine:
+    def _line(self, budget: Budget, line: tuple[str, str], waiting: object, now: float) -> BacklogLine:
         action, tenant = line
         meters = self.orchestrator.meters
         arrival, service = (r[line].per_s(now) if line in r else 0.0 for r in (meters.arrivals, meters.services))
         count, since = (getattr(waiting, "count", 0), getattr(waiting, "since", None))
         gate = next(
-            (c for c in (ledger.capacity("action", action), ledger.capacity("tenant", tenant)) if c.gate != "open"), Capacity(1)
+            (c for c in (budget.capacity("action", action), budget.capacity("tenant", tenant)) if c.gate != "open"), Capacity(1)
         )
-        in_flight = max(0, ledger.in_flight(("action", action)))
+        in_flight = max(0, budget.in_flight(("action", action)))
         left = count + in_flight
         drained = now + left / (service - arrival) if left and service - arrival > STILL else None
         return BacklogLine(

@@ -18,7 +18,7 @@ PER_PASS = 500
 OPEN = Control()
 
 
-class Ledger:
+class Budget:
     """Reads what steers dispatch once per transaction, and writes what changed."""
 
     def __init__(self, store: DispatchStore, now: float) -> None:
@@ -82,7 +82,7 @@ class Ledger:
 
         return free
 
-    def follow(self, before: Job | None, after: Job, changed: Collection[str]) -> None:
+    def apply(self, before: Job | None, after: Job, changed: Collection[str]) -> None:
         """Note what a decision did to credits."""
         old = before.lanes if before is not None else {}
         paused = after.paused_by is not None

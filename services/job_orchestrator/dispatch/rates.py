@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from services.job_orchestrator.dispatch.budget import Ledger
+from services.job_orchestrator.dispatch.budget import Budget
 
 HALF_LIFE_S = 30.0
 LIFE_SIGN_EVERY_S = 5.0
@@ -30,7 +30,7 @@ class Rate:
         return self.value * 0.5 ** (max(0.0, now - self.at) / HALF_LIFE_S) if self.at else 0.0
 
 
-class Meters:
+class Rates:
     """One per process."""
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class Meters:
         self.wasted: Counter[Line] = Counter()
         self._seen: dict[Line, float] = {}
 
-    def add(self, ledger: Ledger, now: float) -> None:
+    def add(self, budget: Budget, now: float) -> None:
         """What one transaction moved."""
-        for line, n in ledger.arrived.items():
+        for line, n in budget.arrived.items():
             self.arrivals.setdefault(line, Rate()).add(n, now)
-        for line, n in ledger.served.items():
+        for line, n in budget.served.items():
             self.services.setdefault(line, Rate()).add(n, now)
 
     def waste(self, action: str, tenant: str) -> None:

@@ -12,7 +12,7 @@ from contracts.topics import JOB_STATE_TOPIC
 from services.job_orchestrator.core.snapshot import state_of
 from services.job_orchestrator.ports import JobStore
 from shared.errors import Retry
-from shared.processing.processor import Settler
+from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ MOST_S = 15.0
 class Snapshots:
     """Publishes what `JobStore.take_changed` hands out, in transactions of its own. `stores` opens a store on a connection."""
 
-    def __init__(self, settler: Settler, stores: Callable[[Connection], JobStore]) -> None:
-        self.settler = settler
+    def __init__(self, processor: BatchProcessor, stores: Callable[[Connection], JobStore]) -> None:
+        self.processor = processor
         self.stores = stores
         self._wake = asyncio.Event()
-        settler.after.append(self._wake.set)
+        processor.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -41,8 +41,8 @@ class Snapshots:
             try:
                 self._wake.clear()
                 # A look costs nothing; a transaction of ours for nothing would wake us again.
-                while await self.settler.store.read(lambda c: self.stores(c).has_changed()):
-                    told += await self.settler.run(self.publish)
+                while await self.processor.store.read(lambda c: self.stores(c).has_changed()):
+                    told += await self.processor.run(self.publish)
                 await asyncio.sleep(min(MOST_S, max(EVERY_S, told / STATES_PER_S)))
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
             except TimeoutError:

@@ -16,8 +16,8 @@ from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.decisions.replies import decided
 from services.job_orchestrator.handlers import Stores
 from shared.database.statements import exclusive
-from shared.errors import Park, Retry, Stop
-from shared.processing.processor import Settler
+from shared.errors import DeadLetter, Retry, Stop
+from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 from shared.runtime.wakeup import Wake
 
@@ -29,20 +29,22 @@ SWEEP_S = 15.0
 class Publication:
     """`ensure(actions)` makes the topics of actions. It raises `Park` saying which of them there is not and how to get it."""
 
-    def __init__(self, settler: Settler, stores: Stores, catalog: Catalog, ensure: Callable[[set[str]], Awaitable[None]]) -> None:
-        self.settler = settler
+    def __init__(
+        self, processor: BatchProcessor, stores: Stores, catalog: Catalog, ensure: Callable[[set[str]], Awaitable[None]]
+    ) -> None:
+        self.processor = processor
         self.stores = stores
         self.catalog = catalog
         self.ensure = ensure
         self._wake = Wake()
-        settler.after.append(self._wake.set)
+        processor.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             self._wake.begin()
             try:
-                for command in await self.settler.store.read(lambda c: self.stores.steering(c).wanted()):
+                for command in await self.processor.store.read(lambda c: self.stores.steering(c).wanted()):
                     await self._one(command)
             except Retry as error:
                 log.warning("workflows will be published later", extra={"code": error.code, "reason": str(error)})
@@ -56,9 +58,9 @@ class Publication:
             return await self._refuse(command, "invalid_workflow", describe(error)[:2000])
         try:
             await self.ensure({step.action for step in workflow.all_steps if step.action})
-        except Park as error:
+        except DeadLetter as error:
             return await self._refuse(command, error.code, str(error))
-        await self.settler.run(lambda unit: self.publish(unit, command, workflow))
+        await self.processor.run(lambda unit: self.publish(unit, command, workflow))
         return None
 
     async def _refuse(self, command: PublishWorkflow, code: str, why: str) -> None:
@@ -66,7 +68,7 @@ class Publication:
             self.stores.steering(unit.connection).got(command.command_id)
             decided(unit, command, "publish", code, None, message=why)
 
-        await self.settler.run(refuse)
+        await self.processor.run(refuse)
 
     def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
         """In one transaction: the version, its event, the answer."""

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from contracts import CancelJob, PauseJob, RerunJob, ResumeJob, RetryJobNow, Tenancy, TerminateJob, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import cursor_of, find
 from services.ingest.dialects.v1.jobs import Filter
 from services.ingest.http.errors import ApiError
@@ -35,15 +35,15 @@ KINDS: dict[str, Any] = {
 class BulkRunner:
     """One per door; of several doors one works at a time."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.door.bulk_wake.clear()
+            self.gateway.bulk_wake.clear()
             try:
-                row = await self.door.store.read(lambda c: c.execute(_NEXT).first())
+                row = await self.gateway.store.read(lambda c: c.execute(_NEXT).first())
                 if row is not None:
                     await self._page(row)
                     continue
@@ -51,7 +51,7 @@ class BulkRunner:
                 log.warning("bulk run goes on later", extra={"code": error.code, "reason": str(error)})
                 await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.door.bulk_wake.wait(), 15 if self.door.store.shared else None)
+                await asyncio.wait_for(self.gateway.bulk_wake.wait(), 15 if self.gateway.store.shared else None)
 
     async def _page(self, row: Any) -> None:
         state = json.loads(row.body)
@@ -61,16 +61,16 @@ class BulkRunner:
             # Taken by another release than this one: it ends with the reason, and the door goes on.
             state["error"] = str(error)[:1000]
             log.error("bulk run cannot go on", extra={"bulk": row.id, "reason": state["error"]})
-            await self.door.store.transact(lambda c: c.execute(_SAVE, {"b": json.dumps(state), "s": "failed", "i": row.id}))
+            await self.gateway.store.transact(lambda c: c.execute(_SAVE, {"b": json.dumps(state), "s": "failed", "i": row.id}))
             return
-        jobs, following = await self.door.store.read(lambda c: find(c, search, PAGE))
+        jobs, following = await self.gateway.store.read(lambda c: find(c, search, PAGE))
         # Commands get their ids from the run and the job: given again after a crash, they are the same ones.
         commands = [self._command(state, row.tenant_id, job["id"]) for job in jobs]
         for command in commands:
-            await self.door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+            await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
             await asyncio.sleep(1 / state["rate_per_s"])
         for command in commands:
-            body = await self.door.decisions.until(
+            body = await self.gateway.decisions.until(
                 lambda c, i=command.command_id: c.execute(_DECISION, {"i": i}).scalar(), DECIDED_S
             )
             if body is None:
@@ -78,7 +78,7 @@ class BulkRunner:
             state["done" if json.loads(body)["ok"] else "refused"] += 1
         # By place, not by what is left: jobs that the verb took out of the filter are simply not met again.
         state["cursor"] = following or (cursor_of(jobs[-1]["created_at"], jobs[-1]["id"]) if jobs else state["cursor"])
-        await self.door.store.transact(lambda c: self._save(c, row.id, state, following is not None))
+        await self.gateway.store.transact(lambda c: self._save(c, row.id, state, following is not None))
 
     def _save(self, connection: Connection, bulk_id: str, state: dict[str, Any], more: bool) -> None:
         exclusive(connection, "bulk")

@@ -7,7 +7,7 @@ import logging
 
 from sqlalchemy import Connection, text
 
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.core.job_end import whole
 from shared import clock
@@ -37,8 +37,8 @@ def release(connection: Connection, now: float) -> list[str]:
 class HeldEnds:
     """Looks for what is overdue, every five seconds."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._forgot = 0.0
 
     async def run(self) -> None:
@@ -51,7 +51,7 @@ class HeldEnds:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        store, now = self.door.store, clock.unix()
+        store, now = self.gateway.store, clock.unix()
         if now - self._forgot > KEPT_S / 24:
             await store.transact(lambda c: c.execute(_FORGET, {"old": now - KEPT_S}))
             self._forgot = now

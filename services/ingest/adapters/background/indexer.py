@@ -7,7 +7,7 @@ import logging
 
 from sqlalchemy import text
 
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import enter_search
 from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 class Indexer:
     """Enters the text of finished files into the full-text index; what is pending lies in the store."""
 
-    def __init__(self, host: Host, door: Door) -> None:
+    def __init__(self, host: Host, gateway: Gateway) -> None:
         self.host = host
-        self.door = door
+        self.gateway = gateway
         self.wake = Wake()
 
     async def run(self) -> None:
@@ -44,7 +44,7 @@ class Indexer:
 
     async def _enter(self, row: object) -> None:
         try:
-            body = (await self.door.objects.get(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
+            body = (await self.gateway.objects.get(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
         except ObjectMissing as error:
             log.error("text for the index is gone", extra={"reason": str(error)})
             body = ""

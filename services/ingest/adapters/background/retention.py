@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from contracts import EraseJob, Tenancy, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from shared import clock
 from shared.errors import Retry
 
@@ -31,10 +31,10 @@ _OLD = text(
 class Erasures:
     """Deletes doomed objects, and asks for the erasure of jobs whose tenants keep them no longer."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._wake = asyncio.Event()
-        door.settler.after.append(self._wake.set)
+        gateway.processor.after.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,8 +43,8 @@ class Erasures:
             self._wake.clear()
             try:
                 await self._delete()
-                if clock.unix() - swept > SWEEP_S or self.door.retention_wake.is_set():
-                    self.door.retention_wake.clear()
+                if clock.unix() - swept > SWEEP_S or self.gateway.retention_wake.is_set():
+                    self.gateway.retention_wake.clear()
                     await self._sweep()
                     swept = clock.unix()
             except Retry as error:
@@ -54,11 +54,11 @@ class Erasures:
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
 
     async def _delete(self) -> None:
-        store, deleted = self.door.store, False
+        store, deleted = self.gateway.store, False
         while rows := await store.read(lambda c: c.execute(_DOOMED).all()):
             for row in rows:
                 if not row.needed:
-                    await self.door.objects.delete(row.blob)
+                    await self.gateway.objects.delete(row.blob)
                 await store.transact(lambda c, b=row.blob: c.execute(_DONE, {"blob": b}))  # type: ignore[misc]
             deleted = True
         if deleted and not store.shared and sqlite3.sqlite_version_info < (3, 42):
@@ -66,12 +66,12 @@ class Erasures:
             await store.transact(lambda c: c.execute(text("INSERT INTO search (search) VALUES ('optimize')")))
 
     async def _sweep(self) -> None:
-        rows = await self.door.store.read(lambda c: c.execute(_OLD, {"now": clock.unix(), "n": PAGE}).all())
+        rows = await self.gateway.store.read(lambda c: c.execute(_OLD, {"now": clock.unix(), "n": PAGE}).all())
         for row in rows:
             owner = Tenancy(tenant_id=row.tenant_id, user_name="retention")
             command = EraseJob(
                 command_id=derived(row.id, "retention"), job_id=row.id, owner=owner, issued_at=clock.now(), reason="retention"
             )
-            await self.door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+            await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
         if len(rows) == PAGE:
-            self.door.retention_wake.set()
+            self.gateway.retention_wake.set()

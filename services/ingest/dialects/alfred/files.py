@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from services.ingest.dialects.alfred import bodies
 from services.ingest.dialects.alfred.jobs import file_record
-from services.ingest.http.dependencies import DoorDep, Reader
+from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -27,7 +27,7 @@ PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
 
 
 @router.get("/file/all", summary="Files, newest first")
-async def all_files(door: DoorDep, who: Reader, page: CurrentPage = 1, size: PageSize = 20) -> dict[str, Any]:
+async def all_files(gateway: GatewayDep, who: Reader, page: CurrentPage = 1, size: PageSize = 20) -> dict[str, Any]:
     """A page of the tenant's files under `result`."""
     query = text("SELECT body FROM file_view WHERE tenant_id = :t ORDER BY created_at DESC, id DESC LIMIT :n OFFSET :o")
     values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
@@ -36,7 +36,7 @@ async def all_files(door: DoorDep, who: Reader, page: CurrentPage = 1, size: Pag
     def look(c: Connection) -> tuple[list[str], int]:
         return list(c.execute(query, values).scalars()), int(c.execute(count, {"t": who.tenant_id}).scalar_one())
 
-    rows, total = await door.store.read(look)
+    rows, total = await gateway.store.read(look)
     return {
         "result": [json.loads(body) for body in rows], "currentPage": page, "pageSize": size, "totalCount": total,
         "totalPages": -(-total // size),
@@ -44,21 +44,21 @@ async def all_files(door: DoorDep, who: Reader, page: CurrentPage = 1, size: Pag
 
 
 @router.get("/file/events/{file_id}", summary="What happened to a file", responses=bodies.NOT_FOUND)
-async def file_events(file_id: str, door: DoorDep, who: Reader) -> list[dict[str, Any]]:
+async def file_events(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
     """Its events, oldest first, in the envelope in which they were sent (at most 1,000)."""
-    record = await file_record(door, file_id, who)
+    record = await file_record(gateway, file_id, who)
     # The id stands in the text of each of its events: what does not hold it need not be parsed.
     query = text("SELECT body FROM history WHERE job_id = :j AND body LIKE :f ORDER BY id LIMIT :n")
     values = {"j": record["job_id"], "f": f"%{record['id']}%", "n": 10 * MOST_EVENTS}
-    rows = await door.store.read(lambda c: c.execute(query, values).scalars().all())
+    rows = await gateway.store.read(lambda c: c.execute(query, values).scalars().all())
     events = [json.loads(body) for body in rows]
     return [e for e in events if file_id in (e["event"].get("file_id"), e["event"].get("file_log_id"))][:MOST_EVENTS]
 
 
 @router.get("/file/versions/{file_id}", summary="What a file has become", responses=bodies.NOT_FOUND)
-async def file_versions(file_id: str, door: DoorDep, who: Reader) -> list[dict[str, Any]]:
+async def file_versions(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
     """The original, then what was made of it: its text, its result package."""
-    record = await file_record(door, file_id, who)
+    record = await file_record(gateway, file_id, who)
     kinds = (("original", "blob_name"), ("text", "text_blob"), ("result", "result_blob"))
     found = [(kind, record[name]) for kind, name in kinds if record[name]]
     return [
@@ -73,10 +73,10 @@ async def file_versions(file_id: str, door: DoorDep, who: Reader) -> list[dict[s
 
 @router.get("/file/share/{file_id}", summary="A link to a file for people without a key", responses=bodies.NOT_FOUND)
 async def share_file(
-    file_id: str, request: Request, door: DoorDep, who: Reader, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
+    file_id: str, request: Request, gateway: GatewayDep, who: Reader, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
 ) -> dict[str, Any]:
     """Whoever has the link may download the file until `expires`. The link is in this answer and nowhere else."""
-    record = await file_record(door, file_id, who)
+    record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
     token = secrets.token_urlsafe(32)
@@ -87,19 +87,19 @@ async def share_file(
         c.execute(text("DELETE FROM share_link WHERE expires_at < :now"), {"now": clock.unix()})
         c.execute(enter, values)
 
-    await door.store.transact(work)
+    await gateway.store.transact(work)
     return {"url": str(request.url_for("shared_file", token=token)), "expires": values["at"]}
 
 
 @router.get("/file/shared/{token}", summary="A shared file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
-async def shared_file(token: str, request: Request, door: DoorDep) -> Response:
+async def shared_file(token: str, request: Request, gateway: GatewayDep) -> Response:
     """No key is needed: the link is one."""
     query = text("SELECT file_id, tenant_id FROM share_link WHERE token_hash = :h AND expires_at > :now")
-    row = await door.store.read(lambda c: c.execute(query, {"h": _hash(token), "now": clock.unix()}).first())
-    record = await door.record("file_view", row.file_id, row.tenant_id) if row is not None else None
+    row = await gateway.store.read(lambda c: c.execute(query, {"h": _hash(token), "now": clock.unix()}).first())
+    record = await gateway.record("file_view", row.file_id, row.tenant_id) if row is not None else None
     if record is None or not record["blob_name"]:
         raise ApiError(404, "There is no such link, or its time is over.")
-    return await send(request, door, record["blob_name"], record["file_name"])
+    return await send(request, gateway, record["blob_name"], record["file_name"])
 
 
 def _hash(token: str) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from contracts import CreateJob, FileRef, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.dialects.alfred.bodies import JobCreate, RemoteUpload
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import clean_name
@@ -23,15 +23,15 @@ KEPT_S = 2 * 365.25 * 86_400
 """How long an idempotency key stands for its first request: two years."""
 
 
-async def submit_remote(request: Request, door: Door, who: Principal, body: RemoteUpload) -> dict[str, Any]:
+async def submit_remote(request: Request, gateway: Gateway, who: Principal, body: RemoteUpload) -> dict[str, Any]:
     """Publish a CreateJob for the URLs and wait (bounded) until it shows; answers job and file ids."""
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
     if bool(urls) == bool(body.container):
         raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
-    await door.limits.open_job(who.tenant_id)
-    await door.limits.hand_in(who.tenant_id, None)
-    urls = urls or container_files(door, who, body)
-    root = await taken(door, who, request.headers.get("idempotency-key"), body.model_dump_json())
+    await gateway.limits.open_job(who.tenant_id)
+    await gateway.limits.hand_in(who.tenant_id, None)
+    urls = urls or container_files(gateway, who, body)
+    root = await taken(gateway, who, request.headers.get("idempotency-key"), body.model_dump_json())
     files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
     command = CreateJob(
@@ -42,15 +42,15 @@ async def submit_remote(request: Request, door: Door, who: Principal, body: Remo
         job=body.wish(),
         files=files,
     )
-    await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await door.limits.handed_in(who.tenant_id, len(files), 0)
+    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await gateway.limits.handed_in(who.tenant_id, len(files), 0)
     # Taken already; the wait only makes it visible to the caller's next request.
     shown = text("SELECT 1 FROM job_view WHERE id = :i")
-    await door.decisions.until(lambda c: c.execute(shown, {"i": job_id}).scalar(), door.settings.decision_timeout_s)
+    await gateway.decisions.until(lambda c: c.execute(shown, {"i": job_id}).scalar(), gateway.settings.decision_timeout_s)
     return {"job_id": job_id, "file_id": files[0].file_id, "file_ids": [f.file_id for f in files]}
 
 
-async def taken(door: Door, who: Principal, key: str | None, body: str) -> str:
+async def taken(gateway: Gateway, who: Principal, key: str | None, body: str) -> str:
     """What the job's ids derive from: new, or that of the idempotency key. 409 for the same key with another body."""
     if not key:
         return clock.new_root()
@@ -65,15 +65,15 @@ async def taken(door: Door, who: Principal, key: str | None, body: str) -> str:
         query = text("SELECT fingerprint FROM idempotency WHERE tenant_id = :t AND key = :k")
         return str(connection.execute(query, values).scalar_one())
 
-    if await door.store.transact(enter) != fingerprint:
+    if await gateway.store.transact(enter) != fingerprint:
         raise ApiError(409, "Idempotency-Key: the key was used with another body", "Idempotency-Key")
     return derived(who.tenant_id, key, "idempotency")
 
 
-def container_files(door: Door, who: Principal, body: JobCreate | RemoteUpload) -> list[str]:
+def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUpload) -> list[str]:
     """Addresses of the files that a request names in a container. Raises `ApiError` naming the field."""
     name = body.container or ""
-    container = door.containers.get(name)
+    container = gateway.containers.get(name)
     if container is None or not container.open_to(who.tenant_id):
         raise ApiError(400, f"container: there is no container {name} for this company", "container")
     if body.source is not None and body.source.lower() != container.source:

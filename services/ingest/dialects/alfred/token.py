@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from contracts import AccessKeyIssued
 from contracts.topics import ACCESS_EVENTS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts
-from services.ingest.http.dependencies import DoorDep
+from services.ingest.http.dependencies import GatewayDep
 from shared import clock
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import enter_key, forget_expired
@@ -55,7 +55,7 @@ def refused(code: str, message: str, status: int = 400) -> JSONResponse:
 
 
 @router.post("/token", summary="A token for a password", openapi_extra=FORM)
-async def token(request: Request, door: DoorDep) -> Response:
+async def token(request: Request, gateway: GatewayDep) -> Response:
     """Answers `access_token`, `token_type`, `expires_in` (seconds), `userName`, `.issued` and `.expires`; 400 `invalid_grant` for a
     wrong name or password, 429 after too many tries at one name in a minute."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
@@ -69,11 +69,11 @@ async def token(request: Request, door: DoorDep) -> Response:
         return refused("unsupported_grant_type", "grant_type: only password is supported")
     if not 0 < len(user_name) <= 200 or not 0 < len(password) <= 1000 or "\x00" in user_name:
         return refused("invalid_request", "username, password: required, at most 200 and 1000 characters")
-    await door.limits.take(f"signin:{user_name}", door.settings.signins_per_minute)
-    user = await door.store.read(lambda c: accounts.user_by_name(c, user_name))
+    await gateway.limits.take(f"signin:{user_name}", gateway.settings.signins_per_minute)
+    user = await gateway.store.read(lambda c: accounts.user_by_name(c, user_name))
     if not await _matches(user.password_hash if user else _NOBODY, password) or user is None or user.disabled:
         return refused("invalid_grant", "The user name or password is incorrect.")
-    return JSONResponse(await _issue(door, user), headers={"cache-control": "no-store"})
+    return JSONResponse(await _issue(gateway, user), headers={"cache-control": "no-store"})
 
 
 async def _matches(stored: str, password: str) -> bool:
@@ -87,9 +87,9 @@ async def _matches(stored: str, password: str) -> bool:
         return await asyncio.to_thread(check)
 
 
-async def _issue(door: Door, user: Any) -> dict[str, Any]:
+async def _issue(gateway: Gateway, user: Any) -> dict[str, Any]:
     key, issued = new_key(), clock.now()
-    expires = issued + timedelta(seconds=door.settings.token_ttl_s)
+    expires = issued + timedelta(seconds=gateway.settings.token_ttl_s)
     event = AccessKeyIssued(
         event_id=clock.new_root(), key_hash=key_hash(key), tenant_id=user.tenant_id, tenant_name=user.tenant_name or user.tenant_id,
         user_name=user.user_name, role=user.role, prefix=key[:8], occurred_at=issued, expires_at=expires,
@@ -100,9 +100,9 @@ async def _issue(door: Door, user: Any) -> dict[str, Any]:
         enter_key(unit.connection, event)
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await door.settler.run(enter)
+    await gateway.processor.run(enter)
     return {
-        "access_token": key, "token_type": "bearer", "expires_in": door.settings.token_ttl_s, "userName": user.user_name,
+        "access_token": key, "token_type": "bearer", "expires_in": gateway.settings.token_ttl_s, "userName": user.user_name,
         ".issued": _http_date(issued), ".expires": _http_date(expires),
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from contracts import JobStage, derived
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.dialects.invopop import intents, store
 from services.ingest.http.errors import ApiError
 from shared.web.api_keys import Principal
@@ -20,7 +20,7 @@ _EVENTS = text("SELECT body FROM history WHERE job_id = :j AND body LIKE '%\"job
 _BODY = text("SELECT body FROM job_view WHERE id = :i")
 
 
-async def within(door: Door, job_id: str, seconds: float) -> None:
+async def within(gateway: Gateway, job_id: str, seconds: float) -> None:
     """Wait until the job has ended, at most so long."""
     if seconds <= 0:
         return
@@ -29,12 +29,12 @@ async def within(door: Door, job_id: str, seconds: float) -> None:
         body = connection.execute(_BODY, {"i": job_id}).scalar()
         return True if body and JobStage(json.loads(body)["stage"]).terminal else None
 
-    await door.decisions.until(ended, seconds, patient=True)
+    await gateway.decisions.until(ended, seconds, patient=True)
 
 
-async def full(door: Door, who: Principal, job_id: str, record: Record | None = None) -> Record:
+async def full(gateway: Gateway, who: Principal, job_id: str, record: Record | None = None) -> Record:
     """The job as its clients read it. Raises 404."""
-    record = record or await door.record("job_view", job_id, who.tenant_id)
+    record = record or await gateway.record("job_view", job_id, who.tenant_id)
     if record is None:
         raise ApiError(404, f"There is no job {job_id[:200]}.")
     tenant = who.tenant_id
@@ -51,7 +51,7 @@ async def full(door: Door, who: Principal, job_id: str, record: Record | None = 
         ]
         return asked, events, flow, files
 
-    asked, events, flow, files = await door.store.read(look)
+    asked, events, flow, files = await gateway.store.read(look)
     about = json.loads(asked.body) if asked is not None else {}
     found = intents.intents(job_id, events, shown_of(flow, str(record["workflow"])))
     body: Record = {
@@ -65,16 +65,16 @@ async def full(door: Door, who: Principal, job_id: str, record: Record | None = 
     given = about.get("args") if about.get("args") is not None else about.get("meta")
     if given is not None:
         body["args"] = body["meta"] = given
-    await _with_entry(door, who, body, about, job_id)
+    await _with_entry(gateway, who, body, about, job_id)
     made = [(f"/v1/files/{f['id']}/outputs", o) for f in files for o in f.get("outputs") or ()]
     made += [(f"/v1/jobs/{job_id}/outputs", o) for o in record.get("outputs") or ()]
     body["attachments"] = [*body.get("attachments", []), *_attachments(made)]
     return {name: value for name, value in body.items() if value is not None}
 
 
-async def _with_entry(door: Door, who: Principal, body: Record, about: Record, job_id: str) -> None:
+async def _with_entry(gateway: Gateway, who: Principal, body: Record, about: Record, job_id: str) -> None:
     entry_id = about.get("silo_entry_id") or derived(job_id, "entry")
-    entry = await door.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
+    entry = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
     if entry is not None:
         body |= {"silo_entry_id": entry_id, "envelope": entry.get("data"), "attachments": entry["attachments"]}
 

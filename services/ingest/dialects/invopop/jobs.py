@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from contracts import CreateJob, FileRef, JobRequest, PokeJob, RetryJobNow, derived
 from contracts.loose import check_json
 from contracts.topics import BUILT_IN_ACTIONS, JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import Wanted, find, read_cursor
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.dialects.invopop import store
@@ -22,8 +22,8 @@ from services.ingest.dialects.invopop.intents import intent_id
 from services.ingest.dialects.invopop.job_view import full, within
 from services.ingest.dialects.invopop.silo import new_entry
 from services.ingest.dialects.v1.jobs import not_erased
-from services.ingest.http.commands import order
-from services.ingest.http.dependencies import DoorDep, Operator, Reader, Writer
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError, Unprocessable
 from shared import clock
 from shared.web.api_keys import Principal
@@ -71,7 +71,13 @@ Wait = Annotated[int, Query(ge=0, le=86_400, description="Seconds to wait for th
 
 @router.put("/jobs/{job_id}", summary="Create a job under an id of the caller's", status_code=202)
 async def put_job(
-    job_id: str, request: Request, response: Response, door: DoorDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
+    job_id: str,
+    request: Request,
+    response: Response,
+    gateway: GatewayDep,
+    who: Writer,
+    body: Annotated[NewJob, Body()],
+    wait: Wait = 0,
 ) -> dict[str, Any]:
     """A UUID of version 1 or 7. The same again answers the job (200), with another body 409."""
     try:
@@ -80,41 +86,41 @@ async def put_job(
         version = None
     if version not in (1, 7) or job_id != job_id.lower():
         raise Unprocessable({"id": "must be a UUID of version 1 or 7"})
-    return await _create(request, response, door, who, body, job_id, wait)
+    return await _create(request, response, gateway, who, body, job_id, wait)
 
 
 @router.post("/jobs", summary="Create a job", status_code=202)
 async def post_job(
-    request: Request, response: Response, door: DoorDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
+    request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
 ) -> dict[str, Any]:
     """Taken once only with a `key`: the same key and body again answer the first job (200), with another body 409."""
-    return await _create(request, response, door, who, body, None, wait)
+    return await _create(request, response, gateway, who, body, None, wait)
 
 
 async def _create(
-    request: Request, response: Response, door: Door, who: Principal, body: NewJob, job_id: str | None, wait: int
+    request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob, job_id: str | None, wait: int
 ) -> dict[str, Any]:
     fingerprint = derived(body.model_dump_json(), "fingerprint")
     wanted = job_id or (derived(who.tenant_id, body.key, "transform-job") if body.key else clock.new_root())
-    known = await door.store.read(lambda c: _known(c, who.tenant_id, wanted, body.key))
+    known = await gateway.store.read(lambda c: _known(c, who.tenant_id, wanted, body.key))
     if known is None:
-        await door.limits.open_job(who.tenant_id)
-    workflow, steps = await resolve(door, who, body.workflow_id)
+        await gateway.limits.open_job(who.tenant_id)
+    workflow, steps = await resolve(gateway, who, body.workflow_id)
     about = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
-    await not_erased(door, known.job_id if known is not None else wanted)
-    row = known or await door.store.transact(
+    await not_erased(gateway, known.job_id if known is not None else wanted)
+    row = known or await gateway.store.transact(
         lambda c: store.ask(c, who.tenant_id, wanted, body.key, fingerprint, about, clock.unix())
     )
     if row.fingerprint != fingerprint or (job_id is not None and row.job_id != job_id):
         field = "id" if row.job_id == job_id else "key"
         raise ApiError(409, f"{field}: used by another job", field, code="conflict")
-    command = await _command(door, who, body, row.job_id, workflow, steps)
-    await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await _visible(door, who, command)
-    await within(door, row.job_id, min(wait, MAX_WAIT_S))
+    command = await _command(gateway, who, body, row.job_id, workflow, steps)
+    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await _visible(gateway, who, command)
+    await within(gateway, row.job_id, min(wait, MAX_WAIT_S))
     # 200 is what the edition of early 2025 gave, and what a repeat gives.
     response.status_code = 200 if known is not None or body.meta is not None else 202
-    return await full(door, who, row.job_id)
+    return await full(gateway, who, row.job_id)
 
 
 def _known(connection: Connection, tenant: str, job_id: str, key: str | None) -> Any:
@@ -122,12 +128,12 @@ def _known(connection: Connection, tenant: str, job_id: str, key: str | None) ->
     return found if found is not None or key is None else store.asked_by_key(connection, tenant, key)
 
 
-async def resolve(door: Door, who: Principal, workflow_id: str) -> tuple[str, dict[str, str]]:
+async def resolve(gateway: Gateway, who: Principal, workflow_id: str) -> tuple[str, dict[str, str]]:
     """Our workflow's name and its steps' actions: one given in this dialect by its id, or a published one by its name."""
-    flow = await door.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", workflow_id))
+    flow = await gateway.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", workflow_id))
     name = flow.name if flow is not None and flow.version else workflow_id
     query = "SELECT body FROM workflow_view WHERE name = :n ORDER BY version DESC LIMIT 1"
-    found = await door.store.read(lambda c: rows_of(c, query, {"n": name}))
+    found = await gateway.store.read(lambda c: rows_of(c, query, {"n": name}))
     if not found or (flow is None and name.startswith("tenant.")):
         raise Unprocessable({"workflow_id": "there is no published workflow with this id"})
     definition = found[0]["definition"]
@@ -135,21 +141,23 @@ async def resolve(door: Door, who: Principal, workflow_id: str) -> tuple[str, di
     return name, {step["name"]: step.get("action", "") for step in listed}
 
 
-async def _command(door: Door, who: Principal, body: NewJob, job_id: str, workflow: str, steps: dict[str, str]) -> CreateJob:
+async def _command(
+    gateway: Gateway, who: Principal, body: NewJob, job_id: str, workflow: str, steps: dict[str, str]
+) -> CreateJob:
     args = body.args if body.args is not None else body.meta
     entry_id, data = body.silo_entry_id, body.data
     if body.silo_entry_id is not None:
         wanted = body.silo_entry_id
-        entry = await door.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", wanted))
+        entry = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", wanted))
         if entry is None:
             raise Unprocessable({"silo_entry_id": "there is no such entry"})
         data = entry.get("data")
     elif data is not None:
         entry_id = derived(job_id, "entry")
         made = new_entry(entry_id, {"data": data}, clock.now())
-        await door.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix()))
+        await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix()))
     content = json.dumps(data if data is not None else args or {}, ensure_ascii=False).encode()
-    stored = await door.objects.put(who.tenant_id, content)
+    stored = await gateway.objects.put(who.tenant_id, content)
     file = FileRef(
         file_id=derived(job_id, "envelope"), file_name="envelope.json", content_type="application/json", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
@@ -164,7 +172,7 @@ async def _command(door: Door, who: Principal, body: NewJob, job_id: str, workfl
     )  # fmt: skip
 
 
-async def _visible(door: Door, who: Principal, command: CreateJob) -> None:
+async def _visible(gateway: Gateway, who: Principal, command: CreateJob) -> None:
     mine = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
     refusal = text("SELECT 1 FROM decision WHERE command_id = :c")
 
@@ -173,7 +181,7 @@ async def _visible(door: Door, who: Principal, command: CreateJob) -> None:
             return "there"
         return "refused" if c.execute(refusal, {"c": command.command_id}).first() else None
 
-    found = await door.decisions.until(look, door.settings.decision_timeout_s)
+    found = await gateway.decisions.until(look, gateway.settings.decision_timeout_s)
     if found == "refused":
         raise ApiError(409, "id: used by another job", "id", code="conflict")
     if found is None:
@@ -181,27 +189,27 @@ async def _visible(door: Door, who: Principal, command: CreateJob) -> None:
 
 
 @router.get("/jobs/key/{key}", summary="A job by its key")
-async def job_by_key(key: str, door: DoorDep, who: Reader) -> dict[str, Any]:
+async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """As by its id."""
-    row = await door.store.read(lambda c: store.asked_by_key(c, who.tenant_id, key))
+    row = await gateway.store.read(lambda c: store.asked_by_key(c, who.tenant_id, key))
     if row is None:
         raise ApiError(404, f"There is no job with the key {key[:200]}.")
-    return await full(door, who, row.job_id)
+    return await full(gateway, who, row.job_id)
 
 
 @router.get("/jobs/{job_id}", summary="A job with its intents")
-async def get_job(job_id: str, door: DoorDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
+async def get_job(job_id: str, gateway: GatewayDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
     """Whoever made it, in whichever dialect."""
-    found = await full(door, who, job_id)
+    found = await full(gateway, who, job_id)
     if wait and "completed_at" not in found:
-        await within(door, job_id, min(wait, MAX_WAIT_S))
-        found = await full(door, who, job_id)
+        await within(gateway, job_id, min(wait, MAX_WAIT_S))
+        found = await full(gateway, who, job_id)
     return found
 
 
 @router.get("/jobs", summary="Jobs, newest first")
 async def list_jobs(
-    door: DoorDep, who: Reader, created_at: Annotated[str | None, Query(max_length=40)] = None,
+    gateway: GatewayDep, who: Reader, created_at: Annotated[str | None, Query(max_length=40)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None, limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:  # fmt: skip
     """Those made before `created_at` (RFC 3339), a page after the other by `cursor`; `next_cursor` is absent on the last page."""
@@ -211,8 +219,8 @@ async def list_jobs(
         raise Unprocessable({"cursor": str(error)}) from None
     before = _moment(created_at)
     wanted = Wanted(who.tenant_id, created_before=before, after=after)
-    records, following = await door.store.read(lambda c: find(c, wanted, limit))
-    listed = [await full(door, who, record["id"], record) for record in records]
+    records, following = await gateway.store.read(lambda c: find(c, wanted, limit))
+    listed = [await full(gateway, who, record["id"], record) for record in records]
     page = {"list": listed, "created_at": created_at, "limit": limit, "cursor": cursor, "next_cursor": following}
     return {name: value for name, value in page.items() if value is not None}
 
@@ -228,14 +236,14 @@ def _moment(value: str | None) -> float | None:
 
 
 @router.post("/jobs/intents", summary="Add an event to an intent")
-async def poke(request: Request, door: DoorDep, who: Operator, body: Annotated[Event, Body()]) -> dict[str, Any]:
+async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Event, Body()]) -> dict[str, Any]:
     """`POKE` wakes what waits or is queued; `OK` and `KO` answer a step that waits for somebody's word."""
     if body.status not in ("POKE", "OK", "KO"):
         raise Unprocessable({"status": "must be POKE, OK or KO"})
     if not body.id or not body.job_id:
         raise Unprocessable({"id": "id and job_id are needed: references of providers are kept by the providers"})
     job_id, intent = body.job_id, body.id
-    record = await door.record("job_view", job_id, who.tenant_id)
+    record = await gateway.record("job_view", job_id, who.tenant_id)
     if record is None or record.get("step") is None or intent != intent_id(job_id, record["step"]):
         raise ApiError(404, "There is no such intent that goes on.")
     common: dict[str, Any] = {"job_id": job_id, "owner": who.tenancy, "issued_at": clock.now()}
@@ -244,12 +252,12 @@ async def poke(request: Request, door: DoorDep, who: Operator, body: Annotated[E
         message=body.message, approval=who.may("operator"), **common,
     )  # fmt: skip
     try:
-        await order(request, door, answer, "The event")
+        await send_command(request, gateway, answer, "The event")
     except ApiError as error:
         if body.status != "POKE" or error.status != 409:
             raise
         again = RetryJobNow(command_id=clock.new_root(), reason=body.message or "poke", **common)
-        await order(request, door, again, "The event")
-    found = await full(door, who, job_id)
+        await send_command(request, gateway, again, "The event")
+    found = await full(gateway, who, job_id)
     shown: dict[str, Any] = next(i for i in found["intents"] if i["id"] == intent)
     return shown

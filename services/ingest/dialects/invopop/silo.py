@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from contracts import derived
 from contracts.loose import check_json
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.erasures import needs
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.v1.strict import Whole
-from services.ingest.http.dependencies import DoorDep, Reader, Writer
+from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError, Unprocessable
 from shared import clock
@@ -87,47 +87,47 @@ def new_entry(entry_id: str, fields: dict[str, Any], now: datetime) -> dict[str,
     }  # fmt: skip
 
 
-async def _enter(door: Door, who: Principal, entry_id: str, body: NewEntry) -> dict[str, Any]:
+async def _enter(gateway: Gateway, who: Principal, entry_id: str, body: NewEntry) -> dict[str, Any]:
     made = new_entry(entry_id, body.model_dump(), clock.now())
-    if not await door.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix())):
+    if not await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix())):
         raise ApiError(409, "The id or the key is used by another entry.", "key" if body.key else "id", code="conflict")
-    return await _entry(door, who, "id", entry_id)
+    return await _entry(gateway, who, "id", entry_id)
 
 
-async def _entry(door: Door, who: Principal, column: str, value: str) -> dict[str, Any]:
-    found = await door.store.read(lambda c: store.entry_by(c, who.tenant_id, column, value))
+async def _entry(gateway: Gateway, who: Principal, column: str, value: str) -> dict[str, Any]:
+    found = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, column, value))
     if found is None:
         raise ApiError(404, f"There is no entry with the {column} {value[:200]}.")
     return {k: v for k, v in found.items() if k != "states"}
 
 
 @router.put("/entries/{entry_id}", summary="Create an entry under an id of the caller's", status_code=201)
-async def put_entry(entry_id: Id, door: DoorDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
+async def put_entry(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
     """409 for an id or a key that is used."""
-    return await _enter(door, who, entry_id, body)
+    return await _enter(gateway, who, entry_id, body)
 
 
 @router.post("/entries", summary="Create an entry", status_code=201)
-async def post_entry(door: DoorDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
+async def post_entry(gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
     """409 for a key that is used."""
-    return await _enter(door, who, clock.new_root(), body)
+    return await _enter(gateway, who, clock.new_root(), body)
 
 
 @router.get("/entries/key/{key}", summary="An entry by its key")
-async def entry_by_key(key: str, door: DoorDep, who: Reader) -> dict[str, Any]:
+async def entry_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """With its files."""
-    return await _entry(door, who, "key", key)
+    return await _entry(gateway, who, "key", key)
 
 
 @router.get("/entries/{entry_id}", summary="An entry")
-async def get_entry(entry_id: Id, door: DoorDep, who: Reader) -> dict[str, Any]:
+async def get_entry(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """With its files."""
-    return await _entry(door, who, "id", entry_id)
+    return await _entry(gateway, who, "id", entry_id)
 
 
 @router.get("/entries", summary="Entries, newest first")
 async def list_entries(
-    door: DoorDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
     created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the page before")] = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`list` without documents and files, and `next_created_at` if there are more."""
@@ -135,18 +135,18 @@ async def list_entries(
         "SELECT body, created_at FROM silo_entry WHERE tenant_id = :t AND created_at < :b ORDER BY created_at DESC, id DESC LIMIT :n"
     )
     values = {"t": who.tenant_id, "b": created_at if created_at is not None else 1e15, "n": limit + 1}
-    rows = await door.store.read(lambda c: c.execute(query, values).all())
+    rows = await gateway.store.read(lambda c: c.execute(query, values).all())
     found = [{k: v for k, v in json.loads(r.body).items() if k not in ("data", "states")} for r in rows[:limit]]
     return {"list": found, "limit": limit} | ({"next_created_at": rows[limit - 1].created_at} if len(rows) > limit else {})
 
 
 @router.put("/entries/{entry_id}/files/{file_id}", summary="Add or announce a file", status_code=201)
 async def put_file(
-    entry_id: Id, file_id: Id, request: Request, door: DoorDep, who: Writer, body: Annotated[NewFile, Body()]
+    entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[NewFile, Body()]
 ) -> dict[str, Any]:
     """Inline bytes are stored at once. Announced ones are PUT to the answer's `url`; `stored` is true once they are there. The same `key`
     and `category` replace what was there."""
-    await _entry(door, who, "id", entry_id)
+    await _entry(gateway, who, "id", entry_id)
     stored = None
     if body.data is not None:
         try:
@@ -155,7 +155,7 @@ async def put_file(
             raise Unprocessable({"data": "must be base64"}) from None
         if body.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise Unprocessable({"sha256": "is not that of the data"})
-        stored = await door.objects.put(who.tenant_id, content)
+        stored = await gateway.objects.put(who.tenant_id, content)
     elif body.sha256 is None or body.size is None:
         raise Unprocessable({"sha256": "needed with size, where there is no data"})
     url = str(request.url_for("file_content", entry_id=entry_id, file_id=file_id))
@@ -164,7 +164,7 @@ async def put_file(
         "size": stored.size if stored else body.size, "hash": stored.sha256 if stored else body.sha256, "url": url, "meta": body.meta,
     }  # fmt: skip
     shown = {k: v for k, v in shown.items() if v is not None}
-    if not await door.store.transact(
+    if not await gateway.store.transact(
         lambda c: _save_file(c, who.tenant_id, entry_id, shown, stored.name if stored else None, bool(body.key or body.category))
     ):
         raise ApiError(409, "The id is used by another file.", "id", code="conflict")
@@ -191,21 +191,23 @@ def _save_file(
     return True
 
 
-async def _file(door: Door, who: Principal, entry_id: str, file_id: str) -> Any:
+async def _file(gateway: Gateway, who: Principal, entry_id: str, file_id: str) -> Any:
     query = text("SELECT body, blob FROM silo_file WHERE tenant_id = :t AND entry_id = :e AND id = :i")
-    row = await door.store.read(lambda c: c.execute(query, {"t": who.tenant_id, "e": entry_id, "i": file_id}).first())
+    row = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id, "e": entry_id, "i": file_id}).first())
     if row is None:
         raise ApiError(404, f"There is no file {file_id} in entry {entry_id}.")
     return row
 
 
 @raw.put("/entries/{entry_id}/files/{file_id}/content", summary="Bring a file's bytes")
-async def bring_file(entry_id: Id, file_id: Id, request: Request, door: DoorDep, who: Writer) -> dict[str, Any]:
+async def bring_file(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, Any]:
     """They must be those that were announced: 422 when size or hash are others."""
-    row = await _file(door, who, entry_id, file_id)
+    row = await _file(gateway, who, entry_id, file_id)
     shown = json.loads(row.body)
     if row.blob is None:
-        stored = await door.objects.put_stream(who.tenant_id, request.stream(), min(shown["size"], door.settings.max_file_bytes))
+        stored = await gateway.objects.put_stream(
+            who.tenant_id, request.stream(), min(shown["size"], gateway.settings.max_file_bytes)
+        )
         if stored.sha256 != shown["hash"]:
             raise Unprocessable({"hash": "is not that of the bytes"})
         keep = text("UPDATE silo_file SET blob = :b WHERE tenant_id = :t AND id = :i")
@@ -215,37 +217,37 @@ async def bring_file(entry_id: Id, file_id: Id, request: Request, door: DoorDep,
             c.execute(keep, values)
             needs(c, file_id, [stored.name])
 
-        await door.store.transact(take)
+        await gateway.store.transact(take)
     return {**shown, "stored": True}
 
 
 @raw.get("/entries/{entry_id}/files/{file_id}/content", summary="A file's bytes", name="file_content", response_class=Response)
-async def file_content(entry_id: Id, file_id: Id, request: Request, door: DoorDep, who: Reader) -> Response:
+async def file_content(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """404 until they have been brought."""
-    row = await _file(door, who, entry_id, file_id)
+    row = await _file(gateway, who, entry_id, file_id)
     if row.blob is None:
         raise ApiError(404, f"The bytes of file {file_id} have not been brought yet.")
-    return await send(request, door, row.blob, json.loads(row.body)["name"])
+    return await send(request, gateway, row.blob, json.loads(row.body)["name"])
 
 
 @router.get("/entries/{entry_id}/states", summary="An entry's states")
-async def states(entry_id: Id, door: DoorDep, who: Reader) -> dict[str, Any]:
+async def states(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """Oldest first."""
-    found = await door.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
+    found = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
     if found is None:
         raise ApiError(404, f"There is no entry with the id {entry_id}.")
     return {"list": found["states"]}
 
 
 @router.post("/entries/{entry_id}/states", summary="Label an entry", status_code=201)
-async def post_state(entry_id: Id, door: DoorDep, who: Writer, body: Annotated[NewState, Body()]) -> dict[str, Any]:
+async def post_state(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]) -> dict[str, Any]:
     """`Empty` and `Invalid` are given by the silo alone."""
-    return await _label(door, who, entry_id, shown_time(clock.now()), body.key)
+    return await _label(gateway, who, entry_id, shown_time(clock.now()), body.key)
 
 
 @router.put("/entries/{entry_id}/states/{at}", summary="Label an entry once", status_code=201)
 async def put_state(
-    entry_id: Id, at: Annotated[str, Path(max_length=40)], door: DoorDep, who: Writer, body: Annotated[NewState, Body()]
+    entry_id: Id, at: Annotated[str, Path(max_length=40)], gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]
 ) -> dict[str, Any]:
     """The time is the key: the same again changes nothing, with another label it is 409."""
     try:
@@ -254,10 +256,10 @@ async def put_state(
         raise Unprocessable({"at": "must be a time as in RFC 3339"}) from None
     if moment.tzinfo is None:
         raise Unprocessable({"at": "must name its time zone"})
-    return await _label(door, who, entry_id, shown_time(moment.astimezone(clock.now().tzinfo)), body.key)
+    return await _label(gateway, who, entry_id, shown_time(moment.astimezone(clock.now().tzinfo)), body.key)
 
 
-async def _label(door: Door, who: Principal, entry_id: str, at: str, key: str) -> dict[str, Any]:
+async def _label(gateway: Gateway, who: Principal, entry_id: str, at: str, key: str) -> dict[str, Any]:
     if key in ("Empty", "Invalid"):
         raise Unprocessable({"key": "is given by the silo alone"})
 
@@ -272,7 +274,7 @@ async def _label(door: Door, who: Principal, entry_id: str, at: str, key: str) -
         store.save_entry(c, who.tenant_id, {**entry, "states": listed, "state": listed[-1]["key"]})
         return "done"
 
-    outcome = await door.store.transact(work)
+    outcome = await gateway.store.transact(work)
     if outcome == "missing":
         raise ApiError(404, f"There is no entry with the id {entry_id}.")
     if outcome == "conflict":

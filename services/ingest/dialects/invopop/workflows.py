@@ -12,14 +12,14 @@ from sqlalchemy import text
 
 from contracts import PublishWorkflow, derived
 from contracts.loose import check_json
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.accounts import note_act
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.workflow_translation import BadFlow, translate
 from services.ingest.dialects.v1.strict import Flag
-from services.ingest.http.commands import order
-from services.ingest.http.dependencies import DoorDep, Operator, Reader
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError, Unprocessable
 from shared import clock
 from shared.web.api_keys import Principal
@@ -55,24 +55,24 @@ FlowId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-
 
 @router.put("/workflows/{flow_id}", summary="Create or replace a workflow")
 async def put_flow(
-    flow_id: FlowId, request: Request, response: Response, door: DoorDep, who: Operator, body: Annotated[Flow, Body()]
+    flow_id: FlowId, request: Request, response: Response, gateway: GatewayDep, who: Operator, body: Annotated[Flow, Body()]
 ) -> dict[str, Any]:
     """What cannot be run is 422 and names the field, a draft excepted. Published versions never change; jobs keep theirs."""
-    return await _save(request, door, who, flow_id, body.model_dump(by_alias=True))
+    return await _save(request, gateway, who, flow_id, body.model_dump(by_alias=True))
 
 
 @router.patch("/workflows/{flow_id}", summary="Change a workflow")
 async def patch_flow(
-    flow_id: FlowId, request: Request, door: DoorDep, who: Operator, body: Annotated[dict[str, Any], Body()]
+    flow_id: FlowId, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any], Body()]
 ) -> dict[str, Any]:
     """Fields that are given replace what was there."""
-    row = await _row(door, who, flow_id)
+    row = await _row(gateway, who, flow_id)
     merged = {**json.loads(row.body), "draft": False, **body}
-    return await _save(request, door, who, flow_id, Flow.model_validate(merged).model_dump(by_alias=True))
+    return await _save(request, gateway, who, flow_id, Flow.model_validate(merged).model_dump(by_alias=True))
 
 
-async def _save(request: Request, door: Door, who: Principal, flow_id: str, flow: dict[str, Any]) -> dict[str, Any]:
-    known = await door.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", flow_id))
+async def _save(request: Request, gateway: Gateway, who: Principal, flow_id: str, flow: dict[str, Any]) -> dict[str, Any]:
+    known = await gateway.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", flow_id))
     name = known.name if known is not None else f"{PRIVATE}{derived(who.tenant_id, flow_id, 'flow')}"
     version, shown = (known.version, json.loads(known.shown)) if known is not None else (0, {})
     old = json.loads(known.body) if known is not None else {}
@@ -83,7 +83,7 @@ async def _save(request: Request, door: Door, who: Principal, flow_id: str, flow
         command = PublishWorkflow(
             command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), name=name, definition=definition
         )
-        await _order(request, door, command)
+        await _order(request, gateway, command)
         shown |= names
         flow["versions"] = [*old.get("versions", []), {"version": version, "created_at": now}][-100:]
     else:
@@ -94,7 +94,7 @@ async def _save(request: Request, door: Door, who: Principal, flow_id: str, flow
         store.save_flow(connection, who.tenant_id, flow, name, version, shown, clock.unix())
         note_act(connection, who, clock.unix(), "workflow.put", flow_id)
 
-    await door.store.transact(save)
+    await gateway.store.transact(save)
     return _shown(flow, version)
 
 
@@ -105,9 +105,9 @@ def _translated(name: str, version: int, flow: dict[str, Any]) -> tuple[dict[str
         raise Unprocessable({error.field: str(error)}) from None
 
 
-async def _order(request: Request, door: Door, command: PublishWorkflow) -> None:
+async def _order(request: Request, gateway: Gateway, command: PublishWorkflow) -> None:
     try:
-        await order(request, door, command, "The workflow")
+        await send_command(request, gateway, command, "The workflow")
     except ApiError as error:
         raise (Unprocessable({"steps": error.message}) if error.status in (400, 404) else error) from None
 
@@ -117,23 +117,23 @@ def _shown(flow: dict[str, Any], version: int) -> dict[str, Any]:
     return {**flow, "version": version, "hash": hashlib.sha256(content.encode()).hexdigest()}
 
 
-async def _row(door: Door, who: Principal, flow_id: str) -> Any:
-    row = await door.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", flow_id))
+async def _row(gateway: Gateway, who: Principal, flow_id: str) -> Any:
+    row = await gateway.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", flow_id))
     if row is None:
         raise ApiError(404, f"There is no workflow {flow_id[:200]}.")
     return row
 
 
 @router.get("/workflows/{flow_id}", summary="A workflow")
-async def get_flow(flow_id: FlowId, door: DoorDep, who: Reader) -> dict[str, Any]:
+async def get_flow(flow_id: FlowId, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """As it was last saved; `version` is the newest that is published, 0 when none is."""
-    row = await _row(door, who, flow_id)
+    row = await _row(gateway, who, flow_id)
     return _shown(json.loads(row.body), row.version)
 
 
 @router.get("/workflows", summary="Workflows, newest first")
 async def list_flows(
-    door: DoorDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
     created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the page before")] = None,
     schema: Annotated[str | None, Query(max_length=200)] = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -142,7 +142,7 @@ async def list_flows(
         "SELECT body, version, created_at FROM silo_flow WHERE tenant_id = :t AND created_at < :b ORDER BY created_at DESC, id LIMIT :n"
     )
     values = {"t": who.tenant_id, "b": created_at if created_at is not None else 1e15, "n": limit + 1}
-    rows = await door.store.read(lambda c: c.execute(query, values).all())
+    rows = await gateway.store.read(lambda c: c.execute(query, values).all())
     found = [_shown(json.loads(r.body), r.version) for r in rows[:limit]]
     page = {"list": [f for f in found if schema is None or f.get("schema") == schema], "limit": limit}
     return page | ({"next_created_at": rows[limit - 1].created_at} if len(rows) > limit else {})

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from contracts import Tenancy
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.options import (
     DEFAULT_PROFILE,
@@ -29,7 +29,7 @@ from services.ingest.dialects.pdftools.options import (
     read_options,
 )
 from services.ingest.http.authentication import authenticate
-from services.ingest.http.dependencies import DoorDep
+from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
 from shared.web.api_keys import KEY_HEADERS, Principal
 
@@ -49,18 +49,18 @@ class Segment(StringConvertor):
 register_url_convertor("segment", Segment())
 
 
-async def caller(request: Request, door: DoorDep) -> Principal:
+async def caller(request: Request, gateway: GatewayDep) -> Principal:
     """By a key; without one only from this machine, to this machine, and not from a page of somewhere else."""
-    principal = await authenticate(request, door)
+    principal = await authenticate(request, gateway)
     # A wrong key is not no key.
     says_who = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
-    if principal is None and not says_who and not door.settings.conversion_needs_key and local(request):
+    if principal is None and not says_who and not gateway.settings.conversion_needs_key and local(request):
         principal = LOOPBACK
     if principal is None:
         raise ApiError(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.", code="unauthorized")
     if not principal.may("producer", "operator"):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.", code="forbidden")
-    request.state.rate = await door.limits.request(principal.tenant_id)
+    request.state.rate = await gateway.limits.request(principal.tenant_id)
     return principal
 
 
@@ -135,11 +135,11 @@ def checked(listed: Any, status: int) -> Pairs:
     return pairs
 
 
-async def chosen(door: Door, who: Principal, workflow: str | None, profile: str | None) -> tuple[str, str, str, Options]:
+async def chosen(gateway: Gateway, who: Principal, workflow: str | None, profile: str | None) -> tuple[str, str, str, Options]:
     """(their workflow, ours, profile, its options) for what was asked for, with the service's defaults. Raises 400."""
-    found = await door.store.read(lambda c: store.profiles(c, who.tenant_id))
+    found = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     name = workflow or DEFAULT_WORKFLOW
-    ours = WORKFLOWS.get(name) or (name if name in await published(door) else None)
+    ours = WORKFLOWS.get(name) or (name if name in await published(gateway) else None)
     if ours is None:
         raise ApiError(400, f"workflow: there is no workflow {name[:100]}", "workflow", code="workflowNotFound")
     own = {p.name: p for p in found if p.workflow == name}
@@ -152,7 +152,7 @@ async def chosen(door: Door, who: Principal, workflow: str | None, profile: str 
     return name, ours, wanted, options
 
 
-async def published(door: Door) -> list[str]:
+async def published(gateway: Gateway) -> list[str]:
     """Names of our published workflows that everybody may run."""
-    names = await door.store.read(lambda c: list(c.execute(text("SELECT DISTINCT name FROM workflow_view")).scalars()))
+    names = await gateway.store.read(lambda c: list(c.execute(text("SELECT DISTINCT name FROM workflow_view")).scalars()))
     return sorted(n for n in names if not n.startswith("tenant.") and n not in WORKFLOWS.values())

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from contracts import CreateJob, FileRef, JobRequest, Tenancy, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.background.result_delivery import put_file
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.options import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, together
 from services.ingest.http.multipart import clean_name
@@ -51,8 +51,8 @@ def read_watched(path: Path | None) -> dict[str, Watched]:
 class Folders:
     """Looks into each folder once a second. A document is taken when its size and time were the same twice."""
 
-    def __init__(self, door: Door, watched: dict[str, Watched]) -> None:
-        self.door = door
+    def __init__(self, gateway: Gateway, watched: dict[str, Watched]) -> None:
+        self.gateway = gateway
         self.watched = watched
         self.seen: dict[Path, tuple[int, int]] = {}
 
@@ -86,16 +86,18 @@ class Folders:
         stat = await asyncio.to_thread(path.stat)
         root = derived(name, path.name, stat.st_size, "watched")
         job_id = derived(root, "job")
-        if await self.door.record("job_view", job_id, folder.tenant) is not None:
+        if await self.gateway.record("job_view", job_id, folder.tenant) is not None:
             return
         shown = clean_name(path.name.partition("-")[2]) or "document"
         try:
-            stored = await self.door.objects.put_stream(folder.tenant, _bytes(path), self.door.settings.max_file_bytes)
+            stored = await self.gateway.objects.put_stream(folder.tenant, _bytes(path), self.gateway.settings.max_file_bytes)
         except TooLarge as error:
             await put_file(places["failed"] / f"{shown}.log", str(error).encode())
             await asyncio.to_thread(path.replace, places["failed"] / shown)
             return
-        options = await self.door.objects.put_json(folder.tenant, {**together(Options(), Options(), {}), "conversion_id": root})
+        options = await self.gateway.objects.put_json(
+            folder.tenant, {**together(Options(), Options(), {}), "conversion_id": root}
+        )
         file = FileRef(
             file_id=derived(root, "file"),
             file_name=shown,
@@ -114,11 +116,11 @@ class Folders:
         )  # fmt: skip
         target = {"taken": str(path), "out": str(places["out"]), "failed": str(places["failed"]), "name": shown}
         # First where the result goes: a job that nobody waits for would be lost to who put the document there.
-        await self.door.store.transact(
+        await self.gateway.store.transact(
             lambda c: store.outlet(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
         )
-        await self.door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
-        self.door.outlet_wake.set()
+        await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+        self.gateway.outlet_wake.set()
 
 
 def _listed(places: dict[str, Path]) -> tuple[dict[Path, tuple[int, int]], list[Path]]:

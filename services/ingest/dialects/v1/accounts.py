@@ -13,12 +13,12 @@ from sqlalchemy import Connection, select, text
 
 from contracts import AccessKeyIssued, AccessKeyRevoked, derived
 from contracts.topics import ACCESS_EVENTS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts
 from services.ingest.adapters.store import quotas as limits
 from services.ingest.dialects.alfred.token import hashed
 from services.ingest.dialects.v1.strict import Flag, Moment, Whole
-from services.ingest.http.dependencies import Admin, DoorDep, Reader
+from services.ingest.http.dependencies import Admin, GatewayDep, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.processing.unit_of_work import Unit
@@ -92,7 +92,7 @@ def governs(who: Principal, tenant: str) -> bool:
 
 
 @router.put("/tenants/{tenant_id}", summary="Enter a tenant, or change its name and quotas")
-async def put_tenant(tenant_id: TenantId, door: DoorDep, who: Admin, body: Annotated[TenantBody, Body()]) -> dict[str, Any]:
+async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body: Annotated[TenantBody, Body()]) -> dict[str, Any]:
     """For the platform's admins. New quotas hold within five seconds."""
     if who.tenant_id != PLATFORM:
         raise ApiError(403, "Tenants are administered by the platform's admins.")
@@ -102,26 +102,26 @@ async def put_tenant(tenant_id: TenantId, door: DoorDep, who: Admin, body: Annot
         accounts.save_tenant(connection, tenant_id, body.name, quotas, body.inbox, clock.unix())
         accounts.note_act(connection, who, clock.unix(), "tenant.put", tenant_id, tenant_id)
 
-    await door.store.transact(enter)
+    await gateway.store.transact(enter)
     return {"tenant_id": tenant_id, "name": body.name, "quotas": quotas, "inbox": body.inbox}
 
 
 @router.get("/tenants", summary="Tenants")
-async def tenants(door: DoorDep, who: Admin) -> dict[str, Any]:
+async def tenants(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """For the platform's admins."""
     if who.tenant_id != PLATFORM:
         raise ApiError(403, "Tenants are administered by the platform's admins.")
     query = text("SELECT tenant_id, name, quotas, inbox FROM tenant ORDER BY tenant_id")
-    rows = await door.store.read(lambda c: c.execute(query).all())
+    rows = await gateway.store.read(lambda c: c.execute(query).all())
     return {
         "result": [{"tenant_id": r.tenant_id, "name": r.name, "quotas": json.loads(r.quotas), "inbox": r.inbox} for r in rows]
     }
 
 
 @router.get("/tenant", summary="The caller's tenant: quotas, and how much of them is used")
-async def own_tenant(door: DoorDep, who: Reader) -> dict[str, Any]:
+async def own_tenant(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """`used` counts files and bytes of the day (UTC) and the jobs that are open (no further than 10,000)."""
-    quotas = await door.limits.quotas(who.tenant_id)
+    quotas = await gateway.limits.quotas(who.tenant_id)
 
     def used(connection: Connection) -> dict[str, int]:
         found = limits.used_today(connection, who.tenant_id, clock.unix())
@@ -129,11 +129,11 @@ async def own_tenant(door: DoorDep, who: Reader) -> dict[str, Any]:
 
     shown = {name: getattr(quotas, name) for name in QuotaBody.model_fields}
     name = who.tenancy.tenant_name
-    return {"tenant_id": who.tenant_id, "name": name, "quotas": shown, "used": await door.store.read(used)}
+    return {"tenant_id": who.tenant_id, "name": name, "quotas": shown, "used": await gateway.store.read(used)}
 
 
 @router.put("/users/{user_name}", summary="Enter a user, or change password, role or state")
-async def put_user(user_name: UserName, door: DoorDep, who: Admin, body: Annotated[UserBody, Body()]) -> dict[str, Any]:
+async def put_user(user_name: UserName, gateway: GatewayDep, who: Admin, body: Annotated[UserBody, Body()]) -> dict[str, Any]:
     """Of the caller's tenant. Names are one space for all tenants: 409 for somebody else's. A change ends the user's tokens."""
     password = await hashed(body.password) if body.password is not None else None
 
@@ -153,8 +153,8 @@ async def put_user(user_name: UserName, door: DoorDep, who: Admin, body: Annotat
         accounts.note_act(c, who, unit.now, "user.put", user_name)
         return "done"
 
-    outcome = await door.settler.run(enter)
-    door.keyring.forget()
+    outcome = await gateway.processor.run(enter)
+    gateway.keyring.forget()
     if outcome == "taken":
         raise ApiError(409, f"user_name: {user_name} is taken.", "user_name")
     if outcome == "password":
@@ -172,15 +172,15 @@ def _end_tokens(unit: Unit, user_name: str, tenant: str) -> None:
 
 
 @router.get("/users", summary="Users")
-async def users(door: DoorDep, who: Admin) -> dict[str, Any]:
+async def users(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Of the caller's tenant, without their passwords."""
     query = text("SELECT user_name, role, disabled FROM app_user WHERE tenant_id = :t ORDER BY user_name")
-    rows = await door.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
+    rows = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
     return {"result": [{"user_name": r.user_name, "role": r.role, "disabled": bool(r.disabled)} for r in rows]}
 
 
 @router.delete("/users/{user_name}", status_code=204, summary="Delete a user")
-async def delete_user(user_name: UserName, door: DoorDep, who: Admin) -> None:
+async def delete_user(user_name: UserName, gateway: GatewayDep, who: Admin) -> None:
     """With the user's tokens."""
 
     def drop(unit: Unit) -> bool:
@@ -191,14 +191,14 @@ async def delete_user(user_name: UserName, door: DoorDep, who: Admin) -> None:
         accounts.note_act(unit.connection, who, unit.now, "user.delete", user_name)
         return True
 
-    gone = await door.settler.run(drop)
-    door.keyring.forget()
+    gone = await gateway.processor.run(drop)
+    gateway.keyring.forget()
     if not gone:
         raise ApiError(404, f"User {user_name} does not exist.")
 
 
 @router.post("/keys", status_code=201, summary="Issue a key")
-async def issue_key(door: DoorDep, who: Admin, body: Annotated[NewKey, Body()]) -> dict[str, Any]:
+async def issue_key(gateway: GatewayDep, who: Admin, body: Annotated[NewKey, Body()]) -> dict[str, Any]:
     """The key is in this answer and nowhere else."""
     key = new_key()
     tenant = body.tenant_id or who.tenant_id
@@ -217,15 +217,15 @@ async def issue_key(door: DoorDep, who: Admin, body: Annotated[NewKey, Body()]) 
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
         accounts.note_act(unit.connection, who, unit.now, "key.issue", event.key_hash, tenant)
 
-    await door.settler.run(enter)
+    await gateway.processor.run(enter)
     return {"key": key, "key_id": event.key_hash, "tenant_id": tenant, "role": body.role, "expires_at": body.expires_at}
 
 
 @router.get("/keys", summary="Keys")
-async def keys(door: DoorDep, who: Admin) -> dict[str, Any]:
+async def keys(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Of the caller's tenant that are not revoked, by the beginning that they show."""
     mine = select(ACCESS).where(ACCESS.c.tenant_id == who.tenant_id, ACCESS.c.revoked == False).order_by(ACCESS.c.key_hash)  # noqa: E712
-    rows = await door.store.read(lambda c: c.execute(mine).all())
+    rows = await gateway.store.read(lambda c: c.execute(mine).all())
     return {
         "result": [
             {"key_id": r.key_hash, "prefix": r.prefix, "user_name": r.user_name, "role": r.role, "expires_at": r.expires_at}
@@ -235,9 +235,9 @@ async def keys(door: DoorDep, who: Admin) -> dict[str, Any]:
 
 
 @router.delete("/keys/{key_id}", status_code=204, summary="Revoke a key")
-async def revoke_key(key_id: str, door: DoorDep, who: Admin) -> None:
+async def revoke_key(key_id: str, gateway: GatewayDep, who: Admin) -> None:
     """The key stops working here at once, elsewhere within seconds."""
-    tenant = await _tenant_of(door, key_id)
+    tenant = await _tenant_of(gateway, key_id)
     if tenant is None or not governs(who, tenant):
         raise ApiError(404, f"Key with ID {key_id[:80]} does not exist.")
 
@@ -245,13 +245,13 @@ async def revoke_key(key_id: str, door: DoorDep, who: Admin) -> None:
         _revoke(unit, key_id, tenant)
         accounts.note_act(unit.connection, who, unit.now, "key.revoke", key_id, tenant)
 
-    await door.settler.run(revoke)
-    door.keyring.forget()
+    await gateway.processor.run(revoke)
+    gateway.keyring.forget()
 
 
-async def _tenant_of(door: Door, key_id: str) -> str | None:
+async def _tenant_of(gateway: Gateway, key_id: str) -> str | None:
     query = text("SELECT tenant_id FROM access_key WHERE key_hash = :k")
-    found: str | None = await door.store.read(lambda c: c.execute(query, {"k": key_id}).scalar())
+    found: str | None = await gateway.store.read(lambda c: c.execute(query, {"k": key_id}).scalar())
     return found
 
 
@@ -262,7 +262,7 @@ def _revoke(unit: Unit, key_id: str, tenant: str) -> None:
 
 
 @router.post("/applications", status_code=201, summary="Issue credentials for signed requests (amx)")
-async def issue_application(door: DoorDep, who: Admin, body: Annotated[NewApplication, Body()]) -> dict[str, str]:
+async def issue_application(gateway: GatewayDep, who: Admin, body: Annotated[NewApplication, Body()]) -> dict[str, str]:
     """`secret_key` travels with each request and names the application; `api_key` signs, and is in this answer and nowhere else."""
     app_id, api_key = f"app_{secrets.token_hex(16)}", base64.b64encode(secrets.token_bytes(32)).decode()
     row = {"app_id": app_id, "tenant_id": who.tenant_id, "user_name": body.user_name, "role": body.role, "api_key": api_key}
@@ -271,20 +271,20 @@ async def issue_application(door: DoorDep, who: Admin, body: Annotated[NewApplic
         connection.execute(accounts.APPS.insert().values(**row, revoked=False, created_at=clock.unix()))
         accounts.note_act(connection, who, clock.unix(), "application.issue", app_id)
 
-    await door.store.transact(enter)
+    await gateway.store.transact(enter)
     return {"secret_key": app_id, "api_key": api_key, "role": body.role}
 
 
 @router.get("/applications", summary="Signing applications")
-async def applications(door: DoorDep, who: Admin) -> dict[str, Any]:
+async def applications(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Of the caller's tenant that are not revoked."""
     query = text("SELECT app_id, user_name, role FROM amx_app WHERE tenant_id = :t AND revoked = :no ORDER BY app_id")
-    rows = await door.store.read(lambda c: c.execute(query, {"t": who.tenant_id, "no": False}).all())
+    rows = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id, "no": False}).all())
     return {"result": [{"secret_key": r.app_id, "user_name": r.user_name, "role": r.role} for r in rows]}
 
 
 @router.delete("/applications/{secret_key}", status_code=204, summary="Revoke a signing application")
-async def revoke_application(secret_key: str, door: DoorDep, who: Admin) -> None:
+async def revoke_application(secret_key: str, gateway: GatewayDep, who: Admin) -> None:
     """At once, at every replica."""
 
     def revoke(connection: Connection) -> bool:
@@ -294,5 +294,5 @@ async def revoke_application(secret_key: str, door: DoorDep, who: Admin) -> None
         accounts.note_act(connection, who, clock.unix(), "application.revoke", secret_key)
         return True
 
-    if not await door.store.transact(revoke):
+    if not await gateway.store.transact(revoke):
         raise ApiError(404, f"Application {secret_key[:80]} does not exist.")

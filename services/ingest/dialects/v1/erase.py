@@ -11,8 +11,8 @@ from sqlalchemy import text
 from contracts import EraseJob
 from services.ingest.dialects.alfred.jobs import job_record
 from services.ingest.dialects.v1.strict import Number
-from services.ingest.http.commands import order
-from services.ingest.http.dependencies import Admin, DoorDep
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import Admin, GatewayDep
 from shared import clock
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
@@ -29,32 +29,34 @@ class Retention(BaseModel):
 
 
 @router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job")
-async def erase(job_id: str, request: Request, door: DoorDep, who: Admin, reason: str = "") -> None:
+async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, reason: str = "") -> None:
     """Its record, files, history, texts and results, here and in every other service; its objects too, unless another file has the same
     content. `JobErased` says so to all who listen. 409 when it has not ended."""
-    await job_record(door, job_id, who)
+    await job_record(gateway, job_id, who)
     command = EraseJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason[:1000])
-    await order(request, door, command, "The command")
+    await send_command(request, gateway, command, "The command")
 
     def gone(connection: Any) -> bool | None:
         return None if connection.execute(text("SELECT 1 FROM job_view WHERE id = :i"), {"i": job_id}).first() else True
 
-    await door.decisions.until(gone, door.settings.decision_timeout_s)
+    await gateway.decisions.until(gone, gateway.settings.decision_timeout_s)
 
 
 @router.put("/retention", summary="How long jobs are kept")
-async def set_retention(door: DoorDep, who: Admin, body: Annotated[Retention, Body()]) -> dict[str, Any]:
+async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retention, Body()]) -> dict[str, Any]:
     """Jobs of the tenant that ended so long ago are erased, within minutes."""
     drop = text("DELETE FROM retention WHERE tenant_id = :t")
     values = {"t": who.tenant_id, "d": body.days}
-    await door.store.transact(lambda c: c.execute(drop, {"t": who.tenant_id}) if body.days is None else c.execute(_KEEP, values))
-    door.retention_wake.set()
+    await gateway.store.transact(
+        lambda c: c.execute(drop, {"t": who.tenant_id}) if body.days is None else c.execute(_KEEP, values)
+    )
+    gateway.retention_wake.set()
     # Wakes the sweep, which listens to commits.
-    await door.settler.run(lambda unit: None)
+    await gateway.processor.run(lambda unit: None)
     return {"days": body.days}
 
 
 @router.get("/retention", summary="How long jobs are kept")
-async def retention(door: DoorDep, who: Admin) -> dict[str, Any]:
+async def retention(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """`days`, or null: for ever."""
-    return {"days": await door.store.read(lambda c: c.execute(_DAYS, {"t": who.tenant_id}).scalar())}
+    return {"days": await gateway.store.read(lambda c: c.execute(_DAYS, {"t": who.tenant_id}).scalar())}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from contracts import CreateJob, JobRequest, derived
 from contracts.loose import check_json
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import Wanted, find, read_cursor
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.job_view import meta_term
@@ -21,7 +21,7 @@ from services.ingest.dialects.alfred.bodies import Meta, WorkflowName
 from services.ingest.dialects.alfred.jobs import job_record
 from services.ingest.dialects.alfred.remote_jobs import remote_file, taken
 from services.ingest.dialects.v1.strict import Measured, Moment, Stage, Whole
-from services.ingest.http.dependencies import DoorDep, Reader, Writer
+from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
 from services.ingest.http.prefer_wait import until_ended
 from shared import clock
@@ -51,38 +51,38 @@ class NewJob(BaseModel):
 
 @router.post("/jobs", status_code=201, summary="Make a job")
 async def create(
-    request: Request, response: Response, door: DoorDep, who: Writer, body: Annotated[NewJob, Body()]
+    request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()]
 ) -> dict[str, Any]:
     """Taken once, however often it is sent: by `job_id`, or by the `Idempotency-Key` header (kept two years). The same with another
     body is 409. With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended."""
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
     check_json(body.args)
-    await door.limits.open_job(who.tenant_id)
+    await gateway.limits.open_job(who.tenant_id)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
-    root = await taken(door, who, key, body.model_dump_json())
+    root = await taken(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
-    await not_erased(door, job_id)
+    await not_erased(gateway, job_id)
     wish = body.model_dump(exclude={"job_id", "urls"})
     command = CreateJob(
         command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**wish),
         files=tuple(remote_file(root, i, url, None) for i, url in enumerate(body.urls)),
     )  # fmt: skip
-    await door.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await _shown(door, who, command)
-    record = await until_ended(request, response, door, job_id) or await job_record(door, job_id, who)
+    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await _shown(gateway, who, command)
+    record = await until_ended(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
     response.headers["location"] = f"/v1/jobs/{job_id}"
     return {"job_id": job_id, "stage": record["stage"], "file_ids": [f.file_id for f in command.files]}
 
 
-async def not_erased(door: Door, job_id: str) -> None:
+async def not_erased(gateway: Gateway, job_id: str) -> None:
     """Raises 409 for a job that was erased: its id is not given away again."""
     gone = text("SELECT 1 FROM erased WHERE job_id = :j")
-    if await door.store.read(lambda c: c.execute(gone, {"j": job_id}).first()) is not None:
+    if await gateway.store.read(lambda c: c.execute(gone, {"j": job_id}).first()) is not None:
         raise ApiError(409, f"job_id: job {job_id} was erased; its id cannot be used again", "job_id")
 
 
-async def _shown(door: Door, who: Principal, command: CreateJob) -> None:
+async def _shown(gateway: Gateway, who: Principal, command: CreateJob) -> None:
     """Until the job can be read. Raises 409 when the id is somebody else's, 503 when nothing shows in time; the command is taken then."""
     mine = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
     refusal = text("SELECT 1 FROM decision WHERE command_id = :c")
@@ -92,7 +92,7 @@ async def _shown(door: Door, who: Principal, command: CreateJob) -> None:
             return "there"
         return "refused" if connection.execute(refusal, {"c": command.command_id}).first() else None
 
-    found = await door.decisions.until(look, door.settings.decision_timeout_s)
+    found = await gateway.decisions.until(look, gateway.settings.decision_timeout_s)
     if found == "refused":
         raise ApiError(409, f"job_id: there is another job {command.job_id}", "job_id")
     if found is None:
@@ -157,15 +157,15 @@ class Page(Filter):
 
 
 @router.get("/jobs", summary="Find jobs")
-async def search(door: DoorDep, who: Reader, query: Annotated[Page, Query()]) -> dict[str, Any]:
+async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query()]) -> dict[str, Any]:
     """A page of the jobs that fit; `next` is the cursor of the following page. Pages stay right while jobs come and go."""
     wanted = query.wanted(who.tenant_id, query.cursor)
-    found, following = await door.store.read(lambda c: find(c, wanted, query.limit))
+    found, following = await gateway.store.read(lambda c: find(c, wanted, query.limit))
     return {"result": found, "next": following}
 
 
 @router.put("/queries/{name}", summary="Save a search")
-async def save_query(name: str, door: DoorDep, who: Writer, body: Annotated[Filter, Body()]) -> dict[str, Any]:
+async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotated[Filter, Body()]) -> dict[str, Any]:
     """Under a name of the tenant's; it replaces what had that name."""
     if not 0 < len(name) <= 100:
         raise ApiError(400, "name: 1 to 100 characters are expected", "name")
@@ -174,15 +174,15 @@ async def save_query(name: str, door: DoorDep, who: Writer, body: Annotated[Filt
         "INSERT INTO saved_query (tenant_id, name, body) VALUES (:t, :n, :b) ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body"
     )
     values = {"t": who.tenant_id, "n": name, "b": body.model_dump_json(exclude_defaults=True)}
-    await door.store.transact(lambda c: c.execute(save, values))
+    await gateway.store.transact(lambda c: c.execute(save, values))
     return {"name": name, "filter": body.model_dump(mode="json", exclude_defaults=True)}
 
 
 @router.get("/queries", summary="Saved searches")
-async def queries(door: DoorDep, who: Reader) -> dict[str, Any]:
+async def queries(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """All of the tenant's."""
     rows = text("SELECT name, body FROM saved_query WHERE tenant_id = :t ORDER BY name")
-    found = await door.store.read(lambda c: c.execute(rows, {"t": who.tenant_id}).all())
+    found = await gateway.store.read(lambda c: c.execute(rows, {"t": who.tenant_id}).all())
     return {
         "result": [
             {"name": r.name, "filter": Filter.model_validate_json(r.body).model_dump(mode="json", exclude_defaults=True)}
@@ -193,21 +193,23 @@ async def queries(door: DoorDep, who: Reader) -> dict[str, Any]:
 
 @router.get("/queries/{name}/jobs", summary="Run a saved search")
 async def run_query(
-    name: str, door: DoorDep, who: Reader, cursor: Annotated[str | None, Query(max_length=500)] = None,
+    name: str, gateway: GatewayDep, who: Reader, cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:  # fmt: skip
     """As `GET /v1/jobs` with its filter."""
     values = {"t": who.tenant_id, "n": name}
-    saved = await door.store.read(lambda c: rows_of(c, "SELECT body FROM saved_query WHERE tenant_id = :t AND name = :n", values))
+    saved = await gateway.store.read(
+        lambda c: rows_of(c, "SELECT body FROM saved_query WHERE tenant_id = :t AND name = :n", values)
+    )
     if not saved:
         raise ApiError(404, f"There is no saved search {name}.")
     wanted = Filter.model_validate(saved[0]).wanted(who.tenant_id, cursor)
-    found, following = await door.store.read(lambda c: find(c, wanted, limit))
+    found, following = await gateway.store.read(lambda c: find(c, wanted, limit))
     return {"result": found, "next": following}
 
 
 @router.delete("/queries/{name}", status_code=204, summary="Forget a saved search")
-async def forget_query(name: str, door: DoorDep, who: Writer) -> None:
+async def forget_query(name: str, gateway: GatewayDep, who: Writer) -> None:
     """Whether it was there or not."""
     drop = text("DELETE FROM saved_query WHERE tenant_id = :t AND name = :n")
-    await door.store.transact(lambda c: c.execute(drop, {"t": who.tenant_id, "n": name}))
+    await gateway.store.transact(lambda c: c.execute(drop, {"t": who.tenant_id, "n": name}))

@@ -9,9 +9,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.dialects.alfred.jobs import files_of, job_record
-from services.ingest.http.dependencies import DoorDep, Reader
+from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import clean_name
 from shared.objects.object_store import ObjectMissing
@@ -39,17 +39,17 @@ class _Out:
 
 
 @router.get("/jobs/{job_id}/results.zip", summary="All results of a job", response_class=StreamingResponse)
-async def results(job_id: str, door: DoorDep, who: Reader) -> StreamingResponse:
+async def results(job_id: str, gateway: GatewayDep, who: Reader) -> StreamingResponse:
     """A folder per file, named after it, with `text.txt`, `result.json` and what was made of it; what was made of all lies beside. 404 while there is none."""
-    job = await job_record(door, job_id, who)
-    entries = entries_of(await files_of(door, "job_id", job_id), job.get("outputs") or ())
+    job = await job_record(gateway, job_id, who)
+    entries = entries_of(await files_of(gateway, "job_id", job_id), job.get("outputs") or ())
     if not entries:
         raise ApiError(404, f"Job with ID {job_id} has no results.")
     headers = {
         "content-disposition": f'attachment; filename="results-{job["id"][:8]}.zip"',
         "x-content-type-options": "nosniff",
     }
-    return StreamingResponse(archive(door, entries), media_type="application/zip", headers=headers)
+    return StreamingResponse(archive(gateway, entries), media_type="application/zip", headers=headers)
 
 
 def entries_of(files: Sequence[dict[str, Any]], of_job: Sequence[dict[str, Any]] = ()) -> list[tuple[str, str]]:
@@ -68,13 +68,13 @@ def entries_of(files: Sequence[dict[str, Any]], of_job: Sequence[dict[str, Any]]
     return found
 
 
-async def archive(door: Door, entries: Sequence[tuple[str, str]]) -> AsyncIterator[bytes]:
+async def archive(gateway: Gateway, entries: Sequence[tuple[str, str]]) -> AsyncIterator[bytes]:
     """The archive's bytes. What has been erased meanwhile is left out."""
     out = _Out()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:  # type: ignore[call-overload]
         for path, blob in entries:
             try:
-                _, chunks = await door.objects.stream(blob)
+                _, chunks = await gateway.objects.stream(blob)
             except ObjectMissing:
                 continue
             with target.open(zipfile.ZipInfo(path), "w", force_zip64=True) as entry:

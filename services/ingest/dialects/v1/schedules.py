@@ -13,8 +13,8 @@ from services.ingest.adapters.store.operations import rows_of
 from services.ingest.dialects.alfred.bodies import Meta, WorkflowName
 from services.ingest.dialects.alfred.remote_jobs import remote_file
 from services.ingest.dialects.v1.strict import Flag, Whole
-from services.ingest.http.commands import order
-from services.ingest.http.dependencies import DoorDep, Reader, Writer
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
 from shared import clock
 
@@ -49,7 +49,9 @@ def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.put("/{name}", summary="Make or change a schedule")
-async def save(name: str, request: Request, door: DoorDep, who: Writer, body: Annotated[Schedule, Body()]) -> dict[str, Any]:
+async def save(
+    name: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Schedule, Body()]
+) -> dict[str, Any]:
     """Times that pass while nothing runs make one job, afterwards. A local time that the clock skips is taken right after the skip."""
     check_json(body.args)
     for index, url in enumerate(body.urls):
@@ -61,14 +63,14 @@ async def save(name: str, request: Request, door: DoorDep, who: Writer, body: An
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name), cron=body.cron,
         time_zone=body.time_zone, job=JobRequest(**wish), urls=tuple(body.urls), paused=body.paused,
     )  # fmt: skip
-    await order(request, door, command, "The schedule")
+    await send_command(request, gateway, command, "The schedule")
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}
 
 
 @router.get("", summary="Schedules")
-async def listed(door: DoorDep, who: Reader) -> dict[str, Any]:
+async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """All of the tenant's, with the time of their next job."""
-    rows = await door.store.read(
+    rows = await gateway.store.read(
         lambda c: rows_of(c, "SELECT body FROM schedule_view WHERE tenant_id = :t ORDER BY id", {"t": who.tenant_id})
     )
     return {"result": [_shown(_name(r), r) for r in rows if not r["deleted"]]}
@@ -80,9 +82,9 @@ def _name(state: dict[str, Any]) -> str:
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a schedule")
-async def delete(name: str, request: Request, door: DoorDep, who: Writer) -> None:
+async def delete(name: str, request: Request, gateway: GatewayDep, who: Writer) -> None:
     """Jobs that it has made stay as they are."""
     command = DeleteSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name)
     )
-    await order(request, door, command, "The schedule")
+    await send_command(request, gateway, command, "The schedule")

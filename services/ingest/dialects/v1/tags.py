@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store import catalogue
 from services.ingest.adapters.store.accounts import note_act
-from services.ingest.http.dependencies import DoorDep, Operator, Reader
+from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 
@@ -37,48 +37,48 @@ class Definition(BaseModel):
 
 
 @router.get("/tags", summary="Tags")
-async def tags(door: DoorDep, who: Reader) -> dict[str, Any]:
+async def tags(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """Those of the built-in rules and the tenant's own."""
-    return {"result": await door.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
+    return {"result": await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
 
 
 @router.put("/tags/{name}", summary="Create or edit a tag")
-async def put_tag(name: Name, door: DoorDep, who: Operator, body: Annotated[Tag, Body()]) -> dict[str, str]:
+async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Tag, Body()]) -> dict[str, str]:
     """A tag's name is its id. Files get it when a step's rules say so (`text.classify`, `config.rules`)."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_tag(connection, who.tenant_id, name, body.description, clock.unix())
         note_act(connection, who, clock.unix(), "tag.put", name)
 
-    await door.store.transact(enter)
+    await gateway.store.transact(enter)
     return {"id": name, "name": name, "description": body.description}
 
 
 @router.delete("/tags/{name}", status_code=204, summary="Delete a tag")
-async def delete_tag(name: Name, door: DoorDep, who: Operator) -> None:
+async def delete_tag(name: Name, gateway: GatewayDep, who: Operator) -> None:
     """Files that have it keep it. Built-in tags stay; only their description goes."""
-    await _drop(door, who, "tag", name)
+    await _drop(gateway, who, "tag", name)
 
 
 @router.put("/metadata/{name}", summary="Create or edit a metadata definition")
-async def put_definition(name: Name, door: DoorDep, who: Operator, body: Annotated[Definition, Body()]) -> dict[str, Any]:
+async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Definition, Body()]) -> dict[str, Any]:
     """A data point's name is its id, and the key under which `fields.extract` reports it."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_definition(connection, who.tenant_id, name, body.model_dump(), clock.unix())
         note_act(connection, who, clock.unix(), "metadata.put", name)
 
-    await door.store.transact(enter)
+    await gateway.store.transact(enter)
     return {"id": name, "name": name, **body.model_dump()}
 
 
 @router.delete("/metadata/{name}", status_code=204, summary="Delete a metadata definition")
-async def delete_definition(name: Name, door: DoorDep, who: Operator) -> None:
+async def delete_definition(name: Name, gateway: GatewayDep, who: Operator) -> None:
     """Values that were read stay."""
-    await _drop(door, who, "metadata_definition", name)
+    await _drop(gateway, who, "metadata_definition", name)
 
 
-async def _drop(door: DoorDep, who: Operator, table: Literal["tag", "metadata_definition"], name: str) -> None:
+async def _drop(gateway: GatewayDep, who: Operator, table: Literal["tag", "metadata_definition"], name: str) -> None:
     def drop(connection: Connection) -> int:
         statement = text(f"DELETE FROM {table} WHERE tenant_id = :t AND name = :n")
         gone = connection.execute(statement, {"t": who.tenant_id, "n": name}).rowcount
@@ -86,5 +86,5 @@ async def _drop(door: DoorDep, who: Operator, table: Literal["tag", "metadata_de
             note_act(connection, who, clock.unix(), f"{table}.delete", name)
         return gone
 
-    if not await door.store.transact(drop):
+    if not await gateway.store.transact(drop):
         raise ApiError(404, f"There is no {table.replace('_', ' ')} {name}.")

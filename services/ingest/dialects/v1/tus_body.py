@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -26,7 +26,7 @@ LARGEST, SMALLEST = 4 << 20, 64 << 10
 class _Taking:
     """One request's bytes: `pending` are not in the store yet, `held` are but not counted (until the checksum is known)."""
 
-    door: Door
+    gateway: Gateway
     row: Any
     position: int
     checked: bool
@@ -35,7 +35,7 @@ class _Taking:
 
     async def add(self, chunk: bytes) -> None:
         self.pending += chunk
-        if len(self.pending) >= max(SMALLEST, min(LARGEST, BUDGET // max(1, self.door.uploading))):
+        if len(self.pending) >= max(SMALLEST, min(LARGEST, BUDGET // max(1, self.gateway.uploading))):
             await self.flush()
 
     async def flush(self) -> None:
@@ -44,7 +44,7 @@ class _Taking:
         data, self.pending = bytes(self.pending), bytearray()
         start = self.position + sum(p.size for p in self.held)
         blob = f"{INCOMING}{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
-        await self.door.objects.put_as(blob, data)
+        await self.gateway.objects.put_as(blob, data)
         self.held.append(uploads.Part(start, len(data), blob))
         if not self.checked:
             await self.commit()
@@ -53,8 +53,8 @@ class _Taking:
         held, self.held = self.held, []
         if not held:
             return
-        expires = clock.unix() + self.door.settings.upload_ttl_s
-        moved = await self.door.store.transact(lambda c: uploads.advance(c, self.row.id, self.position, held, expires))
+        expires = clock.unix() + self.gateway.settings.upload_ttl_s
+        moved = await self.gateway.store.transact(lambda c: uploads.advance(c, self.row.id, self.position, held, expires))
         if not moved:
             await self.discard(held)
             raise ApiError(409, "Upload-Offset: another request has brought bytes meanwhile", "Upload-Offset")
@@ -62,20 +62,20 @@ class _Taking:
 
     async def discard(self, parts: list[uploads.Part]) -> None:
         for part in parts:
-            await self.door.objects.delete(part.blob)
+            await self.gateway.objects.delete(part.blob)
 
 
-async def take(request: Request, door: Door, row: Any, checksum: tuple[str, bytes] | None) -> int:
+async def take(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
     """Take the request's body; answers the offset after it. What came of a broken request counts, unless it had a checksum, which it then
     cannot meet. Raises 409, 413 past the upload's length, 460 for a wrong checksum."""
-    taking = _Taking(door, row, row.position, checksum is not None)
+    taking = _Taking(gateway, row, row.position, checksum is not None)
     digest = hashlib.new(checksum[0], usedforsecurity=False) if checksum else None
-    door.uploading += 1
+    gateway.uploading += 1
     try:
         async for chunk in _chunks(request):
             if digest is not None:
                 digest.update(chunk)
-            if taking.position + sum(p.size for p in taking.held) + len(taking.pending) + len(chunk) > _most(door, row):
+            if taking.position + sum(p.size for p in taking.held) + len(taking.pending) + len(chunk) > _most(gateway, row):
                 await taking.discard(taking.held)
                 raise ApiError(413, "body: more bytes than Upload-Length says", "Upload-Length")
             await taking.add(chunk)
@@ -86,7 +86,7 @@ async def take(request: Request, door: Door, row: Any, checksum: tuple[str, byte
         await taking.discard(taking.held)
         raise ApiError(400, "body: the client went away before the end") from None
     finally:
-        door.uploading -= 1
+        gateway.uploading -= 1
     if checksum is not None and digest is not None and not hmac.compare_digest(digest.digest(), checksum[1]):
         await taking.discard(taking.held)
         raise ApiError(460, "Upload-Checksum: the bytes are others", "Upload-Checksum", code="checksum_mismatch")
@@ -94,8 +94,8 @@ async def take(request: Request, door: Door, row: Any, checksum: tuple[str, byte
     return taking.position
 
 
-def _most(door: Door, row: Any) -> int:
-    return int(row.length) if row.length is not None else door.settings.max_upload_bytes
+def _most(gateway: Gateway, row: Any) -> int:
+    return int(row.length) if row.length is not None else gateway.settings.max_upload_bytes
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

@@ -10,11 +10,11 @@ from sqlalchemy import text
 
 from contracts import PublishWorkflow
 from contracts.loose import check_json
-from services.ingest.adapters.gateway import Door
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import Record, rows_of
 from services.ingest.dialects.v1.operations import PLATFORM
-from services.ingest.http.commands import order
-from services.ingest.http.dependencies import DoorDep, Operator, Reader
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
@@ -34,16 +34,16 @@ def hidden(name: str, who: Principal) -> bool:
     return name.startswith("tenant.") and who.tenant_id != PLATFORM
 
 
-async def _draft(door: Door, name: str) -> Record | None:
-    found = await door.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_draft WHERE name = :n", {"n": name}))
+async def _draft(gateway: Gateway, name: str) -> Record | None:
+    found = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_draft WHERE name = :n", {"n": name}))
     return found[0] if found else None
 
 
 @router.get("", summary="Published workflows and drafts")
-async def listed(door: DoorDep, who: Reader) -> dict[str, Any]:
+async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """By name: versions, oldest first, and whether there is a draft."""
-    rows = await door.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_view ORDER BY name, version", {}))
-    drafts = await door.store.read(lambda c: list(c.execute(text("SELECT name FROM workflow_draft")).scalars()))
+    rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_view ORDER BY name, version", {}))
+    drafts = await gateway.store.read(lambda c: list(c.execute(text("SELECT name FROM workflow_draft")).scalars()))
     found: dict[str, Record] = {}
     for row in rows:
         if hidden(row["name"], who):
@@ -58,50 +58,50 @@ async def listed(door: DoorDep, who: Reader) -> dict[str, Any]:
 
 @router.get("/{name}", summary="A workflow")
 async def shown(
-    name: str, door: DoorDep, who: Reader, version: Annotated[int | None, Query(ge=1, le=1 << 31)] = None
+    name: str, gateway: GatewayDep, who: Reader, version: Annotated[int | None, Query(ge=1, le=1 << 31)] = None
 ) -> dict[str, Any]:
     """A published version, or the newest."""
     query = "SELECT body FROM workflow_view WHERE name = :n AND (:v = 0 OR version = :v) ORDER BY version DESC LIMIT 1"
-    found = await door.store.read(lambda c: rows_of(c, query, {"n": name, "v": version or 0}))
+    found = await gateway.store.read(lambda c: rows_of(c, query, {"n": name, "v": version or 0}))
     if not found or hidden(name, who):
         raise ApiError(404, f"There is no published workflow {name}{f'@{version}' if version else ''}.")
     return found[0]
 
 
 @router.get("/{name}/draft", summary="A workflow's draft")
-async def draft(name: str, door: DoorDep, who: Operator) -> dict[str, Any]:
+async def draft(name: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """As it was last saved."""
-    found = await _draft(door, name)
+    found = await _draft(gateway, name)
     if found is None:
         raise ApiError(404, f"There is no draft of {name}.")
     return {"name": name, "definition": found}
 
 
 @router.put("/{name}/draft", summary="Save a draft")
-async def save_draft(name: str, door: DoorDep, who: Operator, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+async def save_draft(name: str, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """It may be wrong as yet: what is wrong is said when it is published (or by `stageline workflows validate`)."""
     _platform(who)
     check_json(body)
     if body.get("name") != name or len(name) > 100:
         raise ApiError(400, f"name: {name!r} is expected", "name")
-    await door.store.transact(lambda c: c.execute(_SAVE, {"n": name, "b": json.dumps(body)}))
+    await gateway.store.transact(lambda c: c.execute(_SAVE, {"n": name, "b": json.dumps(body)}))
     return {"name": name, "definition": body}
 
 
 @router.post("/{name}/publish", status_code=201, summary="Publish a workflow version")
 async def publish(
-    name: str, request: Request, door: DoorDep, who: Operator, body: Annotated[dict[str, Any] | None, Body()] = None
+    name: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> dict[str, Any]:
     """The body, or without one the draft. From then on the version never changes: the same again is fine, another text under the same
     version is 409. What is wrong is 400 and names the field."""
     _platform(who)
-    definition = body or await _draft(door, name)
+    definition = body or await _draft(gateway, name)
     if definition is None:
         raise ApiError(404, f"There is no draft of {name}.")
     check_json(definition)
     command = PublishWorkflow(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), name=name, definition=definition
     )
-    await order(request, door, command, "The workflow")
-    await door.store.transact(lambda c: c.execute(_DROP, {"n": name}))
+    await send_command(request, gateway, command, "The workflow")
+    await gateway.store.transact(lambda c: c.execute(_DROP, {"n": name}))
     return {"name": name, "version": definition["version"], "command_id": command.command_id}
