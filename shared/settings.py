@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
 from shared.errors import Stop
-from shared.kafka_access import KafkaAccess
-from shared.networks import Networks, trusted_networks
+from shared.kafka.connection import KafkaAccess
+from shared.net.networks import Networks, trusted_networks
 
 
 class Settings(BaseSettings):
