@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
+Kind = Literal["run", "door", "search", "peers"]
 
 
 class Machine(BaseModel):
@@ -36,7 +38,7 @@ class Run(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    benchmark: Literal["run", "door", "search", "peers"]
+    benchmark: Kind
     at: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2})?$")
     """When it began: UTC, to the minute, or the day where no more is known."""
     commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
@@ -70,25 +72,43 @@ class Comparison(BaseModel):
 COMPARISONS = TypeAdapter(list[Comparison])
 
 
-def all_runs(folder: Path = FOLDER) -> Iterator[Run]:
-    """Every run of every result file. Raises `pydantic.ValidationError` for a file that is not as described here."""
-    for path in sorted(folder.glob("*.json")):
+def all_runs(paths: Iterable[Path]) -> Iterator[Run]:
+    """Every run of the result files. Raises `pydantic.ValidationError` for a file that is not as described here."""
+    for path in sorted(paths):
         if path.name != "comparisons.json":
             yield from RUNS.validate_json(path.read_bytes())
 
 
-def save(benchmark: Literal["run", "door", "search", "peers"], setup: dict[str, Any], figures: dict[str, Any]) -> Path:
-    """Write one run with this machine, commit and time. Returns the new file's path."""
+def kept_files() -> list[Path]:
+    """The result files that git knows, so that a run of this minute changes no document; all of them where there is no git."""
+    names = _git("ls-files", "benchmarks/results/*.json").splitlines()
+    return [ROOT / name for name in names] or list(FOLDER.glob("*.json"))
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """`--results FOLDER`, which every benchmark takes."""
+    parser.add_argument("--results", default=str(FOLDER), metavar="FOLDER", help="where the result is written; '' writes none")
+
+
+def save(folder: str, benchmark: Kind, setup: dict[str, Any], figures: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Write one run with this machine, commit and time as a new file, and tell where. An empty `folder` writes nothing."""
+    if not folder:
+        return
     now = datetime.now(UTC)
     commit = _git("rev-parse", "--short", "HEAD")
     run = Run(
         benchmark=benchmark, at=now.strftime("%Y-%m-%dT%H:%M"), commit=commit or None, changed=bool(_git("status", "--porcelain")),
         machine=this_machine(), python=f"{platform.python_version()}, {platform.python_compiler()}", setup=setup, figures=figures,
     )  # fmt: skip
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{benchmark}-{now:%Y-%m-%dT%H%M%S}.json"
+    path = Path(folder) / f"{benchmark}-{now:%Y-%m-%dT%H%M%S}-{suffix(setup)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"[\n {json.dumps(run.model_dump(exclude_defaults=True), ensure_ascii=False)}\n]\n")
-    return path
+    say(f"written: {path}")
+
+
+def suffix(setup: dict[str, Any]) -> str:
+    """The part of a file's name that tells runs of one second apart: store or peer."""
+    return str(setup.get("store") or setup.get("peer") or "all").lower()
 
 
 def this_machine() -> Machine:
@@ -105,8 +125,13 @@ def spread(values: Sequence[float], digits: int = 0) -> dict[str, float]:
 
 def latency(seconds: Sequence[float]) -> dict[str, float]:
     """50th and 99th percentile in milliseconds."""
-    ordered = sorted(seconds)
-    return {f"p{q}": round(ordered[min(len(ordered) - 1, len(ordered) * q // 100)] * 1000) for q in (50, 99)}
+    return {f"p{q}": round(percentile([second * 1000 for second in seconds], q)) for q in (50, 99)}
+
+
+def percentile(values: Sequence[float], q: int) -> float:
+    """The `q`-th percentile of values, to a tenth."""
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, len(ordered) * q // 100)], 1)
 
 
 def _git(*words: str) -> str:

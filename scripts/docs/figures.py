@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from benchmarks.results import Run, all_runs
+from benchmarks.results import Run, all_runs, kept_files
 from scripts.docs.markdown import table
 
 Figures = dict[str, Any]
@@ -15,7 +15,7 @@ WORDS = {"job_orchestrator": "orchestrators", "stage_worker": "workers", "ingest
 
 def current() -> str:
     """Tables of jobs, of peers, of requests and of searches. Each row names its date and commit."""
-    runs = list(all_runs())
+    runs = list(all_runs(kept_files()))
     parts = [
         "**Five-stage no-op jobs, beside the limit of the same run**\n\n" + _jobs(runs),
         "**The same job on other engines**\n\n" + _peers(runs),
