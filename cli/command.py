@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,15 +13,21 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from cli import pipeline
 from cli.client import Client, find_target
 
 # Piped output is for other programs: never cut to a terminal's width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 T = TypeVar("T")
-DataDir = pipeline.DataDir
+DEFAULT_DATA_DIR = Path(os.environ.get("STAGELINE_DATA_DIR", ".stageline"))
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the local pipeline keeps everything")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Reason = Annotated[str, typer.Option(help="Goes into the job's history and the audit")]
+
+
+def say(line: str) -> None:
+    """One line for people."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.client import Client, CliError, Target
+from cli.commands.submit import submit_files, submit_urls, watch
 from cli.local.otlp_receiver import OtlpReceiver, ReceivedSpan, roots
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
-from cli.submit import submit_files, submit_urls, watch
 from shared.errors import Outcome
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "documents"

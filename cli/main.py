@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import bulk, kafka, operate, pipeline, schedules, verify, workflows
 from cli.client import Client, CliError
-from cli.command import AsJson, DataDir, Reason, out, run, show
-from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, out, run, show
+from cli.commands import bulk, kafka, operate, pipeline, schedules, verify, workflows
+from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
 app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
 webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def submit(
     metadata: Annotated[str | None, typer.Option(help="JSON object kept with the job")] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job ends")] = False,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Hand in documents as one job. With --watch the exit code is 1 unless the job completed."""
     files = find_files(paths or [])
@@ -68,7 +68,7 @@ def submit(
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List jobs, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/api/job/all?pageSize={limit}"))
@@ -83,7 +83,7 @@ def jobs(
 
 
 @app.command()
-def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show a job: its stages, attempts and files, and why it waits."""
 
     async def work(client: Client) -> dict[str, Any]:
@@ -96,13 +96,13 @@ def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAU
 
 
 @app.command()
-def text(file_id: str, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def text(file_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Print the text of a file."""
     sys.stdout.write(run(data_dir, lambda c: c.call("GET", f"/v1/files/{file_id}/text")) + "\n")
 
 
 @app.command()
-def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Find files that hold all the words; `word*` matches beginnings. Exit code 4 when there is none."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/search", params={"q": " ".join(words)}))["result"]
 
@@ -123,7 +123,7 @@ def events(
     job_id: Annotated[str | None, typer.Option("--job")] = None,
     types: Annotated[str, typer.Option(help="Names or patterns, e.g. job.*,file.done")] = "",
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Print events: all that are kept, or with --follow those from now on as well."""
 
@@ -141,7 +141,7 @@ def cancel(
     job_id: str,
     reason: Reason = "",
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Cancel a job; running workers are told."""
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/cancel", json={"reason": reason}))
@@ -153,7 +153,7 @@ def webhooks_add(
     url: str,
     event: Annotated[list[str] | None, typer.Option(help="Name or pattern; may repeat; none means all")] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Register an endpoint. The signing secret is printed once."""
     body = {"url": url, "events": event or []}
@@ -162,7 +162,7 @@ def webhooks_add(
 
 
 @webhooks.command("list")
-def webhooks_list(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def webhooks_list(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """List endpoints."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/webhooks", notifier=True))["result"]
 
@@ -176,7 +176,7 @@ def webhooks_list(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_
 
 
 @webhooks.command("log")
-def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show every attempt at an endpoint, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True))
 

@@ -7,7 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from shared.keys import new_key
+from shared.web.key_format import new_key
 
 SERVICE_UID = 10001
 """Whom the image runs as (Dockerfile)."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from shared.errors import Stop
-from shared.keys import new_key
+from shared.web.key_format import new_key
 
 SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
 MIN_FREE_BYTES = 200 << 20

@@ -6,8 +6,8 @@ from contracts.topics import JOB_ERASURES_TOPIC, SESSION_COMMANDS_TOPIC, TOPICS
 from services.session.adapters.sql_store import SqlSessionStore, next_due
 from services.session.handlers import Sessions
 from services.session.settings import SessionSettings
-from shared.due import DueLoop
-from shared.lifecycle import Host
+from shared.runtime.service import Host
+from shared.runtime.timers import TimerLoop
 
 GROUP = "session"
 
@@ -17,4 +17,4 @@ async def build(host: Host, settings: SessionSettings) -> None:
     await host.open(TOPICS)
     sessions = Sessions(SqlSessionStore)
     host.subscribe([SESSION_COMMANDS_TOPIC, JOB_ERASURES_TOPIC], GROUP, sessions.on_batch)
-    host.due(DueLoop(host.settler, next_due, sessions.fire))
+    host.due(TimerLoop(host.processor, next_due, sessions.fire))

@@ -14,7 +14,7 @@ from services.stage_worker.core.classify import classify
 from services.stage_worker.core.fields import extract_fields
 from services.stage_worker.core.search_text import normalise
 from services.stage_worker.ports import Action, Answer, Calls, DocumentReader, Downloads, Progress, ok
-from shared.objects import Objects
+from shared.objects.object_store import Objects
 
 PAGE_BREAK = "\f"
 

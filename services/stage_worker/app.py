@@ -17,10 +17,10 @@ from services.stage_worker.pool import Pool, actions_named
 from services.stage_worker.presence import Presence
 from services.stage_worker.reporter import Reporter
 from services.stage_worker.settings import WorkerSettings
-from shared.consume import HEARTBEAT_MS, raw_decoder, raw_parser
-from shared.containers import read_containers
-from shared.lifecycle import Host
-from shared.objects import open_objects
+from shared.objects.containers import read_containers
+from shared.objects.object_store import open_objects
+from shared.processing.subscription import HEARTBEAT_MS, raw_decoder, raw_parser
+from shared.runtime.service import Host
 
 GROUP = "stage_worker"
 

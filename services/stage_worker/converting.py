@@ -10,7 +10,7 @@ from contracts import FileRef, StageTask
 from contracts.work import OutputFile
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.ports import Answer, DocumentReader, Progress, ok
-from shared.objects import Objects
+from shared.objects.object_store import Objects
 
 PDF = "application/pdf"
 MADE = {

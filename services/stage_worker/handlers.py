@@ -15,9 +15,9 @@ from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from services.stage_worker.pool import Pool
 from services.stage_worker.reporter import Reporter
 from shared import clock
-from shared.consume import decode, start_spans
 from shared.errors import Stop
-from shared.settle import dead_letter
+from shared.processing.processor import dead_letter
+from shared.processing.subscription import decode, start_spans
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.ports import Action, Answer
 from services.stage_worker.reporter import Mark, Reporter
 from shared import clock
-from shared.logs import about
-from shared.objects import ObjectMissing
-from shared.settle import Inbound
-from shared.telemetry import Telemetry
+from shared.objects.object_store import ObjectMissing
+from shared.processing.records import Inbound
+from shared.telemetry.logs import about
+from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 FIRST_HEARTBEAT_S = 1.0

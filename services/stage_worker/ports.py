@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from contracts import StageTask, TaskStatus
-from shared.objects import Stored
+from shared.objects.object_store import Stored
 
 Progress = Callable[[int, int | None], None]
 

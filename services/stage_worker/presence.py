@@ -10,8 +10,8 @@ from contracts import WorkerSeen, to_record
 from contracts.topics import STAGE_WORKERS_TOPIC
 from shared import clock
 from shared.errors import Retry
-from shared.outbox import Relay
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox import Relay
 
 log = logging.getLogger(__name__)
 EVERY_S = 10.0

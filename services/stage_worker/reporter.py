@@ -12,10 +12,10 @@ from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared import crashpoints
 from shared.errors import Retry
-from shared.offsets import Commits
-from shared.outbox import Relay
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing
+from shared.kafka.offset_commits import Commits
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox import Relay
+from shared.telemetry.tracing import Telemetry
 from stageline_kit.watermark import Place, Watermark
 
 log = logging.getLogger(__name__)

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from contracts import FileRef, TaskStatus, Tenancy
-from services.ingest.adapters import read_model as rm
-from services.ingest.adapters.search_index import enter_search, search
+from services.ingest.adapters.store import read_model as rm
+from services.ingest.adapters.store.search_index import enter_search, search
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import JOB_LANE
 from services.session.adapters.sql_store import SqlSessionStore
 from services.session.core.session import Session, SessionState
+from shared.database.store import Store, forget_seen, mark_seen
 from shared.errors import Retry, Stop
-from shared.store import Store, forget_seen, mark_seen
 from tests.conformance.conftest import Opener
 from tests.unit.orchestration import Drive, workflow
 
@@ -95,9 +95,9 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
 
 def _knowing(versions: dict[tuple[str, int], Any]) -> Catalog:
     """A process that has just started."""
-    fresh = Catalog()
-    fresh.versions = versions
-    return fresh
+    unseen = Catalog()
+    unseen.versions = versions
+    return unseen
 
 
 async def test_what_another_replica_wrote_or_a_rollback_took_back_is_not_remembered(opened: Opener) -> None:

@@ -6,11 +6,11 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from shared.errors import Retry
-from shared.kafka import make_producer
-from shared.kafka_access import KafkaAccess
-from shared.outbox import Relay
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing
+from shared.kafka.clients import make_producer
+from shared.kafka.connection import KafkaAccess
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox import Relay
+from shared.telemetry.tracing import Telemetry
 from tests.integration.test_fetching import topic_of
 
 pytestmark = pytest.mark.kafka

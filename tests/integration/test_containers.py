@@ -15,9 +15,9 @@ from aiohttp import web
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.fetch import GuardedDownloads
-from shared.containers import address, read_containers
 from shared.errors import Stop
-from shared.objects import open_objects
+from shared.objects.containers import address, read_containers
+from shared.objects.object_store import open_objects
 
 ACCOUNT, KEY = "papers", base64.b64encode(b"0123456789abcdef" * 4).decode()
 STORED = {"/scans/2026/note one.txt": b"Invoice No: C-1\n"}

@@ -19,14 +19,14 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuth
 from cryptography.hazmat.primitives import serialization
 
 from cli.client import Client, Target
-from cli.cluster import every_topic
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
+from cli.inspect.cluster import every_topic
 from contracts import TOPICS, task_topic
 from contracts.topics import BUILT_IN_ACTIONS
-from shared.acls import GROUPS, OUTSIDE, rights
 from shared.embedded.kafka import EmbeddedKafka
-from shared.kafka_access import KafkaAccess
-from shared.keys import new_key
+from shared.kafka.acls import GROUPS, OUTSIDE, rights
+from shared.kafka.connection import KafkaAccess
+from shared.web.key_format import new_key
 from tests.eventually import eventually
 from tests.servers import free_port
 

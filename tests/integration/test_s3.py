@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from cli.client import Client
-from cli.submit import submit_files
-from shared.objects import ObjectMissing, Objects, TooLarge, open_objects
+from cli.commands.submit import submit_files
+from shared.objects.object_store import ObjectMissing, Objects, TooLarge, open_objects
 from tests.conftest import Pipeline
 from tests.eventually import eventually
 from tests.servers import free_port

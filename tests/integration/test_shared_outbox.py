@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from shared import shards
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
+from shared.database.postgres import PostgresStore
 from shared.errors import Retry
-from shared.migrate import RUNTIME, upgrade
-from shared.packing import NUMBERED, numbered
-from shared.postgres import PostgresStore
-from shared.shards import SharedRelay
-from shared.store import open_store
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
+from shared.processing import outbox_shared
+from shared.processing.outbox_codec import NUMBERED, numbered
+from shared.processing.outbox_shared import SharedRelay
+from shared.telemetry.tracing import Telemetry
 
 pytestmark = [pytest.mark.kafka]
 
@@ -59,7 +59,7 @@ async def emit(relay: SharedRelay, store: PostgresStore, n: int) -> None:
 
 def left(connection: Connection, *numbers: int) -> list[int]:
     """Rows of one who died before it could send them."""
-    shard = str(shards.key_hash(b"one-key") % 6)
+    shard = str(outbox_shared.key_hash(b"one-key") % 6)
     rows = {shard: [row(n) for n in numbers]}
     return [r.id for r in connection.execute(text(NUMBERED), numbered(rows, 1.0))]
 
@@ -122,7 +122,7 @@ async def test_what_failed_in_the_transaction_holds_nobody_up(store: PostgresSto
 
 
 async def test_many_batches_that_somebody_left_go_page_by_page(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "PAGE", 2)
+    monkeypatch.setattr(outbox_shared, "PAGE", 2)
     sent: list[bytes] = []
     for n in range(7):
         await store.transact(lambda c, n=n: left(c, n))  # type: ignore[misc]
@@ -147,7 +147,7 @@ async def test_many_at_once_lose_and_double_nothing(store: PostgresStore) -> Non
 
 async def test_rows_of_the_release_before_leave_in_their_turn(store: PostgresStore) -> None:
     """A replica of it runs beside us, or left them when it died: a row per record, numbered with our batches."""
-    shard = str(shards.key_hash(b"one-key") % 6)
+    shard = str(outbox_shared.key_hash(b"one-key") % 6)
     before = text(
         "INSERT INTO outbox (shard, topic, key, value, headers, created_at) VALUES (:shard, :topic, 'one-key', :value, '[]', 1)"
     )

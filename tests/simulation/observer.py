@@ -10,8 +10,8 @@ from typing import Any
 from contracts import Message, StageTask, TaskCancelled, derived
 from contracts.alfred import AlfredEvent
 from services.job_orchestrator.core.job import IN_FLIGHT, Job, Lane, LaneState
-from services.job_orchestrator.ledger import flight_keys
-from shared.unit import Outgoing
+from services.job_orchestrator.dispatch.budget import flight_keys
+from shared.kafka.outgoing import Outgoing
 from tests.simulation.broker import Place
 from tests.simulation.stores import Database, Transaction
 

@@ -13,7 +13,7 @@ from services.job_orchestrator.core.job import Job, Lane, evolve
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
 from services.session.core.session import Session
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
 
 
 @dataclass

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 from contracts import StageReport
 from services.ingest.core import job_end, numbering
-from services.job_orchestrator import ledger
 from services.job_orchestrator.core import decide as decide_module
-from services.job_orchestrator.core import draft as draft_module
+from services.job_orchestrator.core import decision_builder as draft_module
 from services.job_orchestrator.core import ending, steps, verbs
-from services.job_orchestrator.core.draft import Draft
+from services.job_orchestrator.core.decision_builder import Draft
 from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, Decision, Job, Lane, LaneState, evolve
+from services.job_orchestrator.dispatch import budget
 from services.session.core import decide as session_decide
 
 
@@ -218,9 +218,9 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "an end that forgets a lane": _patched(ending, "withdraw", _forgotten_lanes),
     "a job finishes twice": _patched(Draft, "finished", _two_ends),
     "pause is ignored": _patched(Draft, "dispatch", _pause_is_ignored),
-    "a limit off by one": _patched(ledger, "capacity", _limit_off_by_one),
-    "credits are not given back": _patched(ledger.Ledger, "_count", _uncounted),
-    "what waits is forgotten": _patched(ledger.Ledger, "write", _never_enters),
+    "a limit off by one": _patched(budget, "capacity", _limit_off_by_one),
+    "credits are not given back": _patched(budget.Budget, "_count", _uncounted),
+    "what waits is forgotten": _patched(budget.Budget, "write", _never_enters),
     "a session closes again": _patched(session_decide, "_not_open", _closes_again),
     "a file after the close": _patched(session_decide, "_not_open", _adds_after_close),
     "a task after the cancel": _patched(verbs, "_end", _cancel_goes_on),

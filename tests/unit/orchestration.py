@@ -29,9 +29,9 @@ from contracts.alfred import AlfredEvent
 from contracts.stage import TaskCancelled
 from services.ingest.core.job_end import ends_file
 from services.job_orchestrator.core.decide import Granted, JobInput, LaneDue, Start, decide
-from services.job_orchestrator.core.draft import unlimited
-from services.job_orchestrator.core.fork import Fork
+from services.job_orchestrator.core.decision_builder import unlimited
 from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane
+from services.job_orchestrator.core.rerun import Fork
 from services.job_orchestrator.core.workflow import Workflow
 
 OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from shared import offsets
-from shared.offsets import Commits
-from shared.telemetry import Telemetry
+from shared.kafka import offset_commits
+from shared.kafka.offset_commits import Commits
+from shared.telemetry.tracing import Telemetry
 
 PLACE = TopicPartition("job.events", 0)
 
@@ -28,8 +28,8 @@ class Consumer:
 
 
 async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offsets, "COMMIT_SOON_S", 0.01)
-    monkeypatch.setattr(offsets, "COMMIT_EVERY_S", 30.0)
+    monkeypatch.setattr(offset_commits, "COMMIT_SOON_S", 0.01)
+    monkeypatch.setattr(offset_commits, "COMMIT_EVERY_S", 30.0)
     consumer = Consumer()
     commits = Commits(lambda: consumer, Telemetry("test", "test"), "group")
     commits.add({PLACE: 5})

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from shared import pace
-from shared.pace import Paced, PatientProtocol
+from shared.web import slow_clients
+from shared.web.slow_clients import Paced, PatientProtocol
 from tests.eventually import eventually
 
 
@@ -57,9 +57,9 @@ class Served:
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(pace, "HEAD_S", 0.3)
-    monkeypatch.setattr(pace, "BODY_S", 0.3)
-    monkeypatch.setattr(pace, "BYTES_PER_S", 100_000)
+    monkeypatch.setattr(slow_clients, "HEAD_S", 0.3)
+    monkeypatch.setattr(slow_clients, "BODY_S", 0.3)
+    monkeypatch.setattr(slow_clients, "BYTES_PER_S", 100_000)
     async with Served() as made:
         yield made
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from shared.migrate import migrate
-from shared.outbox import Relay
-from shared.packing import pack, unpack
-from shared.store import open_store
-from shared.unit import Outgoing
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox import Relay
+from shared.processing.outbox_codec import pack, unpack
 from tests.unit.settling import NotingRelay
 
 TOPICS = st.sampled_from(["job.events", "stage.tasks.noop", "stage.cancellations", "job.events.g.dlq"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared import lifecycle
 from shared.errors import Retry, Stop
-from shared.lifecycle import Host
+from shared.runtime import service
+from shared.runtime.service import Host
 
 
 class Settling:
@@ -29,10 +29,10 @@ class Settling:
         self.now += seconds
 
     async def settle(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setattr(lifecycle, "asyncio", SimpleNamespace(sleep=self.pause))
-        monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(service, "asyncio", SimpleNamespace(sleep=self.pause))
+        monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: self.now))
         host = Host.__new__(Host)
-        host.settler = self  # type: ignore[assignment]
+        host.processor = self  # type: ignore[assignment]
         return await host.settle(lambda unit: None)
 
 

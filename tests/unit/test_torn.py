@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from shared import clock
-from shared.objects import open_objects
+from shared.objects.object_store import open_objects
 
 
 def files(folder: Path) -> set[str]:

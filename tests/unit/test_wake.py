@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from shared import wake
-from shared.wake import Wake
+from shared.runtime import wakeup
+from shared.runtime.wakeup import Wake
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(wake, "time", made)
+    monkeypatch.setattr(wakeup, "time", made)
     return made
 
 
@@ -44,9 +44,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize(
     ("took_s", "pause_s"),
     [
-        pytest.param(0.0001, wake.SHORTEST_S, id="next to nothing"),
+        pytest.param(0.0001, wakeup.SHORTEST_S, id="next to nothing"),
         pytest.param(0.01, 0.2, id="a twentieth of the time"),
-        pytest.param(3.0, wake.LONGEST_S, id="half a second at most"),
+        pytest.param(3.0, wakeup.LONGEST_S, id="half a second at most"),
     ],
 )
 async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: list[float], took_s: float, pause_s: float) -> None:

@@ -13,8 +13,8 @@ from sqlmodel import Field, SQLModel
 
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
-from shared.rows import many
-from shared.sql import Statement, is_shared
+from shared.database.bulk_statements import many
+from shared.database.statements import Statement, is_shared
 
 GONE_S = 30 * 86_400
 """A worker that nobody has seen for so long is forgotten."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.job_orchestrator.adapters.codec import job_from_text, lane_from_text
 from services.job_orchestrator.core.job import Job, Lane, evolve
 from services.job_orchestrator.core.workflow import Workflow
-from shared.recent import Recent
+from shared.database.parse_cache import Recent
 
 MOST = 4096
 """Headers, and as many lanes."""

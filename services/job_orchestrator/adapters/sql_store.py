@@ -19,9 +19,9 @@ from services.job_orchestrator.adapters.steering_store import MODELS as STEERING
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
+from shared.database.bulk_statements import together
+from shared.database.statements import Statement, as_list
 from shared.errors import Stop
-from shared.rows import together
-from shared.sql import Statement, as_list
 
 
 class JobRow(SQLModel, table=True):

@@ -25,12 +25,12 @@ from contracts import (
 )
 from contracts.job_events import JobInvalid
 from services.job_orchestrator.core import verbs
+from services.job_orchestrator.core.apply_result import apply_result
 from services.job_orchestrator.core.condition import ConditionFailed
-from services.job_orchestrator.core.draft import Credits, Draft, unlimited
-from services.job_orchestrator.core.fork import Fork, fork
+from services.job_orchestrator.core.decision_builder import Credits, Draft, unlimited
 from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, LANE_TABLE, Decision, Job, Lane, LaneState, Signal
 from services.job_orchestrator.core.policy import silence_s
-from services.job_orchestrator.core.results import absorb
+from services.job_orchestrator.core.rerun import Fork, fork
 from services.job_orchestrator.core.steps import advance, again, ended_with, give_up, release
 from services.job_orchestrator.core.workflow import Workflow
 
@@ -191,7 +191,7 @@ def _apply(draft: Draft, lane: Lane, signal: Signal, report: StageReport) -> Non
     else:
         draft.step_ended(lane, report.status.value, report.code, report.message)
         if signal is Signal.OK:
-            lane = absorb(draft, lane, report.step, report.result)
+            lane = apply_result(draft, lane, report.step, report.result)
         if ended_with(draft, lane, report.status.value, report.code):
             return
         if signal is Signal.KO:

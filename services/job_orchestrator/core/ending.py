@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts import FileStatus, JobStage
 from contracts.job_events import JobFailed, JobInvalid
-from services.job_orchestrator.core.draft import Draft
+from services.job_orchestrator.core.decision_builder import Draft
 from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, Lane, LaneState, NeedsAllLanes
 
 

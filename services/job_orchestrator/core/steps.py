@@ -5,8 +5,9 @@ from __future__ import annotations
 from contracts import FileStatus
 from contracts.file_events import FileDone
 from contracts.job_events import JobExceededRetries, JobRetry
-from services.job_orchestrator.core.condition import ConditionFailed, facts, holds
-from services.job_orchestrator.core.draft import Draft
+from services.job_orchestrator.core.condition import ConditionFailed, holds
+from services.job_orchestrator.core.condition_facts import facts
+from services.job_orchestrator.core.decision_builder import Draft
 from services.job_orchestrator.core.ending import all_loaded, close, end_badly
 from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, outputs_of
 from services.job_orchestrator.core.policy import backoff_s, in_budget, may_retry

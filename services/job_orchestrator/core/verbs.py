@@ -7,10 +7,10 @@ from datetime import datetime
 from contracts import CancelJob, JobStage, PauseJob, PokeJob, ResumeJob, RetryJobNow, TerminateJob
 from contracts.job_control import JobVerb
 from contracts.job_events import JobFailed
-from services.job_orchestrator.core.draft import Credits, Draft
+from services.job_orchestrator.core.apply_result import apply_result
+from services.job_orchestrator.core.decision_builder import Credits, Draft
 from services.job_orchestrator.core.ending import all_loaded, withdraw
 from services.job_orchestrator.core.job import LANE_TABLE, Decision, Job, Lane, LaneState, Signal
-from services.job_orchestrator.core.results import absorb
 from services.job_orchestrator.core.steps import advance, ended_with, give_up
 
 
@@ -141,7 +141,7 @@ def _answer(draft: Draft, lane: Lane, command: PokeJob) -> None:
     step = draft.job.step_of(lane).name
     by = {"by": command.owner.user_name, **({"message": command.message} if command.message else {})}
     if command.outcome == "OK":
-        lane = absorb(draft, lane, step, {**command.data, **by})
+        lane = apply_result(draft, lane, step, {**command.data, **by})
         if not ended_with(draft, lane, "OK", command.code):
             advance(draft, lane)
     elif not ended_with(draft, lane, "KO", command.code):

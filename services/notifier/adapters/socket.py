@@ -19,8 +19,8 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from contracts import Topic, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
-from shared.access import Keyring
-from shared.kafka_access import KafkaAccess
+from shared.kafka.connection import KafkaAccess
+from shared.web.api_keys import Keyring
 
 log = logging.getLogger(__name__)
 READ_S = 0.6

@@ -13,11 +13,11 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from shared.addresses import AddressRefused, check_url, guarded_connector
-from shared.containers import SCHEME, Containers, parse
 from shared.errors import Outcome
-from shared.networks import Networks
-from shared.objects import Objects, Stored, TooLarge
+from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.networks import Networks
+from shared.objects.containers import SCHEME, Containers, parse
+from shared.objects.object_store import Objects, Stored, TooLarge
 
 if TYPE_CHECKING:
     from obstore import GetResult
