@@ -14,8 +14,16 @@ GROUPS: dict[str, tuple[str, frozenset[LaneState]]] = {
 """Node of the diagram → its title and the states that it stands for. Every state is in one group."""
 
 
-def edges() -> dict[tuple[str, str], list[Signal]]:
-    """(from, to) → the signals that lead from one group to another. Changes within a group are left out."""
+WORDS = {
+    Signal.START: "step begins", Signal.GRANT: "credit", Signal.POKE: "answer from outside", Signal.RUN: "heartbeat",
+    Signal.OK: "report", Signal.SKIP: "report", Signal.KO: "report", Signal.ERR: "report", Signal.WAIT: "worker asks for time",
+    Signal.DUE: "timer", Signal.CANCEL: "cancel",
+}  # fmt: skip
+"""Signal → what happens, in the words of the diagram."""
+
+
+def edges() -> dict[tuple[str, str], list[str]]:
+    """(from, to) → what leads from one group to another, in words. Changes within a group are left out."""
     group_of = {state: group for group, (_, members) in GROUPS.items() for state in members}
     found: dict[tuple[str, str], set[Signal]] = {}
     for (state, signal), targets in LANE_TABLE.items():
@@ -24,13 +32,13 @@ def edges() -> dict[tuple[str, str], list[Signal]]:
                 found.setdefault((group_of[state], group_of[target]), set()).add(signal)
     order = list(GROUPS)
     keys = sorted(found, key=lambda edge: (order.index(edge[0]), order.index(edge[1])))
-    return {key: [signal for signal in Signal if signal in found[key]] for key in keys}
+    return {key: list(dict.fromkeys(WORDS[signal] for signal in Signal if signal in found[key])) for key in keys}
 
 
 def diagram() -> str:
     """Mermaid state diagram of the groups."""
     nodes = [f'    state "{title}: {_names(members)}" as {group}' for group, (title, members) in GROUPS.items()]
-    lines = [f"    {a} --> {b}: {', '.join(signal.value for signal in signals)}" for (a, b), signals in edges().items()]
+    lines = [f"    {a} --> {b}: {', '.join(words)}" for (a, b), words in edges().items()]
     return "\n".join(["```mermaid", "stateDiagram-v2", *nodes, "    [*] --> between", *lines, "    ended --> [*]", "```"])
 
 
