@@ -62,7 +62,8 @@ fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the 
 
 docs: $(VENV)/dev ## Write the generated documents, and build the site into site/
 	$(BIN)/python -m scripts.docs
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 samples: $(VENV)/dev ## Make the sample documents again
 	$(BIN)/python samples/make_samples.py

@@ -20,7 +20,7 @@ Records are CloudEvents 1.0 in binary mode, with the JSON value described by the
 PARTITIONS = """\
 "hot" topics have `STAGELINE_PARTITIONS` partitions, set when the topic is created; the others have one. Producers and consumers
 are services, or `producers`, `workers`, `consumers` and `operators` for programs outside."""
-TASKS = task_topic("<action>")
+TASKS = task_topic("{action}")
 
 
 def page() -> str:

@@ -29,7 +29,7 @@ def test_the_contracts_are_what_was_released_and_fit_all_that_was() -> None:
     assert check() == []
 
 
-@pytest.mark.parametrize("topic", [*TOPICS, task_topic("<action>")], ids=lambda topic: topic.name)
+@pytest.mark.parametrize("topic", [*TOPICS, task_topic("{action}")], ids=lambda topic: topic.name)
 def test_the_topic_reference_names_the_messages_of_each_topic(topic: Topic) -> None:
     section = re.split(r"^## ", topics.page(), flags=re.M)
     (mine,) = [part for part in section if part.startswith(f"{topic.name}\n")]
