@@ -1,77 +1,145 @@
-"""The documents keep their form: size, index, heads, and a link that leads somewhere."""
+"""The documents hold what they promise: commands parse, targets, links and anchors exist, snippets compile."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from benchmarks.results import COMPARISONS, FOLDER, all_runs
-from scripts.docs import decisions
+from cli.main import app
+from services.job_orchestrator.core.workflow import Workflow
+from services.notifier.core.signature import new_secret, sign
+from tests.documents import README, ROOT, Block, blocks, calls, name, pages
 
-ROOT = Path(__file__).parents[2]
-SIZES = {"benchmarks/README.md": 60}
-"""Longest READMEs; those of packages and services have forty lines."""
-READMES = [
-    "contracts",
-    "shared",
-    "stageline_kit",
-    "cli",
-    *(f"services/{p.name}" for p in (ROOT / "services").iterdir() if p.is_dir() and p.name[0] != "_"),
-]
-DOCUMENTS = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+PAGES = pages()
+MAX_README_LINES = 150
+COMMAND: Any = typer.main.get_command(app)
+TARGETS = frozenset(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
+_CODE = re.compile(r"^```.*?^```$", re.M | re.S)
+_LINK = re.compile(r"(?<!\\)!?\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("name", [*SIZES, *(f"{folder}/README.md" for folder in READMES)])
-def test_a_readme_is_short(name: str) -> None:
-    assert len((ROOT / name).read_text().splitlines()) <= SIZES.get(name, 40)
+def shells() -> list[tuple[str, str]]:
+    """(page, line) of every line of shell."""
+    return [(name(b.page), line) for page in PAGES for b in blocks(page) if b.language == "sh" for line in b.lines]
 
 
-@pytest.mark.parametrize("page", decisions.pages(), ids=lambda page: page.file)
-def test_a_decision_has_one_page_with_four_parts(page: decisions.Page) -> None:
-    text = (decisions.FOLDER / page.file).read_text()
-    assert len(text.splitlines()) <= 25
-    assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.M) == ["Context", "Decision", "Rejected", "Consequence"]
-    assert page.file.startswith(page.number)
+def parse(arguments: list[str]) -> None:
+    """Parse the arguments as the command line does, and run nothing. Raises for what it does not know."""
+    command, rest = COMMAND, list(arguments)
+    while hasattr(command, "commands"):
+        assert rest and rest[0] in command.commands, f"there is no command {' '.join(arguments)!r}"
+        command = command.commands[rest.pop(0)]
+    command.make_context("stageline", rest)
 
 
-def test_the_index_of_decisions_names_every_page_once() -> None:
-    listed = re.findall(r"\((\d{4}-[a-z0-9-]+\.md)\)", (decisions.FOLDER / "README.md").read_text())
-    assert sorted(listed) == sorted(path.name for path in decisions.FOLDER.glob("[0-9]*.md"))
-    numbers = [page.number for page in decisions.pages()]
-    assert len(numbers) == len(set(numbers))
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _CODE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", h).lower()).replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_between_documents_lead_to_files(name: str) -> None:
-    for link in LINK.findall((ROOT / name).read_text()):
-        target = link.partition("#")[0]
-        if target and "://" not in target and not target.startswith("mailto:"):
-            assert ((ROOT / name).parent / target).exists(), f"{name}: {link}"
+def test_the_readme_is_read_to_its_end() -> None:
+    assert len(README.read_text().splitlines()) <= MAX_README_LINES
 
 
-def test_the_changelog_is_by_version_one_line_each() -> None:
-    text = (ROOT / "CHANGELOG.md").read_text()
-    assert re.findall(r"^## (\S+)", text, re.M)[:2] == ["Unreleased", "0.3.0"]
-    assert re.match(r"# Changelog\n", text)
-    for release in re.split(r"^## ", text, flags=re.M)[1:]:
-        assert set(re.findall(r"^### (.*)$", release, re.M)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
-    entries = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert all(line.startswith("- ") and line.endswith(".") and len(line) <= 200 for line in entries[1:])
+@pytest.mark.parametrize(("page", "line"), [(p, line) for p, line in shells() if calls(line)])
+def test_a_command_is_one_that_the_command_line_knows(page: str, line: str) -> None:
+    for arguments in calls(line):
+        parse(arguments)
 
 
-def test_every_result_of_a_benchmark_can_be_read() -> None:
-    runs = list(all_runs(FOLDER.glob("*.json")))
-    assert {run.benchmark for run in runs} == {"run", "door", "search", "peers"}
-    assert COMPARISONS.validate_json((FOLDER / "comparisons.json").read_bytes())
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_command_in_a_sentence_exists(page: Path) -> None:
+    for words in re.findall(r"`stageline ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", _CODE.sub("", page.read_text())):
+        first, _, second = words.partition(" ")
+        assert first in COMMAND.commands, words
+        group = COMMAND.commands[first]
+        assert not hasattr(group, "commands") or not second or second in group.commands, words
 
 
-@pytest.mark.parametrize("folder", [*READMES, "benchmarks"])
-def test_a_readme_names_files_that_exist(folder: str) -> None:
-    text = (ROOT / folder / "README.md").read_text()
-    for name in re.findall(r"`([a-z_./]+(?:\.py|\.json|\.md|/))`", text):
-        if not name.startswith("/"):
-            assert (ROOT / folder / name).exists() or (ROOT / name).exists(), f"{folder}/README.md names {name}"
+def test_a_command_that_is_unknown_or_has_a_wrong_option_is_noticed() -> None:
+    for line in (
+        "stageline fly",
+        "stageline jobs --colour red",
+        "JOB=$(stageline submit x --wait)",
+        "stageline kafka | cat",
+        "stageline bulk stop",
+    ):
+        with pytest.raises((Exception, SystemExit)):
+            parse(calls(line)[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_make_target_exists(page: Path) -> None:
+    text = page.read_text()
+    lines = "\n".join(line for b in blocks(page) if b.language == "sh" for line in b.lines)
+    named = {*re.findall(r"`make ([a-z-]+)", text), *re.findall(r"(?:^|\s)make ([a-z-]+)", lines)}
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_CODE.sub("", page.read_text())):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_entry() -> None:
+    docs = ROOT / "docs"
+    seen: set[Path] = set()
+    todo = [docs / "index.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        links = (link.partition("#")[0] for link in _LINK.findall(_CODE.sub("", page.read_text())))
+        targets = [(page.parent / link).resolve() for link in links if link]
+        todo += [t for t in targets if t.suffix == ".md" and t.is_relative_to(docs)]
+        todo += [inner for t in targets if t.is_dir() and t.is_relative_to(docs) for inner in t.glob("*.md")]
+    assert {name(p) for p in docs.rglob("*.md")} <= {name(p) for p in seen}
+
+
+def test_nothing_names_this_machine() -> None:
+    for path in [*PAGES, ROOT / "docs" / "images" / "demo.svg"]:
+        assert not re.search(r"/(?:home|root|tmp|work|Users)/", path.read_text()), name(path)
+
+
+def snippets(language: str) -> list[Block]:
+    """The blocks of a language in all pages."""
+    return [b for page in PAGES for b in blocks(page) if b.language == language]
+
+
+@pytest.mark.parametrize("block", snippets("python"), ids=lambda b: name(b.page))
+def test_python_compiles_and_its_imports_exist(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("contracts", "stageline_kit"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
+
+
+@pytest.mark.parametrize("block", [b for b in snippets("yaml") if "steps:" in b.text], ids=lambda b: name(b.page))
+def test_workflows_are_valid(block: Block) -> None:
+    yaml = pytest.importorskip("yaml")
+    Workflow.model_validate(yaml.safe_load(block.text))
+
+
+def test_the_receiver_of_the_webhooks_page_tells_our_signatures_from_others() -> None:
+    page = ROOT / "docs" / "how-to" / "webhooks.md"
+    [block] = [b for b in blocks(page) if b.language == "python"]
+    found: dict[str, Any] = {}
+    exec(compile(block.text, str(page), "exec"), found)
+    secret, now = new_secret(b"k" * 32), int(found["time"].time())
+    headers = {"webhook-id": "evt", "webhook-timestamp": str(now), "webhook-signature": sign(secret, "evt", now, b"{}")}
+    assert found["verified"](secret, headers, b"{}")
+    assert not found["verified"](secret, headers, b"{ }")
+    assert not found["verified"](secret, {**headers, "webhook-timestamp": str(now - 900)}, b"{}")
