@@ -24,7 +24,7 @@ from cli.inspect.cluster import every_topic
 from contracts import TOPICS, task_topic
 from contracts.topics import BUILT_IN_ACTIONS
 from shared.embedded.kafka import EmbeddedKafka
-from shared.kafka.acls import GROUPS, OUTSIDE, rights
+from shared.kafka.acls import GROUPS, OUTSIDE, acls_for
 from shared.kafka.connection import KafkaAccess
 from shared.web.key_format import new_key
 from tests.eventually import eventually
@@ -199,7 +199,7 @@ async def test_the_pipeline_runs_with_least_privilege(cluster: Cluster, tmp_path
 async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, service: str) -> None:
     granted = {
         (acl.operation, name)
-        for acl in rights(service)
+        for acl in acls_for(service)
         for name in NAMES
         if acl.name == name or (acl.prefixed and name.startswith(acl.name))
     }
