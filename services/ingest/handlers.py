@@ -54,7 +54,7 @@ class Projector:
     def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         decisions = on_batch(unit, batch, self.recent)
         if decisions:
-            unit.committed.append(lambda: self.tell(decisions))
+            unit.after_commit.append(lambda: self.tell(decisions))
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound], recent: Recent[Record]) -> Sequence[tuple[str, Record]]:

@@ -47,7 +47,7 @@ from shared.errors import DeadLetter
 from shared.processing.inbox import DedupPolicy, is_duplicate
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
-from shared.telemetry.logs import about
+from shared.telemetry.logs import log_fields
 
 log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {
@@ -168,14 +168,14 @@ class Orchestrator:
         if report.status is not TaskStatus.RUN:
             self.meters.waste(report.action, report.tenant_id)
             wasted(work.unit, report, refused, trace)
-        log.info("refused", extra=about(trace, report.job_id, type=report.TYPE, reason=refused))
+        log.info("refused", extra=log_fields(trace, report.job_id, type=report.TYPE, reason=refused))
 
     def _verb(self, work: JobBatch, message: Any, trace: str | None) -> None:
         event: JobInput = message
         decision = work.decide(message.job_id, event, trace)
         decided(work.unit, message, VERBS[type(message)], decision.refused, trace, decision.job)
         facts = {"by": message.owner.user_name, "refused": decision.refused}
-        log.info("command %s", VERBS[type(message)], extra=about(trace, message.job_id, **facts))
+        log.info("command %s", VERBS[type(message)], extra=log_fields(trace, message.job_id, **facts))
 
     def _rerun(self, work: JobBatch, message: RerunJob, trace: str | None) -> None:
         source = work.whole(message.job_id)

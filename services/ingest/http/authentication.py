@@ -35,7 +35,7 @@ class Claim:
 async def authenticate(request: Request, gateway: Gateway) -> Principal | None:
     """The verified principal of a request, or None. A signature covers the body, so the body is read here, whatever its media type."""
     if not _is_signed(request):
-        return await gateway.keyring.principal(request.headers)
+        return await gateway.keyring.authenticate(request.headers)
     found = await _signer(request, gateway)
     if found is None or not await _verify(request, gateway, *found, amx.body_digest(amx.md5_of(await request.body()))):
         return None

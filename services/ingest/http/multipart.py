@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from shared.objects.object_store import Objects, Stored, TooLarge
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
@@ -27,7 +27,7 @@ class Upload:
     """What a form held: text fields, and the one stored file with its name and declared type."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    stored: Stored | None = None
+    stored: StoredObject | None = None
     file_name: str = ""
     content_type: str = "application/octet-stream"
 
@@ -103,7 +103,7 @@ class _Reader:
         self.name = ""
         self.text = bytearray()
         self.queue: asyncio.Queue[bytes | None] | None = None
-        self.storing: asyncio.Task[Stored] | None = None
+        self.storing: asyncio.Task[StoredObject] | None = None
 
     async def read(self) -> None:
         try:

@@ -29,7 +29,7 @@ def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
             reason=command.reason, part=part, blobs=tuple(names[start : start + PER_RECORD]),
         )  # fmt: skip
         work.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
-    work.unit.forget(JOB_STATE_TOPIC.name, job.id)
+    work.unit.emit_tombstone(JOB_STATE_TOPIC.name, job.id)
     work.forget(job.id)
     return None
 

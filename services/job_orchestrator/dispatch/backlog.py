@@ -36,7 +36,7 @@ class Backlog:
         self.source = source
         self._wake = asyncio.Event()
         self._last: BacklogState | None = None
-        processor.after.append(self._wake.set)
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -46,7 +46,7 @@ class Backlog:
                 state = await self.processor.store.read(self.look)
                 if self._news(state):
                     self._last = state
-                    await self.processor.run(partial(_publish, state))
+                    await self.processor.run_unit(partial(_publish, state))
             except Retry as error:
                 log.warning("the backlog will be told later", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(EVERY_S)

@@ -12,7 +12,7 @@ from services.ingest.adapters.store.search_index import enter_search
 from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
 from shared.runtime.service import Host
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Indexer:
     def __init__(self, host: Host, gateway: Gateway) -> None:
         self.host = host
         self.gateway = gateway
-        self.wake = Wake()
+        self.wake = Wakeup()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -44,7 +44,7 @@ class Indexer:
 
     async def _enter(self, row: object) -> None:
         try:
-            body = (await self.gateway.objects.get(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
+            body = (await self.gateway.objects.get_object(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
         except ObjectMissing as error:
             log.error("text for the index is gone", extra={"reason": str(error)})
             body = ""

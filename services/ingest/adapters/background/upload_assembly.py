@@ -97,7 +97,7 @@ class UploadAssembly:
 
     async def _bytes(self, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:
         for part in parts:
-            _, chunks = await self.gateway.objects.stream(part.blob)
+            _, chunks = await self.gateway.objects.stream_object(part.blob)
             async for chunk in chunks:
                 yield chunk
 
@@ -109,8 +109,8 @@ class UploadAssembly:
         self.next_tidy = clock.unix() + TIDY_S
         # What a killed door was taking in: named by no row, and older than any upload that still goes on.
         before = clock.now() - ABANDONED
-        await self.gateway.objects.clear_torn(before)
-        stale = await self.gateway.objects.stale(INCOMING, before)
+        await self.gateway.objects.delete_torn(before)
+        stale = await self.gateway.objects.list_stale(INCOMING, before)
         needed = await self.gateway.store.read(lambda c: uploads.needed(c, stale))
         await self.discard([blob for blob in stale if blob not in needed])
 
@@ -121,6 +121,6 @@ class UploadAssembly:
         """Delete objects that no row names any more; one that cannot be deleted now is only room lost, and is said."""
         for blob in blobs:
             try:
-                await self.gateway.objects.delete(blob)
+                await self.gateway.objects.delete_object(blob)
             except Retry as error:
                 log.warning("an upload's part stays behind", extra={"blob": blob, "reason": str(error)})

@@ -15,7 +15,7 @@ from services.ingest.dialects.alfred.bodies import JobCreate, RemoteUpload
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import clean_name
 from shared import clock
-from shared.objects.containers import SCHEME, address
+from shared.objects.containers import SCHEME, container_url
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
 
@@ -81,7 +81,7 @@ def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUp
     if not body.file_names:
         raise ApiError(400, "file_names: required with container", "file_names")
     try:
-        return [address(name, path) for path in body.file_names]
+        return [container_url(name, path) for path in body.file_names]
     except ValueError as error:
         raise ApiError(400, f"file_names: {error}", "file_names") from None
 
