@@ -19,7 +19,7 @@ from contracts import CreateJob, Message, SessionClosed, SessionFiles, StageRepo
 from contracts.job_control import JOB_COMMANDS, ExplainJob
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REPORTS_TOPIC, Topic
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
-from services.job_orchestrator.core.job import JOB_LANE, Job
+from services.job_orchestrator.core.job import JOB_BRANCH, Job
 from services.job_orchestrator.core.replay import Recorded
 from shared.database.open import open_store
 from shared.database.store import Store
@@ -48,15 +48,15 @@ def store_of(data_dir: Path, service: str) -> Store:
 
 
 def jobs(connection: Connection, only_open: bool) -> list[Job]:
-    """Jobs of the orchestrator's store, open ones with all of their lanes."""
+    """Jobs of the orchestrator's store, open ones with all of their branches."""
     catalog = Catalog()
     catalog.load(connection)
     store = SqlJobStore(connection, catalog)
     ids = list(connection.execute(text("SELECT id FROM job")).scalars())
     found: list[Job] = []
     for start in range(0, len(ids), 500):
-        page = store.load({i: {JOB_LANE} for i in ids[start : start + 500]}).values()
-        found += [store.with_all_lanes(j) if only_open else j for j in page if not (only_open and j.ended)]
+        page = store.load({i: {JOB_BRANCH} for i in ids[start : start + 500]}).values()
+        found += [store.with_all_branches(j) if only_open else j for j in page if not (only_open and j.ended)]
     return found
 
 
