@@ -12,7 +12,7 @@ from contracts.registry import check
 from contracts.topics import TOPICS, Topic, task_topic
 from scripts.docs import commands, settings, states, topics
 from scripts.docs.generated import ROOT, SECTIONS, rendered, whole_files
-from services.job_orchestrator.core.job import LANE_TABLE, LaneState
+from services.job_orchestrator.core.job import BRANCH_TABLE, BranchState
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=str)
@@ -62,9 +62,9 @@ def test_the_diagram_of_states_is_readable_and_complete() -> None:
     drawn = [line for line in states.diagram().splitlines() if "-->" in line]
     assert len(drawn) <= 12
     grouped = [state for _, members in states.GROUPS.values() for state in members]
-    assert sorted(grouped) == sorted(LaneState)
+    assert sorted(grouped) == sorted(BranchState)
     table = states.table_of_transitions()
-    assert sum(len(row.split(",")) for row in _cells(table, 1) if row != "none") == len(LANE_TABLE)
+    assert sum(len(row.split(",")) for row in _cells(table, 1) if row != "none") == len(BRANCH_TABLE)
 
 
 def _cells(table: str, column: int) -> list[str]:
