@@ -215,7 +215,7 @@ def figures_of(found: Found, peak_mib: float, idle_share: float) -> dict[str, An
         "cpu_ms_per_job": round(sum(found.cpu.values()) / JOBS / len(found.ours) * 1000, 2),
         "peak_mib": round(peak_mib), "idle_percent_of_a_core": round(idle_share * 100, 1),
     }  # fmt: skip
-    return figures | ({"shown_ms": results.latency(found.lags)} if found.lags else {})
+    return figures | ({"shown_ms": results.latency(found.lags)} if len(found.lags) > 1 else {})
 
 
 def report(found: Found, peak: dict[str, float], idle_share: float) -> None:
