@@ -22,7 +22,7 @@ from cli.client import Client
 from tests.conftest import Pipeline
 from tests.documents import README, ROOT, TUTORIALS, Block, blocks, calls, name, pages
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 EXECUTED, SECOND_TERMINAL, ONCE_WAITING = "executed", "second terminal", "once the job waits for its approval"
 GUIDES = [page for page in pages() if any(b.mark == EXECUTED for b in blocks(page))]
 LEFT_OUT = re.compile(r"make |python3 -m venv |\S+/pip install ")
@@ -89,7 +89,7 @@ async def run_page(page: Path, folder: Path, pipeline: Pipeline, whole: bool = T
     environment = {k: v for k, v in os.environ.items() if not k.startswith("STAGELINE_")}
     environment["PATH"] = f"{folder / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}"
     done = await asyncio.to_thread(
-        subprocess.run, ["bash", "-c", text], capture_output=True, text=True, timeout=110, cwd=folder, env=environment
+        subprocess.run, ["bash", "-c", text], capture_output=True, text=True, timeout=270, cwd=folder, env=environment
     )  # fmt: skip
     second = folder / "second.log"
     said = done.stdout + done.stderr + (second.read_text() if second.exists() else "")
