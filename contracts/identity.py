@@ -1,4 +1,4 @@
-"""Identity of work: ids derived from their cause, so that a replay makes the same ids again (practice 6)."""
+"""Ids that are derived from their cause, so that a replay makes the same ids again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from hashlib import sha1
 from uuid import NAMESPACE_URL, uuid5
 
 NAMESPACE = uuid5(NAMESPACE_URL, "urn:stageline:ids")
-"""Never change it: every derived id, and with it every consumer's de-duplication, hangs on it."""
+"""Namespace of all derived ids. Never change it: consumers recognise duplicates by these ids."""
 
 _BEGUN = sha1(NAMESPACE.bytes, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def derived(cause: str, *role: str | int) -> str:
-    """Name of a consequence: the UUIDv5 of `cause` and the role of the output. Same input, same id, for ever.
+    """The id of an output: UUIDv5 (RFC 9562 §5.5) of the `cause`'s id and the output's `role`. Equal input gives an equal id.
 
-    Follows RFC 9562 §5.5; written out because `uuid.uuid5` costs twice as much on the hot path.
+    Written out because `uuid.uuid5` is slower and every message needs ids.
     """
     begun = _BEGUN.copy()
     begun.update("\x1f".join([cause, *map(str, role)]).encode())
