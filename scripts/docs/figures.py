@@ -78,7 +78,7 @@ def _peers(runs: list[Run]) -> str:
 
 def _requests(runs: list[Run]) -> str:
     rows = []
-    for run in newest(runs, "door", lambda run: ""):
+    for run in newest(runs, "gateway", lambda run: ""):
         f = run.figures
         for name, call, bare in (
             ("POST /api/job/create", "create", "bare_post_per_s"),
