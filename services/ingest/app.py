@@ -25,12 +25,12 @@ from contracts.topics import (
 from services.ingest.adapters.background.bulk_runner import BulkRunner
 from services.ingest.adapters.background.held_ends import HeldEnds
 from services.ingest.adapters.background.indexer import Indexer
-from services.ingest.adapters.background.result_delivery import ResultDelivery
 from services.ingest.adapters.background.retention import Erasures
 from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.store.quotas import Limits
+from services.ingest.dialects.pdftools.result_delivery import ResultDelivery
 from services.ingest.dialects.pdftools.watched_folders import Folders, read_watched
 from services.ingest.dialects.routes import ROUTERS
 from services.ingest.handlers import Projector, dedup_policy
@@ -87,10 +87,8 @@ async def build(host: Host, settings: IngestSettings) -> None:
 
 def _behind(host: Host, gateway: Gateway) -> None:
     """What goes on without a request."""
-    indexer = Indexer(host, gateway)
-    host.processor.after.append(indexer.wake.set)
     for part in (
-        indexer,
+        Indexer(gateway),
         BulkRunner(gateway),
         Erasures(gateway),
         UploadAssembly(gateway),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.ingest.core import tus
 from services.ingest.dialects.pdftools import options
-from services.ingest.dialects.v1.results_zip import entries_of
+from services.ingest.http.archive import entries_of
 from services.ingest.http.content_negotiation import to_xml, wants_xml, xml_name
 from services.ingest.http.download import NotInRange, byte_range
 from shared.objects import containers

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from contracts import Message, to_record
 from contracts.cloudevents import Headers, holds_nul
@@ -23,7 +23,7 @@ FIRST_LOOK_S = 0.03
 OTHER_REPLICA_S = 0.1
 """How often the store is looked at for decisions that another replica of the door has read."""
 
-
+T = TypeVar("T")
 _DECISION = text("SELECT body FROM decision WHERE command_id = :i")
 
 
@@ -34,7 +34,7 @@ class KafkaPublisher:
         self.relay = relay
         self.telemetry = telemetry
 
-    async def publish(self, topic: str, message: Message, trace: str | None) -> None:
+    async def publish_command(self, topic: str, message: Message, trace: str | None) -> None:
         carried = self.telemetry.create(message, topic, trace)
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, "/stageline/ingest", extra)
@@ -89,11 +89,7 @@ class StoredDecisions:
         self.closing = True
         self.wake()
 
-    async def until(self, look: Any, timeout_s: float, patient: bool = False) -> Any:
-        """What `look(connection)` finds, as soon as it finds something; None when it does not in time.
-
-        `patient`: the caller has its answer and waits for more; such a wait ends when this process does.
-        """
+    async def wait_until(self, look: Callable[[Connection], T | None], timeout_s: float, patient: bool = False) -> T | None:
         deadline = time.monotonic() + timeout_s
         while True:
             changed = self._changed

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
 
-from services.ingest.http.multipart import clean_name
+from services.ingest.core.file_names import clean_name
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
 from shared.objects.object_store import Objects, Stored, TooLarge
@@ -20,7 +20,7 @@ class RemoteFailed(Exception):
     """The address could not be read from, or written to; the text says why."""
 
 
-class Remote:
+class RemoteFiles:
     """Reads and writes by HTTP. `trusted` internal networks may be talked to."""
 
     def __init__(self, objects: Objects, trusted: Networks) -> None:

@@ -20,6 +20,8 @@ def gateway_of(request: Request) -> Gateway:
 
 
 GatewayDep = Annotated[Gateway, Depends(gateway_of)]
+PLATFORM_TENANT = "default"
+"""The tenant whose admins and operators act for all tenants."""
 NEEDS_KEY = "A valid key is needed: X-TagshelfAPI-Key, or Authorization: Bearer."
 
 

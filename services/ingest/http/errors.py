@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from contracts.cloudevents import describe
 from services.ingest.adapters.store.quotas import OverLimit
+from services.ingest.core.job_filter import BadFilter
 from services.ingest.http.multipart import BadUpload
 from shared.objects.object_store import ObjectMissing, TooLarge
 from shared.web.middleware import failure_handlers
@@ -127,6 +128,11 @@ async def _contract(request: Request, error: Exception) -> Response:
     return shaped(request, 400, "invalid_request", describe(error), field)
 
 
+async def _filter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadFilter)
+    return shaped(request, 400, "bad_request", str(error), error.field)
+
+
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
@@ -166,7 +172,7 @@ def install(app: FastAPI) -> None:
     """Register every handler."""
     handlers: dict[Any, Any] = {
         ApiError: _api, RequestValidationError: _invalid, ValidationError: _contract, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
-        ObjectMissing: _missing, OverLimit: _over, **failure_handlers(shaped),
+        ObjectMissing: _missing, BadFilter: _filter, OverLimit: _over, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -11,6 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from services.ingest.core.file_names import clean_name
 from shared.objects.object_store import Objects, Stored, TooLarge
 
 MAX_FIELD_BYTES = 65_536
@@ -179,7 +180,7 @@ async def _drain(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def clean_name(name: str) -> str:
-    """A file name for showing: no folders, no control characters, at most 255 characters. Never used as a path."""
-    base = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(c for c in base if c.isprintable()).strip()[:255]
+def declared_size(request: Request) -> int | None:
+    """Bytes that the request says it brings, or None."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() and len(length) < 19 else None

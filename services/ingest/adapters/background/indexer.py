@@ -11,7 +11,6 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import enter_search
 from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
-from shared.runtime.service import Host
 from shared.runtime.wakeup import Wake
 
 log = logging.getLogger(__name__)
@@ -20,10 +19,10 @@ log = logging.getLogger(__name__)
 class Indexer:
     """Enters the text of finished files into the full-text index; what is pending lies in the store."""
 
-    def __init__(self, host: Host, gateway: Gateway) -> None:
-        self.host = host
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.wake = Wake()
+        gateway.processor.after.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -31,7 +30,7 @@ class Indexer:
         while True:
             self.wake.begin()
             try:
-                rows = await self.host.store.read(lambda c: c.execute(query).all())
+                rows = await self.gateway.store.read(lambda c: c.execute(query).all())
                 for row in rows:
                     await self._enter(row)
             except Retry as error:
@@ -40,7 +39,7 @@ class Indexer:
                 continue
             if not rows:
                 # Woken by our own commits; another replica may have died with rows of its own.
-                await self.wake.wait(5 if self.host.store.shared else None)
+                await self.wake.wait(5 if self.gateway.store.shared else None)
 
     async def _enter(self, row: object) -> None:
         try:
@@ -48,4 +47,4 @@ class Indexer:
         except ObjectMissing as error:
             log.error("text for the index is gone", extra={"reason": str(error)})
             body = ""
-        await self.host.store.transact(lambda c: enter_search(c, row, body))
+        await self.gateway.store.transact(lambda c: enter_search(c, row, body))

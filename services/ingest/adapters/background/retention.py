@@ -72,6 +72,6 @@ class Erasures:
             command = EraseJob(
                 command_id=derived(row.id, "retention"), job_id=row.id, owner=owner, issued_at=clock.now(), reason="retention"
             )
-            await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+            await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
         if len(rows) == PAGE:
             self.gateway.retention_wake.set()

@@ -72,7 +72,7 @@ class UploadAssembly:
 
         await self.gateway.store.transact(settle)
         self.gateway.decisions.wake()
-        await self.discard([p.blob for p in parts])
+        await self.gateway.discard_objects([p.blob for p in parts])
 
     async def _keep(self, upload_id: str) -> None:
         while True:
@@ -89,7 +89,7 @@ class UploadAssembly:
         command = AddFile(
             command_id=derived(row.id, "add"), session_id=row.session_id, owner=owner, issued_at=clock.now(), file=file
         )
-        await self.gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, None)
+        await self.gateway.publisher.publish_command(SESSION_COMMANDS_TOPIC.name, command, None)
         answer = await self.gateway.decisions.decision(command.command_id, self.gateway.settings.decision_timeout_s)
         if answer is not None and answer["ok"]:
             await self.gateway.limits.handed_in(row.tenant_id, 1, stored.size)
@@ -112,15 +112,7 @@ class UploadAssembly:
         await self.gateway.objects.clear_torn(before)
         stale = await self.gateway.objects.stale(INCOMING, before)
         needed = await self.gateway.store.read(lambda c: uploads.needed(c, stale))
-        await self.discard([blob for blob in stale if blob not in needed])
+        await self.gateway.discard_objects([blob for blob in stale if blob not in needed])
 
     async def _forget(self, upload_id: str) -> None:
-        await self.discard(await self.gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
-
-    async def discard(self, blobs: Sequence[str]) -> None:
-        """Delete objects that no row names any more; one that cannot be deleted now is only room lost, and is said."""
-        for blob in blobs:
-            try:
-                await self.gateway.objects.delete(blob)
-            except Retry as error:
-                log.warning("an upload's part stays behind", extra={"blob": blob, "reason": str(error)})
+        await self.gateway.discard_objects(await self.gateway.store.transact(lambda c: uploads.forget(c, upload_id)))

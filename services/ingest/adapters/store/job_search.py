@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store.search_index import match_expression, ts_query
+from services.ingest.core.job_filter import JobQuery, encode_cursor
 from shared.database.statements import is_shared
 
 Record = dict[str, Any]
@@ -20,45 +19,13 @@ TEXT_HITS = 5000
 """Files that a text search looks at, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search asks for. Times in Unix seconds. `terms` as in `job_term`, e.g. `tag:invoice`."""
-
-    tenant: str
-    stages: tuple[str, ...] = ()
-    workflow: str | None = None
-    terms: tuple[str, ...] = ()
-    words: str | None = None
-    created_after: float | None = None
-    created_before: float | None = None
-    since_before: float | None = None
-    """In its stage since before this time."""
-    sort: Literal["-created_at", "created_at", "stage_since"] = "-created_at"
-    after: tuple[float, str] | None = None
-    """The last row of the page before."""
-
-
 @dataclass
 class _Query:
     where: list[str] = field(default_factory=list)
     values: Record = field(default_factory=dict)
 
 
-def cursor_of(value: float, job_id: str) -> str:
-    """Where the next page begins, as opaque text."""
-    return base64.urlsafe_b64encode(json.dumps([value, job_id]).encode()).decode().rstrip("=")
-
-
-def read_cursor(cursor: str) -> tuple[float, str]:
-    """Inverse of `cursor_of`. Raises `ValueError`."""
-    try:
-        value, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return float(value), str(job_id)
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise ValueError("it is none of ours") from error
-
-
-def find(connection: Connection, wanted: Wanted, limit: int) -> tuple[list[Record], str | None]:
+def find(connection: Connection, wanted: JobQuery, limit: int) -> tuple[list[Record], str | None]:
     """Records of a page, and the cursor of the next one or None."""
     driver = _rarest(connection, wanted)
     query = _conditions(connection, wanted, driver)
@@ -80,10 +47,10 @@ def find(connection: Connection, wanted: Wanted, limit: int) -> tuple[list[Recor
     )
     rows = connection.execute(text(sql), {**query.values, "limit": limit + 1}).all()
     page = [json.loads(r.body) for r in rows[:limit]]
-    return page, cursor_of(rows[limit - 1].place, rows[limit - 1].id) if len(rows) > limit else None
+    return page, encode_cursor(rows[limit - 1].place, rows[limit - 1].id) if len(rows) > limit else None
 
 
-def count(connection: Connection, wanted: Wanted, most: int) -> int:
+def count(connection: Connection, wanted: JobQuery, most: int) -> int:
     """How many there are, counted no further than `most`."""
     driver = _rarest(connection, wanted)
     query = _conditions(connection, wanted, driver)
@@ -95,7 +62,7 @@ def count(connection: Connection, wanted: Wanted, most: int) -> int:
     return int(connection.execute(text(sql), {**query.values, "limit": most}).scalar_one())
 
 
-def _rarest(connection: Connection, wanted: Wanted) -> str | None:
+def _rarest(connection: Connection, wanted: JobQuery) -> str | None:
     """The rarest of the terms, if it is rare at all or there is nothing else to go by; None for the jobs' own columns."""
     counted = text("SELECT count(*) FROM (SELECT 1 FROM job_term WHERE tenant_id = :t AND term = :k LIMIT :n) x")
     counts = {k: connection.execute(counted, {"t": wanted.tenant, "k": k, "n": SAMPLE}).scalar_one() for k in wanted.terms}
@@ -107,7 +74,7 @@ def _rarest(connection: Connection, wanted: Wanted) -> str | None:
     return None if _few(connection, wanted) else rarest
 
 
-def _few(connection: Connection, wanted: Wanted) -> bool:
+def _few(connection: Connection, wanted: JobQuery) -> bool:
     conditions = [("stage", s) for s in wanted.stages] + ([("workflow", wanted.workflow)] if wanted.workflow else [])
     for column, value in conditions:
         sql = text(f"SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND {column} = :v LIMIT :n) x")
@@ -116,7 +83,7 @@ def _few(connection: Connection, wanted: Wanted) -> bool:
     return False
 
 
-def _index(connection: Connection, wanted: Wanted, driver: str | None) -> str:
+def _index(connection: Connection, wanted: JobQuery, driver: str | None) -> str:
     """SQLite knows no frequencies: told which index, it reads in order instead of sorting everything."""
     if is_shared(connection) or driver is not None or wanted.words is not None:
         return ""
@@ -127,12 +94,12 @@ def _index(connection: Connection, wanted: Wanted, driver: str | None) -> str:
     return " INDEXED BY job_view_workflow" if wanted.workflow else " INDEXED BY job_view_created"
 
 
-def _rare_workflow(connection: Connection, wanted: Wanted) -> bool:
+def _rare_workflow(connection: Connection, wanted: JobQuery) -> bool:
     sql = text("SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND workflow = :v LIMIT :n) x")
     return int(connection.execute(sql, {"t": wanted.tenant, "v": wanted.workflow, "n": SAMPLE}).scalar_one()) < SAMPLE
 
 
-def _conditions(connection: Connection, wanted: Wanted, driver: str | None) -> _Query:
+def _conditions(connection: Connection, wanted: JobQuery, driver: str | None) -> _Query:
     query = _Query(["j.tenant_id = :t"], {"t": wanted.tenant})
     if driver is not None:
         query.where += ["d.tenant_id = :t", "d.term = :driver"]

@@ -10,14 +10,6 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
-from services.ingest.adapters.store.accounts import MODELS as ACCOUNT_MODELS
-from services.ingest.adapters.store.catalogue import MODELS as CATALOGUE_MODELS
-from services.ingest.adapters.store.erasures import MODELS as ERASURE_MODELS
-from services.ingest.adapters.store.operations import MODELS as OPERATIONS_MODELS
-from services.ingest.adapters.store.quotas import MODELS as LIMIT_MODELS
-from services.ingest.adapters.store.uploads import MODELS as UPLOAD_MODELS
-from services.ingest.dialects.invopop.store import MODELS as SILO_MODELS
-from services.ingest.dialects.pdftools.store import MODELS as CONVERSION_MODELS
 from shared.database.bulk_statements import many
 from shared.database.parse_cache import Recent
 from shared.database.statements import Statement, as_list
@@ -124,8 +116,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (
-    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
-    *ERASURE_MODELS, *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow,
 )  # fmt: skip
 
 _HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")

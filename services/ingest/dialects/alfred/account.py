@@ -13,9 +13,10 @@ from contracts.topics import WEBHOOK_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import catalogue
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.jobs import decided, file_record
+from services.ingest.http.commands import await_decision
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import file_record
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
 from shared.web.api_keys import Principal
@@ -137,8 +138,8 @@ async def register_webhook(
         command_id=clock.new_root(), endpoint_id=derived(who.tenant_id, "account-webhook"), owner=who.tenancy, url=body.url,
         issued_at=clock.now(),
     )  # fmt: skip
-    await gateway.publisher.publish(WEBHOOK_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The address")
+    await gateway.publisher.publish_command(WEBHOOK_COMMANDS_TOPIC.name, command, trace_of(request))
+    answer = await await_decision(gateway, command.command_id, "The address")
     if not answer["ok"]:
         raise ApiError(422, f"url: {answer['message']}", "url", code=answer["reason"])
     return {"id": command.endpoint_id}

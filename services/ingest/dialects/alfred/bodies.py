@@ -7,22 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from contracts import JobRequest
-from contracts.loose import check_metadata
-from services.ingest.dialects.v1.strict import Whole
+from services.ingest.core.fields import Meta, Whole, WorkflowName
 
 UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
 UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
-Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_metadata), Field(description="Free metadata")]
-
-
-def _public(name: str) -> str:
-    if name.startswith("tenant."):
-        raise ValueError("names that begin with tenant. are those of another dialect")
-    return name
-
-
-WorkflowName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_public)]
-"""A published workflow's name. Those that a tenant has in Invopop's dialect are run there."""
 
 
 _LOOSE = [{"type": "boolean"}, {"type": "string"}, {"type": "number"}]

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.jobs import file_record
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import file_record
 from shared import clock
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)

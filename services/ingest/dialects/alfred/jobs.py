@@ -10,16 +10,20 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
-from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
+from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.remote_jobs import container_files, remote_file, submit_remote
+from services.ingest.dialects.alfred.remote_jobs import container_files, submit_remote
+from services.ingest.http.commands import send_session_command, session_refused
 from services.ingest.http.dependencies import GatewayDep, Reader, Uploader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import Upload, receive
-from services.ingest.http.prefer_wait import until_ended
+from services.ingest.http.idempotency import id_for
+from services.ingest.http.multipart import Upload, declared_size, receive
+from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.records import file_record, files_of, job_record
+from services.ingest.http.remote_files import remote_file
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -27,43 +31,17 @@ from shared.web.middleware import trace_of
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 uploads = APIRouter(prefix="/api", tags=["Alfred"])
 _FILES = text("SELECT body FROM file_view WHERE job_id = :v ORDER BY created_at, id")
-REFUSED = {
-    "unknown_session": 404,
-    "closed": 409,
-    "expired": 409,
-    "other_body": 409,
-    "empty": 400,
-    "too_many_files": 400,
-}
-
-
-def root_of(request: Request, who: Principal, role: str) -> str:
-    """A new id, or the one that an `Idempotency-Key` stands for: repeating a request then makes nothing new."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= 200:
-        raise ApiError(400, "Idempotency-Key: 1 to 200 characters are expected", "Idempotency-Key")
-    return derived(who.tenant_id, key, role) if key else clock.new_root()
-
-
-async def decided(gateway: Gateway, command_id: str, what: str) -> dict[str, Any]:
-    """The session service's answer to a command. Raises the error it stands for, 503 when none came in time."""
-    answer = await gateway.decisions.decision(command_id, gateway.settings.decision_timeout_s)
-    if answer is None:
-        text_ = f"{what} was taken but is not decided yet. Repeating the request is safe."
-        raise ApiError(503, text_, retry_after_s=5)
-    return answer
 
 
 @router.post("/deferred/create", summary="Open a deferred session", responses=bodies.example({"session_id": bodies.UUID_1}))
 async def create_session(request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
     """Open a session that takes files until a job is created from it, or it expires."""
-    session_id = root_of(request, who, "session")
+    session_id = id_for(request, who, "session")
     command = OpenSession(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
         ttl_s=gateway.settings.session_ttl_s,
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    await decided(gateway, command.command_id, "The session")
+    await send_session_command(request, gateway, command, "The session")
     return {"session_id": session_id}
 
 
@@ -74,14 +52,6 @@ async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> d
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id} does not exist.")
     return {**session, "files": [bodies.file_entry(f) for f in await files_of(gateway, "session_id", session_id)]}
-
-
-async def files_of(gateway: Gateway, column: str, value: str) -> list[dict[str, Any]]:
-    """File records of a session or job, in the order they came."""
-    assert column in ("session_id", "job_id")
-    query = text(f"SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id")
-    rows = await gateway.store.read(lambda c: c.execute(query, {"v": value}).scalars().all())
-    return [json.loads(body) for body in rows]
 
 
 @uploads.post(
@@ -103,20 +73,13 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
         raise ApiError(400, "file: a file name is required", "file")
     command = AddFile(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
-        file=_reference(upload, root_of(request, who, "file")),
+        file=_reference(upload, id_for(request, who, "file")),
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The file")
+    answer = await send_session_command(request, gateway, command, "The file")
     if not answer["ok"]:
-        raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+        raise session_refused(answer)
     await gateway.limits.handed_in(who.tenant_id, 1, upload.stored.size)
     return {"file_id": command.file.file_id}
-
-
-def declared_size(request: Request) -> int | None:
-    """Bytes that the request says it brings, or None."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdigit() and len(length) < 19 else None
 
 
 def _reference(upload: Upload, file_id: str) -> FileRef:
@@ -168,12 +131,11 @@ async def create_job(
         issued_at=clock.now(),
         job=body.wish(),
     )
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The job")
+    answer = await send_session_command(request, gateway, command, "The job")
     if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):
-        record = await until_ended(request, response, gateway, answer["job_id"])
+        record = await wait_if_preferred(request, response, gateway, answer["job_id"])
         return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
-    raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+    raise session_refused(answer)
 
 
 async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: bodies.JobCreate) -> None:
@@ -183,10 +145,9 @@ async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: 
         command = AddFile(
             command_id=clock.new_root(), session_id=body.session_id, owner=who.tenancy, issued_at=clock.now(), file=file
         )
-        await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-        answer = await decided(gateway, command.command_id, "The file")
+        answer = await send_session_command(request, gateway, command, "The file")
         if not answer["ok"] and answer["reason"] != "closed":
-            raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+            raise session_refused(answer)
 
 
 @router.get("/job/detail/{job_id}", summary="A job and its files", responses=bodies.NOT_FOUND)
@@ -203,14 +164,6 @@ async def job_detail(job_id: str, gateway: GatewayDep, who: Reader) -> dict[str,
     if job is None:
         raise ApiError(404, f"Job with ID {job_id} does not exist.")
     return {**job, "files": [bodies.file_entry(json.loads(body)) for body in files]}
-
-
-async def job_record(gateway: Gateway, job_id: str, who: Principal) -> dict[str, Any]:
-    """A job's record, or 404."""
-    job = await gateway.record("job_view", job_id, who.tenant_id)
-    if job is None:
-        raise ApiError(404, f"Job with ID {job_id} does not exist.")
-    return job
 
 
 @router.get("/job/all", summary="Jobs, newest first")
@@ -243,16 +196,8 @@ async def cancel_job(
         raise ApiError(409, f"Job with ID {job_id} has ended: {job['stage']}.")
     reason = body.reason if body else ""
     command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     return {"job_id": job_id, "command_id": command.command_id}
-
-
-async def file_record(gateway: Gateway, file_id: str, who: Principal) -> dict[str, Any]:
-    """A file's record, or 404."""
-    record = await gateway.record("file_view", file_id, who.tenant_id)
-    if record is None:
-        raise ApiError(404, f"File with ID {file_id} does not exist.")
-    return record
 
 
 @router.get("/file/detail/{file_id}", summary="A file", responses=bodies.NOT_FOUND)

@@ -17,19 +17,6 @@ from shared.web.api_keys import Principal
 Record = dict[str, Any]
 MAX_EVENTS = 2000
 _EVENTS = text("SELECT body FROM history WHERE job_id = :j AND body LIKE '%\"job_event\"%' ORDER BY id LIMIT :n")
-_BODY = text("SELECT body FROM job_view WHERE id = :i")
-
-
-async def within(gateway: Gateway, job_id: str, seconds: float) -> None:
-    """Wait until the job has ended, at most so long."""
-    if seconds <= 0:
-        return
-
-    def ended(connection: Connection) -> bool | None:
-        body = connection.execute(_BODY, {"i": job_id}).scalar()
-        return True if body and JobStage(json.loads(body)["stage"]).terminal else None
-
-    await gateway.decisions.until(ended, seconds, patient=True)
 
 
 async def full(gateway: Gateway, who: Principal, job_id: str, record: Record | None = None) -> Record:

@@ -9,22 +9,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from contracts import CreateJob, FileRef, JobRequest, PokeJob, RetryJobNow, derived
 from contracts.loose import check_json
 from contracts.topics import BUILT_IN_ACTIONS, JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.job_search import Wanted, find, read_cursor
+from services.ingest.adapters.store.job_search import find
 from services.ingest.adapters.store.operations import rows_of
+from services.ingest.core.job_filter import JobQuery, decode_cursor
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.intents import intent_id
-from services.ingest.dialects.invopop.job_view import full, within
+from services.ingest.dialects.invopop.job_view import full
 from services.ingest.dialects.invopop.silo import new_entry
-from services.ingest.dialects.v1.jobs import not_erased
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError, Unprocessable
+from services.ingest.http.records import ended_job, is_refused, require_not_erased
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -107,7 +108,7 @@ async def _create(
         await gateway.limits.open_job(who.tenant_id)
     workflow, steps = await resolve(gateway, who, body.workflow_id)
     about = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
-    await not_erased(gateway, known.job_id if known is not None else wanted)
+    await require_not_erased(gateway, known.job_id if known is not None else wanted)
     row = known or await gateway.store.transact(
         lambda c: store.ask(c, who.tenant_id, wanted, body.key, fingerprint, about, clock.unix())
     )
@@ -115,12 +116,18 @@ async def _create(
         field = "id" if row.job_id == job_id else "key"
         raise ApiError(409, f"{field}: used by another job", field, code="conflict")
     command = await _command(gateway, who, body, row.job_id, workflow, steps)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await _visible(gateway, who, command)
-    await within(gateway, row.job_id, min(wait, MAX_WAIT_S))
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    if await is_refused(gateway, who, command, "The job"):
+        raise ApiError(409, "id: used by another job", "id", code="conflict")
+    await _wait(gateway, row.job_id, wait)
     # 200 is what the edition of early 2025 gave, and what a repeat gives.
     response.status_code = 200 if known is not None or body.meta is not None else 202
     return await full(gateway, who, row.job_id)
+
+
+async def _wait(gateway: Gateway, job_id: str, seconds: int) -> None:
+    if seconds:
+        await ended_job(gateway, job_id, min(seconds, MAX_WAIT_S))
 
 
 def _known(connection: Connection, tenant: str, job_id: str, key: str | None) -> Any:
@@ -172,22 +179,6 @@ async def _command(
     )  # fmt: skip
 
 
-async def _visible(gateway: Gateway, who: Principal, command: CreateJob) -> None:
-    mine = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
-    refusal = text("SELECT 1 FROM decision WHERE command_id = :c")
-
-    def look(c: Connection) -> str | None:
-        if c.execute(mine, {"i": command.job_id, "t": who.tenant_id}).first():
-            return "there"
-        return "refused" if c.execute(refusal, {"c": command.command_id}).first() else None
-
-    found = await gateway.decisions.until(look, gateway.settings.decision_timeout_s)
-    if found == "refused":
-        raise ApiError(409, "id: used by another job", "id", code="conflict")
-    if found is None:
-        raise ApiError(503, "The job was taken but does not show yet. Repeating the request is safe.", retry_after_s=5)
-
-
 @router.get("/jobs/key/{key}", summary="A job by its key")
 async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """As by its id."""
@@ -202,7 +193,7 @@ async def get_job(job_id: str, gateway: GatewayDep, who: Reader, wait: Wait = 0)
     """Whoever made it, in whichever dialect."""
     found = await full(gateway, who, job_id)
     if wait and "completed_at" not in found:
-        await within(gateway, job_id, min(wait, MAX_WAIT_S))
+        await _wait(gateway, job_id, wait)
         found = await full(gateway, who, job_id)
     return found
 
@@ -214,12 +205,12 @@ async def list_jobs(
 ) -> dict[str, Any]:  # fmt: skip
     """Those made before `created_at` (RFC 3339), a page after the other by `cursor`; `next_cursor` is absent on the last page."""
     try:
-        after = read_cursor(cursor) if cursor else None
+        after = decode_cursor(cursor) if cursor else None
     except ValueError as error:
         raise Unprocessable({"cursor": str(error)}) from None
     before = _moment(created_at)
-    wanted = Wanted(who.tenant_id, created_before=before, after=after)
-    records, following = await gateway.store.read(lambda c: find(c, wanted, limit))
+    query = JobQuery(who.tenant_id, created_before=before, after=after)
+    records, following = await gateway.store.read(lambda c: find(c, query, limit))
     listed = [await full(gateway, who, record["id"], record) for record in records]
     page = {"list": listed, "created_at": created_at, "limit": limit, "cursor": cursor, "next_cursor": following}
     return {name: value for name, value in page.items() if value is not None}

@@ -18,9 +18,9 @@ from contracts import derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.erasures import needs
+from services.ingest.core.fields import Whole
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
-from services.ingest.dialects.v1.strict import Whole
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError, Unprocessable

@@ -14,10 +14,10 @@ from contracts import PublishWorkflow, derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.accounts import note_act
+from services.ingest.core.fields import Flag
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.workflow_translation import BadFlow, translate
-from services.ingest.dialects.v1.strict import Flag
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError, Unprocessable

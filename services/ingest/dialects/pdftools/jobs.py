@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, JobRequest, OpenSession, Tenancy
-from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
+from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.dialects.alfred.jobs import decided, declared_size
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.common import PREFIX, Caller, body_of, checked, chosen, parsed, published
 from services.ingest.dialects.pdftools.options import (
@@ -25,9 +24,10 @@ from services.ingest.dialects.pdftools.options import (
     status_of,
     together,
 )
+from services.ingest.http.commands import send_session_command
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import receive
+from services.ingest.http.multipart import declared_size, receive
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -83,8 +83,7 @@ async def begin(request: Request, gateway: Gateway, who: Principal, workflow: st
     command = OpenSession(
         command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), ttl_s=int(kept)
     )
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    await decided(gateway, command.command_id, "The job")
+    await send_session_command(request, gateway, command, "The job")
     return conversion_id
 
 
@@ -127,8 +126,7 @@ async def add_file(request: Request, gateway: Gateway, who: Principal, conversio
     """Add a document with its options. Raises 409 when the job takes none any more."""
     await gateway.store.transact(lambda c: store.save_data(c, file.file_id, conversion_id, pairs))
     command = AddFile(command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), file=file)
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The document")
+    answer = await send_session_command(request, gateway, command, "The document")
     if not answer["ok"]:
         raise ApiError(409, answer["message"], code="jobAlreadyStarted")
     await gateway.limits.handed_in(who.tenant_id, 1, file.size or 0)
@@ -157,8 +155,7 @@ async def start(request: Request, gateway: Gateway, who: Principal, row: Any) ->
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
         job=JobRequest(workflow=ours, channel="conversion", args=dict.fromkeys(STEPS, config)),
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The start")
+    answer = await send_session_command(request, gateway, command, "The start")
     if not answer["ok"] and not (answer["reason"] == "closed" and answer["job_id"]):
         code = "noData" if answer["reason"] == "empty" else "jobAlreadyStarted"
         raise ApiError(409, "The job has no data." if code == "noData" else answer["message"], code=code)
@@ -177,7 +174,7 @@ async def cancel_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
 
 async def _cancel(request: Request, gateway: Gateway, owner: Tenancy, job_id: str, reason: str) -> None:
     command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=owner, issued_at=clock.now(), reason=reason)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
 
 
 @router.get("/jobs/{job_id:segment}", summary="getJobInfo")

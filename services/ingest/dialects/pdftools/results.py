@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import Connection, text
 
 from contracts import JobStage
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.dialects.alfred.jobs import files_of
 from services.ingest.dialects.pdftools.common import PREFIX, Caller
 from services.ingest.dialects.pdftools.jobs import job_of
 from services.ingest.dialects.pdftools.options import data_of, result_of
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import ended_job, files_of
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
 BLOCKED_S = 3600.0
 """How long a call for a result waits. Clients that cannot are told to look at the job's status instead (§3.1)."""
-_BODY = text("SELECT body FROM job_view WHERE id = :i")
-
-
-async def ended(gateway: Gateway, job_id: str, seconds: float) -> dict[str, Any] | None:
-    """The job's record once it has ended; None when that takes longer, or when this process is about to end."""
-
-    def look(connection: Connection) -> dict[str, Any] | None:
-        body = connection.execute(_BODY, {"i": job_id}).scalar()
-        record: dict[str, Any] | None = json.loads(body) if body else None
-        return record if record is not None and JobStage(record["stage"]).terminal else None
-
-    found: dict[str, Any] | None = await gateway.decisions.until(look, seconds, patient=True)
-    return found
 
 
 @router.get("/jobs/{job_id}/result", summary="getJobResult")
@@ -44,7 +29,7 @@ async def result(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any
     row = await job_of(gateway, who, job_id)
     if row.job_id is None:
         raise ApiError(409, "There is no result: the job has not been started.", code="noResult")
-    job = await ended(gateway, row.job_id, BLOCKED_S)
+    job = await ended_job(gateway, row.job_id, BLOCKED_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
     return result_of(job, await files_of(gateway, "job_id", row.job_id))

@@ -16,18 +16,19 @@ from contracts import FileRef
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
 from services.ingest.adapters.store.accounts import note_act
-from services.ingest.dialects.alfred.jobs import declared_size, files_of
+from services.ingest.core.fields import Flag
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.common import PREFIX, Caller, body_of, checked, chosen
 from services.ingest.dialects.pdftools.jobs import add_file, begin, job_of, start
 from services.ingest.dialects.pdftools.options import DEFAULT_PROFILE, HTTP, READY_MADE, data_of, error_of
-from services.ingest.dialects.pdftools.results import BLOCKED_S, ended
-from services.ingest.dialects.v1.results_zip import archive
-from services.ingest.dialects.v1.strict import Flag
+from services.ingest.dialects.pdftools.results import BLOCKED_S
+from services.ingest.http.archive import zip_stream
 from services.ingest.http.dependencies import Admin, GatewayDep
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name, receive
+from services.ingest.http.multipart import declared_size, receive
+from services.ingest.http.records import ended_job, files_of
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
 from shared.objects.object_store import Stored
@@ -78,7 +79,7 @@ async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayD
     if len(made) == 1:
         return await send(request, gateway, made[0]["blob"], made[0]["file_name"])
     entries = [(f"{n}-{clean_name(d['file_name'])}", d["blob"]) for n, d in enumerate(made, 1)]
-    content = b"".join([chunk async for chunk in archive(gateway, entries)])
+    content = b"".join([chunk async for chunk in zip_stream(gateway, entries)])
     return Response(content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="result.zip"'})
 
 
@@ -155,7 +156,7 @@ async def _run(
 
 async def _made(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
     """What the job has made. Raises what its error stands for."""
-    job = await ended(gateway, job_id, BLOCKED_S)
+    job = await ended_job(gateway, job_id, BLOCKED_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
     files = await files_of(gateway, "job_id", job_id)

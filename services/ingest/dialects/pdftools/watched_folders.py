@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from contracts import CreateJob, FileRef, JobRequest, Tenancy, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.background.result_delivery import put_file
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.options import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, together
-from services.ingest.http.multipart import clean_name
+from services.ingest.dialects.pdftools.result_delivery import put_file
 from shared import clock
 from shared.errors import Retry, Stop
 from shared.objects.object_store import TooLarge
@@ -119,7 +119,7 @@ class Folders:
         await self.gateway.store.transact(
             lambda c: store.outlet(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
         )
-        await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+        await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
         self.gateway.outlet_wake.set()
 
 

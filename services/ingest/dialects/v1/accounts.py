@@ -16,18 +16,16 @@ from contracts.topics import ACCESS_EVENTS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts
 from services.ingest.adapters.store import quotas as limits
-from services.ingest.dialects.alfred.token import hashed
-from services.ingest.dialects.v1.strict import Flag, Moment, Whole
-from services.ingest.http.dependencies import Admin, GatewayDep, Reader
+from services.ingest.core.fields import Flag, Moment, Whole
+from services.ingest.http.dependencies import PLATFORM_TENANT, Admin, GatewayDep, Reader
 from services.ingest.http.errors import ApiError
+from services.ingest.http.passwords import hash_password
 from shared import clock
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import ACCESS, Principal, enter_key
 from shared.web.key_format import key_hash, new_key
 
 router = APIRouter(prefix="/v1", tags=["Accounts"], max_body_size=64 << 10)
-PLATFORM = "default"
-"""The tenant whose admins administer the others."""
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 USER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@+-]*$"
 TenantId = Annotated[str, Path(min_length=1, max_length=100, pattern=TENANT_PATTERN)]
@@ -88,13 +86,13 @@ class NewApplication(BaseModel):
 
 def governs(who: Principal, tenant: str) -> bool:
     """May this admin act on that tenant?"""
-    return tenant in (who.tenant_id,) or who.tenant_id == PLATFORM
+    return tenant in (who.tenant_id,) or who.tenant_id == PLATFORM_TENANT
 
 
 @router.put("/tenants/{tenant_id}", summary="Enter a tenant, or change its name and quotas")
 async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body: Annotated[TenantBody, Body()]) -> dict[str, Any]:
     """For the platform's admins. New quotas hold within five seconds."""
-    if who.tenant_id != PLATFORM:
+    if who.tenant_id != PLATFORM_TENANT:
         raise ApiError(403, "Tenants are administered by the platform's admins.")
     quotas = body.quotas.model_dump()
 
@@ -109,7 +107,7 @@ async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body:
 @router.get("/tenants", summary="Tenants")
 async def tenants(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """For the platform's admins."""
-    if who.tenant_id != PLATFORM:
+    if who.tenant_id != PLATFORM_TENANT:
         raise ApiError(403, "Tenants are administered by the platform's admins.")
     query = text("SELECT tenant_id, name, quotas, inbox FROM tenant ORDER BY tenant_id")
     rows = await gateway.store.read(lambda c: c.execute(query).all())
@@ -135,7 +133,7 @@ async def own_tenant(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
 @router.put("/users/{user_name}", summary="Enter a user, or change password, role or state")
 async def put_user(user_name: UserName, gateway: GatewayDep, who: Admin, body: Annotated[UserBody, Body()]) -> dict[str, Any]:
     """Of the caller's tenant. Names are one space for all tenants: 409 for somebody else's. A change ends the user's tokens."""
-    password = await hashed(body.password) if body.password is not None else None
+    password = await hash_password(body.password) if body.password is not None else None
 
     def enter(unit: Unit) -> str:
         c = unit.connection

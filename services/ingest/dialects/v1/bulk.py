@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import count, find
-from services.ingest.dialects.v1.jobs import Filter
+from services.ingest.core.fields import Flag, Number
+from services.ingest.core.job_filter import Filter
 from services.ingest.dialects.v1.operations import Rerun
-from services.ingest.dialects.v1.strict import Flag, Number
 from services.ingest.http.dependencies import GatewayDep, Operator
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -44,7 +44,7 @@ async def start(gateway: GatewayDep, who: Operator, body: Annotated[Bulk, Body()
     now = clock.unix()
     before = wanted.created_before or clock.now()
     wanted = wanted.model_copy(update={"created_before": min(before, clock.now())})
-    search = wanted.wanted(who.tenant_id)
+    search = wanted.query(who.tenant_id, now)
     fitting = await gateway.store.read(lambda c: count(c, search, MOST))
     if body.dry_run:
         some, _ = await gateway.store.read(lambda c: find(c, search, 10))

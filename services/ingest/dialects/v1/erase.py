@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from contracts import EraseJob
-from services.ingest.dialects.alfred.jobs import job_record
-from services.ingest.dialects.v1.strict import Number
+from services.ingest.core.fields import Number
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import Admin, GatewayDep
+from services.ingest.http.records import job_record
 from shared import clock
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
@@ -39,7 +39,7 @@ async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, 
     def gone(connection: Any) -> bool | None:
         return None if connection.execute(text("SELECT 1 FROM job_view WHERE id = :i"), {"i": job_id}).first() else True
 
-    await gateway.decisions.until(gone, gateway.settings.decision_timeout_s)
+    await gateway.decisions.wait_until(gone, gateway.settings.decision_timeout_s)
 
 
 @router.put("/retention", summary="How long jobs are kept")

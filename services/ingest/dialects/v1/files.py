@@ -12,11 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import search as find
 from services.ingest.core.waiting import why
-from services.ingest.dialects.alfred.jobs import file_record, files_of, job_record
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.prefer_wait import until_ended
+from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.records import file_record, files_of, job_record
 from shared import clock
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
@@ -80,7 +80,7 @@ async def job(job_id: str, request: Request, response: Response, gateway: Gatewa
     With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
     """
     record = await job_record(gateway, job_id, who)
-    record = await until_ended(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
+    record = await wait_if_preferred(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
     files = await files_of(gateway, "job_id", job_id)
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from contracts import CreateJob, JobRequest, derived
 from contracts.loose import check_json
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.job_search import Wanted, find, read_cursor
+from services.ingest.adapters.store.job_search import find
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.core.job_view import meta_term
-from services.ingest.dialects.alfred.bodies import Meta, WorkflowName
-from services.ingest.dialects.alfred.jobs import job_record
-from services.ingest.dialects.alfred.remote_jobs import remote_file, taken
-from services.ingest.dialects.v1.strict import Measured, Moment, Stage, Whole
+from services.ingest.core.fields import Meta, Moment, Whole, WorkflowName
+from services.ingest.core.job_filter import Filter
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.prefer_wait import until_ended
+from services.ingest.http.idempotency import job_root
+from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.records import is_refused, job_record, require_not_erased
+from services.ingest.http.remote_files import remote_file
 from shared import clock
-from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
 
 router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
@@ -60,93 +57,20 @@ async def create(
     check_json(body.args)
     await gateway.limits.open_job(who.tenant_id)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
-    root = await taken(gateway, who, key, body.model_dump_json())
+    root = await job_root(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
-    await not_erased(gateway, job_id)
+    await require_not_erased(gateway, job_id)
     wish = body.model_dump(exclude={"job_id", "urls"})
     command = CreateJob(
         command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**wish),
         files=tuple(remote_file(root, i, url, None) for i, url in enumerate(body.urls)),
     )  # fmt: skip
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await _shown(gateway, who, command)
-    record = await until_ended(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    if await is_refused(gateway, who, command, f"Job {job_id}"):
+        raise ApiError(409, f"job_id: there is another job {job_id}", "job_id")
+    record = await wait_if_preferred(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
     response.headers["location"] = f"/v1/jobs/{job_id}"
     return {"job_id": job_id, "stage": record["stage"], "file_ids": [f.file_id for f in command.files]}
-
-
-async def not_erased(gateway: Gateway, job_id: str) -> None:
-    """Raises 409 for a job that was erased: its id is not given away again."""
-    gone = text("SELECT 1 FROM erased WHERE job_id = :j")
-    if await gateway.store.read(lambda c: c.execute(gone, {"j": job_id}).first()) is not None:
-        raise ApiError(409, f"job_id: job {job_id} was erased; its id cannot be used again", "job_id")
-
-
-async def _shown(gateway: Gateway, who: Principal, command: CreateJob) -> None:
-    """Until the job can be read. Raises 409 when the id is somebody else's, 503 when nothing shows in time; the command is taken then."""
-    mine = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
-    refusal = text("SELECT 1 FROM decision WHERE command_id = :c")
-
-    def look(connection: Connection) -> str | None:
-        if connection.execute(mine, {"i": command.job_id, "t": who.tenant_id}).first():
-            return "there"
-        return "refused" if connection.execute(refusal, {"c": command.command_id}).first() else None
-
-    found = await gateway.decisions.until(look, gateway.settings.decision_timeout_s)
-    if found == "refused":
-        raise ApiError(409, f"job_id: there is another job {command.job_id}", "job_id")
-    if found is None:
-        raise ApiError(
-            503, f"Job {command.job_id} was taken but does not show yet. Repeating the request is safe.", retry_after_s=5
-        )
-
-
-class Filter(BaseModel):
-    """What a search asks for; everything given must hold."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    stage: list[Stage] = Field(default_factory=list, max_length=16)
-    workflow: str | None = Field(default=None, max_length=200, description="`name@version`")
-    tag: str | None = Field(default=None, max_length=200)
-    file_name: str | None = Field(default=None, max_length=255, description="Of one of its files, in any case")
-    error_code: str | None = Field(default=None, max_length=100)
-    job_key: str | None = Field(default=None, max_length=200)
-    parent_job_id: str | None = Field(default=None, max_length=200)
-    rerun_of: str | None = Field(default=None, max_length=200)
-    metadata: list[str] = Field(default_factory=list, max_length=10, description="`key=value`, on the first level")
-    text: str | None = Field(default=None, max_length=1000, description="Words in one of its files")
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    in_stage_for_s: Measured | None = Field(default=None, ge=0, description="At least so long in its stage")
-    sort: Literal["-created_at", "created_at", "stage_since"] = "-created_at"
-
-    def wanted(self, tenant: str, cursor: str | None = None) -> Wanted:
-        """As the search takes it. Raises `ApiError` for what it cannot do."""
-        terms = [f"tag:{self.tag}"] if self.tag else []
-        terms += [f"file:{self.file_name.lower()}"] if self.file_name else []
-        terms += [f"error:{self.error_code}"] if self.error_code else []
-        names = ("job_key", "parent_job_id", "rerun_of")
-        terms += [f"{name}:{getattr(self, name)}" for name in names if getattr(self, name)]
-        for pair in self.metadata:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise ApiError(400, "metadata: key=value is expected", "metadata")
-            terms.append(meta_term(key, value))
-        if self.sort == "stage_since" and len(self.stage) != 1:
-            raise ApiError(400, "sort: stage_since needs exactly one stage", "sort")
-        try:
-            after = read_cursor(cursor) if cursor else None
-        except ValueError as error:
-            raise ApiError(400, f"cursor: {error}", "cursor") from None
-        return Wanted(
-            tenant, tuple(self.stage), self.workflow, tuple(terms), self.text, _unix(self.created_after),
-            _unix(self.created_before), None if self.in_stage_for_s is None else clock.unix() - self.in_stage_for_s, self.sort, after,
-        )  # fmt: skip
-
-
-def _unix(at: datetime | None) -> float | None:
-    return at.timestamp() if at is not None else None
 
 
 class Page(Filter):
@@ -159,7 +83,7 @@ class Page(Filter):
 @router.get("/jobs", summary="Find jobs")
 async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query()]) -> dict[str, Any]:
     """A page of the jobs that fit; `next` is the cursor of the following page. Pages stay right while jobs come and go."""
-    wanted = query.wanted(who.tenant_id, query.cursor)
+    wanted = query.query(who.tenant_id, clock.unix(), query.cursor)
     found, following = await gateway.store.read(lambda c: find(c, wanted, query.limit))
     return {"result": found, "next": following}
 
@@ -169,7 +93,7 @@ async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotate
     """Under a name of the tenant's; it replaces what had that name."""
     if not 0 < len(name) <= 100:
         raise ApiError(400, "name: 1 to 100 characters are expected", "name")
-    body.wanted(who.tenant_id)
+    body.query(who.tenant_id, clock.unix())
     save = text(
         "INSERT INTO saved_query (tenant_id, name, body) VALUES (:t, :n, :b) ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body"
     )
@@ -203,7 +127,7 @@ async def run_query(
     )
     if not saved:
         raise ApiError(404, f"There is no saved search {name}.")
-    wanted = Filter.model_validate(saved[0]).wanted(who.tenant_id, cursor)
+    wanted = Filter.model_validate(saved[0]).query(who.tenant_id, clock.unix(), cursor)
     found, following = await gateway.store.read(lambda c: find(c, wanted, limit))
     return {"result": found, "next": following}
 

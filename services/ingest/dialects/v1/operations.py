@@ -25,19 +25,16 @@ from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.backlog import merged
+from services.ingest.core.fields import Flag, Meta, Number, Whole
 from services.ingest.core.waiting import why
-from services.ingest.dialects.alfred.bodies import Meta
-from services.ingest.dialects.alfred.jobs import job_record
-from services.ingest.dialects.v1.strict import Flag, Number, Whole
 from services.ingest.http.commands import send_command
-from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
+from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
-PLATFORM = "default"
-"""The tenant whose operators steer what concerns all tenants."""
 
 
 class Why(BaseModel):
@@ -203,7 +200,7 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """By action and tenant; of the caller's tenant alone unless it is the platform's."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
-    return merged(rows, None if who.tenant_id == PLATFORM else who.tenant_id, clock.unix())
+    return merged(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
 
 
 @router.put("/controls/{kind}/{name}", summary="Pause, limit or weigh an action or a tenant")
@@ -216,7 +213,7 @@ async def control(
     body: Annotated[Steering, Body()],
 ) -> dict[str, Any]:
     """In force at once, for what is handed out from now on. The platform's operators only: it concerns all tenants."""
-    if who.tenant_id != PLATFORM:
+    if who.tenant_id != PLATFORM_TENANT:
         raise ApiError(403, "controls concern all tenants: they are for operators of the platform")
     given = body.model_dump(exclude={"reason"}, exclude_unset=True)
     clear: tuple[Any, ...] = tuple(sorted(k for k, v in given.items() if v is None and k != "paused"))

@@ -9,12 +9,11 @@ from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.adapters.store import uploads
-from services.ingest.dialects.alfred.bodies import Meta
-from services.ingest.dialects.v1.strict import Whole
+from services.ingest.core.fields import Meta, Whole
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.v1.tus import await_file, found, session_open
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name
 from shared import clock
 from shared.objects.object_store import INCOMING, ObjectMissing
 

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts import DeleteSchedule, JobRequest, SetSchedule, derived
 from contracts.loose import check_json
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.dialects.alfred.bodies import Meta, WorkflowName
-from services.ingest.dialects.alfred.remote_jobs import remote_file
-from services.ingest.dialects.v1.strict import Flag, Whole
+from services.ingest.core.fields import Flag, Meta, Whole, WorkflowName
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.remote_files import remote_file
 from shared import clock
 
 router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 << 20)

@@ -16,14 +16,13 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from contracts.loose import check_metadata
-from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
 from services.ingest.core import tus
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.v1.tus_body import take
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name
 from shared import clock
 from shared.web.api_keys import Principal
 
@@ -213,7 +212,7 @@ async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
     if row.state == "whole":
         gateway.upload_wake.set()
         ended = text("SELECT 1 FROM upload WHERE id = :i AND state IN ('done', 'failed')")
-        await gateway.decisions.until(
+        await gateway.decisions.wait_until(
             lambda c: c.execute(ended, {"i": upload_id}).scalar(), gateway.settings.decision_timeout_s, True
         )
         row = await found(gateway, upload_id, who)
@@ -229,7 +228,7 @@ async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: 
     row = await found(gateway, upload_id, who)
     if row.state == "whole":
         raise ApiError(409, "The upload is whole and becomes a file right now.")
-    await UploadAssembly(gateway).discard(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
+    await gateway.discard_objects(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
     return Response(status_code=204, headers=RESUMABLE)
 
 

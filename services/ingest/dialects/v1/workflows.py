@@ -12,9 +12,8 @@ from contracts import PublishWorkflow
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import Record, rows_of
-from services.ingest.dialects.v1.operations import PLATFORM
 from services.ingest.http.commands import send_command
-from services.ingest.http.dependencies import GatewayDep, Operator, Reader
+from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
@@ -25,13 +24,13 @@ _DROP = text("DELETE FROM workflow_draft WHERE name = :n")
 
 
 def _platform(who: Principal) -> None:
-    if who.tenant_id != PLATFORM:
+    if who.tenant_id != PLATFORM_TENANT:
         raise ApiError(403, "workflows are the same for all tenants: they are for operators of the platform")
 
 
 def hidden(name: str, who: Principal) -> bool:
     """True for a workflow that a tenant has in another dialect: only the platform sees it here."""
-    return name.startswith("tenant.") and who.tenant_id != PLATFORM
+    return name.startswith("tenant.") and who.tenant_id != PLATFORM_TENANT
 
 
 async def _draft(gateway: Gateway, name: str) -> Record | None:

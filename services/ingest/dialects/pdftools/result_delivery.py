@@ -14,9 +14,9 @@ from sqlalchemy import text
 from contracts import JobStage
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.options import data_of, result_of
-from services.ingest.http.multipart import clean_name
 from shared import clock
 from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
