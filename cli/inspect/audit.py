@@ -12,7 +12,7 @@ from contracts.job_events import JOB_EVENTS
 from contracts.topics import JOB_EVENTS_TOPIC
 from services.ingest.adapters.store.read_model import records as view_records
 from services.ingest.core import job_view
-from services.ingest.core.job_end import whole
+from services.ingest.core.job_end import with_held_end
 from services.job_orchestrator.core.job import Job
 
 COMPARED = ("stage", "sequence", "file_count", "workflow", "retries")
@@ -36,7 +36,7 @@ async def compare(data_dir: Path) -> dict[str, Any]:
     orchestrator, door = store_of(data_dir, "job_orchestrator"), store_of(data_dir, "ingest")
     try:
         stored: dict[str, Job] = {j.id: j for j in await orchestrator.read(lambda c: jobs(c, only_open=False))}
-        views = {i: whole(r) for i, r in (await door.read(lambda c: view_records(c, "job_view", stored))).items()}
+        views = {i: with_held_end(r) for i, r in (await door.read(lambda c: view_records(c, "job_view", stored))).items()}
     finally:
         await orchestrator.close()
         await door.close()
@@ -65,7 +65,7 @@ async def _rebuild(kafka: Any, stored: dict[str, Job]) -> tuple[dict[str, Any], 
         # Not beyond what the store had said when we asked it.
         if job is not None and sequence <= job.sequence:
             record = rebuilt.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
-            rebuilt[job_id] = job_view.fold(record, event)
+            rebuilt[job_id] = job_view.apply_event(record, event)
     return rebuilt, count, {job_id for job_id, sequence in first.items() if sequence > 1}
 
 

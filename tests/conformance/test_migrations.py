@@ -19,7 +19,12 @@ from shared.errors import Stop
 from tests.conformance.conftest import Opener
 from tests.eventually import eventually
 
-MODELS = {"session": "adapters.sql_store", "job_orchestrator": "adapters.sql_store", "notifier": "adapters.sql_store", "ingest": "schema"}
+MODELS = {
+    "session": "adapters.sql_store",
+    "job_orchestrator": "adapters.sql_store",
+    "notifier": "adapters.sql_store",
+    "ingest": "schema",
+}
 NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
 """Full-text tables differ by database and are written in SQL; the others are Alembic's own."""
 

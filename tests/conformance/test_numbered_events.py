@@ -53,4 +53,7 @@ def test_what_has_no_number_is_the_inbox_s() -> None:
     assert set(map(dedup_policy, ours)) == {DedupPolicy.NONE} and set(map(dedup_policy, theirs)) == {DedupPolicy.BY_ID}
     record = to_record(ours[0], "/elsewhere")
     for instead in (b"", b'"sequence":0,', b'"sequence":-7,'):
-        assert dedup_policy(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED)) is DedupPolicy.BY_ID
+        assert (
+            dedup_policy(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED))
+            is DedupPolicy.BY_ID
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email.message import Message as MailMessage
 
@@ -16,7 +16,6 @@ from shared.objects.object_store import Objects, Stored, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
-Observe = Callable[[bytes], object]
 
 
 class BadUpload(ValueError):
@@ -65,22 +64,20 @@ class _Parts:
 
 
 async def receive(
-    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", observe: Observe = len
+    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", body: AsyncIterator[bytes] | None = None
 ) -> Upload:
-    """Read a `multipart/form-data` request with one `file` part (or one of another name) of at most `limit` bytes.
+    """Read a `multipart/form-data` request with one file, in the part named `part`, of at most `limit` bytes.
 
-    `observe` is called with every chunk of the body, in order.
-
-    Raises `BadUpload`, `TooLarge`, and `Retry` when the store is away. What was stored of a bad upload is content-addressed
-    and named by nothing, so nothing is visible of it.
+    `body` replaces the request's own stream; what it raises is passed on. Raises `BadUpload`, `TooLarge`, and `Retry` when the object
+    store is unavailable. A bad upload may leave an object behind: it is content-addressed and no record names it, so nobody can see it.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
     try:
-        reader = _Reader(request, objects, tenant, limit, boundary, part, observe)
-        await reader.read()
+        reader = _Reader(objects, tenant, limit, boundary, part)
+        await reader.read(body or request.stream())
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None
     except ClientDisconnect:
@@ -89,11 +86,7 @@ async def receive(
 
 
 class _Reader:
-    def __init__(
-        self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str, observe: Observe
-    ) -> None:
-        self.request = request
-        self.observe = observe
+    def __init__(self, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str) -> None:
         self.objects = objects
         self.tenant = tenant
         self.limit = limit
@@ -106,10 +99,9 @@ class _Reader:
         self.queue: asyncio.Queue[bytes | None] | None = None
         self.storing: asyncio.Task[Stored] | None = None
 
-    async def read(self) -> None:
+    async def read(self, body: AsyncIterator[bytes]) -> None:
         try:
-            async for chunk in self.request.stream():
-                self.observe(chunk)
+            async for chunk in body:
                 self.parser.write(chunk)
                 await self._dispatch()
             self.parser.finalize()

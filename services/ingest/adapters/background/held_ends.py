@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import read_model as rm
-from services.ingest.core.job_end import whole
+from services.ingest.adapters.store.record_batch import LOCK
+from services.ingest.core.job_end import with_held_end
 from shared import clock
 from shared.database.statements import exclusive
 from shared.errors import Retry
@@ -24,12 +25,14 @@ _OVERDUE = text("SELECT job_id FROM held_end WHERE due_at < :now LIMIT 100")
 
 def release(connection: Connection, now: float) -> list[str]:
     """Show the ends that have been held back too long; answers the jobs' ids."""
-    exclusive(connection, "fold")
+    exclusive(connection, LOCK)
     overdue = list(connection.execute(_OVERDUE, {"now": now}).scalars())
     if overdue:
         records = rm.records(connection, "job_view", overdue)
         stored = {job_id: record.get("workflow") for job_id, record in records.items()}
-        rm.save_jobs(connection, ((r.get("created_at") or now, whole(r)) for r in records.values()), stored, rm.recent_jobs())
+        rm.save_jobs(
+            connection, ((r.get("created_at") or now, with_held_end(r)) for r in records.values()), stored, rm.recent_jobs()
+        )
         rm.hold_ends(connection, (), overdue, now)
     return overdue
 

@@ -62,8 +62,7 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
     """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
     who = claim.claimed
     await gateway.limits.hand_in(who.tenant_id, declared_size(request))
-    upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, observe=claim.observe)
-    await claim.prove()
+    upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, body=claim.body)
     session_id = upload.fields.get("session_id", "").strip()
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")
