@@ -23,19 +23,19 @@ from contracts.topics import (
     WORKFLOWS_TOPIC,
 )
 from services.ingest.adapters.background.bulk_runner import BulkRunner
-from services.ingest.adapters.background.held_ends import HeldEnds
+from services.ingest.adapters.background.held_ends import HeldEndReleaser
 from services.ingest.adapters.background.indexer import Indexer
-from services.ingest.adapters.background.retention import Erasures
+from services.ingest.adapters.background.retention import RetentionSweeper
 from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.store.quotas import Limits
 from services.ingest.dialects.pdftools.result_delivery import ResultDelivery
-from services.ingest.dialects.pdftools.watched_folders import Folders, read_watched
+from services.ingest.dialects.pdftools.watched_folders import WatchedFolders, read_watched
 from services.ingest.dialects.routes import ROUTERS
 from services.ingest.handlers import Projector, dedup_policy
 from services.ingest.http import errors, openapi
-from services.ingest.http.content_negotiation import Representation
+from services.ingest.http.content_negotiation import ContentNegotiation
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.errors import Stop
@@ -62,13 +62,13 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.processor.after.append(decisions.wake)
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
-    folding = Projector(decisions.arrive)
+    projector = Projector(decisions.arrive)
     # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, dedup_policy, member="events").rest_s = 0.05
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
     # within its session is given what that one had, be it subscribed to it or not.
-    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding, member="answers")
+    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
     gateway = Gateway(
         settings,
@@ -81,24 +81,24 @@ async def build(host: Host, settings: IngestSettings) -> None:
         Limits(host.store, settings),
         read_containers(settings.containers_file),
     )
-    _behind(host, gateway)
+    _start_background(host, gateway)
     host.app = make_app(gateway, host)
 
 
-def _behind(host: Host, gateway: Gateway) -> None:
+def _start_background(host: Host, gateway: Gateway) -> None:
     """What goes on without a request."""
     for part in (
         Indexer(gateway),
         BulkRunner(gateway),
-        Erasures(gateway),
+        RetentionSweeper(gateway),
         UploadAssembly(gateway),
         ResultDelivery(gateway),
-        HeldEnds(gateway),
+        HeldEndReleaser(gateway),
     ):
         host.background(part.run)
     watched = read_watched(gateway.settings.watched_folders_file)
     if watched:
-        host.background(Folders(gateway, watched).run)
+        host.background(WatchedFolders(gateway, watched).run)
     host.closers.append(gateway.remote.close)
 
 
@@ -110,7 +110,7 @@ def make_app(gateway: Gateway, host: Host) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
-    app.add_middleware(Representation)
+    app.add_middleware(ContentNegotiation)
     app.add_middleware(CloseOnShutdown, shape=errors.shaped)
     app.add_middleware(Traced, telemetry=host.telemetry)
     return app

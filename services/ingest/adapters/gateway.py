@@ -39,7 +39,7 @@ class Gateway:
     remote: RemoteFiles = field(init=False)
     uploading: int = 0
     """Requests that bring bytes right now."""
-    outlet_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    delivery_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is a result to be brought somewhere."""
     upload_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an upload has all its bytes."""

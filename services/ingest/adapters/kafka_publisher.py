@@ -19,8 +19,8 @@ from shared.processing.outbox import Relay
 from shared.telemetry.tracing import Telemetry
 
 PUBLISH_BOUND_S = 10.0
-FIRST_LOOK_S = 0.03
-OTHER_REPLICA_S = 0.1
+FIRST_POLL_S = 0.03
+POLL_S = 0.1
 """How often the store is looked at for decisions that another replica of the door has read."""
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class StoredDecisions:
 
     async def decision(self, command_id: str, timeout_s: float) -> dict[str, Any] | None:
         waiting = self._waiting.setdefault(command_id, asyncio.get_running_loop().create_future())
-        deadline, pause = time.monotonic() + timeout_s, FIRST_LOOK_S
+        deadline, pause = time.monotonic() + timeout_s, FIRST_POLL_S
         try:
             while not waiting.done():
                 # A repeated command was answered long ago, and another replica may read the answer to ours: both stand in the store.
@@ -79,7 +79,7 @@ class StoredDecisions:
                     body = await self.store.read(lambda c: c.execute(_DECISION, {"i": command_id}).scalar())
                     if body is not None or time.monotonic() >= deadline:
                         return None if body is None else json.loads(body)
-                pause = OTHER_REPLICA_S
+                pause = POLL_S
             return waiting.result()
         finally:
             self._waiting.pop(command_id, None)
@@ -98,6 +98,6 @@ class StoredDecisions:
             if found is not None or left <= 0 or (patient and self.closing):
                 return found
             try:
-                await asyncio.wait_for(changed.wait(), min(left, OTHER_REPLICA_S))
+                await asyncio.wait_for(changed.wait(), min(left, POLL_S))
             except TimeoutError:
                 continue

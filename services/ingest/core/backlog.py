@@ -11,7 +11,7 @@ STALE_S = 60.0
 """An orchestrator that has said nothing for so long is gone, or idle: its rates count no more."""
 
 
-def merged(states: Iterable[Record], tenant: str | None, now: float) -> Record:
+def merge(states: Iterable[Record], tenant: str | None, now: float) -> Record:
     """Newest state last. What waits is the same for all, so the newest word counts; rates and waste are each one's own."""
     known = list(states)
     lines: dict[tuple[str, str], Record] = {}

@@ -62,7 +62,7 @@ def xml_name(key: str) -> str:
     return found if found and re.fullmatch(r"[A-Za-z_]", found[0]) else f"_x{ord(found[0]):04X}_{found[1:]}" if found else "_"
 
 
-class Representation:
+class ContentNegotiation:
     """ASGI middleware: turns JSON answers into XML where that was asked for, and adds the rate-limit headers."""
 
     def __init__(self, app: ASGIApp) -> None:

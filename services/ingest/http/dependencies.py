@@ -48,7 +48,7 @@ async def _uploader(request: Request, gateway: GatewayDep) -> UploadClaim:
 
 
 async def _admit(request: Request, gateway: Gateway, principal: Principal, roles: tuple[str, ...]) -> None:
-    request.state.rate = await gateway.limits.request(principal.tenant_id)
+    request.state.rate = await gateway.limits.take_request(principal.tenant_id)
     if not principal.may(*roles):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.")
 

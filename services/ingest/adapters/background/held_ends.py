@@ -37,7 +37,7 @@ def release(connection: Connection, now: float) -> list[str]:
     return overdue
 
 
-class HeldEnds:
+class HeldEndReleaser:
     """Looks for what is overdue, every five seconds."""
 
     def __init__(self, gateway: Gateway) -> None:

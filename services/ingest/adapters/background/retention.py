@@ -28,7 +28,7 @@ _OLD = text(
 )
 
 
-class Erasures:
+class RetentionSweeper:
     """Deletes doomed objects, and asks for the erasure of jobs whose tenants keep them no longer."""
 
     def __init__(self, gateway: Gateway) -> None:

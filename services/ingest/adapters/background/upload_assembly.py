@@ -92,7 +92,7 @@ class UploadAssembly:
         await self.gateway.publisher.publish_command(SESSION_COMMANDS_TOPIC.name, command, None)
         answer = await self.gateway.decisions.decision(command.command_id, self.gateway.settings.decision_timeout_s)
         if answer is not None and answer["ok"]:
-            await self.gateway.limits.handed_in(row.tenant_id, 1, stored.size)
+            await self.gateway.limits.count_upload(row.tenant_id, 1, stored.size)
         return answer
 
     async def _bytes(self, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:

@@ -101,7 +101,7 @@ def save_tenant(connection: Connection, tenant_id: str, name: str, quotas: Recor
     connection.execute(_TENANT, {"t": tenant_id, "n": name, "q": json.dumps(quotas), "i": inbox, "at": at})
 
 
-def note_act(connection: Connection, who: Principal, at: float, verb: str, subject: str, tenant: str | None = None) -> None:
+def add_audit(connection: Connection, who: Principal, at: float, verb: str, subject: str, tenant: str | None = None) -> None:
     """An administrative act in the audit of the tenant it concerns, in the same transaction as the act."""
     body = {
         "subject": subject, "verb": verb, "ok": True, "code": None, "message": None, "by": who.tenancy.user_name,

@@ -84,13 +84,13 @@ def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None
     many(connection, _REF, rows)
 
 
-def needs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
+def add_refs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
     """Note that something that is no job's file needs objects: they outlive the jobs that have equal ones."""
     many(connection, _REF, [{"blob": blob, "file_id": file_id} for blob in blobs])
 
 
-def forget(connection: Connection, event: JobErased, now: float) -> None:
-    """Everything of the job here; its objects are deleted by `Erasures`, once no other file needs them."""
+def erase_job(connection: Connection, event: JobErased, now: float) -> None:
+    """Everything of the job here; its objects are deleted by `RetentionSweeper`, once no other file needs them."""
     connection.execute(_FORGET, {"j": event.job_id, "at": now})
     connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - KEPT_S})
     ids = {"ids": json.dumps([event.job_id, *connection.execute(_FILES, {"j": event.job_id}).scalars()])}

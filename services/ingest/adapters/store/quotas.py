@@ -111,7 +111,7 @@ class Limits:
         self._quotas[tenant] = clock.unix(), quotas
         return quotas
 
-    async def request(self, tenant: str) -> Rate:
+    async def take_request(self, tenant: str) -> Rate:
         """Take one request out of the tenant's minute. Raises `OverLimit`."""
         limit = (await self.quotas(tenant)).requests_per_minute
         return await self.take(f"tenant:{tenant}", limit)
@@ -151,7 +151,7 @@ class Limits:
         window.left += min(block, limit - (taken - block))
         window.taken = min(taken, limit)
 
-    async def hand_in(self, tenant: str, size: int | None) -> None:
+    async def check_upload(self, tenant: str, size: int | None) -> None:
         """May the tenant hand in another file, of `size` bytes if that is known? Raises `OverLimit`."""
         quotas = await self.quotas(tenant)
         if quotas.files_per_day is None and quotas.bytes_per_day is None:
@@ -166,12 +166,12 @@ class Limits:
         if quotas.bytes_per_day is not None and used + (size or 1) > quotas.bytes_per_day:
             raise OverLimit(f"More than {quotas.bytes_per_day} bytes today.", again)
 
-    async def handed_in(self, tenant: str, files: int, size: int) -> None:
+    async def count_upload(self, tenant: str, files: int, size: int) -> None:
         """Count what was handed in."""
         values = {"t": tenant, "d": int(clock.unix() // DAY_S), "f": files, "b": size}
         await self.store.transact(lambda c: c.execute(_USE, values) and None)
 
-    async def open_job(self, tenant: str) -> None:
+    async def check_open_jobs(self, tenant: str) -> None:
         """May the tenant open another job? Raises `OverLimit`."""
         most = (await self.quotas(tenant)).jobs_open
         if most is not None and await self.store.read(lambda c: open_jobs(c, tenant, most)) >= most:

@@ -10,7 +10,7 @@ from typing import Any
 from contracts import CommandDecided, JobErased
 from services.ingest.adapters.store import operations as ops
 from services.ingest.adapters.store import read_model as rm
-from services.ingest.adapters.store.erasures import erased, forget, save_refs
+from services.ingest.adapters.store.erasures import erase_job, erased, save_refs
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.record_keys import RecordKeys
 from shared.database.parse_cache import Recent
@@ -108,7 +108,7 @@ class RecordBatch:
         shown = (self._stored_held & self._changed["jobs"]) - held
         rm.hold_ends(c, held - self._stored_held, shown, now + HOLD_S)
         for event in self.erasures:
-            forget(c, event, now)
+            erase_job(c, event, now)
 
 
 _newest_files: OrderedDict[str, tuple[float, int]] = OrderedDict()

@@ -23,7 +23,7 @@ def _choice(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-class _Wish(BaseModel):
+class _JobFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     metadata: Meta = None
@@ -35,7 +35,7 @@ class _Wish(BaseModel):
     workflow: WorkflowName = Field(default="documents", description="Ours: which workflow to run")
     workflow_version: Whole | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
 
-    def wish(self) -> JobRequest:
+    def job_request(self) -> JobRequest:
         """As the contract has it."""
         fields = {k: v for k, v in self.model_dump().items() if k in JobRequest.model_fields}
         if self.workflow == "documents" and fields.get("merge"):
@@ -53,7 +53,7 @@ def _list(value: Any) -> Any:
 Path = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-class _Remote(_Wish):
+class _Remote(_JobFields):
     """Files in a container that the operator has configured. The vendor's clients spell the names with and without the underscore."""
 
     source: str | None = Field(default=None, max_length=100)

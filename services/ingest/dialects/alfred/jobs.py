@@ -61,7 +61,7 @@ async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> d
 async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) -> dict[str, str]:
     """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
     who = claim.claimed
-    await gateway.limits.hand_in(who.tenant_id, declared_size(request))
+    await gateway.limits.check_upload(who.tenant_id, declared_size(request))
     upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, body=claim.body)
     session_id = upload.fields.get("session_id", "").strip()
     if not session_id:
@@ -77,7 +77,7 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
     answer = await send_session_command(request, gateway, command, "The file")
     if not answer["ok"]:
         raise session_refused(answer)
-    await gateway.limits.handed_in(who.tenant_id, 1, upload.stored.size)
+    await gateway.limits.count_upload(who.tenant_id, 1, upload.stored.size)
     return {"file_id": command.file.file_id}
 
 
@@ -120,7 +120,7 @@ async def create_job(
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended, and says its `stage`.
     """
-    await gateway.limits.open_job(who.tenant_id)
+    await gateway.limits.check_open_jobs(who.tenant_id)
     if body.container is not None:
         await _add_remote(request, gateway, who, body)
     command = CloseSession(
@@ -128,7 +128,7 @@ async def create_job(
         session_id=body.session_id,
         owner=who.tenancy,
         issued_at=clock.now(),
-        job=body.wish(),
+        job=body.job_request(),
     )
     answer = await send_session_command(request, gateway, command, "The job")
     if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):

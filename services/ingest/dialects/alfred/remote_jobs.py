@@ -25,8 +25,8 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
     if bool(urls) == bool(body.container):
         raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
-    await gateway.limits.open_job(who.tenant_id)
-    await gateway.limits.hand_in(who.tenant_id, None)
+    await gateway.limits.check_open_jobs(who.tenant_id)
+    await gateway.limits.check_upload(who.tenant_id, None)
     urls = urls or container_files(gateway, who, body)
     root = await job_root(gateway, who, request.headers.get("idempotency-key"), body.model_dump_json())
     files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
@@ -36,11 +36,11 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
         job_id=job_id,
         owner=who.tenancy,
         issued_at=clock.now(),
-        job=body.wish(),
+        job=body.job_request(),
         files=files,
     )
     await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await gateway.limits.handed_in(who.tenant_id, len(files), 0)
+    await gateway.limits.count_upload(who.tenant_id, len(files), 0)
     # Taken already; the wait only makes it visible to the caller's next request.
     shown = text("SELECT 1 FROM job_view WHERE id = :i")
     await gateway.decisions.wait_until(lambda c: c.execute(shown, {"i": job_id}).scalar(), gateway.settings.decision_timeout_s)

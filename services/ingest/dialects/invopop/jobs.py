@@ -20,7 +20,7 @@ from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.job_filter import JobQuery, decode_cursor
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.intents import intent_id
-from services.ingest.dialects.invopop.job_view import full
+from services.ingest.dialects.invopop.job_view import job_body
 from services.ingest.dialects.invopop.silo import new_entry
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
@@ -105,12 +105,12 @@ async def _create(
     wanted = job_id or (derived(who.tenant_id, body.key, "transform-job") if body.key else clock.new_root())
     known = await gateway.store.read(lambda c: _known(c, who.tenant_id, wanted, body.key))
     if known is None:
-        await gateway.limits.open_job(who.tenant_id)
+        await gateway.limits.check_open_jobs(who.tenant_id)
     workflow, steps = await resolve(gateway, who, body.workflow_id)
-    about = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
+    requested = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
     await require_not_erased(gateway, known.job_id if known is not None else wanted)
     row = known or await gateway.store.transact(
-        lambda c: store.ask(c, who.tenant_id, wanted, body.key, fingerprint, about, clock.unix())
+        lambda c: store.save_request(c, who.tenant_id, wanted, body.key, fingerprint, requested, clock.unix())
     )
     if row.fingerprint != fingerprint or (job_id is not None and row.job_id != job_id):
         field = "id" if row.job_id == job_id else "key"
@@ -122,7 +122,7 @@ async def _create(
     await _wait(gateway, row.job_id, wait)
     # 200 is what the edition of early 2025 gave, and what a repeat gives.
     response.status_code = 200 if known is not None or body.meta is not None else 202
-    return await full(gateway, who, row.job_id)
+    return await job_body(gateway, who, row.job_id)
 
 
 async def _wait(gateway: Gateway, job_id: str, seconds: int) -> None:
@@ -131,8 +131,8 @@ async def _wait(gateway: Gateway, job_id: str, seconds: int) -> None:
 
 
 def _known(connection: Connection, tenant: str, job_id: str, key: str | None) -> Any:
-    found = store.asked(connection, tenant, job_id)
-    return found if found is not None or key is None else store.asked_by_key(connection, tenant, key)
+    found = store.request_of(connection, tenant, job_id)
+    return found if found is not None or key is None else store.request_by_key(connection, tenant, key)
 
 
 async def resolve(gateway: Gateway, who: Principal, workflow_id: str) -> tuple[str, dict[str, str]]:
@@ -182,19 +182,19 @@ async def _command(
 @router.get("/jobs/key/{key}", summary="A job by its key")
 async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """As by its id."""
-    row = await gateway.store.read(lambda c: store.asked_by_key(c, who.tenant_id, key))
+    row = await gateway.store.read(lambda c: store.request_by_key(c, who.tenant_id, key))
     if row is None:
         raise ApiError(404, f"There is no job with the key {key[:200]}.")
-    return await full(gateway, who, row.job_id)
+    return await job_body(gateway, who, row.job_id)
 
 
 @router.get("/jobs/{job_id}", summary="A job with its intents")
 async def get_job(job_id: str, gateway: GatewayDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
     """Whoever made it, in whichever dialect."""
-    found = await full(gateway, who, job_id)
+    found = await job_body(gateway, who, job_id)
     if wait and "completed_at" not in found:
         await _wait(gateway, job_id, wait)
-        found = await full(gateway, who, job_id)
+        found = await job_body(gateway, who, job_id)
     return found
 
 
@@ -211,7 +211,7 @@ async def list_jobs(
     before = _moment(created_at)
     query = JobQuery(who.tenant_id, created_before=before, after=after)
     records, following = await gateway.store.read(lambda c: find(c, query, limit))
-    listed = [await full(gateway, who, record["id"], record) for record in records]
+    listed = [await job_body(gateway, who, record["id"], record) for record in records]
     page = {"list": listed, "created_at": created_at, "limit": limit, "cursor": cursor, "next_cursor": following}
     return {name: value for name, value in page.items() if value is not None}
 
@@ -249,6 +249,6 @@ async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annot
             raise
         again = RetryJobNow(command_id=clock.new_root(), reason=body.message or "poke", **common)
         await send_command(request, gateway, again, "The event")
-    found = await full(gateway, who, job_id)
+    found = await job_body(gateway, who, job_id)
     shown: dict[str, Any] = next(i for i in found["intents"] if i["id"] == intent)
     return shown

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from contracts import derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.erasures import needs
+from services.ingest.adapters.store.erasures import add_refs
 from services.ingest.core.fields import Whole
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
@@ -187,7 +187,7 @@ def _save_file(
     insert = text("INSERT INTO silo_file (tenant_id, id, entry_id, body, blob) VALUES (:t, :i, :e, :b, :blob)")
     connection.execute(insert, {"t": tenant, "i": shown["id"], "e": entry_id, "b": json.dumps(shown), "blob": blob})
     if blob is not None:
-        needs(connection, shown["id"], [blob])
+        add_refs(connection, shown["id"], [blob])
     return True
 
 
@@ -215,7 +215,7 @@ async def bring_file(entry_id: Id, file_id: Id, request: Request, gateway: Gatew
 
         def take(c: Connection) -> None:
             c.execute(keep, values)
-            needs(c, file_id, [stored.name])
+            add_refs(c, file_id, [stored.name])
 
         await gateway.store.transact(take)
     return {**shown, "stored": True}

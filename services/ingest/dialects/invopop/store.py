@@ -68,7 +68,7 @@ class AskedRow(SQLModel, table=True):
 MODELS: tuple[type[SQLModel], ...] = (EntryRow, EntryFileRow, FlowRow, AskedRow)
 KEPT_S = 2 * 365.25 * 86_400
 """How long a job's key stands: two years."""
-_ASK = text(
+_REQUEST = text(
     "INSERT INTO silo_job (tenant_id, job_id, key, fingerprint, created_at, body) VALUES (:t, :j, :k, :f, :at, :b) "
     "ON CONFLICT DO NOTHING"
 )
@@ -78,23 +78,25 @@ _FLOW = text(
 )
 
 
-def ask(connection: Connection, tenant: str, job_id: str, key: str | None, fingerprint: str, body: Record, at: float) -> Any:
+def save_request(
+    connection: Connection, tenant: str, job_id: str, key: str | None, fingerprint: str, body: Record, at: float
+) -> Any:
     """Enter how a job is asked for; the row that stands under this id or key, which is another's if it was there before."""
     old = text("UPDATE silo_job SET key = NULL WHERE tenant_id = :t AND key = :k AND created_at < :old")
     connection.execute(old, {"t": tenant, "k": key, "old": at - KEPT_S})
     values = {"t": tenant, "j": job_id, "k": key, "f": fingerprint, "at": at, "b": json.dumps(body)}
-    connection.execute(_ASK, values)
-    found = asked(connection, tenant, job_id)
-    return found if found is not None else asked_by_key(connection, tenant, key or "")
+    connection.execute(_REQUEST, values)
+    found = request_of(connection, tenant, job_id)
+    return found if found is not None else request_by_key(connection, tenant, key or "")
 
 
-def asked(connection: Connection, tenant: str, job_id: str) -> Any:
+def request_of(connection: Connection, tenant: str, job_id: str) -> Any:
     """How a job was asked for, or None."""
     query = text("SELECT * FROM silo_job WHERE tenant_id = :t AND job_id = :j")
     return connection.execute(query, {"t": tenant, "j": job_id}).first()
 
 
-def asked_by_key(connection: Connection, tenant: str, key: str) -> Any:
+def request_by_key(connection: Connection, tenant: str, key: str) -> Any:
     """The job that has a key, or None."""
     return connection.execute(text("SELECT * FROM silo_job WHERE tenant_id = :t AND key = :k"), {"t": tenant, "k": key}).first()
 

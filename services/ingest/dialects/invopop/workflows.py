@@ -13,7 +13,7 @@ from sqlalchemy import text
 from contracts import PublishWorkflow, derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.accounts import note_act
+from services.ingest.adapters.store.accounts import add_audit
 from services.ingest.core.fields import Flag
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
@@ -83,7 +83,7 @@ async def _save(request: Request, gateway: Gateway, who: Principal, flow_id: str
         command = PublishWorkflow(
             command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), name=name, definition=definition
         )
-        await _order(request, gateway, command)
+        await _publish(request, gateway, command)
         shown |= names
         flow["versions"] = [*old.get("versions", []), {"version": version, "created_at": now}][-100:]
     else:
@@ -92,7 +92,7 @@ async def _save(request: Request, gateway: Gateway, who: Principal, flow_id: str
 
     def save(connection: Any) -> None:
         store.save_flow(connection, who.tenant_id, flow, name, version, shown, clock.unix())
-        note_act(connection, who, clock.unix(), "workflow.put", flow_id)
+        add_audit(connection, who, clock.unix(), "workflow.put", flow_id)
 
     await gateway.store.transact(save)
     return _shown(flow, version)
@@ -105,7 +105,7 @@ def _translated(name: str, version: int, flow: dict[str, Any]) -> tuple[dict[str
         raise Unprocessable({error.field: str(error)}) from None
 
 
-async def _order(request: Request, gateway: Gateway, command: PublishWorkflow) -> None:
+async def _publish(request: Request, gateway: Gateway, command: PublishWorkflow) -> None:
     try:
         await send_command(request, gateway, command, "The workflow")
     except ApiError as error:

@@ -53,21 +53,21 @@ async def caller(request: Request, gateway: GatewayDep) -> Principal:
     """By a key; without one only from this machine, to this machine, and not from a page of somewhere else."""
     principal = await authenticate(request, gateway)
     # A wrong key is not no key.
-    says_who = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
-    if principal is None and not says_who and not gateway.settings.conversion_needs_key and local(request):
+    has_credential = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
+    if principal is None and not has_credential and not gateway.settings.conversion_needs_key and is_local(request):
         principal = LOOPBACK
     if principal is None:
         raise ApiError(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.", code="unauthorized")
     if not principal.may("producer", "operator"):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.", code="forbidden")
-    request.state.rate = await gateway.limits.request(principal.tenant_id)
+    request.state.rate = await gateway.limits.take_request(principal.tenant_id)
     return principal
 
 
 Caller = Annotated[Principal, Depends(caller)]
 
 
-def local(request: Request) -> bool:
+def is_local(request: Request) -> bool:
     """True when nothing says that the request comes from elsewhere: neither its address, nor a proxy's header, nor the name it asked
     for (a rebound one), nor the origin of a page."""
     if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
@@ -87,7 +87,7 @@ def _loopback(name: str) -> bool:
         return False
 
 
-async def body_of(request: Request) -> Any:
+async def read_body(request: Request) -> Any:
     """The request's body as a JSON value, from JSON or XML; None without one. Raises 400, 413, 415."""
     body = bytearray()
     async for chunk in request.stream():
@@ -99,20 +99,20 @@ async def body_of(request: Request) -> Any:
         return None
     if kind not in (*JSON_TYPES, *XML_TYPES):
         raise ApiError(415, "Content-Type: application/json or application/xml is expected", "Content-Type")
-    return parsed(bytes(body), kind in XML_TYPES)
+    return parse_body(bytes(body), kind in XML_TYPES)
 
 
-def parsed(body: bytes, is_xml: bool) -> Any:
+def parse_body(body: bytes, is_xml: bool) -> Any:
     """JSON or XML as a JSON value; nothing as None. Raises 400."""
     if not body.strip():
         return None
     try:
-        return of_xml(ElementTree.fromstring(body)) if is_xml else json.loads(body)
+        return parse_xml(ElementTree.fromstring(body)) if is_xml else json.loads(body)
     except (ValueError, RecursionError, ParseError, DefusedXmlException) as error:
-        raise ApiError(400, f"body: could not be parsed: {str(error)[:200] or type(error).__name__}", "body") from None
+        raise ApiError(400, f"body: could not be parse_body: {str(error)[:200] or type(error).__name__}", "body") from None
 
 
-def of_xml(element: Element, depth: int = 0) -> Any:
+def parse_xml(element: Element, depth: int = 0) -> Any:
     """Elements as objects and lists: children of one name, of which there are several or which are `item` or `option`, are a list."""
     if depth > 20:
         raise ValueError("nested deeper than 20")
@@ -121,11 +121,11 @@ def of_xml(element: Element, depth: int = 0) -> Any:
         return element.text or ""
     tags = {child.tag.rpartition("}")[2] for child in children}
     if len(tags) == 1 and (len(children) > 1 or tags <= {"item", "option", "options"}):
-        return [of_xml(child, depth + 1) for child in children]
-    return {child.tag.rpartition("}")[2]: of_xml(child, depth + 1) for child in children}
+        return [parse_xml(child, depth + 1) for child in children]
+    return {child.tag.rpartition("}")[2]: parse_xml(child, depth + 1) for child in children}
 
 
-def checked(listed: Any, status: int) -> Pairs:
+def checked_options(listed: Any, status: int) -> Pairs:
     """Options that are known, each once unless it may repeat. Raises `status`: 400 for a job's, 427 for a document's."""
     try:
         pairs = read_options(listed)
@@ -135,11 +135,13 @@ def checked(listed: Any, status: int) -> Pairs:
     return pairs
 
 
-async def chosen(gateway: Gateway, who: Principal, workflow: str | None, profile: str | None) -> tuple[str, str, str, Options]:
+async def resolve_workflow(
+    gateway: Gateway, who: Principal, workflow: str | None, profile: str | None
+) -> tuple[str, str, str, Options]:
     """(their workflow, ours, profile, its options) for what was asked for, with the service's defaults. Raises 400."""
     found = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     name = workflow or DEFAULT_WORKFLOW
-    ours = WORKFLOWS.get(name) or (name if name in await published(gateway) else None)
+    ours = WORKFLOWS.get(name) or (name if name in await published_workflows(gateway) else None)
     if ours is None:
         raise ApiError(400, f"workflow: there is no workflow {name[:100]}", "workflow", code="workflowNotFound")
     own = {p.name: p for p in found if p.workflow == name}
@@ -152,7 +154,7 @@ async def chosen(gateway: Gateway, who: Principal, workflow: str | None, profile
     return name, ours, wanted, options
 
 
-async def published(gateway: Gateway) -> list[str]:
+async def published_workflows(gateway: Gateway) -> list[str]:
     """Names of our published workflows that everybody may run."""
     names = await gateway.store.read(lambda c: list(c.execute(text("SELECT DISTINCT name FROM workflow_view")).scalars()))
     return sorted(n for n in names if not n.startswith("tenant.") and n not in WORKFLOWS.values())

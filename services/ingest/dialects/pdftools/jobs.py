@@ -12,7 +12,15 @@ from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
 from services.ingest.dialects.pdftools import store
-from services.ingest.dialects.pdftools.common import PREFIX, Caller, body_of, checked, chosen, parsed, published
+from services.ingest.dialects.pdftools.common import (
+    PREFIX,
+    Caller,
+    checked_options,
+    parse_body,
+    published_workflows,
+    read_body,
+    resolve_workflow,
+)
 from services.ingest.dialects.pdftools.options import (
     DEFAULT_PROFILE,
     DEFAULT_WORKFLOW,
@@ -20,9 +28,9 @@ from services.ingest.dialects.pdftools.options import (
     STEPS,
     WORKFLOWS,
     Options,
+    merge_options,
     options_of,
     status_of,
-    together,
 )
 from services.ingest.http.commands import send_session_command
 from services.ingest.http.dependencies import GatewayDep
@@ -45,7 +53,7 @@ async def job_of(gateway: Gateway, who: Principal, conversion_id: str) -> Any:
     return row
 
 
-async def shown(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
+async def job_status(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
     """`{jobId, status}`."""
     job = await gateway.record("job_view", row.job_id, who.tenant_id) if row.job_id else None
     return {"jobId": row.id, "status": status_of(row._mapping, job)}
@@ -57,13 +65,13 @@ async def create_job(
     request: Request, gateway: GatewayDep, who: Caller, workflow: Name = None, profile: Name = None, name: Name = None
 ) -> dict[str, Any]:
     """Options of the job are the body, as JSON or XML. 400 for what cannot be read or is not there, 415, 503 with too many jobs."""
-    pairs = checked(await body_of(request), 400)
-    theirs, _, wanted, _ = await chosen(gateway, who, workflow, profile)
-    conversion_id = await begin(request, gateway, who, theirs, wanted, name or "", list(pairs))
-    return await shown(gateway, who, await job_of(gateway, who, conversion_id))
+    pairs = checked_options(await read_body(request), 400)
+    theirs, _, wanted, _ = await resolve_workflow(gateway, who, workflow, profile)
+    conversion_id = await create(request, gateway, who, theirs, wanted, name or "", list(pairs))
+    return await job_status(gateway, who, await job_of(gateway, who, conversion_id))
 
 
-async def begin(request: Request, gateway: Gateway, who: Principal, workflow: str, profile: str, name: str, pairs: Any) -> str:
+async def create(request: Request, gateway: Gateway, who: Principal, workflow: str, profile: str, name: str, pairs: Any) -> str:
     """A new job, open for data. Raises 503 when there are as many as there may be."""
     conversion_id = clock.new_root()
     row = {
@@ -97,10 +105,10 @@ async def add_data(
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
-    await gateway.limits.hand_in(who.tenant_id, declared_size(request) if url is None else None)
+    await gateway.limits.check_upload(who.tenant_id, declared_size(request) if url is None else None)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if url is not None:
-        pairs = checked(await body_of(request), 427)
+        pairs = checked_options(await read_body(request), 427)
         try:
             stored, name, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes)
         except RemoteFailed as error:
@@ -108,7 +116,7 @@ async def add_data(
     elif kind == "multipart/form-data":
         upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, "data")
         text = upload.fields.get("options", "")
-        pairs = checked(parsed(text.encode(), text.lstrip().startswith("<")), 427)
+        pairs = checked_options(parse_body(text.encode(), text.lstrip().startswith("<")), 427)
         if upload.stored is None or not upload.file_name:
             raise ApiError(400, "data: a part with a file name is required", "data")
         stored, name, media_type = upload.stored, upload.file_name, upload.content_type
@@ -129,7 +137,7 @@ async def add_file(request: Request, gateway: Gateway, who: Principal, conversio
     answer = await send_session_command(request, gateway, command, "The document")
     if not answer["ok"]:
         raise ApiError(409, answer["message"], code="jobAlreadyStarted")
-    await gateway.limits.handed_in(who.tenant_id, 1, file.size or 0)
+    await gateway.limits.count_upload(who.tenant_id, 1, file.size or 0)
 
 
 @router.post("/jobs/{job_id}:start", status_code=204, summary="startJob")
@@ -144,12 +152,12 @@ async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Cal
 
 async def start(request: Request, gateway: Gateway, who: Principal, row: Any) -> str:
     """Start a job; answers the id of ours. Its options travel as an object, because there are passwords among them."""
-    await gateway.limits.open_job(who.tenant_id)
-    _, ours, _, defaults = await chosen(gateway, who, row.workflow, row.profile)
+    await gateway.limits.check_open_jobs(who.tenant_id)
+    _, ours, _, defaults = await resolve_workflow(gateway, who, row.workflow, row.profile)
     documents = await gateway.store.read(lambda c: store.data_options(c, row.id))
     own: dict[str, Options] = {i: options_of([(n, v) for n, v in pairs]) for i, pairs in documents.items()}
     named = options_of([(n, v) for n, v in json.loads(row.options)])
-    options = await gateway.objects.put_json(who.tenant_id, {**together(defaults, named, own), "conversion_id": row.id})
+    options = await gateway.objects.put_json(who.tenant_id, {**merge_options(defaults, named, own), "conversion_id": row.id})
     config = {"options_blob": options.name, **({"name": row.name} if row.name else {})}
     command = CloseSession(
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
@@ -180,14 +188,14 @@ async def _cancel(request: Request, gateway: Gateway, owner: Tenancy, job_id: st
 @router.get("/jobs/{job_id:segment}", summary="getJobInfo")
 async def job_info(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any]:
     """Where it is; whether it went well is in the result."""
-    return await shown(gateway, who, await job_of(gateway, who, job_id))
+    return await job_status(gateway, who, await job_of(gateway, who, job_id))
 
 
 @router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
 async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
     """204; 202 when it is still processed: it is canceled then, and goes once it has ended."""
     row = await job_of(gateway, who, job_id)
-    running = (await shown(gateway, who, row))["status"]["code"] in ("pending", "processing")
+    running = (await job_status(gateway, who, row))["status"]["code"] in ("pending", "processing")
     if running:
         await _cancel(request, gateway, who.tenancy, row.job_id, "deleted")
     await gateway.store.transact(lambda c: store.forget(c, row.id))
@@ -198,7 +206,7 @@ async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
 @router.get("/jobs", include_in_schema=False)
 async def list_jobs(gateway: GatewayDep, who: Caller) -> list[dict[str, Any]]:
     """All that have not been deleted."""
-    return [await shown(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
+    return [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
 
 
 @router.get("/workflows", summary="listWorkflows")
@@ -206,7 +214,7 @@ async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any
     """The vendor's that there are, then our published ones, each with its profiles."""
     own = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     found = []
-    for name in [*WORKFLOWS, *await published(gateway)]:
+    for name in [*WORKFLOWS, *await published_workflows(gateway)]:
         mine = {p.name: bool(p.is_default) for p in own if p.workflow == name}
         mine = dict.fromkeys((profile for flow, profile in PROFILES if flow == name), False) | mine
         mine.setdefault(DEFAULT_PROFILE, not any(mine.values()))
@@ -218,7 +226,7 @@ async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any
 @router.get("/", summary="getServiceStatus")
 async def service_status(gateway: GatewayDep, who: Caller) -> dict[str, Any]:
     """`status` is `running`; `isolation.queueLength` counts jobs that nobody has begun."""
-    rows = [await shown(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
+    rows = [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
     codes = [r["status"]["code"] for r in rows]
     counts = {"creating": codes.count("creating"), "processing": codes.count("processing") + codes.count("pending")}
     return {

@@ -29,7 +29,7 @@ PROFILES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("Archive as PDF/A-2", "Email Optimization"): {"IMAGE.LONGEST_SIDE": "1600"},
 }
 """(workflow, profile) that are there from the start, beside each workflow's `Default` → option values."""
-READY_MADE: Mapping[str, tuple[str, str]] = {
+BUILT_IN_CONNECTIONS: Mapping[str, tuple[str, str]] = {
     "convert-to-pdf": ("Convert to PDF", DEFAULT_PROFILE), "dossier-default": ("Create Dossier PDF", DEFAULT_PROFILE),
     "archive-pdfa2-default": ("Archive as PDF/A-2", DEFAULT_PROFILE), "archive-pdfa3-default": ("Archive as PDF/A-3", DEFAULT_PROFILE),
     "archive-pdfa2-print-optimization": ("Archive as PDF/A-2", "Print Optimization"),
@@ -48,7 +48,7 @@ ERRORS: Mapping[str, str] = {
     "converter_not_installed": "configuration", "not_configured": "configuration", "cancelled": "canceled", "conformance": "conformance",
 }  # fmt: skip
 """Our codes → the vendor's closed set; what is not listed is `generic`."""
-HTTP: Mapping[str, int] = {
+HTTP_STATUS: Mapping[str, int] = {
     "unsupportedFormat": 415, "conformance": 422, "corrupt": 422, "generic": 422, "option": 422, "password": 422,
     "unsupportedFeature": 422, "canceled": 500, "configuration": 500, "internal": 500, "timeout": 500, "external": 422,
 }  # fmt: skip
@@ -87,7 +87,7 @@ def read_options(listed: Any) -> Pairs:
 
 
 def options_of(pairs: Pairs) -> Options:
-    """Known options, each once unless it may repeat. Raises `BadOption`. Values are checked later: see `wrong_value`."""
+    """Known options, each once unless it may repeat. Raises `BadOption`. Values are checked_options later: see `wrong_value`."""
     values: dict[str, str] = {}
     passwords: list[str] = []
     for name, value in pairs:
@@ -113,7 +113,7 @@ def wrong_value(options: Iterable[Options]) -> str | None:
     return None
 
 
-def together(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
+def merge_options(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
     """What the worker needs: a document's value wins over the job's, and that over the profile's."""
     found: Record = {
         "job": _typed({**profile.values, **job.values}), "documents": {i: _typed(o.values) for i, o in documents.items() if o.values},

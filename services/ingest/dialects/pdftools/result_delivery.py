@@ -36,22 +36,22 @@ class ResultDelivery:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.gateway.outlet_wake.clear()
+            self.gateway.delivery_wake.clear()
             pause = IDLE_S
             try:
-                for row in await self.gateway.store.read(lambda c: store.due_outlets(c, clock.unix() + TICK_S)):
-                    await self._bring(row)
+                for row in await self.gateway.store.read(lambda c: store.due_deliveries(c, clock.unix() + TICK_S)):
+                    await self._deliver(row)
                     pause = TICK_S
             except Retry as error:
                 log.warning("results will be looked at again", extra={"code": error.code, "reason": str(error)})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.gateway.outlet_wake.wait(), pause)
+                await asyncio.wait_for(self.gateway.delivery_wake.wait(), pause)
             await asyncio.sleep(0.2)
 
-    async def _bring(self, row: Any) -> None:
+    async def _deliver(self, row: Any) -> None:
         job = await self.gateway.record("job_view", row.job_id, row.tenant_id)
         if job is None or not JobStage(job["stage"]).terminal:
-            await self._settle(row, row.attempt, clock.unix() + LOOK_S)
+            await self._reschedule(row, row.attempt, clock.unix() + LOOK_S)
             return
         query = text("SELECT body FROM file_view WHERE job_id = :j ORDER BY created_at, id")
         files = [
@@ -63,12 +63,12 @@ class ResultDelivery:
         except (RemoteFailed, OSError, ObjectMissing) as error:
             last = row.attempt >= len(BACKOFF_S)
             log.warning("a result was not taken", extra={"job.id": row.job_id, "reason": str(error), "given_up": last})
-            await self._settle(row, row.attempt + 1, None if last else clock.unix() + BACKOFF_S[row.attempt])
+            await self._reschedule(row, row.attempt + 1, None if last else clock.unix() + BACKOFF_S[row.attempt])
             return
-        await self._settle(row, row.attempt, None)
+        await self._reschedule(row, row.attempt, None)
 
-    async def _settle(self, row: Any, attempt: int, due_at: float | None) -> None:
-        await self.gateway.store.transact(lambda c: store.settle_outlet(c, row.job_id, attempt, due_at))
+    async def _reschedule(self, row: Any, attempt: int, due_at: float | None) -> None:
+        await self.gateway.store.transact(lambda c: store.reschedule_delivery(c, row.job_id, attempt, due_at))
 
     async def _to_url(self, row: Any, made: list[dict[str, Any]]) -> None:
         for datum in made:

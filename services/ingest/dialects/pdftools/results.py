@@ -19,7 +19,7 @@ from services.ingest.http.records import ended_job, files_of
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
-BLOCKED_S = 3600.0
+MAX_WAIT_S = 3600.0
 """How long a call for a result waits. Clients that cannot are told to look at the job's status instead (§3.1)."""
 
 
@@ -29,7 +29,7 @@ async def result(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any
     row = await job_of(gateway, who, job_id)
     if row.job_id is None:
         raise ApiError(409, "There is no result: the job has not been started.", code="noResult")
-    job = await ended_job(gateway, row.job_id, BLOCKED_S)
+    job = await ended_job(gateway, row.job_id, MAX_WAIT_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
     return result_of(job, await files_of(gateway, "job_id", row.job_id))

@@ -143,19 +143,19 @@ def connection_by(connection: Connection, tenant: str, connection_id: str) -> An
     return connection.execute(query, {"t": tenant, "i": connection_id}).first()
 
 
-def outlet(connection: Connection, job_id: str, tenant: str, kind: str, target: str, at: float) -> None:
+def add_delivery(connection: Connection, job_id: str, tenant: str, kind: str, target: str, at: float) -> None:
     """Note where the result of a job goes."""
     connection.execute(_OUTLET, {"j": job_id, "t": tenant, "k": kind, "u": target, "at": at})
 
 
-def due_outlets(connection: Connection, now: float) -> list[Any]:
+def due_deliveries(connection: Connection, now: float) -> list[Any]:
     """What may have to be brought somewhere."""
     return list(
         connection.execute(text("SELECT * FROM conversion_outlet WHERE due_at <= :now ORDER BY due_at LIMIT 50"), {"now": now})
     )
 
 
-def settle_outlet(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:
+def reschedule_delivery(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:
     """It has been brought (or given up), or is tried again."""
     if due_at is None:
         connection.execute(text("DELETE FROM conversion_outlet WHERE job_id = :j"), {"j": job_id})

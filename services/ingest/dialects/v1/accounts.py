@@ -98,7 +98,7 @@ async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body:
 
     def enter(connection: Connection) -> None:
         accounts.save_tenant(connection, tenant_id, body.name, quotas, body.inbox, clock.unix())
-        accounts.note_act(connection, who, clock.unix(), "tenant.put", tenant_id, tenant_id)
+        accounts.add_audit(connection, who, clock.unix(), "tenant.put", tenant_id, tenant_id)
 
     await gateway.store.transact(enter)
     return {"tenant_id": tenant_id, "name": body.name, "quotas": quotas, "inbox": body.inbox}
@@ -148,7 +148,7 @@ async def put_user(user_name: UserName, gateway: GatewayDep, who: Admin, body: A
         else:
             c.execute(accounts.USERS.update().where(accounts.USERS.c.user_name == user_name).values(**values))
             _end_tokens(unit, user_name, who.tenant_id)
-        accounts.note_act(c, who, unit.now, "user.put", user_name)
+        accounts.add_audit(c, who, unit.now, "user.put", user_name)
         return "done"
 
     outcome = await gateway.processor.run(enter)
@@ -186,7 +186,7 @@ async def delete_user(user_name: UserName, gateway: GatewayDep, who: Admin) -> N
         if not unit.connection.execute(accounts.USERS.delete().where(mine)).rowcount:
             return False
         _end_tokens(unit, user_name, who.tenant_id)
-        accounts.note_act(unit.connection, who, unit.now, "user.delete", user_name)
+        accounts.add_audit(unit.connection, who, unit.now, "user.delete", user_name)
         return True
 
     gone = await gateway.processor.run(drop)
@@ -213,7 +213,7 @@ async def issue_key(gateway: GatewayDep, who: Admin, body: Annotated[NewKey, Bod
     def enter(unit: Unit) -> None:
         enter_key(unit.connection, event)
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
-        accounts.note_act(unit.connection, who, unit.now, "key.issue", event.key_hash, tenant)
+        accounts.add_audit(unit.connection, who, unit.now, "key.issue", event.key_hash, tenant)
 
     await gateway.processor.run(enter)
     return {"key": key, "key_id": event.key_hash, "tenant_id": tenant, "role": body.role, "expires_at": body.expires_at}
@@ -241,7 +241,7 @@ async def revoke_key(key_id: str, gateway: GatewayDep, who: Admin) -> None:
 
     def revoke(unit: Unit) -> None:
         _revoke(unit, key_id, tenant)
-        accounts.note_act(unit.connection, who, unit.now, "key.revoke", key_id, tenant)
+        accounts.add_audit(unit.connection, who, unit.now, "key.revoke", key_id, tenant)
 
     await gateway.processor.run(revoke)
     gateway.keyring.forget()
@@ -267,7 +267,7 @@ async def issue_application(gateway: GatewayDep, who: Admin, body: Annotated[New
 
     def enter(connection: Connection) -> None:
         connection.execute(accounts.APPS.insert().values(**row, revoked=False, created_at=clock.unix()))
-        accounts.note_act(connection, who, clock.unix(), "application.issue", app_id)
+        accounts.add_audit(connection, who, clock.unix(), "application.issue", app_id)
 
     await gateway.store.transact(enter)
     return {"secret_key": app_id, "api_key": api_key, "role": body.role}
@@ -289,7 +289,7 @@ async def revoke_application(secret_key: str, gateway: GatewayDep, who: Admin) -
         mine = (accounts.APPS.c.app_id == secret_key) & (accounts.APPS.c.tenant_id == who.tenant_id)
         if not connection.execute(accounts.APPS.update().where(mine).values(revoked=True)).rowcount:
             return False
-        accounts.note_act(connection, who, clock.unix(), "application.revoke", secret_key)
+        accounts.add_audit(connection, who, clock.unix(), "application.revoke", secret_key)
         return True
 
     if not await gateway.store.transact(revoke):

@@ -55,14 +55,14 @@ async def create(
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
     check_json(body.args)
-    await gateway.limits.open_job(who.tenant_id)
+    await gateway.limits.check_open_jobs(who.tenant_id)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
     root = await job_root(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
     await require_not_erased(gateway, job_id)
-    wish = body.model_dump(exclude={"job_id", "urls"})
+    fields = body.model_dump(exclude={"job_id", "urls"})
     command = CreateJob(
-        command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**wish),
+        command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**fields),
         files=tuple(remote_file(root, i, url, None) for i, url in enumerate(body.urls)),
     )  # fmt: skip
     await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))

@@ -24,7 +24,7 @@ from contracts import (
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.core.backlog import merged
+from services.ingest.core.backlog import merge
 from services.ingest.core.fields import Flag, Meta, Number, Whole
 from services.ingest.core.waiting import why
 from services.ingest.http.commands import send_command
@@ -176,7 +176,13 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
     if session is not None and session["status"] == "open":
         facts = {"session_id": job_id, "expires_at": session["expires_at"]}
         message = "the session is open: no job has been made of it yet"
-        return {"job_id": None, "code": "session_open", "message": message, "facts": facts, "changes_at": session["expires_at"]}
+        return {
+            "job_id": None,
+            "code": "require_open_session",
+            "message": message,
+            "facts": facts,
+            "changes_at": session["expires_at"],
+        }
     job_id = session["job_id"] if session is not None and session["job_id"] else job_id
     record = await job_record(gateway, job_id, who)
     command = ExplainJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now())
@@ -200,7 +206,7 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """By action and tenant; of the caller's tenant alone unless it is the platform's."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
-    return merged(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
+    return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
 
 
 @router.put("/controls/{kind}/{name}", summary="Pause, limit or weigh an action or a tenant")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.ingest.adapters.store import uploads
 from services.ingest.core.fields import Meta, Whole
 from services.ingest.core.file_names import clean_name
-from services.ingest.dialects.v1.tus import await_file, found, session_open
+from services.ingest.dialects.v1.tus import await_file, require_open_session, upload_record
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -38,8 +38,8 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
     """PUT the bytes to `url` within an hour, then `POST /v1/uploads/{upload_id}/complete`. 409 where the store cannot sign: there is tus."""
     if body.size > gateway.settings.max_upload_bytes:
         raise ApiError(413, f"size: more than {gateway.settings.max_upload_bytes} bytes", "size")
-    await gateway.limits.hand_in(who.tenant_id, body.size)
-    await session_open(gateway, body.session_id, who)
+    await gateway.limits.check_upload(who.tenant_id, body.size)
+    await require_open_session(gateway, body.session_id, who)
     name = clean_name(body.file_name)
     if not name:
         raise ApiError(400, "file_name: a name is expected", "file_name")
@@ -62,7 +62,7 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
 @router.post("/{upload_id}/complete", summary="Say that the bytes are there")
 async def complete(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
     """The file becomes one of its session. 409 when the bytes are not there, or are not as many as was said."""
-    row = await found(gateway, upload_id, who)
+    row = await upload_record(gateway, upload_id, who)
     blob = f"{INCOMING}{row.tenant_id}/{row.id}/{0:016d}"
     if row.state == "open" and row.position == 0:
         try:

@@ -55,12 +55,12 @@ async def save(
     check_json(body.args)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
-    wish = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
-    metadata = wish.get("metadata")
-    wish["metadata"] = {**metadata, "schedule": name} if isinstance(metadata, dict) else metadata or {"schedule": name}
+    fields = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
+    metadata = fields.get("metadata")
+    fields["metadata"] = {**metadata, "schedule": name} if isinstance(metadata, dict) else metadata or {"schedule": name}
     command = SetSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name), cron=body.cron,
-        time_zone=body.time_zone, job=JobRequest(**wish), urls=tuple(body.urls), paused=body.paused,
+        time_zone=body.time_zone, job=JobRequest(**fields), urls=tuple(body.urls), paused=body.paused,
     )  # fmt: skip
     await send_command(request, gateway, command, "The schedule")
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}

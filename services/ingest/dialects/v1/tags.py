@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store import catalogue
-from services.ingest.adapters.store.accounts import note_act
+from services.ingest.adapters.store.accounts import add_audit
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -48,7 +48,7 @@ async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotate
 
     def enter(connection: Connection) -> None:
         catalogue.save_tag(connection, who.tenant_id, name, body.description, clock.unix())
-        note_act(connection, who, clock.unix(), "tag.put", name)
+        add_audit(connection, who, clock.unix(), "tag.put", name)
 
     await gateway.store.transact(enter)
     return {"id": name, "name": name, "description": body.description}
@@ -66,7 +66,7 @@ async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: A
 
     def enter(connection: Connection) -> None:
         catalogue.save_definition(connection, who.tenant_id, name, body.model_dump(), clock.unix())
-        note_act(connection, who, clock.unix(), "metadata.put", name)
+        add_audit(connection, who, clock.unix(), "metadata.put", name)
 
     await gateway.store.transact(enter)
     return {"id": name, "name": name, **body.model_dump()}
@@ -83,7 +83,7 @@ async def _drop(gateway: GatewayDep, who: Operator, table: Literal["tag", "metad
         statement = text(f"DELETE FROM {table} WHERE tenant_id = :t AND name = :n")
         gone = connection.execute(statement, {"t": who.tenant_id, "n": name}).rowcount
         if gone:
-            note_act(connection, who, clock.unix(), f"{table}.delete", name)
+            add_audit(connection, who, clock.unix(), f"{table}.delete", name)
         return gone
 
     if not await gateway.store.transact(drop):

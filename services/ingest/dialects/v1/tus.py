@@ -20,7 +20,7 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
 from services.ingest.core import tus
 from services.ingest.core.file_names import clean_name
-from services.ingest.dialects.v1.tus_body import take
+from services.ingest.dialects.v1.tus_body import receive_bytes
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -31,13 +31,13 @@ OCTETS = "application/offset+octet-stream"
 RESUMABLE = {"tus-resumable": tus.VERSION}
 
 
-def speaks(request: Request) -> None:
+def require_version(request: Request) -> None:
     """Raises 412 for another version of the protocol."""
     if request.headers.get("tus-resumable") != tus.VERSION:
         raise ApiError(412, f"Tus-Resumable: {tus.VERSION} is expected", "Tus-Resumable")
 
 
-def bad(error: ValueError) -> ApiError:
+def bad_header(error: ValueError) -> ApiError:
     """The answer to a header that is none."""
     return ApiError(400, str(error), str(error).partition(":")[0])
 
@@ -57,15 +57,15 @@ async def options(gateway: GatewayDep) -> Response:
 @router.post("", status_code=201, summary="Begin an upload")
 async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, perhaps `Upload-Concat`; the first bytes may be in the body."""
-    speaks(request)
+    require_version(request)
     try:
         length = tus.number(request.headers, "upload-length")
         kind, partials = tus.concat(request.headers.get("upload-concat"))
         said = tus.metadata(request.headers.get("upload-metadata", ""))
     except tus.BadHeader as error:
-        raise bad(error) from None
+        raise bad_header(error) from None
     _check_length(gateway, request, length, kind)
-    await gateway.limits.hand_in(who.tenant_id, length)
+    await gateway.limits.check_upload(who.tenant_id, length)
     row = await _row(request, gateway, who, length, kind, said)
     now = clock.unix()
 
@@ -86,7 +86,7 @@ async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response
         "upload-expires": _date(row["expires_at"]),
     }
     if request.headers.get("content-type") == OCTETS and kind != "final":
-        position = await take(request, gateway, await found(gateway, row["id"], who), None)
+        position = await receive_bytes(request, gateway, await upload_record(gateway, row["id"], who), None)
         headers["upload-offset"] = str(position)
     return await _answered(gateway, row["id"], who, 201, headers)
 
@@ -107,7 +107,7 @@ async def _row(
 ) -> dict[str, Any]:
     session_id = said.get("session_id", "")
     if kind != "partial":
-        await session_open(gateway, session_id, who)
+        await require_open_session(gateway, session_id, who)
     name = clean_name(said.get("filename", said.get("name", "")))
     if kind != "partial" and not name:
         raise ApiError(400, "Upload-Metadata: filename is required", "filename")
@@ -120,7 +120,7 @@ async def _row(
     }  # fmt: skip
 
 
-async def session_open(gateway: Gateway, session_id: str, who: Principal) -> None:
+async def require_open_session(gateway: Gateway, session_id: str, who: Principal) -> None:
     """Raises 404 and 409 for a session that takes no files."""
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
@@ -138,7 +138,7 @@ def _metadata(value: str | None) -> Any:
         raise ApiError(400, f"metadata: {error}"[:500], "metadata") from None
 
 
-async def found(gateway: Gateway, upload_id: str, who: Principal) -> Any:
+async def upload_record(gateway: Gateway, upload_id: str, who: Principal) -> Any:
     """The tenant's upload, or 404."""
     row = await gateway.store.read(lambda c: uploads.find(c, upload_id, who.tenant_id))
     if row is None:
@@ -149,8 +149,8 @@ async def found(gateway: Gateway, upload_id: str, who: Principal) -> Any:
 @router.head("/{upload_id}", summary="How far an upload is")
 async def status(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """`Upload-Offset`, `Upload-Length`; `Stageline-File-Id` once it is a file, `Stageline-Error` when it will never be one."""
-    speaks(request)
-    row = await found(gateway, upload_id, who)
+    require_version(request)
+    row = await upload_record(gateway, upload_id, who)
     headers = {
         **RESUMABLE,
         "cache-control": "no-store",
@@ -175,7 +175,7 @@ def _outcome(row: Any) -> dict[str, str]:
 async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """The bytes from `Upload-Offset` on. 409 for another offset, 460 for a wrong `Upload-Checksum`. What has come of a request that breaks
     off is kept."""
-    speaks(request)
+    require_version(request)
     if request.headers.get("content-type") != OCTETS:
         raise ApiError(415, f"Content-Type: {OCTETS} is expected", "Content-Type")
     try:
@@ -183,18 +183,18 @@ async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Wri
         length = tus.number(request.headers, "upload-length")
         checksum = tus.checksum(request.headers.get("upload-checksum"))
     except tus.BadHeader as error:
-        raise bad(error) from None
-    row = await found(gateway, upload_id, who)
+        raise bad_header(error) from None
+    row = await upload_record(gateway, upload_id, who)
     if row.concat == "final":
         raise ApiError(403, "A final upload takes no bytes of its own.")
     if length is not None and row.length is None:
         if length > gateway.settings.max_upload_bytes:
             raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
         await gateway.store.transact(lambda c: uploads.set_length(c, upload_id, length))
-        row = await found(gateway, upload_id, who)
+        row = await upload_record(gateway, upload_id, who)
     if offset != row.position or row.state != "open":
         raise ApiError(409, f"Upload-Offset: {row.position} is expected", "Upload-Offset")
-    position = await take(request, gateway, row, checksum)
+    position = await receive_bytes(request, gateway, row, checksum)
     headers = {**RESUMABLE, "upload-offset": str(position), "upload-expires": _date(clock.unix() + gateway.settings.upload_ttl_s)}
     return await _answered(gateway, upload_id, who, 204, headers)
 
@@ -208,14 +208,14 @@ async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
     """The upload's row; after the last byte it waits (bounded) until the file is in the session. Raises 409 when it never will be."""
     now = clock.unix()
     await gateway.store.transact(lambda c: uploads.mark_whole(c, upload_id, now))
-    row = await found(gateway, upload_id, who)
+    row = await upload_record(gateway, upload_id, who)
     if row.state == "whole":
         gateway.upload_wake.set()
         ended = text("SELECT 1 FROM upload WHERE id = :i AND state IN ('done', 'failed')")
         await gateway.decisions.wait_until(
             lambda c: c.execute(ended, {"i": upload_id}).scalar(), gateway.settings.decision_timeout_s, True
         )
-        row = await found(gateway, upload_id, who)
+        row = await upload_record(gateway, upload_id, who)
     if row.state == "failed":
         raise ApiError(409, f"The upload did not become a file: {row.message}", "session_id", code=row.code)
     return row
@@ -224,8 +224,8 @@ async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
 @router.delete("/{upload_id}", status_code=204, summary="Give an upload up")
 async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """What has come of it is deleted. A file that it has become stays. 409 while it becomes one."""
-    speaks(request)
-    row = await found(gateway, upload_id, who)
+    require_version(request)
+    row = await upload_record(gateway, upload_id, who)
     if row.state == "whole":
         raise ApiError(409, "The upload is whole and becomes a file right now.")
     await gateway.discard_objects(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))

@@ -23,7 +23,7 @@ LARGEST, SMALLEST = 4 << 20, 64 << 10
 
 
 @dataclass
-class _Taking:
+class _Receiver:
     """One request's bytes: `pending` are not in the store yet, `held` are but not counted (until the checksum is known)."""
 
     gateway: Gateway
@@ -65,33 +65,33 @@ class _Taking:
             await self.gateway.objects.delete(part.blob)
 
 
-async def take(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
+async def receive_bytes(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
     """Take the request's body; answers the offset after it. What came of a broken request counts, unless it had a checksum, which it then
     cannot meet. Raises 409, 413 past the upload's length, 460 for a wrong checksum."""
-    taking = _Taking(gateway, row, row.position, checksum is not None)
+    receiver = _Receiver(gateway, row, row.position, checksum is not None)
     digest = hashlib.new(checksum[0], usedforsecurity=False) if checksum else None
     gateway.uploading += 1
     try:
         async for chunk in _chunks(request):
             if digest is not None:
                 digest.update(chunk)
-            if taking.position + sum(p.size for p in taking.held) + len(taking.pending) + len(chunk) > _most(gateway, row):
-                await taking.discard(taking.held)
+            if receiver.position + sum(p.size for p in receiver.held) + len(receiver.pending) + len(chunk) > _most(gateway, row):
+                await receiver.discard(receiver.held)
                 raise ApiError(413, "body: more bytes than Upload-Length says", "Upload-Length")
-            await taking.add(chunk)
-        await taking.flush()
+            await receiver.add(chunk)
+        await receiver.flush()
     except ClientDisconnect:
         if digest is None:
-            await taking.flush()
-        await taking.discard(taking.held)
+            await receiver.flush()
+        await receiver.discard(receiver.held)
         raise ApiError(400, "body: the client went away before the end") from None
     finally:
         gateway.uploading -= 1
     if checksum is not None and digest is not None and not hmac.compare_digest(digest.digest(), checksum[1]):
-        await taking.discard(taking.held)
+        await receiver.discard(receiver.held)
         raise ApiError(460, "Upload-Checksum: the bytes are others", "Upload-Checksum", code="checksum_mismatch")
-    await taking.commit()
-    return taking.position
+    await receiver.commit()
+    return receiver.position
 
 
 def _most(gateway: Gateway, row: Any) -> int:

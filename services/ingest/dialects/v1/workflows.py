@@ -28,7 +28,7 @@ def _platform(who: Principal) -> None:
         raise ApiError(403, "workflows are the same for all tenants: they are for operators of the platform")
 
 
-def hidden(name: str, who: Principal) -> bool:
+def is_private(name: str, who: Principal) -> bool:
     """True for a workflow that a tenant has in another dialect: only the platform sees it here."""
     return name.startswith("tenant.") and who.tenant_id != PLATFORM_TENANT
 
@@ -45,7 +45,7 @@ async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     drafts = await gateway.store.read(lambda c: list(c.execute(text("SELECT name FROM workflow_draft")).scalars()))
     found: dict[str, Record] = {}
     for row in rows:
-        if hidden(row["name"], who):
+        if is_private(row["name"], who):
             continue
         entry = found.setdefault(row["name"], {"name": row["name"], "versions": [], "draft": row["name"] in drafts})
         entry["versions"].append(row["version"])
@@ -62,7 +62,7 @@ async def shown(
     """A published version, or the newest."""
     query = "SELECT body FROM workflow_view WHERE name = :n AND (:v = 0 OR version = :v) ORDER BY version DESC LIMIT 1"
     found = await gateway.store.read(lambda c: rows_of(c, query, {"n": name, "v": version or 0}))
-    if not found or hidden(name, who):
+    if not found or is_private(name, who):
         raise ApiError(404, f"There is no published workflow {name}{f'@{version}' if version else ''}.")
     return found[0]
 
