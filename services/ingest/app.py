@@ -1,4 +1,4 @@
-"""Binds the door: event streams into the read model, HTTP routes, the first key, the full-text index."""
+"""Builds the gateway: subscriptions into the read model, HTTP routes, background work, the first key."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DEFAULT_TENANT = "default"
 
 
 async def build(host: Host, settings: IngestSettings) -> None:
-    """Open everything, enter the first key, declare subscriptions and routes."""
+    """Open Kafka, the store and the object store, enter the first key, declare subscriptions and routes."""
     await host.open(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
@@ -63,11 +63,13 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.on_drain.append(decisions.close)
     await _first_key(host, settings)
     projector = Projector(decisions.arrive)
-    # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
+    # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
+    # between.
     host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
-    # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
-    # within its session is given what that one had, be it subscribed to it or not.
+    # Each member has its own name. An older release used the bare instance name for one member with all topics. A static member
+    # that returned under that name within its session would get that member's partitions, also of topics that it does not
+    # subscribe to.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
     gateway = Gateway(
@@ -86,7 +88,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
 
 
 def _start_background(host: Host, gateway: Gateway) -> None:
-    """What goes on without a request."""
+    """Start what runs beside requests."""
     for part in (
         Indexer(gateway),
         BulkRunner(gateway),
@@ -103,7 +105,7 @@ def _start_background(host: Host, gateway: Gateway) -> None:
 
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:
-    """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
+    """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
     app = FastAPI(title="Stageline", version="0.1.0", description="Documents in, typed events and results out.")
     app.state.gateway = gateway
     for router in ROUTERS:

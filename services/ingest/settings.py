@@ -1,4 +1,4 @@
-"""Settings of the door."""
+"""Settings of the gateway."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ class IngestSettings(Settings):
     """Sizes in bytes, times in seconds."""
 
     admin_key_file: Path | None = None
-    """A file holding the first admin key; the supervisor writes it (0600)."""
+    """File with the first admin key. In local mode the supervisor writes it with mode 0600."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
     max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)
-    """Of a resumable upload."""
+    """Largest resumable upload."""
     upload_ttl_s: int = Field(default=86_400, ge=1)
-    """How long a resumable upload waits for more bytes."""
+    """Time after which an unfinished resumable upload is deleted."""
     session_ttl_s: int = Field(default=86_400, ge=1)
     decision_timeout_s: float = Field(default=15.0, gt=0)
     conversion_needs_key: bool = False
-    """The Conversion Service's dialect asks for a key even from this machine."""
+    """Ask for a key in the Conversion Service's dialect also on this machine."""
     watched_folders_file: Path | None = None
-    """A JSON file with the folders whose documents are converted (`services/ingest/dialects/pdftools/watched_folders.py`)."""
+    """JSON file that lists the watched folders, whose documents are converted
+    (`services/ingest/dialects/pdftools/watched_folders.py`)."""
     conversion_max_jobs: int = Field(default=1000, ge=1)
-    """Of its jobs that a tenant has not deleted."""
+    """Most jobs of a tenant in the Conversion Service's dialect, until it deletes some."""
     conversion_ttl_s: float = Field(default=86_400, ge=1, le=31_536_000)
-    """After this one of its jobs goes, deleted or not."""
+    """Age at which a job of the Conversion Service's dialect is deleted."""
     amx_window_s: float = Field(default=300.0, gt=0, le=3600)
-    """How far the clock of a client that signs its requests may be off."""
+    """Largest clock difference between a client that signs its requests and this service."""
     token_ttl_s: int = Field(default=86_400, ge=60)
-    """How long a token that was given for a password stands."""
+    """Lifetime of a token that was issued for a password."""
     requests_per_minute: int = Field(default=120_000, ge=1)
-    """Of a tenant that has no limit of its own, over all replicas."""
+    """Request limit of a tenant without a limit of its own, over all replicas."""
     signins_per_minute: int = Field(default=20, ge=1)
-    """Tries at one user's password."""
+    """Sign-in attempts for one user name."""

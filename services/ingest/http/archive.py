@@ -14,7 +14,7 @@ FILE_PARTS = (("text_blob", "text.txt"), ("result_blob", "result.json"))
 
 
 class _Buffer:
-    """What a `ZipFile` has written and nobody has taken yet."""
+    """Bytes that a `ZipFile` wrote and `take` has not returned yet."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -24,7 +24,7 @@ class _Buffer:
         return len(data)
 
     def flush(self) -> None:
-        """`ZipFile` requires it."""
+        """`ZipFile` requires this method."""
 
     def take(self) -> bytes:
         data, self.chunks = b"".join(self.chunks), []
@@ -32,7 +32,8 @@ class _Buffer:
 
 
 def entries_of(files: Sequence[dict[str, Any]], job_outputs: Sequence[dict[str, Any]] = ()) -> list[tuple[str, str]]:
-    """(path, object) of all results: outputs of the job at the top, a folder per file. Equal folder names get the file's id."""
+    """(path, object) of all results: outputs of the job at the top, then a folder per file. Equal folder names get the file's id
+    as a suffix."""
     found = [(f"{n + 1}-{clean_name(output['file_name'])}", output["blob_name"]) for n, output in enumerate(job_outputs)]
     taken = {path.casefold() for path, _ in found}
     for record in files:

@@ -57,5 +57,6 @@ Writer = Annotated[Principal, Depends(caller("producer", "operator"))]
 Reader = Annotated[Principal, Depends(caller("reader", "producer", "operator"))]
 Operator = Annotated[Principal, Depends(caller("operator"))]
 Uploader = Annotated[UploadClaim, Depends(_uploader)]
-"""For the multipart upload alone. The caller of a signed form is proven once its body is read to the end: nothing may happen before."""
+"""For the multipart upload alone. The caller of a signed form is proven only when its body is read to the end. Do nothing for the
+caller before."""
 Admin = Annotated[Principal, Depends(caller())]

@@ -20,7 +20,7 @@ _FINGERPRINT = text("SELECT fingerprint FROM idempotency WHERE tenant_id = :t AN
 
 
 def id_for(request: Request, who: Principal, role: str) -> str:
-    """The id for the request's `role` ("session", "file"): derived from its key, else new. Raises 400 for a bad key."""
+    """The id of what the request makes (`role`: "session", "file"): derived from its key, else new. Raises 400 for a bad key."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= MAX_KEY:
         raise ApiError(400, f"Idempotency-Key: 1 to {MAX_KEY} characters are expected", "Idempotency-Key")
@@ -28,7 +28,7 @@ def id_for(request: Request, who: Principal, role: str) -> str:
 
 
 async def job_root(gateway: Gateway, who: Principal, key: str | None, body: str) -> str:
-    """What a job's ids derive from: the key, else new. Raises 409 when the key was used with another body."""
+    """The root that a job's ids derive from: derived from the key, else new. Raises 409 when the key was used with another body."""
     if not key:
         return clock.new_root()
     if len(key) > MAX_KEY:

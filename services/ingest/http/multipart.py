@@ -1,4 +1,4 @@
-"""Multipart uploads as a stream: the file goes straight to the object store and is never spooled or held in memory."""
+"""Multipart uploads as a stream: the file goes straight to the object store and is never buffered as a whole."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_FIELDS = 50
 
 
 class BadUpload(ValueError):
-    """The body is not what the endpoint takes; the text names the part and the reason."""
+    """The body is not what the endpoint accepts; the text names the part and the reason."""
 
 
 @dataclass
 class Upload:
-    """What a form held: text fields, and the one stored file with its name and declared type."""
+    """Content of a form: its text fields, and the one stored file with its name and declared type."""
 
     fields: dict[str, str] = field(default_factory=dict)
     stored: Stored | None = None
@@ -33,7 +33,7 @@ class Upload:
 
 
 class _Parts:
-    """Collects parser callbacks; file data goes to a bounded queue, so a slow store slows the client down."""
+    """Collects the parser's callbacks as events, in order."""
 
     def __init__(self) -> None:
         self.header_name = b""
@@ -54,7 +54,7 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        # One chunk may hold several parts: the headers are kept with their own part.
+        # One chunk may contain several parts, so each part keeps its own headers.
         self.begun.append(dict(self.headers))
         self.events.append(("part", b""))
 
@@ -173,6 +173,6 @@ async def _drain(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
 
 
 def declared_size(request: Request) -> int | None:
-    """Bytes that the request says it brings, or None."""
+    """Size of the body by its Content-Length header; None without a valid one."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isdigit() and len(length) < 19 else None

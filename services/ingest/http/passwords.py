@@ -10,7 +10,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 HASHER = PasswordHasher()
 """Argon2id with the library's parameters (RFC 9106, low-memory profile)."""
 NO_PASSWORD = HASHER.hash("a password that nobody has")
-"""Verified for unknown users, so that they take as long as known ones."""
+"""Verified for unknown users, so that the answer takes as long as for known ones."""
 _CONCURRENT = asyncio.Semaphore(2)
 """Each check needs 64 MiB and a core."""
 

@@ -1,4 +1,4 @@
-"""Records of the read model as routes use them: one record of the caller's tenant, the files of a job, a job that has ended."""
+"""Reads of the read model that routes share: one record of the caller's tenant, the files of a job, a job that has ended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def ended_job(gateway: Gateway, job_id: str, timeout_s: float) -> Record |
 
 
 async def is_refused(gateway: Gateway, who: Principal, command: CreateJob, what: str) -> bool:
-    """Wait until a new job is in the read model. True when its id belongs to another job. Raises 503 when neither shows in time."""
+    """Wait until a new job is in the read model. True when its id belongs to another job. Raises 503 after a timeout."""
 
     def look(connection: Connection) -> bool | None:
         if connection.execute(_OWN_JOB, {"i": command.job_id, "t": who.tenant_id}).first():
