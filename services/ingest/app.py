@@ -46,7 +46,7 @@ from shared.runtime.service import Host
 from shared.settings import read_secret
 from shared.web.api_keys import Keyring, apply_access, enter_key
 from shared.web.key_format import key_hash, well_formed
-from shared.web.middleware import CloseOnShutdown, Traced
+from shared.web.middleware import CloseOnShutdown, TracingMiddleware
 
 log = logging.getLogger(__name__)
 GROUP = "ingest"
@@ -56,11 +56,11 @@ DEFAULT_TENANT = "default"
 
 async def build(host: Host, settings: IngestSettings) -> None:
     """Open Kafka, the store and the object store, enter the first key, declare subscriptions and routes."""
-    await host.open(TOPICS)
+    await host.open_resources(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
-    host.processor.after.append(decisions.wake)
-    host.on_drain.append(decisions.close)
+    host.processor.after_commit.append(decisions.wake)
+    host.on_shutdown.append(decisions.close)
     await _first_key(host, settings)
     projector = Projector(decisions.arrive)
     # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
@@ -71,7 +71,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     # that returned under that name within its session would get that member's partitions, also of topics that it does not
     # subscribe to.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
-    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
+    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     gateway = Gateway(
         settings,
         host.store,
@@ -97,10 +97,10 @@ def _start_background(host: Host, gateway: Gateway) -> None:
         ResultDelivery(gateway),
         HeldEndReleaser(gateway),
     ):
-        host.background(part.run)
+        host.add_background(part.run)
     watched = read_watched(gateway.settings.watched_folders_file)
     if watched:
-        host.background(WatchedFolders(gateway, watched).run)
+        host.add_background(WatchedFolders(gateway, watched).run)
     host.closers.append(gateway.remote.close)
 
 
@@ -114,7 +114,7 @@ def make_app(gateway: Gateway, host: Host) -> FastAPI:
     openapi.install(app)
     app.add_middleware(ContentNegotiation)
     app.add_middleware(CloseOnShutdown, shape=errors.shaped)
-    app.add_middleware(Traced, telemetry=host.telemetry)
+    app.add_middleware(TracingMiddleware, telemetry=host.telemetry)
     return app
 
 
@@ -135,4 +135,4 @@ async def _first_key(host: Host, settings: IngestSettings) -> None:
         if enter_key(unit.connection, event):
             unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await host.settle(enter)
+    await host.run_startup_unit(enter)

@@ -32,7 +32,7 @@ class Projector:
     def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         answers = on_batch(unit, batch, self.recent)
         if answers:
-            unit.committed.append(lambda: self.deliver(answers))
+            unit.after_commit.append(lambda: self.deliver(answers))
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound], recent: Recent[Record]) -> Answers:

@@ -1,4 +1,4 @@
-"""Settings of the gateway."""
+"""Settings of the door."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ class IngestSettings(Settings):
     """Sizes in bytes, times in seconds."""
 
     admin_key_file: Path | None = None
-    """File with the first admin key. In local mode the supervisor writes it with mode 0600."""
+    """A file with the first admin key. `stageline up` writes it, readable by its owner alone."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
+    """Bytes of one uploaded file at most."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)
-    """Largest resumable upload."""
+    """Bytes of a resumable upload at most."""
     upload_ttl_s: int = Field(default=86_400, ge=1)
-    """Time after which an unfinished resumable upload is deleted."""
+    """Seconds that a resumable upload waits for more bytes."""
     session_ttl_s: int = Field(default=86_400, ge=1)
+    """Seconds that a deferred session stays open."""
     decision_timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds that a request waits for the decision on its command."""
     conversion_needs_key: bool = False
-    """Ask for a key in the Conversion Service's dialect also on this machine."""
+    """The Conversion Service dialect asks for a key even from callers on this machine."""
     watched_folders_file: Path | None = None
-    """JSON file that lists the watched folders, whose documents are converted
-    (`services/ingest/dialects/pdftools/watched_folders.py`)."""
+    """A JSON file with the folders whose documents are converted, e.g. `{"scans": {"path": "/srv/scans"}}`."""
     conversion_max_jobs: int = Field(default=1000, ge=1)
-    """Most jobs of a tenant in the Conversion Service's dialect, until it deletes some."""
+    """Jobs of the Conversion Service dialect that a tenant may have at a time."""
     conversion_ttl_s: float = Field(default=86_400, ge=1, le=31_536_000)
-    """Age at which a job of the Conversion Service's dialect is deleted."""
+    """Seconds after which a job of the Conversion Service dialect is deleted."""
     amx_window_s: float = Field(default=300.0, gt=0, le=3600)
-    """Largest clock difference between a client that signs its requests and this service."""
+    """Seconds by which the clock of a client with `amx` signatures may be off."""
     token_ttl_s: int = Field(default=86_400, ge=60)
-    """Lifetime of a token that was issued for a password."""
+    """Seconds that a token from `/token` is valid."""
     requests_per_minute: int = Field(default=120_000, ge=1)
-    """Request limit of a tenant without a limit of its own, over all replicas."""
+    """Requests per minute of a tenant without a limit of its own, over all replicas."""
     signins_per_minute: int = Field(default=20, ge=1)
-    """Sign-in attempts for one user name."""
+    """Attempts per minute at the password of one user."""

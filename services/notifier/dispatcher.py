@@ -22,8 +22,8 @@ from shared.errors import Retry
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 from shared.runtime.timers import SHARED_SWEEP_S, SWEEP_S
-from shared.telemetry.logs import about
-from shared.telemetry.tracing import Telemetry, as_parent, carried, fail, parse_traceparent
+from shared.telemetry.logs import log_fields
+from shared.telemetry.tracing import Telemetry, as_parent, mark_failed, parse_traceparent, traceparent_of
 
 log = logging.getLogger(__name__)
 Tried = tuple[Delivery, Result, float]
@@ -58,7 +58,7 @@ class Dispatcher:
         """Runs that are over, with what is left of each."""
         self.over = asyncio.Event()
         self.wake = asyncio.Event()
-        processor.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled, or until all that is under way is written down once `drain` was called."""
@@ -124,13 +124,13 @@ class Dispatcher:
     async def _send(self, delivery: Delivery) -> Tried:
         started = clock.unix()
         span = self._span(delivery) if self.telemetry.enabled else None
-        traced = replace(delivery, trace=carried(span, delivery.trace))
+        traced = replace(delivery, trace=traceparent_of(span, delivery.trace))
         result = await self.sender.send(traced, int(started))
         if span is not None:
             if result.status_code is not None:
                 span.set_attribute("http.response.status_code", result.status_code)
             if result.error or not 200 <= (result.status_code or 0) < 300:
-                fail(span, result.error or str(result.status_code))
+                mark_failed(span, result.error or str(result.status_code))
             span.end()
         return delivery, result, started
 
@@ -151,7 +151,7 @@ class Dispatcher:
         left = [delivery for _, run in ended for delivery in run]
         if tried or left:
             concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
-            stopped = await self.processor.run(lambda unit: self._settle(unit, concerned, tried, left))
+            stopped = await self.processor.run_unit(lambda unit: self._settle(unit, concerned, tried, left))
             self.halted = (self.halted - concerned) | stopped
         del self.tried[: len(tried)], self.ended[: len(ended)]
         self.busy -= {job for job, _ in ended}
@@ -185,7 +185,7 @@ class Dispatcher:
             facts = {
                 "endpoint.id": delivery.endpoint_id, "outcome": verdict.outcome, "error": verdict.error, "attempt": delivery.attempt,
             }  # fmt: skip
-            log.warning("webhook not delivered", extra=about(delivery.trace, delivery.job_id, **facts))
+            log.warning("webhook not delivered", extra=log_fields(delivery.trace, delivery.job_id, **facts))
         at = clock.now()
         event = DeliveryAttempted(
             attempt_id=made.id, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id, event_id=delivery.event_id,

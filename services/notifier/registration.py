@@ -51,7 +51,7 @@ class Registrar:
         self.processor = processor
         self.asker = asker
         self.wake = asyncio.Event()
-        processor.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,7 +100,7 @@ class Registrar:
             unit.connection.execute(_DONE, {"c": row.command_id})
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 
-        await self.processor.run(settle)
+        await self.processor.run_unit(settle)
 
 
 def judge(result: Result, challenge: str) -> tuple[str | None, str | None]:

@@ -119,11 +119,11 @@ def test_upload_checksum() -> None:
 @pytest.mark.parametrize("path", ["", "/a", "a/../b", "../a", "a//b", "a\\b", "a\nb", ".", "a/"])
 def test_no_path_leaves_its_container(path: str) -> None:
     with pytest.raises(ValueError, match="inside the container"):
-        containers.address("scans", path)
+        containers.container_url("scans", path)
 
 
 def test_a_containers_address_comes_back() -> None:
-    assert containers.parse(containers.address("scans", "2026/a b.pdf")) == ("scans", "2026/a b.pdf")
+    assert containers.parse_container_url(containers.container_url("scans", "2026/a b.pdf")) == ("scans", "2026/a b.pdf")
 
 
 def test_equal_names_do_not_meet_in_an_archive() -> None:

@@ -57,7 +57,7 @@ async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
         return [r for r in records if r.offset % 2]
 
     subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", note)
-    subscription.relevant = odd
+    subscription.select_relevant = odd
     consumer = NotingConsumer()
     monkeypatch.setattr(Subscription, "consumer", property(lambda self: consumer))
     for offsets in ((0,), (2, 3, 5), (6,)):

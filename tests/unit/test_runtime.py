@@ -66,7 +66,7 @@ def test_malformed_trace_contexts_are_none(value: str | None) -> None:
 
 
 def test_trace_contexts_round_trip() -> None:
-    made = Telemetry("t", "i").root()
+    made = Telemetry("t", "i").new_traceparent()
     context = parse_traceparent(made)
     assert context is not None and format_traceparent(context) == made
 

@@ -61,6 +61,6 @@ class Gateway:
         """Delete objects that no row names any more. One that cannot be deleted now is logged and stays behind."""
         for blob in blobs:
             try:
-                await self.objects.delete(blob)
+                await self.objects.delete_object(blob)
             except Retry as error:
                 log.warning("an unused object was not deleted", extra={"blob": blob, "reason": str(error)})

@@ -35,14 +35,14 @@ class KafkaPublisher:
         self.telemetry = telemetry
 
     async def publish_command(self, topic: str, message: Message, trace: str | None) -> None:
-        carried = self.telemetry.create(message, topic, trace)
+        carried = self.telemetry.create_span(message, topic, trace)
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, "/stageline/ingest", extra)
         if holds_nul(record.value):
             raise DeadLetter("invalid_text", "a text holds the character U+0000, which cannot be kept")
         try:
             async with asyncio.timeout(PUBLISH_BOUND_S):
-                await self.relay.send([Outgoing(topic, record.key, record.value, record.headers)])
+                await self.relay.send_records([Outgoing(topic, record.key, record.value, record.headers)])
         except TimeoutError as error:
             raise Retry("kafka_unavailable", f"Kafka did not confirm within {PUBLISH_BOUND_S:.0f} s") from error
 

@@ -10,7 +10,7 @@ import aiohttp
 from services.ingest.core.file_names import clean_name
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
-from shared.objects.object_store import Objects, Stored, TooLarge
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 MAX_REDIRECTS = 5
 _REDIRECT = (301, 302, 303, 307, 308)
@@ -35,7 +35,7 @@ class RemoteFiles:
             self._session = aiohttp.ClientSession(connector=guarded_connector(self.trusted), timeout=timeout, trust_env=False)
         return self._session
 
-    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[Stored, str, str]:
+    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[StoredObject, str, str]:
         """Store what lies behind `url`: the object, its name and its declared type. Raises `RemoteFailed`, `TooLarge`."""
         for _ in range(MAX_REDIRECTS + 1):
             try:

@@ -54,7 +54,7 @@ async def zip_stream(gateway: Gateway, entries: Sequence[tuple[str, str]]) -> As
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:  # type: ignore[call-overload]
         for path, blob in entries:
             try:
-                _, chunks = await gateway.objects.stream(blob)
+                _, chunks = await gateway.objects.stream_object(blob)
             except ObjectMissing:
                 continue
             with target.open(zipfile.ZipInfo(path), "w", force_zip64=True) as entry:

@@ -48,7 +48,7 @@ class _Signature:
 async def authenticate(request: Request, gateway: Gateway) -> Principal | None:
     """The verified principal of a request, or None. A signature covers the body, so a signed body is read here, of any media type."""
     if not _is_signed(request):
-        return await gateway.keyring.principal(request.headers)
+        return await gateway.keyring.authenticate(request.headers)
     signature = await _signature(request, gateway)
     if signature is None or not await _verify(request, gateway, signature, amx.body_digest(amx.md5_of(await request.body()))):
         return None

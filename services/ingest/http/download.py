@@ -49,7 +49,7 @@ async def send(request: Request, gateway: Gateway, blob: str, file_name: str, me
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    size = await gateway.objects.size(blob)
+    size = await gateway.objects.object_size(blob)
     wanted = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     try:
         part = byte_range(wanted, size)
@@ -61,5 +61,5 @@ async def send(request: Request, gateway: Gateway, blob: str, file_name: str, me
     status, kind = 206 if part else 200, media_type or "application/octet-stream"
     if request.method == "HEAD" or size == 0:
         return Response(status_code=status, headers=headers, media_type=kind)
-    _, chunks = await gateway.objects.stream(blob, part)
+    _, chunks = await gateway.objects.stream_object(blob, part)
     return StreamingResponse(chunks, status, headers, media_type=kind)

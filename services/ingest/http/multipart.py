@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from services.ingest.core.file_names import clean_name
-from shared.objects.object_store import Objects, Stored, TooLarge
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
@@ -27,7 +27,7 @@ class Upload:
     """Content of a form: its text fields, and the one stored file with its name and declared type."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    stored: Stored | None = None
+    stored: StoredObject | None = None
     file_name: str = ""
     content_type: str = "application/octet-stream"
 
@@ -97,7 +97,7 @@ class _Reader:
         self.name = ""
         self.text = bytearray()
         self.queue: asyncio.Queue[bytes | None] | None = None
-        self.storing: asyncio.Task[Stored] | None = None
+        self.storing: asyncio.Task[StoredObject] | None = None
 
     async def read(self, body: AsyncIterator[bytes]) -> None:
         try:

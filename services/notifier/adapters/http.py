@@ -66,7 +66,7 @@ def caller(*roles: str) -> Any:
     """A dependency that admits the named roles and `admin`."""
 
     async def admit(request: Request, state: DeskDep) -> Principal:
-        principal = await state.keyring.principal(request.headers)
+        principal = await state.keyring.authenticate(request.headers)
         if principal is None:
             raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
         if not principal.may(*roles):
@@ -142,7 +142,7 @@ async def delete_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> None
 async def enable_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> dict[str, int]:
     """Answers how many deliveries were held back and are due now."""
     await _own(state, endpoint_id, who.tenant_id)
-    return {"due": await state.processor.run(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
+    return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
 
 
 @router.get("/v1/webhooks/{endpoint_id}/log", tags=["Webhooks"], summary="Every attempt")

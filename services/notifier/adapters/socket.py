@@ -53,7 +53,7 @@ class Sockets:
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50)
         key = (query.get("apiKey") or [""])[-1]
-        principal = await self.keyring.holder(key)
+        principal = await self.keyring.principal_of(key)
         if principal is None or not principal.may("reader", "producer", "operator"):
             raise Refused("a valid key is needed: apiKey in the query")
         if len(self.clients) >= self.most:
@@ -116,7 +116,7 @@ class Sockets:
         while True:
             await asyncio.sleep(RECHECK_S)
             for sid, (_, key) in list(self.clients.items()):
-                if await self.keyring.holder(key) is None:
+                if await self.keyring.principal_of(key) is None:
                     await self.server.disconnect(sid)
 
 

@@ -11,7 +11,7 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import enter_search
 from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ class Indexer:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.wake = Wake()
-        gateway.processor.after.append(self.wake.set)
+        self.wake = Wakeup()
+        gateway.processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,7 +43,7 @@ class Indexer:
 
     async def _enter(self, row: object) -> None:
         try:
-            body = (await self.gateway.objects.get(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
+            body = (await self.gateway.objects.get_object(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
         except ObjectMissing as error:
             log.error("text for the index is gone", extra={"reason": str(error)})
             body = ""

@@ -34,7 +34,7 @@ class RetentionSweeper:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self._wake = asyncio.Event()
-        gateway.processor.after.append(self._wake.set)
+        gateway.processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -58,7 +58,7 @@ class RetentionSweeper:
         while rows := await store.read(lambda c: c.execute(_DOOMED).all()):
             for row in rows:
                 if not row.needed:
-                    await self.gateway.objects.delete(row.blob)
+                    await self.gateway.objects.delete_object(row.blob)
                 await store.transact(lambda c, b=row.blob: c.execute(_DONE, {"blob": b}))  # type: ignore[misc]
             deleted = True
         if deleted and not store.shared and sqlite3.sqlite_version_info < (3, 42):

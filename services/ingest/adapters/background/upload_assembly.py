@@ -97,7 +97,7 @@ class UploadAssembly:
 
     async def _bytes(self, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:
         for part in parts:
-            _, chunks = await self.gateway.objects.stream(part.blob)
+            _, chunks = await self.gateway.objects.stream_object(part.blob)
             async for chunk in chunks:
                 yield chunk
 
@@ -109,8 +109,8 @@ class UploadAssembly:
         self.next_tidy = clock.unix() + TIDY_S
         # What a killed door was taking in: named by no row, and older than any upload that still goes on.
         before = clock.now() - ABANDONED
-        await self.gateway.objects.clear_torn(before)
-        stale = await self.gateway.objects.stale(INCOMING, before)
+        await self.gateway.objects.delete_torn(before)
+        stale = await self.gateway.objects.list_stale(INCOMING, before)
         needed = await self.gateway.store.read(lambda c: uploads.needed(c, stale))
         await self.gateway.discard_objects([blob for blob in stale if blob not in needed])
 

@@ -15,7 +15,7 @@ from services.ingest.http.errors import ApiError
 from services.ingest.http.idempotency import job_root
 from services.ingest.http.remote_files import remote_file
 from shared import clock
-from shared.objects.containers import address
+from shared.objects.containers import container_url
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
 
@@ -58,7 +58,7 @@ def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUp
     if not body.file_names:
         raise ApiError(400, "file_names: required with container", "file_names")
     try:
-        return [address(name, path) for path in body.file_names]
+        return [container_url(name, path) for path in body.file_names]
     except ValueError as error:
         raise ApiError(400, f"file_names: {error}", "file_names") from None
 

@@ -78,11 +78,11 @@ async def _issue(gateway: Gateway, user: Any) -> dict[str, Any]:
     )  # fmt: skip
 
     def enter(unit: Unit) -> None:
-        forget_expired(unit, keeps=True)
+        forget_expired(unit, owns_topic=True)
         enter_key(unit.connection, event)
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await gateway.processor.run(enter)
+    await gateway.processor.run_unit(enter)
     return {
         "access_token": key, "token_type": "bearer", "expires_in": gateway.settings.token_ttl_s, "userName": user.user_name,
         ".issued": _http_date(issued), ".expires": _http_date(expires),

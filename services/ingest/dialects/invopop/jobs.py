@@ -164,7 +164,7 @@ async def _command(
         made = new_entry(entry_id, {"data": data}, clock.now())
         await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix()))
     content = json.dumps(data if data is not None else args or {}, ensure_ascii=False).encode()
-    stored = await gateway.objects.put(who.tenant_id, content)
+    stored = await gateway.objects.put_object(who.tenant_id, content)
     file = FileRef(
         file_id=derived(job_id, "envelope"), file_name="envelope.json", content_type="application/json", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,

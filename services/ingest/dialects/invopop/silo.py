@@ -155,7 +155,7 @@ async def put_file(
             raise Unprocessable({"data": "must be base64"}) from None
         if body.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise Unprocessable({"sha256": "is not that of the data"})
-        stored = await gateway.objects.put(who.tenant_id, content)
+        stored = await gateway.objects.put_object(who.tenant_id, content)
     elif body.sha256 is None or body.size is None:
         raise Unprocessable({"sha256": "needed with size, where there is no data"})
     url = str(request.url_for("file_content", entry_id=entry_id, file_id=file_id))

@@ -72,7 +72,7 @@ class ResultDelivery:
 
     async def _to_url(self, row: Any, made: list[dict[str, Any]]) -> None:
         for datum in made:
-            size, chunks = await self.gateway.objects.stream(datum["blob"])
+            size, chunks = await self.gateway.objects.stream_object(datum["blob"])
             await self.gateway.remote.store("POST", row.target, size, chunks, "application/octet-stream")
 
     async def _to_folder(self, row: Any, job: dict[str, Any], files: list[dict[str, Any]], made: list[dict[str, Any]]) -> None:
@@ -81,7 +81,7 @@ class ResultDelivery:
         taken, out, failed = (Path(places[name]) for name in ("taken", "out", "failed"))
         if made:
             for datum in made:
-                await put_file(out / plain_name(datum["file_name"]), await self.gateway.objects.get(datum["blob"]))
+                await put_file(out / plain_name(datum["file_name"]), await self.gateway.objects.get_object(datum["blob"]))
             await asyncio.to_thread(taken.unlink, True)
             return
         said = json.dumps(result_of(job, files), ensure_ascii=False, indent=1)

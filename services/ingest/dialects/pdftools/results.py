@@ -70,7 +70,7 @@ async def store_by_post(job_id: str, result_id: str, gateway: GatewayDep, who: C
 
 async def _store(method: str, job_id: str, result_id: str, gateway: Gateway, who: Principal, url: str) -> Response:
     datum = await _datum(gateway, who, job_id, result_id)
-    size, chunks = await gateway.objects.stream(datum["blob"])
+    size, chunks = await gateway.objects.stream_object(datum["blob"])
     try:
         await gateway.remote.store(method, url, size, chunks, "application/octet-stream")
     except RemoteFailed as error:

@@ -31,7 +31,7 @@ from services.ingest.http.multipart import declared_size, receive
 from services.ingest.http.records import ended_job, files_of
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
-from shared.objects.object_store import Stored
+from shared.objects.object_store import StoredObject
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
@@ -49,7 +49,7 @@ async def connection_of(gateway: Gateway, who: Principal, connection_id: str) ->
     raise ApiError(404, f"There is no connection {connection_id}.", code="connectionNotFound")
 
 
-def _reference(stored: Stored, name: str, media_type: str) -> FileRef:
+def _reference(stored: StoredObject, name: str, media_type: str) -> FileRef:
     return FileRef(
         file_id=clock.new_root(), file_name=name, content_type=media_type[:200] or "application/octet-stream", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
@@ -101,7 +101,7 @@ async def structured(connection_id: ConnectionId, request: Request, gateway: Gat
     if output is not None:
         return Response(status_code=202)
     data = [
-        {"fileName": d["file_name"], "content": base64.b64encode(await gateway.objects.get(d["blob"])).decode()}
+        {"fileName": d["file_name"], "content": base64.b64encode(await gateway.objects.get_object(d["blob"])).decode()}
         for d in await _outputs(gateway, job_id)
     ]
     return JSONResponse({"data": data})
@@ -124,7 +124,7 @@ async def _document(gateway: Gateway, who: Principal, entry: Any, number: int) -
         data = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{field}.content: base64 is expected", f"{field}.content") from None
-    return _reference(await gateway.objects.put(who.tenant_id, data), clean_name(name), "")
+    return _reference(await gateway.objects.put_object(who.tenant_id, data), clean_name(name), "")
 
 
 async def _run(

@@ -151,8 +151,8 @@ async def put_user(user_name: UserName, gateway: GatewayDep, who: Admin, body: A
         accounts.add_audit(c, who, unit.now, "user.put", user_name)
         return "done"
 
-    outcome = await gateway.processor.run(enter)
-    gateway.keyring.forget()
+    outcome = await gateway.processor.run_unit(enter)
+    gateway.keyring.clear_cache()
     if outcome == "taken":
         raise ApiError(409, f"user_name: {user_name} is taken.", "user_name")
     if outcome == "password":
@@ -189,8 +189,8 @@ async def delete_user(user_name: UserName, gateway: GatewayDep, who: Admin) -> N
         accounts.add_audit(unit.connection, who, unit.now, "user.delete", user_name)
         return True
 
-    gone = await gateway.processor.run(drop)
-    gateway.keyring.forget()
+    gone = await gateway.processor.run_unit(drop)
+    gateway.keyring.clear_cache()
     if not gone:
         raise ApiError(404, f"User {user_name} does not exist.")
 
@@ -215,7 +215,7 @@ async def issue_key(gateway: GatewayDep, who: Admin, body: Annotated[NewKey, Bod
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
         accounts.add_audit(unit.connection, who, unit.now, "key.issue", event.key_hash, tenant)
 
-    await gateway.processor.run(enter)
+    await gateway.processor.run_unit(enter)
     return {"key": key, "key_id": event.key_hash, "tenant_id": tenant, "role": body.role, "expires_at": body.expires_at}
 
 
@@ -243,8 +243,8 @@ async def revoke_key(key_id: str, gateway: GatewayDep, who: Admin) -> None:
         _revoke(unit, key_id, tenant)
         accounts.add_audit(unit.connection, who, unit.now, "key.revoke", key_id, tenant)
 
-    await gateway.processor.run(revoke)
-    gateway.keyring.forget()
+    await gateway.processor.run_unit(revoke)
+    gateway.keyring.clear_cache()
 
 
 async def _tenant_of(gateway: Gateway, key_id: str) -> str | None:

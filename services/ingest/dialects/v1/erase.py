@@ -52,7 +52,7 @@ async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retenti
     )
     gateway.retention_wake.set()
     # Wakes the sweep, which listens to commits.
-    await gateway.processor.run(lambda unit: None)
+    await gateway.processor.run_unit(lambda unit: None)
     return {"days": body.days}
 
 

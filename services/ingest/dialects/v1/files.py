@@ -30,7 +30,7 @@ async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     if not record["text_blob"]:
         reason = record["message"] or f"it is {record['status']}"
         raise ApiError(404, f"File with ID {file_id} has no text: {reason}")
-    return PlainTextResponse(await gateway.objects.get(record["text_blob"]))
+    return PlainTextResponse(await gateway.objects.get_object(record["text_blob"]))
 
 
 @router.get("/files/{file_id}/result", summary="A file's result package")
@@ -39,7 +39,7 @@ async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Respons
     record = await file_record(gateway, file_id, who)
     if not record["result_blob"]:
         raise ApiError(404, f"File with ID {file_id} has no result: it is {record['status']}")
-    return Response(await gateway.objects.get(record["result_blob"]), media_type="application/json")
+    return Response(await gateway.objects.get_object(record["result_blob"]), media_type="application/json")
 
 
 @router.get("/files/{file_id}/outputs/{number}", summary="A file that was made of a file", response_class=Response)

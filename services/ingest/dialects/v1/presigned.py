@@ -45,7 +45,7 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
         raise ApiError(400, "file_name: a name is expected", "file_name")
     upload_id = clock.new_root()
     blob = f"{INCOMING}{who.tenant_id}/{upload_id}/{0:016d}"
-    url = await gateway.objects.signed_put(blob, timedelta(seconds=SIGNED_S))
+    url = await gateway.objects.presigned_put_url(blob, timedelta(seconds=SIGNED_S))
     if url is None:
         raise ApiError(
             409, "This object store cannot sign addresses. Use a resumable upload (POST /v1/uploads).", code="not_supported"
@@ -66,7 +66,7 @@ async def complete(upload_id: str, request: Request, gateway: GatewayDep, who: W
     blob = f"{INCOMING}{row.tenant_id}/{row.id}/{0:016d}"
     if row.state == "open" and row.position == 0:
         try:
-            size = await gateway.objects.size(blob)
+            size = await gateway.objects.object_size(blob)
         except ObjectMissing:
             raise ApiError(409, f"Upload {upload_id}: nothing has been brought yet") from None
         if size != row.length:

@@ -44,7 +44,7 @@ class _Receiver:
         data, self.pending = bytes(self.pending), bytearray()
         start = self.position + sum(p.size for p in self.held)
         blob = f"{INCOMING}{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
-        await self.gateway.objects.put_as(blob, data)
+        await self.gateway.objects.put_named(blob, data)
         self.held.append(uploads.Part(start, len(data), blob))
         if not self.checked:
             await self.commit()
@@ -62,7 +62,7 @@ class _Receiver:
 
     async def discard(self, parts: list[uploads.Part]) -> None:
         for part in parts:
-            await self.gateway.objects.delete(part.blob)
+            await self.gateway.objects.delete_object(part.blob)
 
 
 async def receive_bytes(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
