@@ -35,7 +35,7 @@ _FILES = text("SELECT body FROM file_view WHERE job_id = :v ORDER BY created_at,
 
 @router.post("/deferred/create", summary="Open a deferred session", responses=bodies.example({"session_id": bodies.UUID_1}))
 async def create_session(request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
-    """Open a session that takes files until a job is created from it, or it expires."""
+    """The session takes files until a job is created from it, or until it expires."""
     session_id = id_for(request, who, "session")
     command = OpenSession(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
@@ -47,7 +47,7 @@ async def create_session(request: Request, gateway: GatewayDep, who: Writer) -> 
 
 @router.get("/deferred/detail/{session_id}", summary="A deferred session and its files", responses=bodies.NOT_FOUND)
 async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """State of the session (`open`, `closed`, `expired`), its job once there is one, and its files."""
+    """The session's state (`open`, `closed`, `expired`), its job if there is one, and its files."""
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id} does not exist.")
@@ -59,7 +59,7 @@ async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> d
     responses={**bodies.example({"file_id": bodies.UUID_2}), **bodies.NOT_FOUND, **bodies.CONFLICT, **bodies.TOO_LARGE},
 )  # fmt: skip
 async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) -> dict[str, str]:
-    """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
+    """Multipart form with `file`, `session_id` and optionally `metadata` (JSON text). The file is streamed to the object store."""
     who = claim.claimed
     await gateway.limits.check_upload(who.tenant_id, declared_size(request))
     upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, body=claim.body)
@@ -99,26 +99,27 @@ def _reference(upload: Upload, file_id: str) -> FileRef:
 
 
 @router.post(
-    "/file/upload", summary="Make a job of remote files",
+    "/file/upload", summary="Create a job from remote files",
     responses=bodies.example({"job_id": bodies.UUID_1, "file_id": bodies.UUID_2, "file_ids": [bodies.UUID_2]}),
 )  # fmt: skip
 async def upload_remote(
     request: Request, gateway: GatewayDep, who: Writer, body: Annotated[bodies.RemoteUpload, Body()]
 ) -> dict[str, Any]:
-    """`url` or `urls` (at most 100). A worker downloads them, guarded against internal addresses; the door does not."""
+    """`url`, or `urls` (at most 100), or `container` with `file_names`. A worker downloads the files; internal addresses are
+    refused."""
     return await submit_remote(request, gateway, who, body)
 
 
 @router.post(
-    "/job/create", summary="Close a session and make its job",
+    "/job/create", summary="Create a job from a session",
     responses={**bodies.example({"job_id": bodies.UUID_1}), **bodies.NOT_FOUND, **bodies.CONFLICT},
 )  # fmt: skip
 async def create_job(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]
 ) -> dict[str, str]:
-    """One session makes one job: repeating the call with the same body answers the same job, with another body 409.
+    """Closes the session. Repeating the call with the same body returns the same job; another body is 409.
 
-    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended, and says its `stage`.
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended and includes its `stage`.
     """
     await gateway.limits.check_open_jobs(who.tenant_id)
     if body.container is not None:
@@ -138,7 +139,7 @@ async def create_job(
 
 
 async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: bodies.JobCreate) -> None:
-    """Add files of a container to the session before it closes; the same ones again change nothing."""
+    """Add files of a container to the session before it closes. Repeating it adds nothing."""
     for index, url in enumerate(container_files(gateway, who, body)):
         file = remote_file(derived(body.session_id, "container", url), index, url, None)
         command = AddFile(
@@ -151,10 +152,10 @@ async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: 
 
 @router.get("/job/detail/{job_id}", summary="A job and its files", responses=bodies.NOT_FOUND)
 async def job_detail(job_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The whole record; `stage` is where the job is, `files` what has become of each file."""
+    """The job's whole record: `stage` is the job's present stage, `files` lists the state of each file."""
 
     def look(c: Connection) -> tuple[dict[str, Any] | None, list[str]]:
-        # One look for both: each costs the door more than the query itself.
+        # One read for both: starting a read costs more than either query.
         job = rm.records(c, "job_view", [job_id]).get(job_id)
         mine = job is not None and job["company_id"] == who.tenant_id
         return (job, list(c.execute(_FILES, {"v": job_id}).scalars())) if mine else (None, [])
@@ -172,7 +173,7 @@ async def all_jobs(
     page: Annotated[int, Query(alias="currentPage", ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
-    """A page of the tenant's jobs under `result`."""
+    """One page of the company's jobs under `result`."""
     query = text("SELECT body FROM job_view WHERE tenant_id = :t ORDER BY created_at DESC, id LIMIT :n OFFSET :o")
     count = text("SELECT count(*) FROM job_view WHERE tenant_id = :t")
     values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
@@ -189,7 +190,7 @@ async def all_jobs(
 async def cancel_job(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[bodies.Cancel | None, Body()] = None
 ) -> dict[str, str]:
-    """Ask for the job to end; running workers are told. 409 when it has ended already."""
+    """Asks for the job's end; its running tasks are stopped. 409 when the job has already ended."""
     job = await job_record(gateway, job_id, who)
     if job["stage"] in ("completed", "failed", "invalid", "cancelled"):
         raise ApiError(409, f"Job with ID {job_id} has ended: {job['stage']}.")
@@ -201,15 +202,15 @@ async def cancel_job(
 
 @router.get("/file/detail/{file_id}", summary="A file", responses=bodies.NOT_FOUND)
 async def file_detail(file_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The whole record, with tag, extracted `fields`, and for a failed file `code` and `message`."""
+    """The file's whole record: its tag, extracted `fields`, and `code` and `message` if the file failed."""
     return await file_record(gateway, file_id, who)
 
 
-@router.get("/file/download/{file_id}", summary="A file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
+@router.get("/file/download/{file_id}", summary="Download a file", response_class=Response, responses=bodies.NOT_FOUND)
 async def download_file(file_id: str, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """The original bytes, under the original name; a part of them with `Range`."""
+    """The original bytes under the original name. `Range` requests a part of them."""
     record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
-    # Never the stored type: a browser must not run what somebody uploaded.
+    # Never the stored media type: a browser must not run what a client uploaded.
     return await send(request, gateway, record["blob_name"], record["file_name"])

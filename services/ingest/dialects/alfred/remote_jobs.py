@@ -1,4 +1,4 @@
-"""Jobs without a session: remote files, once per idempotency key."""
+"""Jobs from remote files, without a session; an idempotency key makes one job at most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from shared.web.middleware import trace_of
 
 
 async def submit_remote(request: Request, gateway: Gateway, who: Principal, body: RemoteUpload) -> dict[str, Any]:
-    """Publish a CreateJob for the URLs and wait (bounded) until it shows; answers job and file ids."""
+    """Publish a `CreateJob` for the remote files and wait (bounded) until the job shows. Returns the ids of the job and its
+    files."""
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
     if bool(urls) == bool(body.container):
         raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
@@ -41,14 +42,14 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
     )
     await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     await gateway.limits.count_upload(who.tenant_id, len(files), 0)
-    # Taken already; the wait only makes it visible to the caller's next request.
+    # The job is accepted already; the wait makes it visible to the caller's next request.
     shown = text("SELECT 1 FROM job_view WHERE id = :i")
     await gateway.decisions.wait_until(lambda c: c.execute(shown, {"i": job_id}).scalar(), gateway.settings.decision_timeout_s)
     return {"job_id": job_id, "file_id": files[0].file_id, "file_ids": [f.file_id for f in files]}
 
 
 def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUpload) -> list[str]:
-    """Addresses of the files that a request names in a container. Raises `ApiError` naming the field."""
+    """URLs of the container's files that a request names. Raises 400 naming the field."""
     name = body.container or ""
     container = gateway.containers.get(name)
     if container is None or not container.open_to(who.tenant_id):
@@ -64,7 +65,7 @@ def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUp
 
 
 def _metadata(body: RemoteUpload, index: int, count: int) -> Any:
-    # An array has one entry per URL; one object for all files comes as `propagate_metadata` or with a single `url`.
+    # A list has one entry per file. One object for all files comes as `propagate_metadata`, or as `metadata` with a single `url`.
     if isinstance(body.metadata, list):
         if len(body.metadata) != count:
             raise ApiError(400, f"metadata: {len(body.metadata)} entries for {count} urls", "metadata")

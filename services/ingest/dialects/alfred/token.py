@@ -43,14 +43,16 @@ FORM = {
 
 
 def refused(code: str, message: str, status: int = 400) -> JSONResponse:
-    """OAuth's error, with the dialect's `message` beside it."""
+    """OAuth's error body, with the dialect's `message` beside it."""
     return JSONResponse({"error": code, "error_description": message, "message": message}, status)
 
 
-@router.post("/token", summary="A token for a password", openapi_extra=FORM)
+@router.post("/token", summary="Sign in with a password", openapi_extra=FORM)
 async def token(request: Request, gateway: GatewayDep) -> Response:
-    """Answers `access_token`, `token_type`, `expires_in` (seconds), `userName`, `.issued` and `.expires`; 400 `invalid_grant` for a
-    wrong name or password, 429 after too many tries at one name in a minute."""
+    """Returns `access_token`, `token_type`, `expires_in` (seconds), `userName`, `.issued` and `.expires`.
+
+    A wrong name or password is 400 `invalid_grant`. Too many attempts for one name in a minute are 429.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return refused("invalid_request", "content-type: application/x-www-form-urlencoded is expected")
     try:

@@ -1,4 +1,4 @@
-"""A job in Invopop's shape: one body that readers of all three editions find their fields in (reference/vendor-apis.md §2.2)."""
+"""A job in Invopop's shape. One body serves readers of all three editions of the API (reference/vendor-apis.md §2.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVENTS = text("SELECT body FROM history WHERE job_id = :j AND body LIKE '%\"job
 
 
 async def job_body(gateway: Gateway, who: Principal, job_id: str, record: Record | None = None) -> Record:
-    """The job as its clients read it. Raises 404."""
+    """The job's answer body. Raises 404."""
     record = record or await gateway.record("job_view", job_id, who.tenant_id)
     if record is None:
         raise ApiError(404, f"There is no job {job_id[:200]}.")
@@ -81,7 +81,8 @@ def _attachments(made: list[tuple[str, Record]]) -> list[Record]:
 
 
 def step_names(flow: Any, workflow: str) -> Callable[[str], Record]:
-    """How the steps of a workflow are shown; those of ours by their own names. `integration_id` is what editions before 2023-06 read."""
+    """How the steps of a workflow are shown; steps of our own workflows appear under their own names. Editions before 2023-06
+    read `integration_id`."""
     named: dict[str, Record] = json.loads(flow.shown) if flow is not None else {}
 
     def shown(step: str) -> Record:

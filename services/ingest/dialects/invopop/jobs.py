@@ -1,4 +1,4 @@
-"""Invopop's dialect: jobs (reference/vendor-apis.md §2.3). An entry of the silo, its workflow, and what has become of it."""
+"""Invopop's dialect: jobs (reference/vendor-apis.md §2.3). A job runs a workflow on an entry of the silo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ MAX_WAIT_S = 60
 
 
 class NewJob(BaseModel):
-    """`workflow_id`, and one of `silo_entry_id`, `data` and `args`, in that priority. `meta` is what `args` were called in 2025."""
+    """`workflow_id`, and one of `silo_entry_id`, `data` and `args`, in this order of priority. `meta` is the name of `args` in
+    2025."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -55,7 +56,7 @@ class NewJob(BaseModel):
 
 
 class Event(BaseModel):
-    """An event for an intent, by `id` and `job_id`."""
+    """An event for the intent `id` of the job `job_id`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -70,7 +71,7 @@ class Event(BaseModel):
 Wait = Annotated[int, Query(ge=0, le=86_400, description="Seconds to wait for the job's end, at most 60")]
 
 
-@router.put("/jobs/{job_id}", summary="Create a job under an id of the caller's", status_code=202)
+@router.put("/jobs/{job_id}", summary="Create a job under your own id", status_code=202)
 async def put_job(
     job_id: str,
     request: Request,
@@ -80,7 +81,7 @@ async def put_job(
     body: Annotated[NewJob, Body()],
     wait: Wait = 0,
 ) -> dict[str, Any]:
-    """A UUID of version 1 or 7. The same again answers the job (200), with another body 409."""
+    """The id is a UUID of version 1 or 7. Repeating the call with the same body returns the job (200); another body is 409."""
     try:
         version = uuid.UUID(job_id).version
     except ValueError:
@@ -94,7 +95,8 @@ async def put_job(
 async def post_job(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
 ) -> dict[str, Any]:
-    """Taken once only with a `key`: the same key and body again answer the first job (200), with another body 409."""
+    """With a `key`, repeating the call with the same body returns the first job (200); another body is 409. Without a key each
+    call makes a job."""
     return await _create(request, response, gateway, who, body, None, wait)
 
 
@@ -120,7 +122,7 @@ async def _create(
     if await is_refused(gateway, who, command, "The job"):
         raise ApiError(409, "id: used by another job", "id", code="conflict")
     await _wait(gateway, row.job_id, wait)
-    # 200 is what the edition of early 2025 gave, and what a repeat gives.
+    # A repeated request answers 200, and so does the edition of early 2025.
     response.status_code = 200 if known is not None or body.meta is not None else 202
     return await job_body(gateway, who, row.job_id)
 
@@ -136,7 +138,8 @@ def _known(connection: Connection, tenant: str, job_id: str, key: str | None) ->
 
 
 async def resolve(gateway: Gateway, who: Principal, workflow_id: str) -> tuple[str, dict[str, str]]:
-    """Our workflow's name and its steps' actions: one given in this dialect by its id, or a published one by its name."""
+    """Name of the workflow and the actions of its steps. `workflow_id` is an id of this dialect, or the name of a published
+    workflow."""
     flow = await gateway.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", workflow_id))
     name = flow.name if flow is not None and flow.version else workflow_id
     query = "SELECT body FROM workflow_view WHERE name = :n ORDER BY version DESC LIMIT 1"
@@ -170,7 +173,7 @@ async def _command(
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
     )  # fmt: skip
     given = {"args": args or {}, "silo_entry_id": entry_id, "key": body.key}
-    # What a provider needs to know of the job; the built-in actions read documents and need none of it.
+    # Providers need to know the job. Built-in actions, but for the webhook, do not.
     told = {name for name, action in steps.items() if action and (action not in BUILT_IN_ACTIONS or action == "http.webhook")}
     return CreateJob(
         command_id=derived(job_id, who.tenant_id, "transform-create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(),
@@ -181,7 +184,7 @@ async def _command(
 
 @router.get("/jobs/key/{key}", summary="A job by its key")
 async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """As by its id."""
+    """The same as by its id."""
     row = await gateway.store.read(lambda c: store.request_by_key(c, who.tenant_id, key))
     if row is None:
         raise ApiError(404, f"There is no job with the key {key[:200]}.")
@@ -190,7 +193,7 @@ async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, An
 
 @router.get("/jobs/{job_id}", summary="A job with its intents")
 async def get_job(job_id: str, gateway: GatewayDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
-    """Whoever made it, in whichever dialect."""
+    """Any job of the tenant, whichever dialect created it."""
     found = await job_body(gateway, who, job_id)
     if wait and "completed_at" not in found:
         await _wait(gateway, job_id, wait)
@@ -203,7 +206,7 @@ async def list_jobs(
     gateway: GatewayDep, who: Reader, created_at: Annotated[str | None, Query(max_length=40)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None, limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:  # fmt: skip
-    """Those made before `created_at` (RFC 3339), a page after the other by `cursor`; `next_cursor` is absent on the last page."""
+    """Jobs created before `created_at` (RFC 3339). `next_cursor` leads to the next page; the last page has none."""
     try:
         after = decode_cursor(cursor) if cursor else None
     except ValueError as error:
@@ -228,15 +231,15 @@ def _moment(value: str | None) -> float | None:
 
 @router.post("/jobs/intents", summary="Add an event to an intent")
 async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Event, Body()]) -> dict[str, Any]:
-    """`POKE` wakes what waits or is queued; `OK` and `KO` answer a step that waits for somebody's word."""
+    """`POKE` retries a waiting step at once; `OK` and `KO` answer a step that waits for an approval or an outside event."""
     if body.status not in ("POKE", "OK", "KO"):
         raise Unprocessable({"status": "must be POKE, OK or KO"})
     if not body.id or not body.job_id:
-        raise Unprocessable({"id": "id and job_id are needed: references of providers are kept by the providers"})
+        raise Unprocessable({"id": "id and job_id are required: ref is not supported"})
     job_id, intent = body.job_id, body.id
     record = await gateway.record("job_view", job_id, who.tenant_id)
     if record is None or record.get("step") is None or intent != intent_id(job_id, record["step"]):
-        raise ApiError(404, "There is no such intent that goes on.")
+        raise ApiError(404, "There is no running intent with this id.")
     common: dict[str, Any] = {"job_id": job_id, "owner": who.tenancy, "issued_at": clock.now()}
     answer = PokeJob(
         command_id=clock.new_root(), step=record["step"], outcome="KO" if body.status == "KO" else "OK", code=body.code,
