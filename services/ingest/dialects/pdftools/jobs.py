@@ -1,4 +1,5 @@
-"""The Conversion Service's Advanced API: jobs (reference/vendor-apis.md §3.1). A job that is created is an open session of ours."""
+"""The Conversion Service's Advanced API: jobs (reference/vendor-apis.md §3.1). A job in state `creating` is an open session of
+ours."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ async def job_of(gateway: Gateway, who: Principal, conversion_id: str) -> Any:
 
 
 async def job_status(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
-    """`{jobId, status}`."""
+    """The job's id and status: `{jobId, status}`."""
     job = await gateway.record("job_view", row.job_id, who.tenant_id) if row.job_id else None
     return {"jobId": row.id, "status": status_of(row._mapping, job)}
 
@@ -64,7 +65,11 @@ async def job_status(gateway: Gateway, who: Principal, row: Any) -> dict[str, An
 async def create_job(
     request: Request, gateway: GatewayDep, who: Caller, workflow: Name = None, profile: Name = None, name: Name = None
 ) -> dict[str, Any]:
-    """Options of the job are the body, as JSON or XML. 400 for what cannot be read or is not there, 415, 503 with too many jobs."""
+    """The body lists the job's options, as JSON or XML.
+
+    400 for unreadable bodies and unknown options, workflows or profiles; 415 for other media types; 503 when the tenant has too
+    many jobs.
+    """
     pairs = checked_options(await read_body(request), 400)
     theirs, _, wanted, _ = await resolve_workflow(gateway, who, workflow, profile)
     conversion_id = await create(request, gateway, who, theirs, wanted, name or "", list(pairs))
@@ -72,7 +77,7 @@ async def create_job(
 
 
 async def create(request: Request, gateway: Gateway, who: Principal, workflow: str, profile: str, name: str, pairs: Any) -> str:
-    """A new job, open for data. Raises 503 when there are as many as there may be."""
+    """Open a job for data and return its id. Raises 503 when the tenant has too many jobs."""
     conversion_id = clock.new_root()
     row = {
         "id": conversion_id,
@@ -100,8 +105,10 @@ async def create(request: Request, gateway: Gateway, who: Principal, workflow: s
 async def add_data(
     job_id: str, request: Request, gateway: GatewayDep, who: Caller, url: Annotated[str | None, Query(max_length=2048)] = None
 ) -> dict[str, str]:
-    """A form with `data` (and `options`), or `url` in the query with options as the body. 409 once it is started, 427 for options that
-    cannot be taken."""
+    """A form with `data` and optionally `options`; or `url` in the query, with the options as body.
+
+    409 after the start; 427 for options that are not valid for a document.
+    """
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
@@ -131,7 +138,7 @@ async def add_data(
 
 
 async def add_file(request: Request, gateway: Gateway, who: Principal, conversion_id: str, file: FileRef, pairs: Any) -> None:
-    """Add a document with its options. Raises 409 when the job takes none any more."""
+    """Add a document with its options. Raises 409 when the job is started or canceled."""
     await gateway.store.transact(lambda c: store.save_data(c, file.file_id, conversion_id, pairs))
     command = AddFile(command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), file=file)
     answer = await send_session_command(request, gateway, command, "The document")
@@ -142,7 +149,7 @@ async def add_file(request: Request, gateway: Gateway, who: Principal, conversio
 
 @router.post("/jobs/{job_id}:start", status_code=204, summary="startJob")
 async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204; 409 when it has been started already, or has no data."""
+    """204. 409 when the job was started before, or has no data."""
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
@@ -151,7 +158,7 @@ async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Cal
 
 
 async def start(request: Request, gateway: Gateway, who: Principal, row: Any) -> str:
-    """Start a job; answers the id of ours. Its options travel as an object, because there are passwords among them."""
+    """Start a job and return the id of our job. Its options travel as an object, because they may contain passwords."""
     await gateway.limits.check_open_jobs(who.tenant_id)
     _, ours, _, defaults = await resolve_workflow(gateway, who, row.workflow, row.profile)
     documents = await gateway.store.read(lambda c: store.data_options(c, row.id))
@@ -173,7 +180,7 @@ async def start(request: Request, gateway: Gateway, who: Principal, row: Any) ->
 
 @router.post("/jobs/{job_id}:cancel", status_code=202, summary="cancelJob")
 async def cancel_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """202 always: the result tells whether it came in time. No effect before the start."""
+    """Always 202: the result shows whether the job was canceled in time. A job that is not started is unaffected."""
     row = await job_of(gateway, who, job_id)
     if row.job_id is not None:
         await _cancel(request, gateway, who.tenancy, row.job_id, "canceled")
@@ -187,13 +194,13 @@ async def _cancel(request: Request, gateway: Gateway, owner: Tenancy, job_id: st
 
 @router.get("/jobs/{job_id:segment}", summary="getJobInfo")
 async def job_info(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any]:
-    """Where it is; whether it went well is in the result."""
+    """The job's status. The result shows whether the job succeeded."""
     return await job_status(gateway, who, await job_of(gateway, who, job_id))
 
 
 @router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
 async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204; 202 when it is still processed: it is canceled then, and goes once it has ended."""
+    """204. A job that still runs is canceled and answers 202; it is deleted once it has ended."""
     row = await job_of(gateway, who, job_id)
     running = (await job_status(gateway, who, row))["status"]["code"] in ("pending", "processing")
     if running:
@@ -205,13 +212,13 @@ async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
 @router.get("/jobs/", summary="listJobs")
 @router.get("/jobs", include_in_schema=False)
 async def list_jobs(gateway: GatewayDep, who: Caller) -> list[dict[str, Any]]:
-    """All that have not been deleted."""
+    """All jobs that are not deleted."""
     return [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
 
 
 @router.get("/workflows", summary="listWorkflows")
 async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any]]:
-    """The vendor's that there are, then our published ones, each with its profiles."""
+    """The vendor's workflows, then our published ones, each with its profiles."""
     own = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     found = []
     for name in [*WORKFLOWS, *await published_workflows(gateway)]:
@@ -225,7 +232,7 @@ async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any
 
 @router.get("/", summary="getServiceStatus")
 async def service_status(gateway: GatewayDep, who: Caller) -> dict[str, Any]:
-    """`status` is `running`; `isolation.queueLength` counts jobs that nobody has begun."""
+    """`status` is `running`. `isolation.queueLength` counts the jobs that no worker has begun."""
     rows = [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
     codes = [r["status"]["code"] for r in rows]
     counts = {"creating": codes.count("creating"), "processing": codes.count("processing") + codes.count("pending")}

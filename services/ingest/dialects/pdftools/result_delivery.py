@@ -1,4 +1,4 @@
-"""Results that are brought somewhere: to a connection's URL, or to the folders of a watched one. What is due lies in the store."""
+"""Delivers results: to the URL of a connection, or to the folders of a watched folder. Due deliveries are rows."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from shared.objects.object_store import ObjectMissing
 log = logging.getLogger(__name__)
 TICK_S, LOOK_S, IDLE_S = 1.0, 1.0, 10.0
 BACKOFF_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
-"""After so many tries that failed a result is given up; it stays with its job."""
+"""Delays between attempts. After the last one the delivery is given up; the result stays with its job."""
 
 
 class ResultDelivery:
-    """Looks at what is due once a second; bringing the same result again is harmless, so a lease is not needed."""
+    """Looks for due deliveries once a second. A repeated delivery is harmless, so rows need no lease."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self.gateway.delivery_wake.clear()
             pause = IDLE_S
@@ -43,7 +43,7 @@ class ResultDelivery:
                     await self._deliver(row)
                     pause = TICK_S
             except Retry as error:
-                log.warning("results will be looked at again", extra={"code": error.code, "reason": str(error)})
+                log.warning("delivery of results failed, will retry", extra={"code": error.code, "reason": str(error)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.gateway.delivery_wake.wait(), pause)
             await asyncio.sleep(0.2)
@@ -62,7 +62,7 @@ class ResultDelivery:
             await (self._to_url(row, made) if row.kind == "url" else self._to_folder(row, job, files, made))
         except (RemoteFailed, OSError, ObjectMissing) as error:
             last = row.attempt >= len(BACKOFF_S)
-            log.warning("a result was not taken", extra={"job.id": row.job_id, "reason": str(error), "given_up": last})
+            log.warning("a result was not delivered", extra={"job.id": row.job_id, "reason": str(error), "given_up": last})
             await self._reschedule(row, row.attempt + 1, None if last else clock.unix() + BACKOFF_S[row.attempt])
             return
         await self._reschedule(row, row.attempt, None)
@@ -76,7 +76,7 @@ class ResultDelivery:
             await self.gateway.remote.store("POST", row.target, size, chunks, "application/octet-stream")
 
     async def _to_folder(self, row: Any, job: dict[str, Any], files: list[dict[str, Any]], made: list[dict[str, Any]]) -> None:
-        """Results to `out`; a document that failed to `failed`, with a log beside it."""
+        """Results go to `out`. A document that failed goes to `failed`, with a log beside it."""
         places = json.loads(row.target)
         taken, out, failed = (Path(places[name]) for name in ("taken", "out", "failed"))
         if made:
@@ -91,12 +91,12 @@ class ResultDelivery:
 
 
 def plain_name(name: str) -> str:
-    """A name for a file in a folder that others watch: no folders, and not hidden."""
+    """A file name without folders that is not hidden."""
     return clean_name(name).lstrip(".") or "result"
 
 
 async def put_file(target: Path, data: bytes) -> None:
-    """Write a file so that whoever watches the folder sees it whole or not at all."""
+    """Write a file so that readers of the folder see all of it or nothing."""
 
     def write() -> None:
         part = target.with_name(f".{target.name}.part")

@@ -20,12 +20,12 @@ from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
 MAX_WAIT_S = 3600.0
-"""How long a call for a result waits. Clients that cannot are told to look at the job's status instead (§3.1)."""
+"""Longest wait of `getJobResult`. Clients that cannot wait as long should poll the job's status (§3.1)."""
 
 
 @router.get("/jobs/{job_id}/result", summary="getJobResult")
 async def result(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any]:
-    """Blocks until there is one. 409 before the start."""
+    """Waits until the job has ended. 409 before the start."""
     row = await job_of(gateway, who, job_id)
     if row.job_id is None:
         raise ApiError(409, "There is no result: the job has not been started.", code="noResult")
@@ -48,7 +48,7 @@ async def _datum(gateway: Gateway, who: Principal, job_id: str, result_id: str) 
 
 @router.get("/jobs/{job_id}/result/{result_id:segment}", summary="getJobResultData", response_class=Response)
 async def result_data(job_id: str, result_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """The bytes. 409 while there is no result."""
+    """The data's bytes. 409 while there is no result."""
     datum = await _datum(gateway, who, job_id, result_id)
     return await send(request, gateway, datum["blob"], datum["file_name"])
 
@@ -58,13 +58,13 @@ Url = Annotated[str, Query(min_length=1, max_length=2048)]
 
 @router.post("/jobs/{job_id}/result/{result_id}:put", status_code=204, summary="storeJobResultData, by PUT")
 async def store_by_put(job_id: str, result_id: str, gateway: GatewayDep, who: Caller, url: Url) -> Response:
-    """The service brings the bytes to `url`. 400 when that does not work."""
+    """The service sends the bytes to `url` by PUT. 400 when the transfer fails."""
     return await _store("PUT", job_id, result_id, gateway, who, url)
 
 
 @router.post("/jobs/{job_id}/result/{result_id}:post", status_code=204, summary="storeJobResultData, by POST")
 async def store_by_post(job_id: str, result_id: str, gateway: GatewayDep, who: Caller, url: Url) -> Response:
-    """The service brings the bytes to `url`. 400 when that does not work."""
+    """The service sends the bytes to `url` by POST. 400 when the transfer fails."""
     return await _store("POST", job_id, result_id, gateway, who, url)
 
 

@@ -1,4 +1,4 @@
-"""The Conversion Service's Simple API: a document in, its result out (reference/vendor-apis.md §3.5); and where results are sent on."""
+"""The Conversion Service's Simple API (reference/vendor-apis.md §3.5), and the administration of its connections and profiles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ConnectionId = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Z
 
 
 async def connection_of(gateway: Gateway, who: Principal, connection_id: str) -> tuple[str, str, str | None]:
-    """(workflow, profile, where results go) of a connection: the tenant's, or one that is there from the start. Raises 404."""
+    """(workflow, profile, output URL) of a connection of the tenant, or of a built-in one. Raises 404."""
     row = await gateway.store.read(lambda c: store.connection_by(c, who.tenant_id, connection_id))
     if row is not None:
         return row.workflow, row.profile, row.output_url
@@ -56,21 +56,22 @@ def _reference(stored: StoredObject, name: str, media_type: str) -> FileRef:
     )  # fmt: skip
 
 
-@router.post("/http.input/{connection_id}", summary="A document in, the result out", response_class=Response)
+@router.post("/http.input/{connection_id}", summary="Convert one document", response_class=Response)
 async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """The document as the body, or as the part `data` of a form. 200 with the file; 202 where the connection sends results on."""
+    """The document is the body, or the part `data` of a form. 200 with the result; 202 when the connection sends results to a
+    URL."""
     workflow, profile, output = await connection_of(gateway, who, connection_id)
     await gateway.limits.check_upload(who.tenant_id, declared_size(request))
     limit = gateway.settings.max_file_bytes
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         upload = await receive(request, gateway.objects, who.tenant_id, limit, "data")
         if upload.stored is None:
-            raise ApiError(400, "data: there are no data", "data", code="noData")
+            raise ApiError(400, "data: the part is missing", "data", code="noData")
         file = _reference(upload.stored, upload.file_name or "document", upload.content_type)
     else:
         stored = await gateway.objects.put_stream(who.tenant_id, request.stream(), limit)
         if not stored.size:
-            raise ApiError(400, "body: there are no data", "body", code="noData")
+            raise ApiError(400, "body: it is empty", "body", code="noData")
         file = _reference(stored, "document", request.headers.get("content-type", ""))
     job_id = await _run(request, gateway, who, (workflow, profile), "", [], [(file, [])], output)
     if output is not None:
@@ -83,9 +84,12 @@ async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayD
     return Response(content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="result.zip"'})
 
 
-@router.post("/http.inputstructured/{connection_id}", summary="Documents in, results out", response_class=Response)
+@router.post("/http.inputstructured/{connection_id}", summary="Convert documents", response_class=Response)
 async def structured(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """`{name?, data: [{url | content, fileName, options}], options, variables}`; contents as base64. 200 with `{data: [{fileName, content}]}`."""
+    """The body is `{name?, data: [{url | content, fileName, options}], options, variables}` with contents as base64.
+
+    200 with `{data: [{fileName, content}]}`; 202 when the connection sends results to a URL.
+    """
     workflow, profile, output = await connection_of(gateway, who, connection_id)
     body = await read_body(request)
     listed = body.get("data") if isinstance(body, dict) else None
@@ -137,7 +141,7 @@ async def _run(
     files: Any,
     output: str | None,
 ) -> str:
-    """A job from its beginning to its start; the id of ours."""
+    """Create a job, add its documents, start it. Returns the id of our job."""
     await resolve_workflow(gateway, who, *flow)
     conversion_id = await create(request, gateway, who, *flow, name, pairs)
     for file, own in files:
@@ -145,7 +149,7 @@ async def _run(
     job_id = await start(request, gateway, who, await job_of(gateway, who, conversion_id))
 
     def settle(connection: Any) -> None:
-        # The caller never learns its id, so nobody would delete it.
+        # The caller does not know the job's id, so it could never delete the job.
         store.forget(connection, conversion_id)
         if output is not None:
             store.add_delivery(connection, job_id, who.tenant_id, "url", output, clock.unix())
@@ -156,7 +160,7 @@ async def _run(
 
 
 async def _outputs(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
-    """What the job has made. Raises what its error stands for."""
+    """Outputs of the job, once it has ended. Raises the error that the job's failure stands for."""
     job = await ended_job(gateway, job_id, MAX_WAIT_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
@@ -169,7 +173,7 @@ async def _outputs(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
 
 
 class Profile(BaseModel):
-    """Default options; those of the job win, and those of a document win over both."""
+    """Default options of a workflow. Options of a job override them, options of a document override both."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -178,7 +182,7 @@ class Profile(BaseModel):
 
 
 class Connection(BaseModel):
-    """What an input runs. With `output_url` it answers 202, and results are brought there."""
+    """What an input runs. With `output_url` it answers 202 and sends the results there."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -195,7 +199,7 @@ async def put_profile(
     who: Admin,
     body: Annotated[Profile, Body()],
 ) -> dict[str, Any]:
-    """Of a workflow by the name under which `listWorkflows` has it."""
+    """`workflow` is a name of `listWorkflows`."""
     pairs = checked_options(body.options, 400)
     await resolve_workflow(gateway, who, workflow, None)
     values = {"t": who.tenant_id, "w": workflow, "n": name, "o": json.dumps(list(pairs)), "d": body.is_default}
@@ -219,7 +223,7 @@ async def put_profile(
 async def put_connection(
     connection_id: ConnectionId, gateway: GatewayDep, who: Admin, body: Annotated[Connection, Body()]
 ) -> dict[str, Any]:
-    """`POST /conversion/v1.0/rest/http.input/{id}` runs it."""
+    """Run it by `POST /conversion/v1.0/rest/http.input/{id}`."""
     await resolve_workflow(gateway, who, body.workflow, body.profile)
     if body.output_url is not None:
         try:
@@ -242,7 +246,7 @@ async def put_connection(
 
 @admin.delete("/connections/{connection_id}", status_code=204, summary="Delete a connection")
 async def delete_connection(connection_id: ConnectionId, gateway: GatewayDep, who: Admin) -> None:
-    """What it runs goes on."""
+    """Jobs that it started go on."""
     drop = text("DELETE FROM conversion_connection WHERE tenant_id = :t AND id = :i")
 
     def work(c: Any) -> int:

@@ -1,6 +1,6 @@
-"""WatchedFolder folders: documents that are put into `in` are converted; results go to `out`, what failed to `failed` with a log.
+"""Watched folders: documents in `in` are converted. Results go to `out`, failed documents with a log to `failed`.
 
-The operator names them in a JSON file (`STAGELINE_WATCHED_FOLDERS_FILE`): `{name: {path, tenant, workflow}}`.
+The operator lists them in a JSON file (`STAGELINE_WATCHED_FOLDERS_FILE`): `{name: {path, tenant, workflow}}`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCAN_S = 1.0
 
 
 class WatchedFolder(BaseModel):
-    """One folder. `in`, `out`, `failed` and `taken` are made in it."""
+    """One watched folder. The service creates `in`, `out`, `failed` and `taken` in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class WatchedFolder(BaseModel):
 
 
 def read_watched(path: Path | None) -> dict[str, WatchedFolder]:
-    """The watched folders of a JSON file, by name. Raises `Stop` naming what is wrong; no file, no folders."""
+    """The watched folders of a JSON file, by name; none without a file. Raises `Stop` naming what is wrong."""
     if path is None:
         return {}
     try:
@@ -49,7 +49,7 @@ def read_watched(path: Path | None) -> dict[str, WatchedFolder]:
 
 
 class WatchedFolders:
-    """Looks into each folder once a second. A document is taken when its size and time were the same twice."""
+    """Scans each folder once a second. A document is taken once its size and time are the same in two scans."""
 
     def __init__(self, gateway: Gateway, watched: dict[str, WatchedFolder]) -> None:
         self.gateway = gateway
@@ -57,19 +57,19 @@ class WatchedFolders:
         self.seen: dict[Path, tuple[int, int]] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while self.watched:
             for name, folder in self.watched.items():
                 try:
                     await self._scan(name, folder)
                 except (Retry, OSError) as error:
-                    log.warning("a watched folder will be looked at again", extra={"folder": name, "reason": str(error)})
+                    log.warning("scan of a watched folder failed, will retry", extra={"folder": name, "reason": str(error)})
             await asyncio.sleep(SCAN_S)
 
     async def _scan(self, name: str, folder: WatchedFolder) -> None:
         places = {p: folder.path / p for p in ("in", "taken", "out", "failed")}
         found, left = await asyncio.to_thread(_listed, places)
-        # What was taken by a door that died before its job was known: the same document has the same job.
+        # A process may have died after it took a document. The job's id derives from the document, so nothing is converted twice.
         for path in left:
             await self._submit(name, folder, places, path)
         still = {}
@@ -115,7 +115,7 @@ class WatchedFolders:
             ),
         )  # fmt: skip
         target = {"taken": str(path), "out": str(places["out"]), "failed": str(places["failed"]), "name": shown}
-        # First where the result goes: a job that nobody waits for would be lost to who put the document there.
+        # Schedule the delivery first: without it nobody would receive the job's result.
         await self.gateway.store.transact(
             lambda c: store.add_delivery(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
         )
@@ -128,7 +128,7 @@ def _listed(places: dict[str, Path]) -> tuple[dict[Path, tuple[int, int]], list[
         place.mkdir(parents=True, exist_ok=True)
     found: dict[Path, tuple[int, int]] = {}
     for path in sorted(places["in"].iterdir())[:200]:
-        # No links: what lies elsewhere is nobody's to convert.
+        # Symbolic links are skipped: they may lead out of the folder.
         if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
             stat = path.stat()
             found[path] = stat.st_size, stat.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Jobs in our own API: make one under an id or key of the caller's, find them again, save a search."""
+"""Jobs in our own API: create one with your own id or key, search jobs, save searches."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
 
 
 class NewJob(BaseModel):
-    """A job of remote files, or of none. Files of one's own are uploaded into a session first (`POST /api/job/create`)."""
+    """A job from remote files, or without files. To use your own files, upload them into a session (`POST /api/job/create`)."""
 
     model_config = ConfigDict(extra="forbid")
 
     job_id: uuid.UUID | None = Field(
-        default=None, description="The caller's own id, a UUID of version 1 or 7: the same again is the same job"
+        default=None,
+        description="Your own id, a UUID of version 1 or 7. Repeating the call with the same id returns the same job.",
     )
     workflow: WorkflowName = "documents"
     workflow_version: Whole | None = Field(default=None, ge=1)
@@ -46,12 +47,15 @@ class NewJob(BaseModel):
     args: dict[str, dict[str, Any]] | None = None
 
 
-@router.post("/jobs", status_code=201, summary="Make a job")
+@router.post("/jobs", status_code=201, summary="Create a job")
 async def create(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()]
 ) -> dict[str, Any]:
-    """Taken once, however often it is sent: by `job_id`, or by the `Idempotency-Key` header (kept two years). The same with another
-    body is 409. With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended."""
+    """`job_id`, or the `Idempotency-Key` header (kept two years), makes the call repeatable: the same body returns the same job,
+    another body is 409.
+
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
+    """
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
     check_json(body.args)
@@ -74,7 +78,7 @@ async def create(
 
 
 class Page(Filter):
-    """A filter and the page of it."""
+    """A filter and the page to return."""
 
     cursor: str | None = Field(default=None, max_length=500)
     limit: int = Field(default=50, ge=1, le=200)
@@ -82,7 +86,7 @@ class Page(Filter):
 
 @router.get("/jobs", summary="Find jobs")
 async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query()]) -> dict[str, Any]:
-    """A page of the jobs that fit; `next` is the cursor of the following page. Pages stay right while jobs come and go."""
+    """One page of the jobs that fit. `next` is the cursor of the next page; jobs that come or go in between shift nothing."""
     wanted = query.query(who.tenant_id, clock.unix(), query.cursor)
     found, following = await gateway.store.read(lambda c: find(c, wanted, query.limit))
     return {"result": found, "next": following}
@@ -90,7 +94,7 @@ async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query(
 
 @router.put("/queries/{name}", summary="Save a search")
 async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotated[Filter, Body()]) -> dict[str, Any]:
-    """Under a name of the tenant's; it replaces what had that name."""
+    """Saves the filter under `name`. A filter with the same name is replaced."""
     if not 0 < len(name) <= 100:
         raise ApiError(400, "name: 1 to 100 characters are expected", "name")
     body.query(who.tenant_id, clock.unix())
@@ -104,7 +108,7 @@ async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotate
 
 @router.get("/queries", summary="Saved searches")
 async def queries(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """All of the tenant's."""
+    """All saved searches of the tenant."""
     rows = text("SELECT name, body FROM saved_query WHERE tenant_id = :t ORDER BY name")
     found = await gateway.store.read(lambda c: c.execute(rows, {"t": who.tenant_id}).all())
     return {
@@ -120,7 +124,7 @@ async def run_query(
     name: str, gateway: GatewayDep, who: Reader, cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:  # fmt: skip
-    """As `GET /v1/jobs` with its filter."""
+    """The same as `GET /v1/jobs` with the saved filter."""
     values = {"t": who.tenant_id, "n": name}
     saved = await gateway.store.read(
         lambda c: rows_of(c, "SELECT body FROM saved_query WHERE tenant_id = :t AND name = :n", values)
@@ -132,8 +136,8 @@ async def run_query(
     return {"result": found, "next": following}
 
 
-@router.delete("/queries/{name}", status_code=204, summary="Forget a saved search")
+@router.delete("/queries/{name}", status_code=204, summary="Delete a saved search")
 async def forget_query(name: str, gateway: GatewayDep, who: Writer) -> None:
-    """Whether it was there or not."""
+    """204 also when there is none with this name."""
     drop = text("DELETE FROM saved_query WHERE tenant_id = :t AND name = :n")
     await gateway.store.transact(lambda c: c.execute(drop, {"t": who.tenant_id, "n": name}))

@@ -1,4 +1,4 @@
-"""All results of a job as one ZIP file, made while it is sent: nothing of it is held or kept."""
+"""All results of a job as one ZIP file, built while it is sent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from services.ingest.http.records import files_of, job_record
 router = APIRouter(prefix="/v1", tags=["Jobs"])
 
 
-@router.get("/jobs/{job_id}/results.zip", summary="All results of a job", response_class=StreamingResponse)
+@router.get("/jobs/{job_id}/results.zip", summary="Download all results of a job", response_class=StreamingResponse)
 async def results(job_id: str, gateway: GatewayDep, who: Reader) -> StreamingResponse:
-    """A folder per file, named after it, with `text.txt`, `result.json` and what was made of it; what was made of all lies beside. 404 while there is none."""
+    """A folder per file with `text.txt`, `result.json` and the file's outputs; outputs of the job at the top. 404 when there are
+    none."""
     job = await job_record(gateway, job_id, who)
     entries = entries_of(await files_of(gateway, "job_id", job_id), job.get("outputs") or ())
     if not entries:

@@ -1,4 +1,4 @@
-"""Schedules: a job whenever a cron expression says so."""
+"""Schedules: jobs at the times of a cron expression."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 <
 
 
 class Schedule(BaseModel):
-    """`cron` has five fields (minute, hour, day of month, month, day of week) and is read in `time_zone`."""
+    """`cron` has five fields (minute, hour, day of month, month, day of week), in local time of `time_zone`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,11 +47,12 @@ def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "job": state["job"], **{k: state.get(k) for k in keep}}
 
 
-@router.put("/{name}", summary="Make or change a schedule")
+@router.put("/{name}", summary="Create or change a schedule")
 async def save(
     name: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Schedule, Body()]
 ) -> dict[str, Any]:
-    """Times that pass while nothing runs make one job, afterwards. A local time that the clock skips is taken right after the skip."""
+    """Times missed during an outage make one job afterwards. A local time that a clock change skips is taken right after the
+    change."""
     check_json(body.args)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
@@ -68,7 +69,7 @@ async def save(
 
 @router.get("", summary="Schedules")
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """All of the tenant's, with the time of their next job."""
+    """All schedules of the tenant, with the time of their next job."""
     rows = await gateway.store.read(
         lambda c: rows_of(c, "SELECT body FROM schedule_view WHERE tenant_id = :t ORDER BY id", {"t": who.tenant_id})
     )
@@ -82,7 +83,7 @@ def _name(state: dict[str, Any]) -> str:
 
 @router.delete("/{name}", status_code=204, summary="Delete a schedule")
 async def delete(name: str, request: Request, gateway: GatewayDep, who: Writer) -> None:
-    """Jobs that it has made stay as they are."""
+    """Jobs that it has made are kept."""
     command = DeleteSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name)
     )

@@ -1,4 +1,4 @@
-"""Tags and metadata definitions in our own API; Alfred's clients read them (`tag/all`, `metadata/all`)."""
+"""Tags and metadata definitions, under /v1. Alfred's clients read them by `tag/all` and `metadata/all`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][
 
 
 class Tag(BaseModel):
-    """What the tag is for."""
+    """Description of a tag."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class Tag(BaseModel):
 
 
 class Definition(BaseModel):
-    """A data point; `tag` says of which files, null of all."""
+    """A metadata definition. It applies to the files of `tag`; null means all files."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,13 +38,13 @@ class Definition(BaseModel):
 
 @router.get("/tags", summary="Tags")
 async def tags(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """Those of the built-in rules and the tenant's own."""
+    """The built-in tags and those of the tenant."""
     return {"result": await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
 
 
 @router.put("/tags/{name}", summary="Create or edit a tag")
 async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Tag, Body()]) -> dict[str, str]:
-    """A tag's name is its id. Files get it when a step's rules say so (`text.classify`, `config.rules`)."""
+    """The name is the tag's id. Files get the tag by the rules of a step (`text.classify`, `config.rules`)."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_tag(connection, who.tenant_id, name, body.description, clock.unix())
@@ -56,13 +56,13 @@ async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotate
 
 @router.delete("/tags/{name}", status_code=204, summary="Delete a tag")
 async def delete_tag(name: Name, gateway: GatewayDep, who: Operator) -> None:
-    """Files that have it keep it. Built-in tags stay; only their description goes."""
+    """Files keep the tag. A built-in tag stays; only its description is deleted."""
     await _drop(gateway, who, "tag", name)
 
 
 @router.put("/metadata/{name}", summary="Create or edit a metadata definition")
 async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Definition, Body()]) -> dict[str, Any]:
-    """A data point's name is its id, and the key under which `fields.extract` reports it."""
+    """The name is the definition's id, and the key under which `fields.extract` reports the value."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_definition(connection, who.tenant_id, name, body.model_dump(), clock.unix())
@@ -74,7 +74,7 @@ async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: A
 
 @router.delete("/metadata/{name}", status_code=204, summary="Delete a metadata definition")
 async def delete_definition(name: Name, gateway: GatewayDep, who: Operator) -> None:
-    """Values that were read stay."""
+    """Extracted values are kept."""
     await _drop(gateway, who, "metadata_definition", name)
 
 

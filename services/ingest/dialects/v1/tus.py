@@ -1,7 +1,7 @@
 """Resumable uploads into sessions by tus 1.0.0, under /v1/uploads (tus.io/protocols/resumable-upload).
 
-`Upload-Metadata` names `session_id` and `filename`, and may hold `filetype` and `metadata` (JSON text). With the last byte the upload
-becomes a file of the session; `Stageline-File-Id` is its id.
+`Upload-Metadata` contains `session_id` and `filename`, and may contain `filetype` and `metadata` (JSON text). After the last byte
+the upload becomes a file of the session; the header `Stageline-File-Id` has its id.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def require_version(request: Request) -> None:
 
 
 def bad_header(error: ValueError) -> ApiError:
-    """The answer to a header that is none."""
+    """The answer to a malformed header."""
     return ApiError(400, str(error), str(error).partition(":")[0])
 
 
-@router.options("", summary="What the server can", status_code=204)
+@router.options("", summary="Capabilities of the server", status_code=204)
 async def options(gateway: GatewayDep) -> Response:
-    """Version, extensions, checksum algorithms, largest size in bytes."""
+    """Protocol version, extensions, checksum algorithms and largest size in bytes."""
     return Response(
         status_code=204,
         headers={
@@ -54,9 +54,10 @@ async def options(gateway: GatewayDep) -> Response:
     )  # fmt: skip
 
 
-@router.post("", status_code=201, summary="Begin an upload")
+@router.post("", status_code=201, summary="Create an upload")
 async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, perhaps `Upload-Concat`; the first bytes may be in the body."""
+    """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, and optionally `Upload-Concat`. The body may contain the
+    first bytes."""
     require_version(request)
     try:
         length = tus.number(request.headers, "upload-length")
@@ -74,7 +75,7 @@ async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response
         if kind == "final":
             refused = uploads.join(connection, row["id"], partials, who.tenant_id, now)
             if refused is not None:
-                reason = f"Upload-Concat: {refused[:200]} is no partial upload that has all its bytes"
+                reason = f"Upload-Concat: {refused[:200]} is not a complete partial upload"
                 raise ApiError(409, reason, "Upload-Concat")
         elif length == 0:
             uploads.mark_whole(connection, row["id"], now)
@@ -121,7 +122,7 @@ async def _row(
 
 
 async def require_open_session(gateway: Gateway, session_id: str, who: Principal) -> None:
-    """Raises 404 and 409 for a session that takes no files."""
+    """Raises 404 for an unknown session, 409 for one that is closed or expired."""
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id[:200]} does not exist.", "session_id")
@@ -139,16 +140,17 @@ def _metadata(value: str | None) -> Any:
 
 
 async def upload_record(gateway: Gateway, upload_id: str, who: Principal) -> Any:
-    """The tenant's upload, or 404."""
+    """The tenant's upload. Raises 404."""
     row = await gateway.store.read(lambda c: uploads.find(c, upload_id, who.tenant_id))
     if row is None:
-        raise ApiError(404, f"Upload {upload_id[:80]} does not exist, or its time is over.")
+        raise ApiError(404, f"Upload {upload_id[:80]} does not exist, or has expired.")
     return row
 
 
-@router.head("/{upload_id}", summary="How far an upload is")
+@router.head("/{upload_id}", summary="Offset of an upload")
 async def status(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`Upload-Offset`, `Upload-Length`; `Stageline-File-Id` once it is a file, `Stageline-Error` when it will never be one."""
+    """`Upload-Offset` and `Upload-Length`; `Stageline-File-Id` once the file exists, `Stageline-Error` when the upload has
+    failed."""
     require_version(request)
     row = await upload_record(gateway, upload_id, who)
     headers = {
@@ -173,8 +175,10 @@ def _outcome(row: Any) -> dict[str, str]:
 
 @router.patch("/{upload_id}", status_code=204, summary="Bring bytes")
 async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """The bytes from `Upload-Offset` on. 409 for another offset, 460 for a wrong `Upload-Checksum`. What has come of a request that breaks
-    off is kept."""
+    """Appends bytes at `Upload-Offset`. 409 for another offset, 460 for a wrong `Upload-Checksum`.
+
+    Bytes of an interrupted request are kept, unless it has a checksum.
+    """
     require_version(request)
     if request.headers.get("content-type") != OCTETS:
         raise ApiError(415, f"Content-Type: {OCTETS} is expected", "Content-Type")
@@ -186,7 +190,7 @@ async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Wri
         raise bad_header(error) from None
     row = await upload_record(gateway, upload_id, who)
     if row.concat == "final":
-        raise ApiError(403, "A final upload takes no bytes of its own.")
+        raise ApiError(403, "A final upload has no bytes of its own.")
     if length is not None and row.length is None:
         if length > gateway.settings.max_upload_bytes:
             raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
@@ -205,7 +209,7 @@ async def _answered(gateway: Gateway, upload_id: str, who: Principal, code: int,
 
 
 async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
-    """The upload's row; after the last byte it waits (bounded) until the file is in the session. Raises 409 when it never will be."""
+    """The upload's row. After the last byte, waits (bounded) until the file is in its session. Raises 409 when the upload failed."""
     now = clock.unix()
     await gateway.store.transact(lambda c: uploads.mark_whole(c, upload_id, now))
     row = await upload_record(gateway, upload_id, who)
@@ -221,20 +225,20 @@ async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
     return row
 
 
-@router.delete("/{upload_id}", status_code=204, summary="Give an upload up")
+@router.delete("/{upload_id}", status_code=204, summary="Terminate an upload")
 async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """What has come of it is deleted. A file that it has become stays. 409 while it becomes one."""
+    """Deletes the uploaded bytes; a file that was made of them stays. 409 while the file is being made."""
     require_version(request)
     row = await upload_record(gateway, upload_id, who)
     if row.state == "whole":
-        raise ApiError(409, "The upload is whole and becomes a file right now.")
+        raise ApiError(409, "The upload is complete and its file is being made.")
     await gateway.discard_objects(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
     return Response(status_code=204, headers=RESUMABLE)
 
 
 @router.post("/{upload_id}", include_in_schema=False)
 async def overridden(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`X-HTTP-Method-Override`, for clients behind something that lets only GET and POST pass."""
+    """`X-HTTP-Method-Override`, for clients behind a proxy that allows only GET and POST."""
     method = request.headers.get("x-http-method-override", "").upper()
     verbs: dict[str, Any] = {"PATCH": append, "DELETE": terminate, "HEAD": status}
     if method not in verbs:
