@@ -231,7 +231,7 @@ def _moment(value: str | None) -> float | None:
 
 @router.post("/jobs/intents", summary="Add an event to an intent")
 async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Event, Body()]) -> dict[str, Any]:
-    """`POKE` retries a waiting step at once; `OK` and `KO` answer a step that waits for an approval or an outside event."""
+    """`POKE` wakes a step that waits or is in back-off; `OK` and `KO` answer a step that waits for an approval or an outside event."""
     if body.status not in ("POKE", "OK", "KO"):
         raise Unprocessable({"status": "must be POKE, OK or KO"})
     if not body.id or not body.job_id:

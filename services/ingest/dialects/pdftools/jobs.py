@@ -200,7 +200,7 @@ async def job_info(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, A
 
 @router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
 async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204. A job that still runs is canceled and answers 202; it is deleted once it has ended."""
+    """204. A job that still runs is canceled first, and the answer is 202."""
     row = await job_of(gateway, who, job_id)
     running = (await job_status(gateway, who, row))["status"]["code"] in ("pending", "processing")
     if running:
