@@ -1,4 +1,4 @@
-"""The parts of the gateway that every route and every background task needs."""
+"""The dependencies of every route and every background task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Gateway:
-    """The door's parts, on `app.state.door`."""
+    """What routes and background tasks work with; on `app.state.gateway`."""
 
     settings: IngestSettings
     store: Store
@@ -38,21 +38,21 @@ class Gateway:
     containers: Containers = field(default_factory=dict)
     remote: RemoteFiles = field(init=False)
     uploading: int = 0
-    """Requests that bring bytes right now."""
+    """Requests that receive bytes right now."""
     delivery_wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when there is a result to be brought somewhere."""
+    """Set when a delivery was scheduled."""
     upload_wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when an upload has all its bytes."""
+    """Set when an upload is complete."""
     bulk_wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when there is a bulk run to carry out."""
+    """Set when a bulk run was started or resumed."""
     retention_wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when somebody changed how long jobs are kept."""
+    """Set when a retention was changed."""
 
     def __post_init__(self) -> None:
         self.remote = RemoteFiles(self.objects, self.settings.trusted)
 
     async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
-        """A tenant's record, or None: somebody else's does not exist."""
+        """A record of this tenant; None when there is none, or it belongs to another tenant."""
         found = await self.store.read(lambda c: rm.records(c, table, [record_id]))
         record = found.get(record_id)
         return record if record is not None and record["company_id"] == tenant else None

@@ -106,4 +106,4 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
         value, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return float(value), str(job_id)
     except (ValueError, TypeError, binascii.Error) as error:
-        raise ValueError("it is none of ours") from error
+        raise ValueError("this service did not issue it") from error

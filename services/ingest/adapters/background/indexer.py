@@ -1,4 +1,4 @@
-"""Enters the text of finished files into the full-text index. What is pending lies in the store."""
+"""Puts the texts of finished files into the full-text index. Pending files are rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Indexer:
-    """Enters the text of finished files into the full-text index; what is pending lies in the store."""
+    """Indexes pending files after each commit of this process."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -25,7 +25,7 @@ class Indexer:
         gateway.processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         query = text("SELECT file_id, tenant_id, file_name, blob FROM index_pending LIMIT 50")
         while True:
             self.wake.begin()
@@ -34,17 +34,18 @@ class Indexer:
                 for row in rows:
                     await self._enter(row)
             except Retry as error:
-                log.warning("indexing will be tried again", extra={"code": error.code, "reason": str(error)})
+                log.warning("indexing failed, will retry", extra={"code": error.code, "reason": str(error)})
                 await asyncio.sleep(1)
                 continue
             if not rows:
-                # Woken by our own commits; another replica may have died with rows of its own.
+                # Commits of this process wake it. With replicas it also polls, because another one may have died with pending
+                # files.
                 await self.wake.wait(5 if self.gateway.store.shared else None)
 
     async def _enter(self, row: object) -> None:
         try:
             body = (await self.gateway.objects.get_object(row.blob)).decode("utf-8", "replace")  # type: ignore[attr-defined]
         except ObjectMissing as error:
-            log.error("text for the index is gone", extra={"reason": str(error)})
+            log.error("the text to index does not exist", extra={"reason": str(error)})
             body = ""
         await self.gateway.store.transact(lambda c: enter_search(c, row, body))

@@ -1,4 +1,4 @@
-"""What operators read and do, in SQL: terms that jobs are found by, backlog, workflows, schedules, bulk runs, audit."""
+"""Tables for operators: search terms, backlog, workflows, schedules, bulk runs, audit."""
 
 from __future__ import annotations
 
@@ -116,31 +116,31 @@ _AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:tenant, :at, :bo
 
 
 def save_terms(connection: Connection, rows: Iterable[tuple[str, str, float, str]]) -> None:
-    """Rows of (tenant, term, creation time of the job, job id); what is there stays."""
+    """Add rows of (tenant, term, creation time of the job, job id). Existing rows stay."""
     values = [{"tenant": t, "term": term, "at": at, "job": job} for t, term, at, job in sorted(set(rows))]
     many(connection, _TERM, values)
 
 
 def save_backlog(connection: Connection, state: BacklogState) -> None:
-    """Keep the newest word of each orchestrator; forget those that are gone."""
+    """Keep the newest state of each orchestrator, and delete states that are an hour older."""
     at = state.observed_at.timestamp()
     connection.execute(_BACKLOG, {"source": state.source, "at": at, "body": state.to_json().decode()})
     connection.execute(_OLD_BACKLOG, {"old": at - 3600})
 
 
 def save_workflow(connection: Connection, event: WorkflowPublished) -> None:
-    """Keep a published version."""
+    """Store a published version."""
     connection.execute(_WORKFLOW, {"name": event.name, "version": event.version, "body": event.to_json().decode()})
 
 
 def save_schedule(connection: Connection, state: ScheduleState) -> None:
-    """Keep the newest revision of a schedule."""
+    """Store a schedule, unless a newer revision is stored."""
     values = {"id": state.schedule_id, "tenant": state.tenant, "revision": state.revision, "body": state.to_json().decode()}
     connection.execute(_SCHEDULE, values)
 
 
 def save_audit(connection: Connection, decided: Sequence[CommandDecided]) -> None:
-    """Keep who did what."""
+    """Add decided commands to the audit."""
     rows = [
         {
             "tenant": d.tenant_id, "at": d.occurred_at.timestamp(),
@@ -153,5 +153,5 @@ def save_audit(connection: Connection, decided: Sequence[CommandDecided]) -> Non
 
 
 def rows_of(connection: Connection, query: str, values: Record) -> list[Record]:
-    """Bodies of rows as objects."""
+    """The `body` column of the query's rows, parsed."""
     return [json.loads(body) for body in connection.execute(text(query), values).scalars()]
