@@ -9,7 +9,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 HASHER = PasswordHasher()
 """Argon2id with the library's parameters (RFC 9106, low-memory profile)."""
-NO_PASSWORD = HASHER.hash("a password that nobody has")
+NO_PASSWORD = HASHER.hash("a password that no user has")
 """Verified for unknown users, so that the answer takes as long as for known ones."""
 _CONCURRENT = asyncio.Semaphore(2)
 """Each check needs 64 MiB and a core."""

@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 class TenantRow(SQLModel, table=True):
-    """A tenant's name and limits. Times in Unix seconds."""
+    """A tenant's name, quotas (JSON) and inbox address. Times in Unix seconds."""
 
     __tablename__ = "tenant"
     tenant_id: str = Field(primary_key=True)
@@ -28,7 +28,7 @@ class TenantRow(SQLModel, table=True):
 
 
 class UserRow(SQLModel, table=True):
-    """Somebody who signs in with a password; names are one space for all tenants, because a sign-in names no tenant."""
+    """A user that signs in with a password. Names are unique over all tenants, because a sign-in names no tenant."""
 
     __tablename__ = "app_user"
     user_name: str = Field(primary_key=True)
@@ -40,7 +40,7 @@ class UserRow(SQLModel, table=True):
 
 
 class AmxRow(SQLModel, table=True):
-    """An application that signs its requests. The key must be at hand to verify, so it is kept as it is."""
+    """An application that signs its requests. Verifying a signature needs the key itself, so it is stored as it is."""
 
     __tablename__ = "amx_app"
     app_id: str = Field(primary_key=True)
@@ -53,7 +53,7 @@ class AmxRow(SQLModel, table=True):
 
 
 class NonceRow(SQLModel, table=True):
-    """A nonce that was accepted: never again, at whichever replica."""
+    """A nonce that was accepted. No replica accepts it again."""
 
     __tablename__ = "amx_nonce"
     app_id: str = Field(primary_key=True)

@@ -17,7 +17,7 @@ MOST_FILES = 10_000
 
 
 class TagRow(SQLModel, table=True):
-    """A tag of a tenant's. Its name is its id, in events as in the API."""
+    """A tag of a tenant. Its name is its id, in events as in the API."""
 
     __tablename__ = "tag"
     tenant_id: str = Field(primary_key=True)
@@ -28,7 +28,7 @@ class TagRow(SQLModel, table=True):
 
 
 class DefinitionRow(SQLModel, table=True):
-    """A data point that is read out of files; of one tag, or of all."""
+    """A value that is extracted from files: from those of one tag, or from all."""
 
     __tablename__ = "metadata_definition"
     tenant_id: str = Field(primary_key=True)
@@ -41,7 +41,7 @@ class DefinitionRow(SQLModel, table=True):
 
 
 class ShareRow(SQLModel, table=True):
-    """A link to a file for people without a key, by the hash of its token."""
+    """A shared link to a file, by the hash of its token."""
 
     __tablename__ = "share_link"
     token_hash: str = Field(primary_key=True)

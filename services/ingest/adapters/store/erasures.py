@@ -19,7 +19,7 @@ BLOBS = ("blob_name", "text_blob", "result_blob", "index_blob")
 
 
 class ErasedRow(SQLModel, table=True):
-    """The id of an erased job: events of it that come late are not folded."""
+    """Id of an erased job. Its late events are skipped."""
 
     __tablename__ = "erased"
     job_id: str = Field(primary_key=True)
@@ -27,7 +27,7 @@ class ErasedRow(SQLModel, table=True):
 
 
 class BlobRefRow(SQLModel, table=True):
-    """Which files need an object; equal content is one object."""
+    """An object that a file needs. Equal content is one object, so several files may need it."""
 
     __tablename__ = "blob_ref"
     blob: str = Field(primary_key=True)
@@ -36,14 +36,14 @@ class BlobRefRow(SQLModel, table=True):
 
 
 class DoomedRow(SQLModel, table=True):
-    """An object that an erased job had."""
+    """An object of an erased job, to be deleted unless a file needs it."""
 
     __tablename__ = "blob_doomed"
     blob: str = Field(primary_key=True)
 
 
 class RetentionRow(SQLModel, table=True):
-    """After how many days ended jobs of a tenant are erased."""
+    """Days after which ended jobs of a tenant are erased."""
 
     __tablename__ = "retention"
     tenant_id: str = Field(primary_key=True)

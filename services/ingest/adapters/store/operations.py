@@ -18,7 +18,7 @@ AUDIT_KEPT_S = 400 * 86_400
 
 
 class TermRow(SQLModel, table=True):
-    """A word that a job is found by, e.g. `tag:invoice` or `metadata.case=42`."""
+    """A term that a job is found by, e.g. `tag:invoice` or `metadata.case=42`."""
 
     __tablename__ = "job_term"
     tenant_id: str = Field(primary_key=True)
@@ -29,7 +29,7 @@ class TermRow(SQLModel, table=True):
 
 
 class BacklogRow(SQLModel, table=True):
-    """The newest word of an orchestrator on what waits."""
+    """The newest backlog of one orchestrator."""
 
     __tablename__ = "backlog_view"
     source: str = Field(primary_key=True)
@@ -47,7 +47,7 @@ class WorkflowRow(SQLModel, table=True):
 
 
 class ScheduleRow(SQLModel, table=True):
-    """A schedule."""
+    """The newest revision of a schedule."""
 
     __tablename__ = "schedule_view"
     id: str = Field(primary_key=True)
@@ -65,7 +65,7 @@ class DraftRow(SQLModel, table=True):
 
 
 class QueryRow(SQLModel, table=True):
-    """A search that somebody saved."""
+    """A saved search."""
 
     __tablename__ = "saved_query"
     tenant_id: str = Field(primary_key=True)
@@ -74,7 +74,7 @@ class QueryRow(SQLModel, table=True):
 
 
 class BulkRow(SQLModel, table=True):
-    """One verb for many jobs: how far it is."""
+    """A bulk run and its progress."""
 
     __tablename__ = "bulk"
     id: str = Field(primary_key=True)
@@ -85,7 +85,7 @@ class BulkRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """Who did what to which, and whether it was done."""
+    """A command of a user and its outcome."""
 
     __tablename__ = "audit"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)

@@ -23,7 +23,7 @@ OPEN = [stage.value for stage in JobStage if not stage.terminal]
 
 
 class RateRow(SQLModel, table=True):
-    """Requests that processes have taken out of a minute, in blocks."""
+    """Requests of a subject in a minute. Processes take them in blocks."""
 
     __tablename__ = "rate_window"
     subject: str = Field(primary_key=True)
@@ -32,7 +32,7 @@ class RateRow(SQLModel, table=True):
 
 
 class UsageRow(SQLModel, table=True):
-    """Files and bytes a tenant handed in on a day (days since 1970, UTC)."""
+    """Files and bytes that a tenant uploaded on a day (days since 1970, UTC)."""
 
     __tablename__ = "usage_day"
     tenant_id: str = Field(primary_key=True)

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 class JobRow(SQLModel, table=True):
-    """A job's record."""
+    """A job's record, and the columns that searches use."""
 
     __tablename__ = "job_view"
     id: str = Field(primary_key=True)
@@ -61,7 +61,7 @@ class SessionRow(SQLModel, table=True):
 
 
 class HistoryRow(SQLModel, table=True):
-    """Everything that happened to a job, in order of arrival."""
+    """Events of a job and its files, in order of arrival."""
 
     __tablename__ = "history"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -70,7 +70,7 @@ class HistoryRow(SQLModel, table=True):
 
 
 class DecisionRow(SQLModel, table=True):
-    """Answer to a command that a request may wait for."""
+    """The answer to a command."""
 
     __tablename__ = "decision"
     command_id: str = Field(primary_key=True)
@@ -79,7 +79,7 @@ class DecisionRow(SQLModel, table=True):
 
 
 class HeldEndRow(SQLModel, table=True):
-    """A job whose end is held back (`core/job_end.py`), and until when at most."""
+    """A job whose end is held back (`core/job_end.py`), until `due_at` at most."""
 
     __tablename__ = "held_end"
     job_id: str = Field(primary_key=True)
@@ -87,7 +87,7 @@ class HeldEndRow(SQLModel, table=True):
 
 
 class EarlyEndRow(SQLModel, table=True):
-    """How many files of a job had ended before the first event of the job was read."""
+    """Number of a job's file ends that were read before any event of the job."""
 
     __tablename__ = "early_end"
     job_id: str = Field(primary_key=True)
@@ -96,7 +96,7 @@ class EarlyEndRow(SQLModel, table=True):
 
 
 class IndexPendingRow(SQLModel, table=True):
-    """Files whose text has yet to enter the full-text index."""
+    """A file whose text is not in the full-text index yet."""
 
     __tablename__ = "index_pending"
     file_id: str = Field(primary_key=True)
@@ -106,7 +106,7 @@ class IndexPendingRow(SQLModel, table=True):
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """Idempotency keys: the same key with the same body is the same job."""
+    """An idempotency key: the same key with the same body stands for the same job."""
 
     __tablename__ = "idempotency"
     tenant_id: str = Field(primary_key=True)

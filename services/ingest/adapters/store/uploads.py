@@ -18,7 +18,8 @@ Concat = Literal["", "partial", "final"]
 
 
 class UploadRow(SQLModel, table=True):
-    """An upload. `open` takes bytes, `whole` has them all and is being put together, `done` is a file of its session."""
+    """An upload: `open` takes bytes, `whole` is complete and being assembled, `done` is a file of its session, `failed` never
+    will be."""
 
     __tablename__ = "upload"
     id: str = Field(primary_key=True)
@@ -39,11 +40,11 @@ class UploadRow(SQLModel, table=True):
     message: str | None = None
     expires_at: float = Field(index=True)
     due_at: float | None = Field(default=None, index=True)
-    """When somebody shall put it together, or the end of the lease of who does."""
+    """When it is to be assembled; during assembly, when the lease ends."""
 
 
 class PartRow(SQLModel, table=True):
-    """A stretch of an upload's bytes."""
+    """A part of an upload's bytes."""
 
     __tablename__ = "upload_part"
     upload_id: str = Field(primary_key=True)

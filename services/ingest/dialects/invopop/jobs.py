@@ -174,10 +174,10 @@ async def _command(
     )  # fmt: skip
     given = {"args": args or {}, "silo_entry_id": entry_id, "key": body.key}
     # Providers need to know the job. Built-in actions, but for the webhook, do not.
-    told = {name for name, action in steps.items() if action and (action not in BUILT_IN_ACTIONS or action == "http.webhook")}
+    informed = {name for name, action in steps.items() if action and (action not in BUILT_IN_ACTIONS or action == "http.webhook")}
     return CreateJob(
         command_id=derived(job_id, who.tenant_id, "transform-create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(),
-        job=JobRequest(workflow=workflow, channel="transform", job_key=body.key, args=dict.fromkeys(told, given) or None),
+        job=JobRequest(workflow=workflow, channel="transform", job_key=body.key, args=dict.fromkeys(informed, given) or None),
         files=(file,),
     )  # fmt: skip
 
