@@ -53,7 +53,7 @@ class Failed(Exception):
 
 async def shout(task: StageTask) -> dict[str, Any]:
     """Your action: returns the step's result. `config` is the workflow's, `inputs` are the results of earlier steps."""
-    if "text" not in task.config:
+    if not task.config.get("text"):
         raise Failed("The step's configuration has no text.")
     await asyncio.sleep(task.config.get("takes_s", 0))
     return {"shout": task.config["text"].upper()}
