@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
 
-from services.ingest.adapters import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
-from services.ingest.adapters.job_search import Wanted, find
+from services.ingest.adapters.store import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
+from services.ingest.adapters.store.job_search import Wanted, find
 from services.ingest.core.job_view import new_job
 from shared import clock
-from shared.migrate import migrate
-from shared.rows import many
+from shared.database.bulk_statements import many
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.store import Store
 from shared.settings import Settings
-from shared.store import Store, open_store
 
 JOBS = int(os.environ.get("BENCH_SEARCH_JOBS", "1000000"))
 REPEATS = 25

@@ -1,6 +1,6 @@
-"""`stageline`: run the pipeline here, hand in documents, see what happens.
+"""`stageline`: run the pipeline on this machine, submit documents, follow what happens.
 
-Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong use · 3 not reachable ·
+Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong usage · 3 unreachable ·
 4 not found · 5 refused.
 """
 
@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import bulk, kafka, operate, pipeline, schedules, verify, workflows
 from cli.client import Client, CliError
-from cli.command import AsJson, DataDir, Reason, out, run, show
-from cli.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, out, run, show
+from cli.commands import bulk, kafka, operate, pipeline, schedules, verify, workflows
+from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
 app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
 webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
@@ -42,18 +42,18 @@ def submit(
     metadata: Annotated[str | None, typer.Option(help="JSON object kept with the job")] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job ends")] = False,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Hand in documents as one job. With --watch the exit code is 1 unless the job completed."""
+    """Submit documents as one job. With --watch, the exit code is 1 unless the job completed."""
     files = find_files(paths or [])
     if not files and not url:
         raise CliError("nothing to submit: name files, folders or --url", 2)
     if files and url:
-        raise CliError("files and --url make different jobs: submit them one after the other", 2)
-    wish = {"workflow": workflow, "metadata": parse_metadata(metadata)}
+        raise CliError("files and --url make separate jobs: submit them one after the other", 2)
+    request = {"workflow": workflow, "metadata": parse_metadata(metadata)}
 
     async def work(client: Client) -> dict[str, Any]:
-        job_id = await (submit_files(client, files, wish) if files else submit_urls(client, url or [], wish))
+        job_id = await (submit_files(client, files, request) if files else submit_urls(client, url or [], request))
         if not watching:
             return {"id": job_id}
         return (await watch(client, [job_id], out, live=out.is_terminal and not as_json))[0]
@@ -68,7 +68,7 @@ def submit(
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List jobs, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/api/job/all?pageSize={limit}"))
@@ -83,8 +83,8 @@ def jobs(
 
 
 @app.command()
-def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
-    """Show a job: its stages, attempts and files, and why it waits."""
+def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show a job: its stages, attempts and files, and why it is waiting."""
 
     async def work(client: Client) -> dict[str, Any]:
         record = await client.call("GET", f"/v1/jobs/{job_id}")
@@ -96,14 +96,14 @@ def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAU
 
 
 @app.command()
-def text(file_id: str, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def text(file_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Print the text of a file."""
     sys.stdout.write(run(data_dir, lambda c: c.call("GET", f"/v1/files/{file_id}/text")) + "\n")
 
 
 @app.command()
-def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
-    """Find files that hold all the words; `word*` matches beginnings. Exit code 4 when there is none."""
+def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Find files that contain all the words; `word*` matches prefixes. Exit code 4 when nothing matches."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/search", params={"q": " ".join(words)}))["result"]
 
     def plain() -> Table:
@@ -119,13 +119,13 @@ def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = pipeli
 
 @app.command()
 def events(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events")] = False,
     job_id: Annotated[str | None, typer.Option("--job")] = None,
     types: Annotated[str, typer.Option(help="Names or patterns, e.g. job.*,file.done")] = "",
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Print events: all that are kept, or with --follow those from now on as well."""
+    """Print all retained events. With --follow, continue with new ones."""
 
     async def work(client: Client) -> None:
         async for event in client.events("beginning", types, job_id, follow):
@@ -141,9 +141,9 @@ def cancel(
     job_id: str,
     reason: Reason = "",
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Cancel a job; running workers are told."""
+    """Cancel a job. Its running workers are notified."""
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/cancel", json={"reason": reason}))
     show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")
 
@@ -151,9 +151,9 @@ def cancel(
 @webhooks.command("add")
 def webhooks_add(
     url: str,
-    event: Annotated[list[str] | None, typer.Option(help="Name or pattern; may repeat; none means all")] = None,
+    event: Annotated[list[str] | None, typer.Option(help="Event name or pattern; may repeat; default: all")] = None,
     as_json: AsJson = False,
-    data_dir: DataDir = pipeline.DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Register an endpoint. The signing secret is printed once."""
     body = {"url": url, "events": event or []}
@@ -162,7 +162,7 @@ def webhooks_add(
 
 
 @webhooks.command("list")
-def webhooks_list(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
+def webhooks_list(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """List endpoints."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/webhooks", notifier=True))["result"]
 
@@ -176,8 +176,8 @@ def webhooks_list(as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_
 
 
 @webhooks.command("log")
-def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = pipeline.DEFAULT_DATA_DIR) -> None:
-    """Show every attempt at an endpoint, newest first."""
+def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show the delivery attempts of an endpoint, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True))
 
     def plain() -> Table:

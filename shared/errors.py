@@ -15,7 +15,7 @@ class Retry(Outcome):
     """A dependency is down. Nothing is committed; the same records come again after a pause."""
 
 
-class Park(Outcome):
+class DeadLetter(Outcome):
     """This record can never work. It goes to the dead-letter topic with the reason; the rest goes on."""
 
 

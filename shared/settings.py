@@ -10,8 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
 from shared.errors import Stop
-from shared.kafka_access import KafkaAccess
-from shared.networks import Networks, trusted_networks
+from shared.kafka.connection import KafkaAccess
+from shared.net.networks import Networks, trusted_networks
 
 
 class Settings(BaseSettings):
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         return trusted_networks(self.allow_loopback, self.trusted_networks)
 
     containers_file: Path | None = None
-    """A JSON file with the containers that documents may be read from (`shared/containers.py`)."""
+    """A JSON file with the containers that documents may be read from (`shared/objects/containers.py`)."""
 
     create_topics: bool = True
     """Create missing topics at the start. Off where a service may not: then `stageline kafka apply` does it once."""

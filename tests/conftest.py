@@ -19,7 +19,7 @@ from hypothesis import settings
 
 from cli.client import Client, Target
 from cli.local.otlp_receiver import OtlpReceiver
-from shared.kafka_access import KafkaAccess
+from shared.kafka.connection import KafkaAccess
 from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)

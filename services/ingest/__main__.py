@@ -4,7 +4,7 @@ from functools import partial
 
 from services.ingest.app import build
 from services.ingest.settings import IngestSettings
-from shared.lifecycle import main
+from shared.runtime.service import main
 
 if __name__ == "__main__":
     settings = IngestSettings()

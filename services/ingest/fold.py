@@ -20,15 +20,15 @@ from contracts import (
 )
 from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS
-from services.ingest.adapters import operations as ops
-from services.ingest.adapters import read_model as rm
-from services.ingest.adapters.erasure import erased, forget, save_refs
+from services.ingest.adapters.store import operations as ops
+from services.ingest.adapters.store import read_model as rm
+from services.ingest.adapters.store.erasures import erased, forget, save_refs
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.job_end import ends_file
-from shared.recent import Recent
-from shared.settle import Inbound
-from shared.sql import exclusive
-from shared.unit import Unit
+from shared.database.parse_cache import Recent
+from shared.database.statements import exclusive
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 Record = dict[str, Any]
 HELD_S = 60.0

@@ -29,22 +29,22 @@ from contracts import (
 )
 from contracts.alfred import AlfredEvent
 from contracts.job_events import JOB_EVENTS, JobEvent
-from services.ingest.adapters import operations as ops
-from services.ingest.adapters import read_model as rm
+from services.ingest.adapters.store import operations as ops
+from services.ingest.adapters.store import read_model as rm
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
 from services.ingest.core.numbering import number_of, read_before
 from services.ingest.fold import FINDS, Fold, record_id
-from shared.inbox import Kept
-from shared.recent import Recent
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.database.parse_cache import Recent
+from shared.processing.inbox import DedupPolicy
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 Record = dict[str, Any]
 
 
-class Folding:
+class Projector:
     """The handler of the door's subscription. `tell` gets what commands have come to, once that is durable."""
 
     def __init__(self, tell: Callable[[Sequence[tuple[str, Record]]], None]) -> None:
@@ -54,7 +54,7 @@ class Folding:
     def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         decisions = on_batch(unit, batch, self.recent)
         if decisions:
-            unit.committed.append(lambda: self.tell(decisions))
+            unit.after_commit.append(lambda: self.tell(decisions))
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound], recent: Recent[Record]) -> Sequence[tuple[str, Record]]:
@@ -111,9 +111,9 @@ def _job(fold: Fold, event: JobEvent, item: Inbound) -> None:
         fold.found_by(key, job_view.terms(after))
 
 
-def kept(message: Message) -> Kept:
+def dedup_policy(message: Message) -> DedupPolicy:
     """How the inbox tells repeats of the door's messages. A job's numbered events tell by their numbers (`core/numbering.py`)."""
-    return Kept.NOT_AT_ALL if isinstance(message, JOB_EVENTS) and number_of(message) is not None else Kept.BY_ID
+    return DedupPolicy.NONE if isinstance(message, JOB_EVENTS) and number_of(message) is not None else DedupPolicy.BY_ID
 
 
 def _session(fold: Fold, event: SessionEvent) -> None:

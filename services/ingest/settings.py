@@ -24,7 +24,7 @@ class IngestSettings(Settings):
     conversion_needs_key: bool = False
     """The Conversion Service's dialect asks for a key even from this machine."""
     watched_folders_file: Path | None = None
-    """A JSON file with the folders whose documents are converted (`services/ingest/adapters/watched.py`)."""
+    """A JSON file with the folders whose documents are converted (`services/ingest/dialects/pdftools/watched_folders.py`)."""
     conversion_max_jobs: int = Field(default=1000, ge=1)
     """Of its jobs that a tenant has not deleted."""
     conversion_ttl_s: float = Field(default=86_400, ge=1, le=31_536_000)

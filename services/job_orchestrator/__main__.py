@@ -4,7 +4,7 @@ from functools import partial
 
 from services.job_orchestrator.app import build
 from services.job_orchestrator.settings import OrchestratorSettings
-from shared.lifecycle import main
+from shared.runtime.service import main
 
 if __name__ == "__main__":
     settings = OrchestratorSettings()

@@ -4,7 +4,7 @@ from functools import partial
 
 from services.notifier.app import build
 from services.notifier.settings import NotifierSettings
-from shared.lifecycle import main
+from shared.runtime.service import main
 
 if __name__ == "__main__":
     settings = NotifierSettings()

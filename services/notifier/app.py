@@ -13,7 +13,7 @@ from contracts.topics import (
     TOPICS,
     WEBHOOK_COMMANDS_TOPIC,
 )
-from services.notifier.adapters.http import Desk, install_errors, problem, router
+from services.notifier.adapters.http import NotifierState, install_errors, problem, router
 from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
@@ -21,10 +21,10 @@ from services.notifier.dispatcher import Dispatcher
 from services.notifier.handlers import Relevance, on_batch
 from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
-from shared.access import Keyring, apply_access
-from shared.http import Parting, Traced
-from shared.inbox import Kept
-from shared.lifecycle import Host
+from shared.processing.inbox import DedupPolicy
+from shared.runtime.service import Host
+from shared.web.api_keys import Keyring, apply_access
+from shared.web.middleware import CloseOnShutdown, TracingMiddleware
 
 GROUP = "notifier"
 ACCESS_GROUP = "notifier-access"
@@ -32,34 +32,34 @@ ACCESS_GROUP = "notifier-access"
 
 async def build(host: Host, settings: NotifierSettings) -> None:
     """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
-    await host.open(TOPICS)
+    await host.open_resources(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
-    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=Kept.NOT_AT_ALL)
-    deliveries.relevant = Relevance(host.store, events).of
+    deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=DedupPolicy.NONE)
+    deliveries.select_relevant = Relevance(host.store, events).of
     deliveries.rest_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(
-        host.settler, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
+        host.processor, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
         settings.webhooks_per_endpoint, settings.webhook_timeout_s,
     )  # fmt: skip
-    host.background(dispatcher.run)
-    host.background(Registrar(host.settler, sender).run)
+    host.add_background(dispatcher.run)
+    host.add_background(Registrar(host.processor, sender).run)
     host.drainers.append(dispatcher.drain)
     host.closers.append(sender.close)
     stream = EventStream(settings.kafka, events)
-    host.on_drain.append(stream.stopping.set)
+    host.on_shutdown.append(stream.stopping.set)
     keyring = Keyring(host.store)
     sockets = Sockets(settings.kafka, [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], keyring, settings.max_streams)
-    host.background(sockets.run)
-    host.background(sockets.recheck)
-    desk = Desk(settings, host.store, host.settler, keyring, stream)
+    host.add_background(sockets.run)
+    host.add_background(sockets.recheck)
+    state = NotifierState(settings, host.store, host.processor, keyring, stream)
     app = FastAPI(title="Stageline notifier", version="0.1.0")
-    app.state.desk = desk
+    app.state.state = state
     app.include_router(router)
     install_errors(app)
     app.mount("/socket.io", sockets.application)
-    app.add_middleware(Parting, shape=problem)
-    app.add_middleware(Traced, telemetry=host.telemetry)
+    app.add_middleware(CloseOnShutdown, shape=problem)
+    app.add_middleware(TracingMiddleware, telemetry=host.telemetry)
     host.app = app

@@ -12,18 +12,18 @@ from opentelemetry.trace import Span, SpanKind
 
 from contracts import DeliveryAttempted, derived
 from contracts.topics import DELIVERY_EVENTS_TOPIC
+from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters import turns
-from services.notifier.adapters.turns import LEASE_S, Job, Run, job_of
+from services.notifier.adapters.delivery_queue import LEASE_S, Job, Run, job_of
 from services.notifier.core.delivery import Result, judge
 from services.notifier.ports import Attempt, Delivery, Sender
 from shared import clock
-from shared.due import SHARED_SWEEP_S, SWEEP_S
 from shared.errors import Retry
-from shared.logs import about
-from shared.settle import Settler
-from shared.telemetry import Telemetry, as_parent, carried, fail, parse_traceparent
-from shared.unit import Unit
+from shared.processing.processor import BatchProcessor
+from shared.processing.unit_of_work import Unit
+from shared.runtime.timers import SHARED_SWEEP_S, SWEEP_S
+from shared.telemetry.logs import log_fields
+from shared.telemetry.tracing import Telemetry, as_parent, mark_failed, parse_traceparent, traceparent_of
 
 log = logging.getLogger(__name__)
 Tried = tuple[Delivery, Result, float]
@@ -37,10 +37,10 @@ class Dispatcher:
     """Claims due deliveries in runs, sends them, records what came of it. One slow endpoint delays no other."""
 
     def __init__(
-        self, settler: Settler, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int,
+        self, processor: BatchProcessor, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int,
         timeout_s: float,
     ) -> None:  # fmt: skip
-        self.settler = settler
+        self.processor = processor
         self.sender = sender
         self.telemetry = telemetry
         self.schedule = schedule
@@ -58,7 +58,7 @@ class Dispatcher:
         """Runs that are over, with what is left of each."""
         self.over = asyncio.Event()
         self.wake = asyncio.Event()
-        settler.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled, or until all that is under way is written down once `drain` was called."""
@@ -84,16 +84,18 @@ class Dispatcher:
     async def _claim(self) -> float:
         if self.stopping:
             return 1.0
-        due = await self.settler.store.read(turns.next_due)
+        due = await self.processor.store.read(delivery_queue.next_due)
         now = clock.unix()
         if due is None or due > now:
-            sweep = SHARED_SWEEP_S if self.settler.store.shared else SWEEP_S
+            sweep = SHARED_SWEEP_S if self.processor.store.shared else SWEEP_S
             return sweep if due is None else min(sweep, due - now)
         room = self.in_flight - len(self.busy)
         if room <= 0:
             return 1.0
         busy = set(self.busy)
-        runs = await self.settler.store.transact(lambda c: turns.claim(c, now, min(room, 100), busy, self.per_endpoint))
+        runs = await self.processor.store.transact(
+            lambda c: delivery_queue.claim(c, now, min(room, 100), busy, self.per_endpoint)
+        )
         for run in runs:
             self.busy.add(job_of(run[0]))
             task = asyncio.create_task(self._send_run(run, now + self.begin_within_s))
@@ -122,13 +124,13 @@ class Dispatcher:
     async def _send(self, delivery: Delivery) -> Tried:
         started = clock.unix()
         span = self._span(delivery) if self.telemetry.enabled else None
-        traced = replace(delivery, trace=carried(span, delivery.trace))
+        traced = replace(delivery, trace=traceparent_of(span, delivery.trace))
         result = await self.sender.send(traced, int(started))
         if span is not None:
             if result.status_code is not None:
                 span.set_attribute("http.response.status_code", result.status_code)
             if result.error or not 200 <= (result.status_code or 0) < 300:
-                fail(span, result.error or str(result.status_code))
+                mark_failed(span, result.error or str(result.status_code))
             span.end()
         return delivery, result, started
 
@@ -149,7 +151,7 @@ class Dispatcher:
         left = [delivery for _, run in ended for delivery in run]
         if tried or left:
             concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
-            stopped = await self.settler.run(lambda unit: self._settle(unit, concerned, tried, left))
+            stopped = await self.processor.run_unit(lambda unit: self._settle(unit, concerned, tried, left))
             self.halted = (self.halted - concerned) | stopped
         del self.tried[: len(tried)], self.ended[: len(ended)]
         self.busy -= {job for job, _ in ended}
@@ -170,7 +172,7 @@ class Dispatcher:
             made.append(Attempt(id_, delivery, result, verdict, started))
             since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
             self._tell(unit, made[-1])
-        turns.release(unit.connection, left)
+        delivery_queue.release(unit.connection, left)
         db.settle(unit.connection, made)
         db.mark_failing(unit.connection, {e: at for e, at in since.items() if at != before[e][0]})
         db.hold_back(unit.connection, _disabled(before, made))
@@ -183,7 +185,7 @@ class Dispatcher:
             facts = {
                 "endpoint.id": delivery.endpoint_id, "outcome": verdict.outcome, "error": verdict.error, "attempt": delivery.attempt,
             }  # fmt: skip
-            log.warning("webhook not delivered", extra=about(delivery.trace, delivery.job_id, **facts))
+            log.warning("webhook not delivered", extra=log_fields(delivery.trace, delivery.job_id, **facts))
         at = clock.now()
         event = DeliveryAttempted(
             attempt_id=made.id, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id, event_id=delivery.event_id,

@@ -10,9 +10,9 @@ from contracts.alfred import AlfredEvent
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, event_names, wanted
 from services.notifier.registration import enter
-from shared.settle import Inbound
-from shared.store import Store
-from shared.unit import Unit
+from shared.database.store import Store
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 
 class Relevance:

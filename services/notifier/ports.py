@@ -37,7 +37,7 @@ class Attempt:
     started: float
 
 
-class Asker(Protocol):
+class WebhookProbe(Protocol):
     """Asks an address a question."""
 
     async def ask(self, url: str, body: bytes) -> Result:

@@ -15,11 +15,11 @@ from contracts import RegisterWebhook, WebhookDecided, derived
 from contracts.topics import WEBHOOK_ANSWERS_TOPIC
 from services.notifier.core.delivery import Result
 from services.notifier.core.signature import new_secret
-from services.notifier.ports import Asker
+from services.notifier.ports import WebhookProbe
 from shared import clock
 from shared.errors import Retry
-from shared.settle import Settler
-from shared.unit import Unit
+from shared.processing.processor import BatchProcessor
+from shared.processing.unit_of_work import Unit
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
@@ -47,11 +47,11 @@ def enter(connection: Connection, command: RegisterWebhook, now: float) -> None:
 class Registrar:
     """Asks addresses one after the other; what is open lies in the store."""
 
-    def __init__(self, settler: Settler, asker: Asker) -> None:
-        self.settler = settler
+    def __init__(self, processor: BatchProcessor, asker: WebhookProbe) -> None:
+        self.processor = processor
         self.asker = asker
         self.wake = asyncio.Event()
-        settler.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -71,11 +71,11 @@ class Registrar:
 
     async def _claim(self) -> Any:
         now = clock.unix()
-        row = await self.settler.store.read(lambda c: c.execute(_DUE, {"now": now}).first())
+        row = await self.processor.store.read(lambda c: c.execute(_DUE, {"now": now}).first())
         if row is None:
             return None
         values = {"c": row.command_id, "later": now + LEASE_S, "now": now}
-        return row if await self.settler.store.transact(lambda c: c.execute(_CLAIM, values).rowcount) else None
+        return row if await self.processor.store.transact(lambda c: c.execute(_CLAIM, values).rowcount) else None
 
     async def _ask(self, row: Any) -> None:
         challenge = secrets.token_urlsafe(24)
@@ -100,7 +100,7 @@ class Registrar:
             unit.connection.execute(_DONE, {"c": row.command_id})
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 
-        await self.settler.run(settle)
+        await self.processor.run_unit(settle)
 
 
 def judge(result: Result, challenge: str) -> tuple[str | None, str | None]:

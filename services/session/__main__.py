@@ -4,7 +4,7 @@ from functools import partial
 
 from services.session.app import build
 from services.session.settings import SessionSettings
-from shared.lifecycle import main
+from shared.runtime.service import main
 
 if __name__ == "__main__":
     settings = SessionSettings()

@@ -11,8 +11,8 @@ from contracts import AddFile, CloseSession, JobErased, OpenSession, SessionComm
 from contracts.topics import SESSION_EVENTS_TOPIC
 from services.session.core.decide import Expire, decide
 from services.session.ports import SessionStore
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 
 
 class Sessions:
@@ -45,7 +45,7 @@ class Sessions:
         now = datetime.fromtimestamp(unit.now, UTC)
         decision = decide(before, event, now, store)
         # First what may still be refused for its size; a parked command leaves the session as it was.
-        with unit.together():
+        with unit.savepoint():
             for message in decision.outputs:
                 unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)
         if decision.session is not None and decision.session is not before:

@@ -4,7 +4,7 @@ from functools import partial
 
 from services.stage_worker.app import build
 from services.stage_worker.settings import WorkerSettings
-from shared.lifecycle import main
+from shared.runtime.service import main
 
 if __name__ == "__main__":
     settings = WorkerSettings()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import Client
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.chaos.test_kills import check_topics
 from tests.conftest import Pipeline
 from tests.e2e.test_door import ended

@@ -12,7 +12,7 @@ import pytest
 from cli.client import Client
 from contracts import Topic, all_topics, dead_letter_topic
 from contracts.topics import TASK_PREFIX
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all, submit, written
 from tests.e2e.test_door import ended

@@ -128,7 +128,7 @@ async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pi
     async with Client(victim.target()) as client:
         # The broker was killed a moment ago: who is told to end before it is a member of its group again ends otherwise.
         await eventually(lambda: is_ready(client), 60)
-    session, door = victim.state["pids"]["session"], victim.state["pids"]["ingest"]
+    session, gateway = victim.state["pids"]["session"], victim.state["pids"]["ingest"]
     os.kill(session, signal.SIGSTOP)
     try:
         async with Client(victim.target()) as client:
@@ -139,7 +139,7 @@ async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pi
                 return len(await commands(victim) - before) == 1
 
             await eventually(written, 20)
-            os.kill(door, signal.SIGTERM)
+            os.kill(gateway, signal.SIGTERM)
             async with await asking as answer:
                 body = await answer.json()
     finally:

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from cli.client import Client
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.chaos.test_kills import check_topics
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all

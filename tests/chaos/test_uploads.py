@@ -46,7 +46,7 @@ async def pieces(start: int, end: int) -> AsyncIterator[bytes]:
         yield part
 
 
-class Door:
+class Gateway:
     """The door of a pipeline, and the most memory that it has had."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -118,15 +118,15 @@ async def begin(client: Client, session: str, size: int) -> Upload:
 @pytest.mark.timeout(900)
 async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
     own_pipeline.start()
-    door = Door(own_pipeline)
-    watching = asyncio.create_task(door.watch())
+    gateway = Gateway(own_pipeline)
+    watching = asyncio.create_task(gateway.watch())
     dice = random.Random(7)
     async with Client(own_pipeline.target()) as client:
         session = (await client.call("POST", "/api/deferred/create"))["session_id"]
         upload = await begin(client, session, SIZE)
         offsets = [0]
         for number, until in enumerate(sorted(dice.sample(range(1, SIZE), CUTS)), 1):
-            await upload.send(until, door.kill if number % KILLS_EVERY == 0 else lambda: None)
+            await upload.send(until, gateway.kill if number % KILLS_EVERY == 0 else lambda: None)
             offsets.append(await upload.offset())
             assert offsets[-2] <= offsets[-1] <= until, "nothing that counted is lost, nothing counts that was not sent"
         last = None
@@ -142,9 +142,9 @@ async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
     left = under_way(own_pipeline)
     assert len(left) <= CUTS // KILLS_EVERY, "no part stays behind but what a killed door was writing, which no row names"
     await _tidied(own_pipeline, left)
-    assert door.most <= MAX_DOOR_BYTES, f"{door.most >> 20} MiB"
+    assert gateway.most <= MAX_DOOR_BYTES, f"{gateway.most >> 20} MiB"
     print(
-        f"{SIZE >> 20} MiB in {CUTS} cuts ({CUTS // KILLS_EVERY} kills), then {PARALLEL} uploads at once: door at most {door.most >> 20} MiB"
+        f"{SIZE >> 20} MiB in {CUTS} cuts ({CUTS // KILLS_EVERY} kills), then {PARALLEL} uploads at once: door at most {gateway.most >> 20} MiB"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cli.client import Client, CliError, Target
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.compose.check import Findings, check
 from tests.compose.deployment import ROOT, Compose
 from tests.eventually import eventually

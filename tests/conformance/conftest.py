@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.migrate import migrate
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.store import Store
 from shared.settings import Settings
-from shared.store import Store, open_store
 
 Opener = Callable[[str], Awaitable[Store]]
 _numbers = itertools.count()

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
+from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters import turns
 from services.notifier.core.delivery import Result, judge
 from services.notifier.ports import Attempt, Delivery
-from shared.store import Store
+from shared.database.store import Store
 from tests.conformance.conftest import Opener
 
 
 @pytest.fixture
-async def desk(opened: Opener) -> Store:
+async def state(opened: Opener) -> Store:
     """A notifier's store with two endpoints."""
 
     def endpoints(connection: Connection) -> None:
@@ -41,7 +41,7 @@ def due(connection: Connection, endpoint: str, job: str, count: int, at: float =
     db.add_deliveries(connection, rows)
 
 
-def events(runs: Iterable[turns.Run]) -> list[tuple[str, list[str]]]:
+def events(runs: Iterable[delivery_queue.Run]) -> list[tuple[str, list[str]]]:
     return [(run[0].endpoint_id, [d.event_id for d in run]) for run in runs]
 
 
@@ -50,99 +50,103 @@ def settle(connection: Connection, delivery: Delivery, result: Result = Result(2
     db.settle(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
 
 
-async def test_a_backlog_of_one_job_hides_nobody(desk: Store) -> None:
+async def test_a_backlog_of_one_job_hides_nobody(state: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "big", 2 * turns.PAGE)
+        due(connection, "slow", "big", 2 * delivery_queue.PAGE)
         due(connection, "slow", "late", 1, at=1.5)
         due(connection, "other", "small", 1, at=2.0)
-        first = turns.claim(connection, 10.0, 5, set(), 16)
-        big = [f"big-{n:04}" for n in range(turns.RUN)]
+        first = delivery_queue.claim(connection, 10.0, 5, set(), 16)
+        big = [f"big-{n:04}" for n in range(delivery_queue.RUN)]
         assert events(first) == [("slow", big), ("other", ["small-0000"])]
-        busy = {turns.job_of(run[0]) for run in first}
-        assert events(turns.claim(connection, 10.0, 5, busy, 16)) == [("slow", ["late-0000"])], "behind a page of a busy job"
+        busy = {delivery_queue.job_of(run[0]) for run in first}
+        assert events(delivery_queue.claim(connection, 10.0, 5, busy, 16)) == [("slow", ["late-0000"])], (
+            "behind a page of a busy job"
+        )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_one_run_per_endpoint_and_job_in_the_order_of_events(desk: Store) -> None:
+async def test_one_run_per_endpoint_and_job_in_the_order_of_events(state: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "a", turns.RUN + 1)
-        (first,) = turns.claim(connection, 10.0, 5, set(), 16)
-        assert turns.claim(connection, 10.0, 5, {turns.job_of(first[0])}, 16) == []
-        assert turns.claim(connection, 10.0, 5, set(), 16) == [], "it is in flight, whoever asks"
+        due(connection, "slow", "a", delivery_queue.RUN + 1)
+        (first,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
+        assert delivery_queue.claim(connection, 10.0, 5, {delivery_queue.job_of(first[0])}, 16) == []
+        assert delivery_queue.claim(connection, 10.0, 5, set(), 16) == [], "it is in flight, whoever asks"
         for delivery in first:
             settle(connection, delivery)
-        (second,) = turns.claim(connection, 10.0, 5, set(), 16)
-        assert [d.event_id for d in first + second] == [f"a-{n:04}" for n in range(turns.RUN + 1)]
+        (second,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
+        assert [d.event_id for d in first + second] == [f"a-{n:04}" for n in range(delivery_queue.RUN + 1)]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_an_endpoint_takes_no_more_places_than_it_may(desk: Store) -> None:
+async def test_an_endpoint_takes_no_more_places_than_it_may(state: Store) -> None:
     def check(connection: Connection) -> None:
         for n in range(30):
             due(connection, "slow", f"job-{n:02}", 1)
         due(connection, "other", "late", 1, at=2.0)
-        first = turns.claim(connection, 10.0, 100, set(), 16)
+        first = delivery_queue.claim(connection, 10.0, 100, set(), 16)
         assert [run[0].endpoint_id for run in first] == ["slow"] * 16 + ["other"]
-        busy = {turns.job_of(run[0]) for run in first[:15]}
-        assert len(turns.claim(connection, 10.0, 100, busy, 16)) == 1
-        assert len(turns.claim(connection, 10.0 + turns.LEASE_S, 20, set(), 100)) == 20, "nor all of them together more than fit"
+        busy = {delivery_queue.job_of(run[0]) for run in first[:15]}
+        assert len(delivery_queue.claim(connection, 10.0, 100, busy, 16)) == 1
+        assert len(delivery_queue.claim(connection, 10.0 + delivery_queue.LEASE_S, 20, set(), 100)) == 20, (
+            "nor all of them together more than fit"
+        )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(desk: Store) -> None:
+async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
         due(connection, "other", "b", 1, at=2.0)
-        assert events(turns.claim(connection, 10.0, 1, {("slow", "a")}, 16)) == [("other", ["b-0000"])]
+        assert events(delivery_queue.claim(connection, 10.0, 1, {("slow", "a")}, 16)) == [("other", ["b-0000"])]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_large_bodies_make_short_runs(desk: Store) -> None:
+async def test_large_bodies_make_short_runs(state: Store) -> None:
     def check(connection: Connection) -> None:
-        due(connection, "slow", "a", 3, body=b"x" * (turns.RUN_BYTES // 2))
-        due(connection, "other", "b", 2, body=b"x" * (turns.RUN_BYTES + 1))
-        assert [len(run) for run in turns.claim(connection, 10.0, 5, set(), 16)] == [2, 1]
+        due(connection, "slow", "a", 3, body=b"x" * (delivery_queue.RUN_BYTES // 2))
+        due(connection, "other", "b", 2, body=b"x" * (delivery_queue.RUN_BYTES + 1))
+        assert [len(run) for run in delivery_queue.claim(connection, 10.0, 5, set(), 16)] == [2, 1]
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(desk: Store) -> None:
+async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 2)
-        assert len(turns.claim(connection, 10.0, 5, set(), 16)) == 1
+        assert len(delivery_queue.claim(connection, 10.0, 5, set(), 16)) == 1
         due(connection, "slow", "a", 5, at=11.0)
-        assert turns.claim(connection, 10.0 + turns.LEASE_S - 1, 5, set(), 16) == []
-        (again,) = turns.claim(connection, 10.0 + turns.LEASE_S + 1, 5, set(), 16)
+        assert delivery_queue.claim(connection, 10.0 + delivery_queue.LEASE_S - 1, 5, set(), 16) == []
+        (again,) = delivery_queue.claim(connection, 10.0 + delivery_queue.LEASE_S + 1, 5, set(), 16)
         assert [d.event_id for d in again] == [f"a-{n:04}" for n in range(5)]
         assert again[0].attempt == 1, "an attempt that was never recorded does not count"
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_what_was_not_tried_goes_back_as_it_was(desk: Store) -> None:
+async def test_what_was_not_tried_goes_back_as_it_was(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
-        (run,) = turns.claim(connection, 10.0, 5, set(), 16)
+        (run,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         settle(connection, run[0])
-        turns.release(connection, run[1:])
-        turns.release(connection, run[:1])  # too late: it is delivered
-        (again,) = turns.claim(connection, 10.0, 5, set(), 16)
+        delivery_queue.release(connection, run[1:])
+        delivery_queue.release(connection, run[:1])  # too late: it is delivered
+        (again,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         assert (
             again == run[1:] and connection.execute(text("SELECT count(*) FROM delivery WHERE state = 'delivered'")).scalar() == 1
         )
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_attempts_are_settled_together(desk: Store) -> None:
+async def test_attempts_are_settled_together(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 2)
         due(connection, "other", "b", 1)
-        taken, refused, gone = [d for run in turns.claim(connection, 10.0, 5, set(), 16) for d in run]
+        taken, refused, gone = [d for run in delivery_queue.claim(connection, 10.0, 5, set(), 16) for d in run]
         made = [
             Attempt(d.event_id, d, result, judge(result, 1, 10.0, "s", None), 10.0)
             for d, result in ((taken, Result(200)), (refused, Result(503)), (gone, Result(410)))
@@ -157,25 +161,25 @@ async def test_attempts_are_settled_together(desk: Store) -> None:
         assert rows[1].due_at > 10.0
         assert connection.execute(text("SELECT count(*) FROM attempt")).scalar() == 3
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_a_repeated_event_makes_no_second_delivery(desk: Store) -> None:
+async def test_a_repeated_event_makes_no_second_delivery(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 1)
         due(connection, "slow", "a", 1)
         assert connection.execute(text("SELECT count(*) FROM delivery")).scalar() == 1
 
-    await desk.transact(check)
+    await state.transact(check)
 
 
-async def test_another_replica_takes_neither_the_delivery_nor_the_next_of_its_job(opened: Opener, desk: Store) -> None:
+async def test_another_replica_takes_neither_the_delivery_nor_the_next_of_its_job(opened: Opener, state: Store) -> None:
     replica = await opened("notifier")
-    await desk.transact(lambda c: due(c, "slow", "a", 3))
-    (first,) = await desk.transact(lambda c: turns.claim(c, 10.0, 5, set(), 16))
-    await desk.transact(lambda c: due(c, "slow", "a", 4))
-    assert await replica.transact(lambda c: turns.claim(c, 10.0, 5, set(), 16)) == []
+    await state.transact(lambda c: due(c, "slow", "a", 3))
+    (first,) = await state.transact(lambda c: delivery_queue.claim(c, 10.0, 5, set(), 16))
+    await state.transact(lambda c: due(c, "slow", "a", 4))
+    assert await replica.transact(lambda c: delivery_queue.claim(c, 10.0, 5, set(), 16)) == []
     for delivery in first:
-        await desk.transact(lambda c, d=delivery: settle(c, d))  # type: ignore[misc]
-    (second,) = await replica.transact(lambda c: turns.claim(c, 11.0, 5, set(), 16))
+        await state.transact(lambda c, d=delivery: settle(c, d))  # type: ignore[misc]
+    (second,) = await replica.transact(lambda c: delivery_queue.claim(c, 11.0, 5, set(), 16))
     assert [d.event_id for d in second] == ["a-0003"]

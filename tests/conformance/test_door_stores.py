@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.adapters import accounts, conversion, silo, uploads
-from services.ingest.adapters.limits import Limits, OverLimit
+from services.ingest.adapters.store import accounts, uploads
+from services.ingest.adapters.store.quotas import Limits, OverLimit
+from services.ingest.dialects.invopop import store as silo
+from services.ingest.dialects.pdftools import store as conversion
 from services.ingest.settings import IngestSettings
 from shared import clock
-from shared.access import Principal
+from shared.web.api_keys import Principal
 from tests.conformance.conftest import Opener
 
 WHO = Principal(tenancy=SimpleNamespace(tenant_id="t", user_name="ann"), role="admin")  # type: ignore[arg-type]

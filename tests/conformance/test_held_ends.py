@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from contracts import JobErased, to_record
-from services.ingest.adapters import read_model as rm
-from services.ingest.adapters.held_ends import release
+from services.ingest.adapters.background.held_ends import release
+from services.ingest.adapters.store import read_model as rm
 from services.ingest.fold import HELD_S
 from services.ingest.handlers import on_batch
-from shared.settle import Inbound
-from shared.store import Store
-from shared.telemetry import Telemetry
-from shared.unit import Unit
+from shared.database.store import Store
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
+from shared.telemetry.tracing import Telemetry
 from tests.conformance.conftest import Opener
 from tests.unit.orchestration import Drive, workflow
 

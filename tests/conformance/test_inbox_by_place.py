@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, text
 
+from shared.database.store import Store, forget_seen
 from shared.errors import Retry
-from shared.store import Store, forget_seen
-from shared.taken import LOOK_BACK, SPAN, Place, forget_taken, mark_taken, sent_before, untake
+from shared.processing.inbox_by_offset import LOOK_BACK, SPAN, Place, forget_taken, mark_taken, sent_before, untake
 from tests.conformance.conftest import Opener
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.ingest.adapters import job_search, operations, read_model
-from services.ingest.adapters.job_search import Wanted, count, cursor_of, find, read_cursor
+from services.ingest.adapters.store import job_search, operations, read_model
+from services.ingest.adapters.store.job_search import Wanted, count, cursor_of, find, read_cursor
 from services.ingest.core.job_view import new_job
-from shared.recent import Recent
+from shared.database.parse_cache import Recent
 from tests.conformance.conftest import Opener
 
 JOBS = 400

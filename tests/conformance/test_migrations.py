@@ -13,13 +13,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, text
 
+from shared.database.migrate import RUNTIME, folder_of, migrate, revisions
+from shared.database.store import RUNTIME_TABLES, table_of
 from shared.errors import Stop
-from shared.migrate import RUNTIME, folder_of, migrate, revisions
-from shared.store import RUNTIME_TABLES, table_of
 from tests.conformance.conftest import Opener
 from tests.eventually import eventually
 
-MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "read_model"}
+MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "store.read_model"}
 NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
 """Full-text tables differ by database and are written in SQL; the others are Alembic's own."""
 
@@ -67,7 +67,7 @@ async def test_a_revision_is_applied_while_others_write_and_everybody_migrates_a
     first.mkdir()
     shutil.copy(folder_of("job_orchestrator") / "0001_initial.py", first)
     with monkeypatch.context() as patch:
-        patch.setattr("shared.migrate.folder_of", lambda service: first)
+        patch.setattr("shared.database.migrate.folder_of", lambda service: first)
         stores = [await opened("job_orchestrator") for _ in range(3)]
     written, stopped = 0, asyncio.Event()
 

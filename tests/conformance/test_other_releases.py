@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from contracts import CommandDecided, PublishWorkflow
-from services.ingest.adapters.bulk_runner import BulkRunner
-from services.ingest.adapters.operations import BulkRow
+from services.ingest.adapters.background.bulk_runner import BulkRunner
+from services.ingest.adapters.store.operations import BulkRow
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.handlers import Stores
-from services.job_orchestrator.publication import Publication
-from shared.errors import Park, Retry
-from shared.settle import Settler
-from shared.store import Store, table_of
+from services.job_orchestrator.publishing.workflows import Publication
+from shared.database.store import Store, table_of
+from shared.errors import DeadLetter, Retry
+from shared.processing.processor import BatchProcessor
 from tests.conformance.conftest import Opener
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
@@ -50,13 +50,13 @@ async def wanted(store: Store, definition: dict[str, Any]) -> None:
 async def published(store: Store, ensure: Callable[[set[str]], Awaitable[None]]) -> tuple[CommandDecided, list[str], Catalog]:
     """Run the publication until it has answered; the answer, what it sent, what is in the catalogue."""
     relay: Any = NotingRelay()
-    settler, catalog = Settler("job_orchestrator", store, relay, relay.telemetry), Catalog()
+    processor, catalog = BatchProcessor("job_orchestrator", store, relay, relay.telemetry), Catalog()
     stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=0), SqlSteeringStore)
 
     async def answered() -> Any:
         return next((row for row in relay.sent if row.topic == "job.answers"), None)
 
-    async with running(Publication(settler, stores, catalog, ensure).run):
+    async with running(Publication(processor, stores, catalog, ensure).run):
         answer = await eventually(answered, 20)
     assert await store.read(lambda c: list(SqlSteeringStore(c).wanted())) == [], "it is asked once"
     return CommandDecided.read(answer.value), [row.topic for row in relay.sent], catalog
@@ -80,7 +80,7 @@ async def test_a_workflow_whose_topic_cannot_be_made_is_refused_with_its_name(op
 
     async def ensure(actions: set[str]) -> None:
         assert actions == {"acme.read"}
-        raise Park("missing_topic", "steps: there is no topic stage.tasks.acme.read")
+        raise DeadLetter("missing_topic", "steps: there is no topic stage.tasks.acme.read")
 
     answer, sent, catalog = await published(store, ensure)
     assert (answer.ok, answer.code) == (False, "missing_topic") and "stage.tasks.acme.read" in answer.message
@@ -88,7 +88,7 @@ async def test_a_workflow_whose_topic_cannot_be_made_is_refused_with_its_name(op
 
 
 async def test_a_workflow_waits_while_kafka_cannot_say(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.job_orchestrator.publication.SWEEP_S", 0.05)
+    monkeypatch.setattr("services.job_orchestrator.publishing.workflows.SWEEP_S", 0.05)
     store, asked = await opened("job_orchestrator"), 0
     await wanted(store, GOOD)
 
@@ -108,12 +108,12 @@ async def test_a_bulk_run_that_this_release_cannot_read_ends_with_the_reason(ope
     body = json.dumps({"id": "b-1", "verb": "cancel", "filter": filter_, "cursor": None, "rate_per_s": 10})
     row = {"id": "b-1", "tenant_id": "t", "created_at": 1.0, "state": "running", "body": body}
     await store.transact(lambda c: c.execute(table_of(BulkRow).insert(), row) and None)
-    door: Any = SimpleNamespace(store=store, bulk_wake=asyncio.Event())
+    gateway: Any = SimpleNamespace(store=store, bulk_wake=asyncio.Event())
 
     async def ended() -> Any:
         found = await store.read(lambda c: c.execute(table_of(BulkRow).select()).one())
         return found if found.state != "running" else None
 
-    async with running(BulkRunner(door).run):
+    async with running(BulkRunner(gateway).run):
         found = await eventually(ended, 20)
     assert found.state == "failed" and json.loads(found.body)["error"]

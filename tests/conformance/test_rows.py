@@ -11,13 +11,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from services.job_orchestrator.adapters.sql_store import LaneRow
+from shared.database.bulk_statements import many, together
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.statements import Statement, as_list, is_shared
 from shared.errors import Retry
-from shared.migrate import migrate
-from shared.packing import NUMBERED, insert_batch, numbered, unpack
-from shared.rows import many, together
-from shared.sql import Statement, as_list, is_shared
-from shared.store import open_store
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox_codec import NUMBERED, insert_batch, numbered, unpack
 from tests.conformance.conftest import Opener
 
 _LANE = text(

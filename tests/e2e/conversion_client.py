@@ -21,8 +21,8 @@ class Problem(Exception):
 class Conversion:
     """The Advanced API. Use as an async context manager."""
 
-    def __init__(self, door: str, **headers: str) -> None:
-        self.base = f"{door}/conversion/v1.0/rest"
+    def __init__(self, gateway: str, **headers: str) -> None:
+        self.base = f"{gateway}/conversion/v1.0/rest"
         self.http = aiohttp.ClientSession(headers=headers)
 
     async def __aenter__(self) -> Conversion:

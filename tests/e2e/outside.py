@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 from cli.client import Client
 from contracts import CreateJob, JobRequest, Tenancy, derived, to_record
 from shared import clock
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.eventually import eventually
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from cli.client import Client
-from services.ingest.adapters.http.openapi import OPEN
+from services.ingest.http.openapi import OPEN
 from shared import clock
 from tests.conftest import SAMPLES
 from tests.e2e.alfred_client import Alfred
@@ -78,8 +78,8 @@ async def test_signed_requests_count_once(client: Client) -> None:
     elsewhere = alfred.http.prepare_request(requests.Request("GET", f"{client.target.url}/v1/jobs"))
     assert (await asyncio.to_thread(alfred.http.send, elsewhere, timeout=30)).status_code == 401, "signatures are the dialect's"
     assert (await raw(client, "DELETE", f"/v1/applications/{given['secret_key']}"))[0] == 204
-    fresh = alfred.http.prepare_request(requests.Request("GET", f"{client.target.url}/api/tag/all"))
-    assert (await asyncio.to_thread(alfred.http.send, fresh, timeout=30)).status_code == 401
+    unseen = alfred.http.prepare_request(requests.Request("GET", f"{client.target.url}/api/tag/all"))
+    assert (await asyncio.to_thread(alfred.http.send, unseen, timeout=30)).status_code == 401
 
 
 async def test_a_signed_form_is_checked_against_its_bytes(client: Client) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cli.client import Client
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.outside import read_all
 from tests.e2e.test_door import ended

@@ -11,7 +11,7 @@ import pytest
 from cli.client import Client
 from contracts import JOB_EVENTS, MODELS, CancelJob, StageReport, TaskStatus, from_record, to_record
 from shared import clock
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all, sse, submit
 from tests.e2e.test_door import ended, session_with

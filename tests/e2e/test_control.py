@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli.client import Client, CliError
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from contracts import StageReport, TaskStatus
 from shared import clock
 from stageline_kit import Producer, Task, Worker

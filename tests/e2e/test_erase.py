@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.client import Client, CliError
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.conftest import Pipeline
 from tests.e2e.conversion_client import Conversion
 from tests.e2e.invopop_client import Invopop

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cli.client import Client
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.test_control import make, until_why
 from tests.e2e.test_door import ended

@@ -41,15 +41,19 @@ async def status(client: Client, method: str, url: str, **more: Any) -> int:
 
 
 async def test_hostile_json_at_every_field(client: Client) -> None:
-    door, notifier = client.target.url, client.target.notifier_url
+    gateway, notifier = client.target.url, client.target.notifier_url
     for value, field in itertools.product(VALUES, FIELDS):
         body = f'{{"{field}": {value}' + ("}" if field == "session_id" else ', "session_id": "nope"}')
-        assert await status(client, "POST", f"{door}/api/job/create", data=body, headers=JSON) in (400, 404), body[:200]
+        assert await status(client, "POST", f"{gateway}/api/job/create", data=body, headers=JSON) in (400, 404), body[:200]
     for value in VALUES:
         for body in (f'{{"urls": [{value}]}}', f'{{"url": {value}}}', value):
-            assert await status(client, "POST", f"{door}/api/file/upload", data=body, headers=JSON) == 400
+            assert await status(client, "POST", f"{gateway}/api/file/upload", data=body, headers=JSON) == 400
         await status(
-            client, "POST", f"{door}/v1/keys", data=f'{{"user_name": {value}, "role": "reader", "tenant_id": "x"}}', headers=JSON
+            client,
+            "POST",
+            f"{gateway}/v1/keys",
+            data=f'{{"user_name": {value}, "role": "reader", "tenant_id": "x"}}',
+            headers=JSON,
         )
         assert await status(client, "POST", f"{notifier}/v1/webhooks", data=f'{{"url": {value}}}', headers=JSON) == 400
 
@@ -69,8 +73,8 @@ async def test_hostile_metadata_of_an_upload(client: Client) -> None:
     ["%00", "a%00b", "%22", "a*b**", "%ff%fe", "%ED%A0%80", "(", "NEAR(", "a" * 900, "AND", "-x", "^a", "a:b", "%F0%9F%98%80"],
 )
 async def test_hostile_paths_and_queries(client: Client, text: str) -> None:
-    door, notifier = client.target.url, client.target.notifier_url
-    assert await status(client, "GET", f"{door}/v1/search?q={text}") == 200
+    gateway, notifier = client.target.url, client.target.notifier_url
+    assert await status(client, "GET", f"{gateway}/v1/search?q={text}") == 200
     for path in (
         "/api/job/detail/",
         "/api/file/detail/",
@@ -79,8 +83,8 @@ async def test_hostile_paths_and_queries(client: Client, text: str) -> None:
         "/v1/jobs/",
         "/v1/files/",
     ):
-        assert await status(client, "GET", door + path + text) == 404
-    assert await status(client, "POST", f"{door}/api/job/cancel/{text}") == 404
+        assert await status(client, "GET", gateway + path + text) == 404
+    assert await status(client, "POST", f"{gateway}/api/job/cancel/{text}") == 404
     assert await status(client, "DELETE", f"{notifier}/v1/webhooks/{text}") == 404
 
 

@@ -16,7 +16,7 @@ from cli.client import Client
 from contracts import DeliveryAttempted, to_record
 from contracts.topics import DELIVERY_EVENTS_TOPIC, dead_letters_of
 from shared import clock
-from shared.kafka import ensure_topics
+from shared.kafka.topics import ensure_topics
 from stageline_kit import Consumer, Event, Gap, Producer
 from tests.conftest import Pipeline
 from tests.contracts.examples import example

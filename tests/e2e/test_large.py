@@ -12,7 +12,7 @@ from contracts import AddFile, CloseSession, FileRef, JobRequest, OpenSession, t
 from contracts.topics import all_topics, dead_letter_topic
 from services.session.core.session import job_of
 from shared import clock
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all, submit
 from tests.e2e.test_door import ended, raw

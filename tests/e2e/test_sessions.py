@@ -9,7 +9,7 @@ import pytest
 from cli.client import Client
 from contracts import OpenSession, to_record
 from shared import clock
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all
 from tests.e2e.test_door import form, raw

@@ -15,7 +15,7 @@ from cli.client import Client
 from contracts import to_record
 from services.job_orchestrator.core.decide import Start
 from shared import clock
-from shared.kafka import make_producer
+from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, submit
 from tests.e2e.test_door import session_with

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from cli.client import Client, CliError, Target
+from cli.commands.submit import submit_files
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
-from cli.submit import submit_files
 from tests.chaos.test_kills import check_records
 from tests.e2e.outside import read_from
 from tests.eventually import eventually

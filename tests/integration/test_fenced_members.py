@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from shared.kafka import WaitingConsumer
+from shared.kafka.consumer import WaitingConsumer
 from tests.eventually import eventually
 from tests.integration.test_fetching import topic_of
 

@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest
 
-from shared import kafka
-from shared.kafka import WaitingConsumer
+from shared.kafka import consumer as consumer_module
+from shared.kafka.consumer import WaitingConsumer
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka
@@ -115,7 +115,7 @@ async def test_a_session_that_ends_loses_nothing(bench: Bench) -> None:
 
 
 async def test_a_consumer_that_was_full_asks_for_every_partition_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "HELD_LIMIT", 10)
+    monkeypatch.setattr(consumer_module, "HELD_LIMIT", 10)
     consumer = bench.consumer
     for _ in range(12):
         await bench.producer.send(bench.topic, b"held", partition=3)

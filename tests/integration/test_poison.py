@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from contracts.topics import JOB_COMMANDS_TOPIC
-from shared.consume import Subscription
-from shared.errors import Park
-from shared.migrate import RUNTIME, upgrade
-from shared.settle import Inbound, Settler
-from shared.store import open_store
-from shared.unit import Unit
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
+from shared.errors import DeadLetter
+from shared.processing.processor import BatchProcessor
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
 from tests.unit.settling import CREATE, NotingRelay, record
 
 pytestmark = [pytest.mark.kafka]
@@ -22,7 +23,7 @@ INSERT = text("INSERT INTO poison (id, small, words) VALUES (:id, :small, CAST(:
 
 
 @pytest.fixture
-async def settler(postgres_url: str) -> AsyncIterator[Settler]:
+async def processor(postgres_url: str) -> AsyncIterator[BatchProcessor]:
     url = postgres_url.replace("postgresql://", "postgresql+asyncpg://") + "?schema=poison"
     store, relay = open_store(url), NotingRelay()
     await store.prepare()
@@ -32,7 +33,7 @@ async def settler(postgres_url: str) -> AsyncIterator[Settler]:
         connection.execute(text("CREATE TABLE poison (id text PRIMARY KEY, small int NOT NULL CHECK (small <> 13), words jsonb)"))
 
     await store.transact(tables)
-    yield Settler("t", store, relay, relay.telemetry)
+    yield BatchProcessor("t", store, relay, relay.telemetry)
     await store.transact(lambda c: c.execute(text("DROP SCHEMA poison CASCADE")))
     await store.close()
 
@@ -43,7 +44,9 @@ async def settler(postgres_url: str) -> AsyncIterator[Settler]:
      (1, "{", "invalid_value")],
     ids=["out of range", "missing", "against a rule", "nul", "no JSON"],
 )  # fmt: skip
-async def test_what_the_database_cannot_hold_is_parked_alone(settler: Settler, small: Any, words: str, code: str) -> None:
+async def test_what_the_database_cannot_hold_is_parked_alone(
+    processor: BatchProcessor, small: Any, words: str, code: str
+) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             with item.guard():
@@ -52,19 +55,19 @@ async def test_what_the_database_cannot_hold_is_parked_alone(settler: Settler, s
                 unit.connection.execute(INSERT, row)
                 unit.emit("job.events", item.message, None)
 
-    subscription = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", handler)
+    subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", handler)
     records = [record(CREATE.model_copy(update={"command_id": f"{n:08d}"}), n) for n in range(8)]
     await subscription.on_batch(records)
     await subscription.gate.settled()
-    kept = await settler.store.read(lambda c: c.execute(text("SELECT small FROM poison ORDER BY small")).scalars().all())
+    kept = await processor.store.read(lambda c: c.execute(text("SELECT small FROM poison ORDER BY small")).scalars().all())
     assert kept == [0, 1, 2, 3, 4, 6, 7]
-    relay: Any = settler.relay
+    relay: Any = processor.relay
     letters = [dict(row.headers) for row in relay.sent if row.topic.endswith(".dlq")]
     assert [(letter["dlq-original-offset"], letter["dlq-code"]) for letter in letters] == [(b"5", code.encode())]
     assert len([row for row in relay.sent if row.topic == "job.events"]) == 7
 
 
-async def test_a_request_that_the_database_cannot_hold_is_refused(settler: Settler) -> None:
-    with pytest.raises(Park, match="out of int32 range"):
-        await settler.run(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
-    assert await settler.run(lambda unit: 5) == 5
+async def test_a_request_that_the_database_cannot_hold_is_refused(processor: BatchProcessor) -> None:
+    with pytest.raises(DeadLetter, match="out of int32 range"):
+        await processor.run_unit(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
+    assert await processor.run_unit(lambda unit: 5) == 5

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from shared import shards
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
+from shared.database.postgres import PostgresStore
 from shared.errors import Retry
-from shared.migrate import RUNTIME, upgrade
-from shared.packing import NUMBERED, numbered
-from shared.postgres import PostgresStore
-from shared.shards import SharedRelay
-from shared.store import open_store
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
+from shared.processing import outbox_shared
+from shared.processing.outbox_codec import NUMBERED, numbered
+from shared.processing.outbox_shared import SharedRelay
+from shared.telemetry.tracing import Telemetry
 
 pytestmark = [pytest.mark.kafka]
 
@@ -30,7 +30,7 @@ class Noting(SharedRelay):
         super().__init__(None, Telemetry("t", "i"), 6)  # type: ignore[arg-type]
         self.sent = sent
 
-    async def send(self, rows: Sequence[Outgoing]) -> None:
+    async def send_records(self, rows: Sequence[Outgoing]) -> None:
         self.sent += [row.value for row in rows]
 
 
@@ -53,13 +53,13 @@ def row(n: int) -> Outgoing:
 async def emit(relay: SharedRelay, store: PostgresStore, n: int) -> None:
     """What the settler does with a batch that decides one record."""
     rows = [row(n)]
-    written: Any = await relay.transact(store, lambda c: relay.write(c, rows, 1.0))
-    await relay.after(store, rows, written)
+    written: Any = await relay.transact(store, lambda c: relay.write_rows(c, rows, 1.0))
+    await relay.publish_rows(store, rows, written)
 
 
 def left(connection: Connection, *numbers: int) -> list[int]:
     """Rows of one who died before it could send them."""
-    shard = str(shards.key_hash(b"one-key") % 6)
+    shard = str(outbox_shared.key_hash(b"one-key") % 6)
     rows = {shard: [row(n) for n in numbers]}
     return [r.id for r in connection.execute(text(NUMBERED), numbered(rows, 1.0))]
 
@@ -77,11 +77,11 @@ async def test_nobody_comes_between_what_is_decided_and_its_sending(store: Postg
     sent: list[bytes] = []
     slow, other = Noting(sent), Noting(sent)
     rows = [row(1)]
-    written: Any = await slow.transact(store, lambda c: slow.write(c, rows, 1.0))
+    written: Any = await slow.transact(store, lambda c: slow.write_rows(c, rows, 1.0))
     later = asyncio.create_task(emit(other, store, 2))
     done, _ = await asyncio.wait([later], timeout=0.3)
     assert not done and not sent
-    await slow.after(store, rows, written)
+    await slow.publish_rows(store, rows, written)
     await later
     assert sent == [b"1", b"2"]
 
@@ -93,16 +93,16 @@ async def test_what_one_left_that_fell_silent_goes_first(store: PostgresStore) -
     for n in range(3):
         await emit(other, store, n)
     rows = [row(100)]
-    written: Any = await silent.transact(store, lambda c: silent.write(c, rows, 1.0))
+    written: Any = await silent.transact(store, lambda c: silent.write_rows(c, rows, 1.0))
     started = time.monotonic()
     await emit(other, store, 3)
     assert time.monotonic() - started < 15, "long before it gives up waiting for the lock"
     assert sent == [b"0", b"1", b"2", b"100", b"3"]
     with pytest.raises(Retry):
-        await silent.after(store, rows, written)
+        await silent.publish_rows(store, rows, written)
     assert silent.left_behind
     await emit(other, store, 4)
-    await silent.before(store)
+    await silent.publish_left_behind(store)
     await emit(silent, store, 5)
     assert sent == [b"0", b"1", b"2", b"100", b"3", b"4", b"5"]
 
@@ -112,7 +112,7 @@ async def test_what_failed_in_the_transaction_holds_nobody_up(store: PostgresSto
     relay = Noting(sent)
 
     def fails(connection: Connection) -> None:
-        relay.write(connection, [row(1)], 1.0)
+        relay.write_rows(connection, [row(1)], 1.0)
         raise ValueError("after the lock")
 
     with pytest.raises(ValueError):
@@ -122,7 +122,7 @@ async def test_what_failed_in_the_transaction_holds_nobody_up(store: PostgresSto
 
 
 async def test_many_batches_that_somebody_left_go_page_by_page(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "PAGE", 2)
+    monkeypatch.setattr(outbox_shared, "PAGE", 2)
     sent: list[bytes] = []
     for n in range(7):
         await store.transact(lambda c, n=n: left(c, n))  # type: ignore[misc]
@@ -147,7 +147,7 @@ async def test_many_at_once_lose_and_double_nothing(store: PostgresStore) -> Non
 
 async def test_rows_of_the_release_before_leave_in_their_turn(store: PostgresStore) -> None:
     """A replica of it runs beside us, or left them when it died: a row per record, numbered with our batches."""
-    shard = str(shards.key_hash(b"one-key") % 6)
+    shard = str(outbox_shared.key_hash(b"one-key") % 6)
     before = text(
         "INSERT INTO outbox (shard, topic, key, value, headers, created_at) VALUES (:shard, :topic, 'one-key', :value, '[]', 1)"
     )
@@ -163,5 +163,5 @@ async def test_rows_of_the_release_before_leave_in_their_turn(store: PostgresSto
     for table in ("outbox", "outbox_batch"):
         assert await store.read(lambda c, t=table: c.execute(text(f"SELECT count(*) FROM {t}")).scalar()) == 0  # type: ignore[misc]
     await store.transact(lambda c: c.execute(before, {"shard": shard, "topic": "stage.tasks.noop", "value": b"7"}) and None)
-    await Noting(sent).before(store)
+    await Noting(sent).publish_left_behind(store)
     assert sent[-1] == b"7", "one that comes new finds them too"

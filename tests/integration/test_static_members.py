@@ -7,7 +7,7 @@ import uuid
 import pytest
 from aiokafka.errors import KafkaError
 
-from shared.kafka import WaitingConsumer
+from shared.kafka.consumer import WaitingConsumer
 from tests.eventually import eventually
 from tests.integration.test_fetching import topic_of
 

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from contracts import Message
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
 
 Place = tuple[str, int]
 """Topic and partition."""

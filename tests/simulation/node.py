@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts import Message, ReportRefused
-from shared.errors import Park
-from shared.inbox import Kept
-from shared.settle import Inbound
-from shared.unit import Outgoing, Unit
+from shared.errors import DeadLetter
+from shared.kafka.outgoing import Outgoing
+from shared.processing.inbox import DedupPolicy
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 from tests.simulation.broker import Entry, Place
 from tests.simulation.stores import Database, Row, Transaction
 
@@ -22,7 +23,7 @@ class Silent:
 
     enabled = False
 
-    def create(self, message: Message, topic: str, trace: str | None) -> str | None:
+    def create_span(self, message: Message, topic: str, trace: str | None) -> str | None:
         return None
 
     def count(self, name: str, value: int, **facts: Any) -> None:
@@ -42,8 +43,8 @@ class Emitting(Unit):
         self.messages[id(self.outgoing[-1])] = message
 
 
-def told_before(tx: Any, item: Inbound) -> bool:
-    """As `shared/inbox.py` says it: the same message at an earlier place of its partition."""
+def is_duplicate(tx: Any, item: Inbound) -> bool:
+    """As `shared/processing/inbox.py` says it: the same message at an earlier place of its partition."""
     key = f"{item.message.message_id}|{item.message.TYPE}"
     taken = tx.table("taken")
     return any(taken.get((item.topic, item.partition, offset)) == key for offset in range(item.offset))
@@ -59,7 +60,7 @@ class Node:
     topics: tuple[str, ...]
     database: Database
     handler: Handler
-    inbox: Callable[[Message], Kept] = lambda message: Kept.BY_ID
+    inbox: Callable[[Message], DedupPolicy] = lambda message: DedupPolicy.BY_ID
     """Which messages' ids it keeps."""
     positions: dict[Place, int] = field(default_factory=dict)
     work: Iterator[str] | None = None
@@ -158,8 +159,8 @@ class Node:
                 continue
             key = f"{entry.message.message_id}|{entry.message.TYPE}"
             kept = self.inbox(entry.message)
-            table, name = (taken, (*place, offset)) if kept is Kept.BY_PLACE else (seen, key)
-            if kept is not Kept.NOT_AT_ALL:
+            table, name = (taken, (*place, offset)) if kept is DedupPolicy.BY_OFFSET else (seen, key)
+            if kept is not DedupPolicy.NONE:
                 if name in table and not self.world.switches.no_inbox:
                     self.world.observer.settled(self, place, offset, "duplicate")
                     continue
@@ -169,19 +170,19 @@ class Node:
         refused = {m.report_id for m in unit.messages.values() if isinstance(m, ReportRefused)}  # type: ignore[attr-defined]
         for item in inbound:
             place = (item.topic, item.partition)
-            if item.parked is None:
+            fault = item.dead_letter
+            if fault is None:
                 self.world.observer.settled(self, place, item.offset, "applied")
-                if self.inbox(item.message) is Kept.BY_PLACE:
+                if self.inbox(item.message) is DedupPolicy.BY_OFFSET:
                     self.world.observer.judged(item.message.message_id, item.message.message_id in refused)
                 continue
-            if isinstance(item.parked, Park) and item.parked.code == "handler_error" and not self.world.switches.any_bug:
-                raise AssertionError(f"a handler failed: {item.parked}")
+            if isinstance(fault, DeadLetter) and fault.code == "handler_error" and not self.world.switches.any_bug:
+                raise AssertionError(f"a handler failed: {fault}")
             if not self.world.switches.keeps_parked_as_seen:
                 seen.pop(f"{item.message.message_id}|{item.message.TYPE}", None)
                 taken.pop((*place, item.offset), None)
-            self._park(
-                unit, Entry(item.key.decode() if item.key else "", item.value, item.message), place, item.offset, item.parked.code
-            )
+            key = item.key.decode() if item.key else ""
+            self._park(unit, Entry(key, item.value, item.message), place, item.offset, fault.code)
 
     def _park(self, unit: Unit, entry: Entry, place: Place, offset: int, code: str) -> None:
         self.world.observer.settled(self, place, offset, "parked")

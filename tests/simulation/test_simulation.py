@@ -13,10 +13,10 @@ from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
 from services.job_orchestrator.handlers import Stores
-from shared.store import table_of
+from shared.database.store import table_of
 from tests.simulation.__main__ import hunt, simulate
 from tests.simulation.mirrored import Mirror
-from tests.simulation.node import told_before
+from tests.simulation.node import is_duplicate
 from tests.simulation.stores import ModelDispatchStore, ModelJobStore, ModelSteeringStore
 from tests.simulation.switches import BUGS
 from tests.simulation.world import World
@@ -69,5 +69,5 @@ def mirrored(connection: Connection, catalog: Catalog, world: World) -> Stores:
         lambda tx: Mirror(ModelJobStore(tx, flows), SqlJobStore(connection, catalog)),  # type: ignore[arg-type, return-value]
         lambda tx: Mirror(ModelDispatchStore(tx), SqlDispatchStore(connection, 0)),  # type: ignore[arg-type, return-value]
         ModelSteeringStore,
-        told_before,
+        is_duplicate,
     )

@@ -13,17 +13,17 @@ from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Me
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
 from services.ingest.core import job_end, job_view, numbering
-from services.ingest.handlers import kept
+from services.ingest.handlers import dedup_policy
 from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
 from services.session.core.session import job_of
 from services.session.handlers import Sessions
-from shared.settle import Inbound
-from shared.unit import Unit
+from shared.processing.records import Inbound
+from shared.processing.unit_of_work import Unit
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
-from tests.simulation.node import Node, told_before
+from tests.simulation.node import Node, is_duplicate
 from tests.simulation.observer import Observer, must
 from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
 from tests.simulation.switches import Switches
@@ -87,14 +87,14 @@ class World:
 
         orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
         return [
-            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.kept),
+            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.dedup_policy),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
-            *some("ingest", ("job.events", "file.events"), self.view, self._fold, kept),
+            *some("ingest", ("job.events", "file.events"), self.view, self._fold, dedup_policy),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
 
     def _told_before(self, tx: Any, item: Inbound) -> bool:
-        return not self.switches.repeats_are_waste and told_before(tx, item)
+        return not self.switches.repeats_are_waste and is_duplicate(tx, item)
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         records, early, history = map(unit.connection.table, ("job_view", "early_end", "history"))  # type: ignore[attr-defined]

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from shared.migrate import RUNTIME, upgrade
-from shared.settle import Settler
-from shared.store import open_store
+from shared.database.migrate import RUNTIME, upgrade
+from shared.database.open import open_store
+from shared.processing.processor import BatchProcessor
 from tests.unit.settling import NotingRelay
 
 
 @pytest.fixture
-async def settler(tmp_path: Path) -> Any:
+async def processor(tmp_path: Path) -> Any:
     relay = NotingRelay()
     store = open_store(f"sqlite:///{tmp_path}/t.db")
     await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME}))
-    yield Settler("t", store, relay, relay.telemetry)
+    yield BatchProcessor("t", store, relay, relay.telemetry)
     await store.close()

@@ -10,12 +10,12 @@ from aiokafka import ConsumerRecord
 
 from contracts import CancelJob, CreateJob, to_record
 from contracts.topics import JOB_COMMANDS_TOPIC
-from shared.consume import decode
 from shared.errors import Retry
-from shared.outbox import Relay
-from shared.settle import Inbound
-from shared.telemetry import Telemetry
-from shared.unit import Outgoing
+from shared.kafka.outgoing import Outgoing
+from shared.processing.outbox import Relay
+from shared.processing.records import Inbound
+from shared.processing.subscription import decode
+from shared.telemetry.tracing import Telemetry
 from tests.contracts.examples import OTHERS
 
 TYPES = {JOB_COMMANDS_TOPIC.name: frozenset(m.TYPE for m in JOB_COMMANDS_TOPIC.models)}
@@ -32,7 +32,7 @@ class NotingRelay(Relay):
         self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
         self._published = self._dropped = None
 
-    async def send(self, rows: Sequence[Outgoing]) -> None:
+    async def send_records(self, rows: Sequence[Outgoing]) -> None:
         await self.slow.wait()
         if self.down:
             raise Retry("kafka_unavailable", "down")

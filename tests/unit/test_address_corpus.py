@@ -12,15 +12,15 @@ import pytest
 from aiohttp import web
 
 from contracts import StageTask
-from services.ingest.adapters.remote import Remote, RemoteFailed
+from services.ingest.adapters.remote_files import Remote, RemoteFailed
 from services.notifier.adapters.sender import HttpSender
 from services.stage_worker.adapters.calling import Calling
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.fetch import GuardedDownloads
 from shared import clock
-from shared.addresses import is_public
-from shared.networks import LOOPBACK
-from shared.objects import open_objects
+from shared.net.address_guard import is_public
+from shared.net.networks import LOOPBACK
+from shared.objects.object_store import open_objects
 from tests.unit.test_addresses import INTERNAL
 
 PUBLIC = "93.184.216.34"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.addresses import AddressRefused, check_url, is_public, is_trusted
-from shared.networks import LOOPBACK, trusted_networks
+from shared.net.address_guard import AddressRefused, check_url, is_public, is_trusted
+from shared.net.networks import LOOPBACK, trusted_networks
 
 INTERNAL = [
     "127.0.0.1", "127.255.255.254", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",

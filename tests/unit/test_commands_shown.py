@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.adapters.http.commands import _shown
+from services.ingest.http.commands import _shown
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,6 @@ async def test_what_an_answer_waits_for(body: str | None, waits: bool) -> None:
         connection = SimpleNamespace(execute=lambda *a: SimpleNamespace(scalar=lambda: body))
         asked.append(look(connection))
 
-    door: Any = SimpleNamespace(decisions=SimpleNamespace(until=until), settings=SimpleNamespace(decision_timeout_s=1))
-    await _shown(door, "j", 5)
+    gateway: Any = SimpleNamespace(decisions=SimpleNamespace(until=until), settings=SimpleNamespace(decision_timeout_s=1))
+    await _shown(gateway, "j", 5)
     assert (asked == [None]) is waits

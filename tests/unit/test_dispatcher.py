@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters import turns
 from services.notifier.core.delivery import Result
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.ports import Delivery
-from shared.migrate import migrate
-from shared.settle import Settler
-from shared.store import Store, open_store
-from shared.telemetry import Telemetry
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.store import Store
+from shared.processing.processor import BatchProcessor
+from shared.telemetry.tracing import Telemetry
 from tests.eventually import eventually
 from tests.unit.settling import NotingRelay
 
@@ -42,7 +43,7 @@ class Sending:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Store]:
+async def state(tmp_path: Path) -> AsyncIterator[Store]:
     """A notifier's store: 50 events of one job are due for one endpoint."""
     store = open_store(f"sqlite:///{tmp_path}/notifier.db")
     await migrate(store, "notifier")
@@ -66,7 +67,9 @@ async def desk(tmp_path: Path) -> AsyncIterator[Store]:
 
 def dispatcher(store: Store, sender: Sending, timeout_s: float = 15.0) -> Dispatcher:
     telemetry = Telemetry("notifier", "test")
-    return Dispatcher(Settler("notifier", store, NotingRelay(), telemetry), sender, telemetry, (0, 3600), 200, 16, timeout_s)
+    return Dispatcher(
+        BatchProcessor("notifier", store, NotingRelay(), telemetry), sender, telemetry, (0, 3600), 200, 16, timeout_s
+    )
 
 
 async def states(store: Store) -> dict[str, int]:
@@ -74,13 +77,13 @@ async def states(store: Store) -> dict[str, int]:
     return {state: n for state, n in await store.read(lambda c: c.exec_driver_sql(query).all())}
 
 
-async def test_a_job_s_events_are_sent_in_their_order_and_a_refusal_holds_nothing_back(desk: Store) -> None:
+async def test_a_job_s_events_are_sent_in_their_order_and_a_refusal_holds_nothing_back(state: Store) -> None:
     sender = Sending(lambda d: Result(503 if d.event_id == "0007" else 204))
-    loop = dispatcher(desk, sender)
+    loop = dispatcher(state, sender)
     running = asyncio.create_task(loop.run())
 
     async def settled() -> bool:
-        return await states(desk) == {"delivered": EVENTS - 1, "retrying": 1}
+        return await states(state) == {"delivered": EVENTS - 1, "retrying": 1}
 
     await eventually(settled)
     assert sender.sent == [f"{n:04}" for n in range(EVENTS)]
@@ -89,13 +92,13 @@ async def test_a_job_s_events_are_sent_in_their_order_and_a_refusal_holds_nothin
     assert not loop.busy
 
 
-async def test_what_was_sent_is_recorded_while_the_run_goes_on(desk: Store) -> None:
+async def test_what_was_sent_is_recorded_while_the_run_goes_on(state: Store) -> None:
     sender = Sending()
-    loop = dispatcher(desk, sender)
+    loop = dispatcher(state, sender)
     running = asyncio.create_task(loop.run())
 
     async def recorded() -> bool:
-        return (await states(desk)).get("delivered", 0) == 3
+        return (await states(state)).get("delivered", 0) == 3
 
     sender.answer = lambda d: sender.open.clear() or Result(204) if d.event_id == "0002" else Result(204)  # type: ignore[func-returns-value]
     await eventually(recorded)
@@ -105,10 +108,10 @@ async def test_what_was_sent_is_recorded_while_the_run_goes_on(desk: Store) -> N
     await running
 
 
-async def test_a_stop_gives_back_what_was_not_sent(desk: Store) -> None:
+async def test_a_stop_gives_back_what_was_not_sent(state: Store) -> None:
     sender = Sending()
     sender.open.clear()
-    loop = dispatcher(desk, sender)
+    loop = dispatcher(state, sender)
     running = asyncio.create_task(loop.run())
 
     async def under_way() -> bool:
@@ -124,11 +127,11 @@ async def test_a_stop_gives_back_what_was_not_sent(desk: Store) -> None:
     sender.open.set()
     await draining
     await running
-    assert await states(desk) == {"delivered": 1, "pending": EVENTS - 1} and sender.sent == ["0000"]
+    assert await states(state) == {"delivered": 1, "pending": EVENTS - 1} and sender.sent == ["0000"]
 
 
 @pytest.mark.parametrize("how", ["gone", "deleted", "disabled by another replica"])
-async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(desk: Store, how: str) -> None:
+async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(state: Store, how: str) -> None:
     stopped = asyncio.Event()
 
     def answer(delivery: Delivery) -> Result:
@@ -138,13 +141,13 @@ async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(des
         return Result(410 if how == "gone" and delivery.event_id == "0004" else 204)
 
     sender = Sending(answer)
-    loop = dispatcher(desk, sender)
+    loop = dispatcher(state, sender)
     running = asyncio.create_task(loop.run())
     await asyncio.wait_for(stopped.wait(), 10)
     if how == "deleted":
-        await desk.transact(lambda c: [c.exec_driver_sql(f"DELETE FROM {t}") for t in ("delivery", "endpoint")] and None)
+        await state.transact(lambda c: [c.exec_driver_sql(f"DELETE FROM {t}") for t in ("delivery", "endpoint")] and None)
     elif how != "gone":
-        await desk.transact(lambda c: db.disable(c, "e", "by hand"))
+        await state.transact(lambda c: db.disable(c, "e", "by hand"))
 
     async def heard() -> bool:
         return loop.halted == {"e"}
@@ -157,19 +160,19 @@ async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(des
 
     await eventually(free)
     assert sender.sent == [f"{n:04}" for n in range(6)], "the sixth was under way"
-    left = await states(desk)
+    left = await states(state)
     assert left == {} if how == "deleted" else left["suppressed"] == EVENTS - 6 and "in_flight" not in left
     await loop.drain()
     await running
 
 
-async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always_begins(desk: Store) -> None:
+async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always_begins(state: Store) -> None:
     sender = Sending()
-    loop = dispatcher(desk, sender, timeout_s=turns.LEASE_S)
+    loop = dispatcher(state, sender, timeout_s=delivery_queue.LEASE_S)
     running = asyncio.create_task(loop.run())
 
     async def settled() -> bool:
-        return await states(desk) == {"delivered": EVENTS}
+        return await states(state) == {"delivered": EVENTS}
 
     await eventually(settled)
     assert sender.sent == [f"{n:04}" for n in range(EVENTS)], "one per lease, and none twice"
@@ -177,13 +180,13 @@ async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always
     await running
 
 
-async def test_what_becomes_of_one_endpoint_says_nothing_of_another(desk: Store) -> None:
-    loop = dispatcher(desk, Sending())
+async def test_what_becomes_of_one_endpoint_says_nothing_of_another(state: Store) -> None:
+    loop = dispatcher(state, Sending())
     loop.halted = {"elsewhere", "e"}
     running = asyncio.create_task(loop.run())
 
     async def settled() -> bool:
-        return await states(desk) == {"delivered": EVENTS}
+        return await states(state) == {"delivered": EVENTS}
 
     await eventually(settled)
     assert loop.halted == {"elsewhere"}, "it is enabled again; what is known of the other stays known"

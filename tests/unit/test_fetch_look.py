@@ -11,7 +11,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from shared.fetch_look import look_lightly
+from shared.kafka.fetch_look import look_lightly
 
 PLACES = [TopicPartition(topic, p) for topic in ("a", "b") for p in range(4)]
 NODES = st.sampled_from([1, 2])

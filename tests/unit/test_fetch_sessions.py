@@ -12,7 +12,7 @@ from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v6, FetchRequest_
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from shared.fetch_sessions import MAX_EPOCH, FetchSession, SessionFetchRequest, Wanted, fetch_in_sessions
+from shared.kafka.fetch_sessions import MAX_EPOCH, FetchSession, SessionFetchRequest, Wanted, fetch_in_sessions
 
 PLACES = [(topic, partition) for topic in ("a", "b") for partition in range(3)]
 UNKNOWN, WRONG_EPOCH = 70, 71

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
-from shared import health, kafka
 from shared.errors import Stop
-from shared.health import LOOK_S, RESTART_S, Health
-from shared.kafka import WaitingConsumer
+from shared.kafka import consumer as consumer_module
+from shared.kafka.consumer import WaitingConsumer
+from shared.runtime import health
+from shared.runtime.health import LOOK_S, RESTART_S, Health
 
 
 class World:
@@ -83,8 +84,8 @@ async def test_one_answer_is_enough_to_begin_anew(monkeypatch: pytest.MonkeyPatc
             raise answer
         return answer
 
-    monkeypatch.setattr(kafka.AIOKafkaConsumer, "getmany", getmany)
-    monkeypatch.setattr(kafka, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(consumer_module.AIOKafkaConsumer, "getmany", getmany)
+    monkeypatch.setattr(consumer_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     consumer = WaitingConsumer("t", bootstrap_servers="127.0.0.1:1")
     consumer._closed = True  # it has no connection that could be closed
     seen: list[float | None] = []

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.adapters.http.errors import nested
-from services.ingest.core.flows import BadFlow, translate
-from services.ingest.core.intents import faults, intents, status_of
+from services.ingest.dialects.invopop.intents import faults, intents, status_of
+from services.ingest.dialects.invopop.workflow_translation import BadFlow, translate
+from services.ingest.http.errors import nested
 from services.job_orchestrator.core.workflow import Workflow
 
 ID = "11111111-0000-4000-8000-00000000000{}"

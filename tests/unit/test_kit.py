@@ -141,12 +141,12 @@ def test_the_inbox_hands_each_event_out_once_and_keeps_your_rows_with_it() -> No
     connection.execute("CREATE TABLE total (n INTEGER)")
     inbox = Inbox(connection)
     events = [stage_update("j", n) for n in (1, 2, 4)]
-    with pytest.raises(RuntimeError), inbox.transaction(batch(*events)) as fresh:
-        connection.execute("INSERT INTO total VALUES (?)", (len(fresh),))
+    with pytest.raises(RuntimeError), inbox.transaction(batch(*events)) as unseen:
+        connection.execute("INSERT INTO total VALUES (?)", (len(unseen),))
         raise RuntimeError
     for _ in range(2):
-        with inbox.transaction(batch(*events, events[0])) as fresh:
-            connection.execute("INSERT INTO total VALUES (?)", (len(fresh),))
+        with inbox.transaction(batch(*events, events[0])) as unseen:
+            connection.execute("INSERT INTO total VALUES (?)", (len(unseen),))
     assert [n for (n,) in connection.execute("SELECT n FROM total")] == [3, 0]
     assert inbox.gaps == [Gap("j", 3, 4)]
     connection.close()

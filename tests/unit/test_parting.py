@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.ingest.adapters.http import errors
+from services.ingest.http import errors
 from services.notifier.adapters.http import problem
-from shared.http import Parting, Shape
-from shared.pace import PatientProtocol
+from shared.web.middleware import CloseOnShutdown, Shape
+from shared.web.slow_clients import HeadTimeoutProtocol
 from tests.eventually import eventually
 
 NEVER = 3600
@@ -42,10 +42,10 @@ async def go(shape: Shape, path: str) -> tuple[int, str, str]:
         return StreamingResponse(chunks())
 
     app = Starlette(routes=[Route("/stream", stream), Route("/{rest:path}", wait, methods=["POST"])])
-    app.add_middleware(Parting, shape=shape)
+    app.add_middleware(CloseOnShutdown, shape=shape)
     sock = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, http=HeadTimeoutProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     )
     serving = asyncio.create_task(server.serve(sockets=[sock]))
 

@@ -15,8 +15,8 @@ from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.pool import Pool
 from services.stage_worker.ports import Answer, ok
 from services.stage_worker.reporter import Mark
-from shared.settle import Inbound
-from shared.telemetry import Telemetry
+from shared.processing.records import Inbound
+from shared.telemetry.tracing import Telemetry
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
 

@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 from contracts.topics import JOB_COMMANDS_TOPIC, JOB_ERASURES_TOPIC, JOB_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
 from services.notifier.handlers import Relevance
-from shared.consume import Subscription
-from shared.migrate import migrate
-from shared.settle import Inbound, Settler
-from shared.store import open_store
-from shared.unit import Unit
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.processing.processor import BatchProcessor
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
 from tests.unit.settling import CREATE, record
 from tests.unit.test_pipelining import NotingConsumer
 
@@ -45,7 +46,7 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
 
 
 async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
-    settler: Settler, monkeypatch: pytest.MonkeyPatch
+    processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []
 
@@ -55,8 +56,8 @@ async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
     async def odd(records: Sequence[Any]) -> list[Any]:
         return [r for r in records if r.offset % 2]
 
-    subscription = Subscription(settler, [JOB_COMMANDS_TOPIC], "g", note)
-    subscription.relevant = odd
+    subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", note)
+    subscription.select_relevant = odd
     consumer = NotingConsumer()
     monkeypatch.setattr(Subscription, "consumer", property(lambda self: consumer))
     for offsets in ((0,), (2, 3, 5), (6,)):

@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.identity import NAMESPACE, derived
-from services.ingest.adapters.search_index import match_expression
-from services.ingest.adapters.upload import clean_name
+from services.ingest.adapters.store.search_index import match_expression
 from services.ingest.core.waiting import why
+from services.ingest.http.multipart import clean_name
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
-from shared.batches import key_hash as partition_hash
 from shared.embedded.kafka import new_cluster_id
-from shared.keys import key_hash, new_key, well_formed
-from shared.logs import JsonFormatter
-from shared.telemetry import Telemetry, format_traceparent, parse_traceparent
+from shared.kafka.producer_batches import key_hash as partition_hash
+from shared.telemetry.logs import JsonFormatter
+from shared.telemetry.tracing import Telemetry, format_traceparent, parse_traceparent
+from shared.web.key_format import key_hash, new_key, well_formed
 from stageline_kit.watermark import Watermark
 
 TP = TopicPartition("t", 0)
@@ -66,7 +66,7 @@ def test_malformed_trace_contexts_are_none(value: str | None) -> None:
 
 
 def test_trace_contexts_round_trip() -> None:
-    made = Telemetry("t", "i").root()
+    made = Telemetry("t", "i").new_traceparent()
     context = parse_traceparent(made)
     assert context is not None and format_traceparent(context) == made
 

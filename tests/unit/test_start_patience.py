@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared import lifecycle
 from shared.errors import Retry, Stop
-from shared.lifecycle import Host
+from shared.runtime import service
+from shared.runtime.service import Host
 
 
 class Settling:
@@ -19,7 +19,7 @@ class Settling:
         self.outcomes = list(outcomes)
         self.now = 0.0
 
-    async def run(self, work: Any) -> Any:
+    async def run_unit(self, work: Any) -> Any:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -29,11 +29,11 @@ class Settling:
         self.now += seconds
 
     async def settle(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setattr(lifecycle, "asyncio", SimpleNamespace(sleep=self.pause))
-        monkeypatch.setattr(lifecycle, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(service, "asyncio", SimpleNamespace(sleep=self.pause))
+        monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: self.now))
         host = Host.__new__(Host)
-        host.settler = self  # type: ignore[assignment]
-        return await host.settle(lambda unit: None)
+        host.processor = self  # type: ignore[assignment]
+        return await host.run_startup_unit(lambda unit: None)
 
 
 async def test_what_passes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

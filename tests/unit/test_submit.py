@@ -13,7 +13,7 @@ from aiohttp import web
 
 from cli import client as clients
 from cli.client import Client, CliError, Target
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 
 FILES = 5
 
@@ -32,7 +32,7 @@ def documents(folder: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def door(upload: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Client]:
+async def gateway(upload: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Client]:
     """A client of a door that opens every session and leaves files to `upload`."""
 
     async def create(request: web.Request) -> web.Response:
@@ -63,7 +63,7 @@ async def test_a_refused_upload_ends_the_others(tmp_path: Path) -> None:
 
     files = documents(tmp_path / "d")
     before = asyncio.all_tasks()
-    async with door(upload) as client:
+    async with gateway(upload) as client:
         with pytest.raises(CliError, match="no"):
             await submit_files(client, files, {})
         left = [task for task in asyncio.all_tasks() - before if "submit_files" in repr(task)]
@@ -82,7 +82,7 @@ async def test_a_door_that_cuts_every_upload_leaves_no_file_open(tmp_path: Path,
         request.transport.abort()
         return web.Response()
 
-    async with door(cut) as client:
+    async with gateway(cut) as client:
         with pytest.raises(CliError, match="cannot be reached"):
             await submit_files(client, files, {})
     assert len(held) > FILES and max(held) <= FILES and not open_files(tmp_path / "d")

@@ -9,8 +9,8 @@ import pytest
 from aiokafka.errors import InvalidReplicationFactorError, InvalidTopicError, KafkaConnectionError
 
 from contracts.topics import JOB_EVENTS_TOPIC
-from shared import kafka
-from shared.kafka_access import KafkaAccess
+from shared.kafka import topics
+from shared.kafka.connection import KafkaAccess
 
 REPLICATION, TOPIC_NAME = 38, 17
 
@@ -46,12 +46,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_time(_: float) -> None:
         return None
 
-    monkeypatch.setattr(kafka.asyncio, "sleep", no_time)
+    monkeypatch.setattr(topics.asyncio, "sleep", no_time)
 
 
 async def attempt(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, patience_s: float) -> None:
-    monkeypatch.setattr(kafka, "AIOKafkaAdminClient", cluster)
-    await kafka.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], 6, 3, patience_s)
+    monkeypatch.setattr(topics, "AIOKafkaAdminClient", cluster)
+    await topics.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], 6, 3, patience_s)
 
 
 async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared import kafka
-from shared.kafka import WaitingConsumer
+from shared.kafka import consumer as consumer_module
+from shared.kafka.consumer import WaitingConsumer
 
 EVENTS, ANSWERS = TopicPartition("job.events", 0), TopicPartition("job.answers", 0)
 
@@ -72,7 +72,9 @@ async def test_who_waits_is_told_what_ended_the_taking_over(consumer: WaitingCon
     assert await asyncio.wait_for(consumer.getmany(), 5) == {EVENTS: [A]}, "and may go on"
 
 
-@pytest.mark.parametrize(("size", "rests"), [(0, False), (1, True), (kafka.SMALL_BYTES - 1, True), (kafka.SMALL_BYTES, False)])
+@pytest.mark.parametrize(
+    ("size", "rests"), [(0, False), (1, True), (consumer_module.SMALL_BYTES - 1, True), (consumer_module.SMALL_BYTES, False)]
+)
 async def test_a_few_records_that_nobody_waits_for_are_followed_by_rest(
     consumer: WaitingConsumer, size: int, rests: bool
 ) -> None:
@@ -89,11 +91,11 @@ async def test_many_records_are_handed_out_in_parts(consumer: WaitingConsumer, b
 
 
 async def test_large_records_make_small_batches(consumer: WaitingConsumer, broker: Broker) -> None:
-    small, large = [A] * 1000, [Sent(b"x" * (kafka.BATCH_BYTES // 3 + 1))] * 4
+    small, large = [A] * 1000, [Sent(b"x" * (consumer_module.BATCH_BYTES // 3 + 1))] * 4
     broker.arrived.put_nowait({EVENTS: small + large, ANSWERS: [B]})
     assert await asyncio.wait_for(consumer.getmany(), 5) == {EVENTS: small + large[:3]}
     assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: [B], EVENTS: large[3:]}, "the other partition has its turn"
-    huge = [Sent(b"x" * (kafka.BATCH_BYTES + 1))] * 2
+    huge = [Sent(b"x" * (consumer_module.BATCH_BYTES + 1))] * 2
     broker.arrived.put_nowait({ANSWERS: huge})
     assert await asyncio.wait_for(consumer.getmany(), 5) == {ANSWERS: huge[:1]}, "one at least"
 
@@ -101,10 +103,10 @@ async def test_large_records_make_small_batches(consumer: WaitingConsumer, broke
 async def test_the_group_is_left_after_what_is_finished_is_said(consumer: WaitingConsumer, broker: Broker) -> None:
     left_before: list[bool] = []
 
-    async def parting() -> None:
+    async def before_leave() -> None:
         left_before.append(broker.left)
 
-    consumer.parting = parting
+    consumer.before_leave = before_leave
     await consumer.stop()
     assert left_before == [False] and broker.left
-    consumer.parting = None
+    consumer.before_leave = None

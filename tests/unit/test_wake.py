@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from shared import wake
-from shared.wake import Wake
+from shared.runtime import wakeup
+from shared.runtime.wakeup import Wakeup
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(wake, "time", made)
+    monkeypatch.setattr(wakeup, "time", made)
     return made
 
 
@@ -44,13 +44,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize(
     ("took_s", "pause_s"),
     [
-        pytest.param(0.0001, wake.SHORTEST_S, id="next to nothing"),
+        pytest.param(0.0001, wakeup.SHORTEST_S, id="next to nothing"),
         pytest.param(0.01, 0.2, id="a twentieth of the time"),
-        pytest.param(3.0, wake.LONGEST_S, id="half a second at most"),
+        pytest.param(3.0, wakeup.LONGEST_S, id="half a second at most"),
     ],
 )
 async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: list[float], took_s: float, pause_s: float) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     clock.at += took_s
     made.set()
@@ -59,7 +59,7 @@ async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: li
 
 
 async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     clock.at += 3.0
     made.set()
@@ -68,14 +68,14 @@ async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: li
 
 
 async def test_without_being_asked_it_waits_for_its_time_alone(pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     await asyncio.wait_for(made.wait(0.01), 5)
     assert pauses == []
 
 
 async def test_what_is_asked_for_during_a_look_asks_for_the_next_one(clock: Clock, pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.set()
     made.begin()
     waiting = asyncio.create_task(made.wait(None))

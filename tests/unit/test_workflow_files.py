@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli.commands.workflows import faults
 from cli.main import app
-from cli.workflows import faults
 from services.job_orchestrator.app import BUILT_IN
 
 GOOD = "name: w\nversion: 1\nsteps:\n  - {name: a, action: b.c}\n"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlmodel import Field, SQLModel
 
 from contracts import PublishWorkflow, ScheduleState
-from shared.sql import Statement
+from shared.database.statements import Statement
 
 
 class ScheduleRow(SQLModel, table=True):

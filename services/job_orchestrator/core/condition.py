@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cel import Program
 
-    from services.job_orchestrator.core.job import Job, Lane
-
 MAX_LENGTH = 500
 MAX_LOOPS = 2
 """Macros that go through a list may be nested; more of them could keep the orchestrator busy for seconds."""
@@ -39,19 +37,6 @@ def program(expression: str) -> Program:
     except ValueError as error:
         # The parser draws the place under the text; one line is enough here.
         raise ValueError(" ".join(str(error).split())[:300]) from None
-
-
-def facts(job: Job, lane: Lane) -> dict[str, Any]:
-    """What a condition may ask about, as plain values."""
-    file = lane.file
-    kind = {"type": file.content_type, "name": file.file_name, "size": file.size, "metadata": file.metadata} if file else None
-    return {
-        "file": kind, "tag": lane.tag, "score": lane.score, "metadata": job.request.metadata, "results": lane.results,
-        "job": {
-            "files": job.total, "done": job.done, "failed": job.failed + job.invalid, "priority": job.request.priority,
-            "tenant": job.owner.tenant_id, "retries": job.retries,
-        },
-    }  # fmt: skip
 
 
 def _value(expression: str, facts: Mapping[str, Any]) -> Any:

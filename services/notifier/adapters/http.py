@@ -21,34 +21,34 @@ from services.notifier.adapters.stream import BadCursor, EventStream, Item
 from services.notifier.core.signature import new_secret
 from services.notifier.settings import NotifierSettings
 from shared import clock
-from shared.access import Keyring, Principal
-from shared.addresses import AddressRefused, check_url
-from shared.http import failure_handlers
-from shared.settle import Settler
-from shared.store import Store
+from shared.database.store import Store
+from shared.net.address_guard import AddressRefused, check_url
+from shared.processing.processor import BatchProcessor
+from shared.web.api_keys import Keyring, Principal
+from shared.web.middleware import failure_handlers
 
 router = APIRouter()
 
 
 @dataclass
-class Desk:
+class NotifierState:
     """The notifier's parts, on `app.state.desk`."""
 
     settings: NotifierSettings
     store: Store
-    settler: Settler
+    processor: BatchProcessor
     keyring: Keyring
     stream: EventStream
     streams_open: int = 0
 
 
-def desk_of(request: Request) -> Desk:
+def desk_of(request: Request) -> NotifierState:
     """The notifier's parts."""
-    desk: Desk = request.app.state.desk
-    return desk
+    state: NotifierState = request.app.state.state
+    return state
 
 
-DeskDep = Annotated[Desk, Depends(desk_of)]
+DeskDep = Annotated[NotifierState, Depends(desk_of)]
 
 
 def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
@@ -65,8 +65,8 @@ def problem(request: Request, status: int, code: str, message: str) -> JSONRespo
 def caller(*roles: str) -> Any:
     """A dependency that admits the named roles and `admin`."""
 
-    async def admit(request: Request, desk: DeskDep) -> Principal:
-        principal = await desk.keyring.principal(request.headers)
+    async def admit(request: Request, state: DeskDep) -> Principal:
+        principal = await state.keyring.authenticate(request.headers)
         if principal is None:
             raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
         if not principal.may(*roles):
@@ -89,10 +89,10 @@ class NewEndpoint(BaseModel):
 
 
 @router.post("/v1/webhooks", status_code=201, tags=["Webhooks"], summary="Register an endpoint")
-async def add_endpoint(desk: DeskDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
+async def add_endpoint(state: DeskDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
     """The answer holds the signing secret (Standard Webhooks); it is not shown again."""
     try:
-        check_url(body.url, desk.settings.trusted)
+        check_url(body.url, state.settings.trusted)
     except AddressRefused as error:
         raise HTTPException(400, str(error)) from None
     row = {
@@ -100,7 +100,7 @@ async def add_endpoint(desk: DeskDep, who: Writer, body: Annotated[NewEndpoint, 
         "events": json.dumps(body.events), "description": body.description, "created_at": clock.unix(),
         "disabled_reason": None, "failing_since": None,
     }  # fmt: skip
-    await desk.store.transact(lambda c: c.execute(db.EndpointRow.__table__.insert(), row) and None)  # type: ignore[attr-defined]
+    await state.store.transact(lambda c: c.execute(db.EndpointRow.__table__.insert(), row) and None)  # type: ignore[attr-defined]
     return {"id": row["id"], "url": body.url, "events": body.events, "secret": row["secret"]}
 
 
@@ -113,55 +113,55 @@ def _shown(row: Any) -> dict[str, Any]:
 
 
 @router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints")
-async def list_endpoints(desk: DeskDep, who: Reader) -> dict[str, Any]:
+async def list_endpoints(state: DeskDep, who: Reader) -> dict[str, Any]:
     """The tenant's endpoints, without their secrets."""
     query = text("SELECT * FROM endpoint WHERE tenant_id = :t ORDER BY created_at")
-    rows = await desk.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
+    rows = await state.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
     return {"result": [_shown(row) for row in rows]}
 
 
-async def _own(desk: Desk, endpoint_id: str, tenant: str) -> None:
+async def _own(state: NotifierState, endpoint_id: str, tenant: str) -> None:
     query = text("SELECT 1 FROM endpoint WHERE id = :i AND tenant_id = :t")
-    if await desk.store.read(lambda c: c.execute(query, {"i": endpoint_id, "t": tenant}).scalar()) is None:
+    if await state.store.read(lambda c: c.execute(query, {"i": endpoint_id, "t": tenant}).scalar()) is None:
         raise HTTPException(404, f"Webhook with ID {endpoint_id} does not exist.")
 
 
 @router.delete("/v1/webhooks/{endpoint_id}", status_code=204, tags=["Webhooks"], summary="Delete an endpoint")
-async def delete_endpoint(endpoint_id: str, desk: DeskDep, who: Writer) -> None:
+async def delete_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> None:
     """The endpoint, what is due for it and its log."""
-    await _own(desk, endpoint_id, who.tenant_id)
+    await _own(state, endpoint_id, who.tenant_id)
 
     def delete(c: Any) -> None:
         for statement in ("attempt WHERE endpoint_id", "delivery WHERE endpoint_id", "endpoint WHERE id"):
             c.execute(text(f"DELETE FROM {statement} = :e"), {"e": endpoint_id})
 
-    await desk.store.transact(delete)
+    await state.store.transact(delete)
 
 
 @router.post("/v1/webhooks/{endpoint_id}/enable", tags=["Webhooks"], summary="Enable an endpoint and send what was held back")
-async def enable_endpoint(endpoint_id: str, desk: DeskDep, who: Writer) -> dict[str, int]:
+async def enable_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> dict[str, int]:
     """Answers how many deliveries were held back and are due now."""
-    await _own(desk, endpoint_id, who.tenant_id)
-    return {"due": await desk.settler.run(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
+    await _own(state, endpoint_id, who.tenant_id)
+    return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
 
 
 @router.get("/v1/webhooks/{endpoint_id}/log", tags=["Webhooks"], summary="Every attempt")
 async def attempt_log(
-    endpoint_id: str, desk: DeskDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    endpoint_id: str, state: DeskDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
     """Attempts, newest first, and the number of deliveries by state."""
-    await _own(desk, endpoint_id, who.tenant_id)
+    await _own(state, endpoint_id, who.tenant_id)
     query = text("SELECT * FROM attempt WHERE endpoint_id = :e ORDER BY attempted_at DESC, id LIMIT :n")
     count = text("SELECT state, count(*) AS n FROM delivery WHERE endpoint_id = :e GROUP BY state")
     values = {"e": endpoint_id, "n": limit}
-    rows = await desk.store.read(lambda c: c.execute(query, values).mappings().all())
-    states = await desk.store.read(lambda c: c.execute(count, {"e": endpoint_id}).all())
+    rows = await state.store.read(lambda c: c.execute(query, values).mappings().all())
+    states = await state.store.read(lambda c: c.execute(count, {"e": endpoint_id}).all())
     return {"result": [dict(row) for row in rows], "deliveries": {s: n for s, n in states}}
 
 
 @router.get("/events/stream", tags=["Events"], summary="Server-sent events", response_class=StreamingResponse)
 async def stream_events(
-    desk: DeskDep,
+    state: DeskDep,
     who: Reader,
     last_event_id: Annotated[str | None, Header()] = None,
     after: Annotated[str | None, Query(max_length=20_000, description="A cursor, where no header can be set")] = None,
@@ -170,22 +170,22 @@ async def stream_events(
     job_id: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to go on after it."""
-    if desk.streams_open >= desk.settings.max_streams:
-        raise HTTPException(503, f"{desk.streams_open} streams are open, which is the limit.", {"retry-after": "5"})
+    if state.streams_open >= state.settings.max_streams:
+        raise HTTPException(503, f"{state.streams_open} streams are open, which is the limit.", {"retry-after": "5"})
     cursor = last_event_id or after or None
     if cursor is not None:
         try:
-            desk.stream.parse(cursor)
+            state.stream.parse(cursor)
         except BadCursor as error:
             raise HTTPException(400, str(error)) from None
     filters = [t.strip() for t in types.split(",") if t.strip()]
-    items = desk.stream.read(who.tenant_id, cursor, start == "beginning", filters, job_id)
+    items = state.stream.read(who.tenant_id, cursor, start == "beginning", filters, job_id)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_lines(desk, items), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_lines(state, items), media_type="text/event-stream", headers=headers)
 
 
-async def _lines(desk: Desk, items: AsyncIterator[Item]) -> AsyncIterator[str]:
-    desk.streams_open += 1
+async def _lines(state: NotifierState, items: AsyncIterator[Item]) -> AsyncIterator[str]:
+    state.streams_open += 1
     try:
         async for item in items:
             if item.data is None:
@@ -194,7 +194,7 @@ async def _lines(desk: Desk, items: AsyncIterator[Item]) -> AsyncIterator[str]:
             cursor = f"id: {item.cursor}\n" if item.cursor else ""
             yield f"{cursor}event: {item.name}\ndata: {item.data}\n\n"
     finally:
-        desk.streams_open -= 1
+        state.streams_open -= 1
 
 
 def install_errors(app: FastAPI) -> None:

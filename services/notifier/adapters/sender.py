@@ -11,8 +11,8 @@ import aiohttp
 from services.notifier.core.delivery import Result
 from services.notifier.core.signature import sign
 from services.notifier.ports import Delivery
-from shared.addresses import AddressRefused, check_url, guarded_connector
-from shared.networks import Networks
+from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.networks import Networks
 
 MAX_RESPONSE_BYTES = 16_384
 

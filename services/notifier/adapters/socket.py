@@ -19,8 +19,8 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from contracts import Topic, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
-from shared.access import Keyring
-from shared.kafka_access import KafkaAccess
+from shared.kafka.connection import KafkaAccess
+from shared.web.api_keys import Keyring
 
 log = logging.getLogger(__name__)
 READ_S = 0.6
@@ -53,7 +53,7 @@ class Sockets:
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50)
         key = (query.get("apiKey") or [""])[-1]
-        principal = await self.keyring.holder(key)
+        principal = await self.keyring.principal_of(key)
         if principal is None or not principal.may("reader", "producer", "operator"):
             raise Refused("a valid key is needed: apiKey in the query")
         if len(self.clients) >= self.most:
@@ -116,7 +116,7 @@ class Sockets:
         while True:
             await asyncio.sleep(RECHECK_S)
             for sid, (_, key) in list(self.clients.items()):
-                if await self.keyring.holder(key) is None:
+                if await self.keyring.principal_of(key) is None:
                     await self.server.disconnect(sid)
 
 

@@ -11,9 +11,9 @@ from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from services.notifier.ports import Attempt
-from shared.access import AccessRow
-from shared.rows import many
-from shared.sql import Statement
+from shared.database.bulk_statements import many
+from shared.database.statements import Statement
+from shared.web.api_keys import AccessRow
 
 
 class EndpointRow(SQLModel, table=True):

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from contracts import Message, Topic, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
 from services.notifier.core.delivery import event_names, wanted
-from shared.kafka_access import KafkaAccess
+from shared.kafka.connection import KafkaAccess
 
 PING_S = 15.0
 _CURSOR = re.compile(r"[jfs]\d{1,5}:\d{1,19}(?:,[jfs]\d{1,5}:\d{1,19})*")

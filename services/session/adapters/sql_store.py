@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from contracts import FileRef, Tenancy
 from services.session.core.session import Session, SessionState
-from shared.store import table_of
+from shared.database.store import table_of
 
 
 class SessionRow(SQLModel, table=True):

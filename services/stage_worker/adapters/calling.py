@@ -12,8 +12,8 @@ import aiohttp
 from contracts import StageTask, TaskStatus, derived
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.ports import Answer, Progress
-from shared.addresses import AddressRefused, check_url, guarded_connector
-from shared.networks import Networks
+from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.networks import Networks
 
 TAKEN = (200, 204)
 MOST_WAITS = 32

@@ -1,0 +1,212 @@
+"""Commands that start, stop and check the pipeline on this machine; and the pages that other commands print."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import CliError
+from cli.command import DEFAULT_DATA_DIR, DataDir, out, say
+from cli.local.plan import MIN_FREE_BYTES, Plan
+from cli.local.supervisor import Supervisor, run_until_signalled
+from shared.embedded import jars, java
+from shared.errors import Outcome, Stop
+
+
+def up(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    port: Annotated[
+        int, typer.Option(help="Port of the gateway; the other services take the next ports. 0: any free ports")
+    ] = 8080,
+    kafka_port: Annotated[
+        int, typer.Option(help="Port of the broker; its controller takes the next port. 0: any free ports")
+    ] = 29092,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes")] = 1,
+    scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: number of processes of a service; may repeat")] = None,
+    allow_loopback: Annotated[bool, typer.Option(help="Development: allow webhooks and remote files on this machine")] = False,
+    otlp: Annotated[str | None, typer.Option(help="OTLP/HTTP endpoint for traces and metrics")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once everything is ready, and keep running in the background")
+    ] = False,
+) -> None:
+    """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept."""
+    if detach:
+        _detach(data_dir)
+        return
+    endpoint = otlp or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    plan = Plan(data_dir, port, kafka_port, workers, parse_scale(scale or []), allow_loopback, endpoint)
+    supervisor = Supervisor(plan, say)
+
+    async def ready() -> None:
+        say(f"stageline is up in {data_dir}")
+        say(f"  gateway    {plan.url}  (documentation at {plan.url}/docs)")
+        say(f"  notifier   {plan.notifier_url}  (webhooks, {plan.notifier_url}/events/stream)")
+        say(f"  kafka      127.0.0.1:{plan.ports['kafka']}")
+        say(f"  admin key  in {plan.key_file}")
+
+    try:
+        asyncio.run(run_until_signalled(supervisor, ready))
+    except Outcome as error:
+        raise CliError(str(error), 1) from None
+
+
+def parse_scale(entries: list[str]) -> dict[str, int]:
+    """Service → number of processes, from `SERVICE=N` entries. Raises `CliError` for anything else."""
+    try:
+        return {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
+    except ValueError:
+        raise CliError(f"--scale {' '.join(entries)}: SERVICE=N is expected", 2) from None
+
+
+def _detach(data_dir: Path) -> None:
+    arguments = [a for a in sys.argv[1:] if a not in ("--detach", "-d")]
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = data_dir / "supervisor.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments],
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    while process.poll() is None:
+        if "admin key" in log.read_text():
+            say(log.read_text().rstrip())
+            return
+        time.sleep(0.1)
+    raise CliError((log.read_text().strip().splitlines() or ["the start failed"])[-1].removeprefix("stageline: "), 1)
+
+
+def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Stop the pipeline that runs in the data directory. Its data is kept."""
+    state_file = data_dir / "run" / "state.json"
+    if not state_file.exists():
+        raise CliError(f"no pipeline runs in {data_dir}", 3)
+    pid = int(json.loads(state_file.read_text())["supervisor"])
+    try:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            if _is_zombie(pid):
+                break
+            time.sleep(0.1)
+        else:
+            raise CliError(f"the supervisor (pid {pid}) did not stop within 60 s", 1)
+    except ProcessLookupError:
+        pass
+    state_file.unlink(missing_ok=True)
+    say(f"stopped; {data_dir} keeps its jobs and events")
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False) -> None:
+    """Delete all data of the local pipeline: jobs, events, documents, keys."""
+    if (data_dir / "run" / "state.json").exists():
+        raise CliError(f"a pipeline runs in {data_dir}: stop it first with `stageline down`", 1)
+    if not data_dir.exists():
+        say(f"{data_dir} does not exist")
+        return
+    if not (data_dir / "admin.key").exists():
+        raise CliError(f"{data_dir} is not a data directory of Stageline", 2)
+    if not yes and not typer.confirm(f"Delete {data_dir} with all its jobs and documents?"):
+        raise typer.Exit(1)
+    shutil.rmtree(data_dir)
+    say(f"deleted {data_dir}")
+
+
+def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Check this machine: what is present, what is missing, how to install it. Exit code 1 when the pipeline cannot start."""
+    table = Table("what", "state", "how to get it", box=None)
+    fatal = False
+    for name, state, remedy, needed in findings(data_dir):
+        fatal = fatal or (needed and bool(remedy))
+        table.add_row(name, f"[{'red' if needed else 'yellow'}]{state}[/]" if remedy else f"[green]{state}[/]", remedy)
+    out.print(table)
+    if fatal:
+        raise typer.Exit(1)
+
+
+def findings(data_dir: Path) -> list[tuple[str, str, str, bool]]:
+    """Checks as (name, state, remedy or empty, needed to start)."""
+    found: list[tuple[str, str, str, bool]] = []
+    version = ".".join(map(str, sys.version_info[:3]))
+    found.append(("python", version, "" if sys.version_info >= (3, 11) else "Python 3.11 or newer", True))
+    try:
+        program, major = java.find_java()
+        found.append(("java", f"{major} at {program}", "", True))
+    except Stop as error:
+        found.append(("java", "missing", str(error), True))
+    lacking = jars.missing()
+    state = "in the cache" if not lacking else f"{len(lacking)} jars to fetch"
+    found.append(("kafka 4.3.1", state, "" if not lacking else "fetched at the first start, which needs the network", False))
+    anchor = data_dir if data_dir.exists() else Path()
+    free = shutil.disk_usage(anchor).free
+    found.append(("disk", f"{free >> 20} MiB free", "" if free >= MIN_FREE_BYTES else f"{MIN_FREE_BYTES >> 20} MiB", True))
+    tesseract = shutil.which("tesseract")
+    remedy = "scripts/install-system-packages (scans yield no text without it)"
+    found.append(("tesseract (OCR)", tesseract or "missing", "" if tesseract else remedy, False))
+    found.append(("sandbox without network", *_network_cut(), False))
+    return found
+
+
+def _network_cut() -> tuple[str, str]:
+    check = "from services.stage_worker.adapters.child import confine; from services.stage_worker.adapters.limits import Limits;"
+    check += "import sys; sys.exit(0 if confine(Limits()) else 1)"
+    cut = subprocess.run([sys.executable, "-c", check], capture_output=True, timeout=60).returncode == 0
+    return ("yes", "") if cut else ("no: document readers can reach the network", "allow unprivileged user namespaces")
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event as a line: time, name, job, and what changed."""
+    data = event["data"]
+    inner = data.get("event", data)
+    when = (
+        time.strftime("%H:%M:%S", time.gmtime(data["event_time"]))
+        if "event_time" in data
+        else str(data.get("occurred_at", ""))[11:19]
+    )
+    about = " ".join(str(inner[k]) for k in ("stage", "file_status", "description", "code", "message", "reason") if inner.get(k))
+    return f"{when}  {event['type']:<28} {inner.get('job_id') or inner.get('session_id') or inner.get('file_id') or ''}  {about}"
+
+
+def job_page(job: dict[str, Any], files: Table) -> Group:
+    """A job as a page: its stage, why it is waiting, its files, its history."""
+    lines = [
+        f"[bold]{job['id']}[/bold]  {job['stage']}  workflow {job['workflow']}",
+        f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}",
+    ]
+    if job.get("waiting"):
+        lines.append(f"waiting: {escape(job['waiting']['message'])} [dim]({job['waiting']['code']})[/dim]")
+    lines += [f"[red]{escape(message)}[/red]" for message in job["error_messages"]]
+    history = Table("time", "event", "step", "what", box=None)
+    for event in job["history"]:
+        inner = event["event"]
+        if inner["event_type"] == "job_event":
+            history.add_row(
+                time.strftime("%H:%M:%S", time.gmtime(event["event_time"])), inner["event_name"].removesuffix("_event"),
+                inner.get("step") or "",
+                escape(" ".join(str(inner[k]) for k in ("stage", "attempt", "code", "message") if inner.get(k))),
+            )  # fmt: skip
+    return Group(*(Text.from_markup(line) for line in lines), Text(), files, Text(), history)

@@ -1,0 +1,144 @@
+"""Submits documents as a deferred session or as remote URLs, and shows their progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import Client, CliError
+
+ENDS = ("completed", "failed", "invalid", "cancelled")
+FILE_ENDS = ("finished", "failed", "invalid", "cancelled")
+STYLE = {"finished": "green", "completed": "green", "failed": "red", "invalid": "yellow", "cancelled": "magenta"}
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """The named files, and the files in the named folders, in order. Raises `CliError` when a path does not exist."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise CliError(f"{path}: no such file or folder", 2)
+    return found
+
+
+async def submit_files(client: Client, files: Sequence[Path], request: dict[str, Any]) -> str:
+    """Open a session, upload up to eight files at a time, close it into a job; returns the job id.
+
+    Every request carries an idempotency key or is idempotent, so retries create nothing twice.
+    """
+    run = secrets.token_hex(12)
+    session = (await client.call("POST", "/api/deferred/create", headers={"idempotency-key": run}))["session_id"]
+    gate = asyncio.Semaphore(8)
+
+    async def upload(index: int, path: Path) -> None:
+        def form(opened: contextlib.ExitStack) -> aiohttp.FormData:
+            parts = aiohttp.FormData()
+            parts.add_field("session_id", session)
+            parts.add_field("file", opened.enter_context(path.open("rb")), filename=path.name)
+            return parts
+
+        async with gate:
+            await client.call("POST", "/api/file/uploadfile", form=form, headers={"idempotency-key": f"{run}-{index}"})
+
+    uploads = [asyncio.create_task(upload(i, path)) for i, path in enumerate(files)]
+    try:
+        await asyncio.gather(*uploads)
+    finally:
+        # After a failure the remaining uploads must not continue unseen.
+        for task in uploads:
+            task.cancel()
+        await asyncio.gather(*uploads, return_exceptions=True)
+    return str((await client.call("POST", "/api/job/create", json={"session_id": session, **request}))["job_id"])
+
+
+async def submit_urls(client: Client, urls: Sequence[str], request: dict[str, Any]) -> str:
+    """Create one job from remote files; returns its id."""
+    headers = {"idempotency-key": secrets.token_hex(12)}
+    answer = await client.call("POST", "/api/file/upload", json={"urls": list(urls), **request}, headers=headers)
+    return str(answer["job_id"])
+
+
+async def watch(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
+    """Show the jobs until they have ended, updating in place if `live`; returns their final records."""
+    started = time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=False) if live else _Silent() as view:
+        while True:
+            jobs = await asyncio.gather(*(client.call("GET", f"/v1/jobs/{job_id}") for job_id in job_ids))
+            view.update(render(jobs, time.monotonic() - started, console.height), refresh=True)
+            if all(job["stage"] in ENDS for job in jobs):
+                return list(jobs)
+            await asyncio.sleep(0.25)
+
+
+class _Silent:
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def update(self, view: Any, refresh: bool) -> None:
+        """Ignore updates: the output is not a terminal."""
+
+
+def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group:
+    """A header per job and a line per file. When `height` is too small, failed and running files are shown first."""
+    room = max(6, height - 4 * len(jobs) - 2)
+    parts: list[Any] = []
+    for job in jobs:
+        tally = Counter(f["status"] for f in job["files"])
+        done = sum(tally[s] for s in FILE_ENDS)
+        waits = f"  [dim]{escape(job['waiting']['message'])}[/dim]" if job.get("waiting") else ""
+        head = f"[bold]{job['id']}[/bold]  [{STYLE.get(job['stage'], 'cyan')}]{job['stage']}[/]  {done}/{len(job['files'])} files  {elapsed:.1f} s"
+        parts += [Text.from_markup(head + waits), file_table(job["files"], max(3, room // len(jobs)))]
+    return Group(*parts)
+
+
+def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) -> Table:
+    """At most `rows` files of a job, failed and running ones first when not all fit; with `ids`, their ids too."""
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    shown = list(files)
+    if len(shown) > rows:
+        rank = {"failed": 0, "invalid": 0}
+        shown = sorted(files, key=lambda f: (rank.get(f["status"], 2 if f["status"] in FILE_ENDS else 1), f["file_name"]))[
+            : rows - 1
+        ]
+    for f in shown:
+        progress = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
+        note = f.get("message") or f.get("tag_name") or f.get("step") or ""
+        status = Text(f["status"], STYLE.get(f["status"], "cyan"))
+        table.add_row(*([f["id"]] if ids else []), Text(f["file_name"]), status, progress, Text(note))
+    if len(files) > len(shown):
+        table.add_row(f"… and {len(files) - len(shown)} more", "", "", "")
+    return table
+
+
+def parse_metadata(text: str | None, option: str = "--metadata") -> dict[str, Any] | None:
+    """The JSON object given to an option, or None. Raises `CliError` naming the option."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CliError(f"{option}: not valid JSON: {error}", 2) from None
+    if not isinstance(value, dict):
+        raise CliError(f"{option}: a JSON object is expected", 2)
+    return value

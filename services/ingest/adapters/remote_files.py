@@ -1,0 +1,82 @@
+"""Files from and to addresses that a caller names: guarded against internal ones, at every redirect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import unquote, urljoin, urlsplit
+
+import aiohttp
+
+from services.ingest.http.multipart import clean_name
+from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.networks import Networks
+from shared.objects.object_store import Objects, StoredObject, TooLarge
+
+MAX_REDIRECTS = 5
+_REDIRECT = (301, 302, 303, 307, 308)
+
+
+class RemoteFailed(Exception):
+    """The address could not be read from, or written to; the text says why."""
+
+
+class Remote:
+    """Reads and writes by HTTP. `trusted` internal networks may be talked to."""
+
+    def __init__(self, objects: Objects, trusted: Networks) -> None:
+        self.objects = objects
+        self.trusted = trusted
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """One pool for all."""
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=120, connect=10, sock_read=30)
+            self._session = aiohttp.ClientSession(connector=guarded_connector(self.trusted), timeout=timeout, trust_env=False)
+        return self._session
+
+    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[StoredObject, str, str]:
+        """Store what lies behind `url`: the object, its name and its declared type. Raises `RemoteFailed`, `TooLarge`."""
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                check_url(url, self.trusted)
+                async with self.session().get(url, allow_redirects=False) as answer:
+                    if answer.status in _REDIRECT and "location" in answer.headers:
+                        url = urljoin(url, answer.headers["location"])
+                        continue
+                    if answer.status != 200:
+                        raise RemoteFailed(f"{url}: answered {answer.status}")
+                    if (answer.content_length or 0) > limit:
+                        raise TooLarge("too_large", f"{answer.content_length} bytes; the limit is {limit}")
+                    stored = await self.objects.put_stream(tenant, answer.content.iter_chunked(256 * 1024), limit)
+                    name = clean_name(unquote(urlsplit(url).path)) or "document"
+                    return stored, name, answer.content_type[:200]
+            except (AddressRefused, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise RemoteFailed(f"{url}: {why(error)}"[:1000]) from None
+        raise RemoteFailed(f"{url}: redirects more than {MAX_REDIRECTS} times")
+
+    async def store(self, method: str, url: str, size: int, chunks: AsyncIterator[bytes], media_type: str) -> None:
+        """PUT or POST bytes to `url`. Raises `RemoteFailed`."""
+        try:
+            check_url(url, self.trusted)
+            headers = {"content-type": media_type, "content-length": str(size)}
+            async with self.session().request(method, url, data=chunks, headers=headers, allow_redirects=False) as answer:
+                if not 200 <= answer.status < 300:
+                    raise RemoteFailed(f"{url}: answered {answer.status}")
+        except (AddressRefused, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise RemoteFailed(f"{url}: {why(error)}"[:1000]) from None
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def why(error: BaseException) -> str:
+    """What to tell people: the refusal of an internal address lies inside what the library raises."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AddressRefused):
+            return f"the address is not allowed: {cause}"
+        cause = cause.__cause__ or cause.__context__
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -1,0 +1,259 @@
+"""The door's read model: records as JSON, folded from the topics; history; search; decisions that requests wait for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Connection, Index, text
+from sqlmodel import Field, SQLModel
+
+from services.ingest.adapters.store.accounts import MODELS as ACCOUNT_MODELS
+from services.ingest.adapters.store.catalogue import MODELS as CATALOGUE_MODELS
+from services.ingest.adapters.store.erasures import MODELS as ERASURE_MODELS
+from services.ingest.adapters.store.operations import MODELS as OPERATIONS_MODELS
+from services.ingest.adapters.store.quotas import MODELS as LIMIT_MODELS
+from services.ingest.adapters.store.uploads import MODELS as UPLOAD_MODELS
+from services.ingest.dialects.invopop.store import MODELS as SILO_MODELS
+from services.ingest.dialects.pdftools.store import MODELS as CONVERSION_MODELS
+from shared.database.bulk_statements import many
+from shared.database.parse_cache import Recent
+from shared.database.statements import Statement, as_list
+from shared.database.store import BIG_ID
+from shared.web.api_keys import AccessRow
+
+Record = dict[str, Any]
+
+
+class JobRow(SQLModel, table=True):
+    """A job's record."""
+
+    __tablename__ = "job_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    created_at: float
+    body: str
+    stage: str | None = None
+    workflow: str | None = None
+    stage_since: float | None = None
+    __table_args__ = (
+        Index("job_view_created", "tenant_id", "created_at", "id"),
+        Index("job_view_stage", "tenant_id", "stage", "created_at", "id"),
+        Index("job_view_since", "tenant_id", "stage", "stage_since", "id"),
+        Index("job_view_workflow", "tenant_id", "workflow", "created_at", "id"),
+    )
+
+
+class FileRow(SQLModel, table=True):
+    """A file's record."""
+
+    __tablename__ = "file_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    session_id: str | None = Field(default=None, index=True)
+    job_id: str | None = Field(default=None, index=True)
+    created_at: float
+    body: str
+    __table_args__ = (Index("file_view_newest", "tenant_id", "created_at", "id"),)
+
+
+class SessionRow(SQLModel, table=True):
+    """A deferred session's record."""
+
+    __tablename__ = "session_view"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    body: str
+
+
+class HistoryRow(SQLModel, table=True):
+    """Everything that happened to a job, in order of arrival."""
+
+    __tablename__ = "history"
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
+    job_id: str = Field(index=True)
+    body: str
+
+
+class DecisionRow(SQLModel, table=True):
+    """Answer to a command that a request may wait for."""
+
+    __tablename__ = "decision"
+    command_id: str = Field(primary_key=True)
+    at: float = Field(index=True)
+    body: str
+
+
+class HeldEndRow(SQLModel, table=True):
+    """A job whose end is held back (`core/job_end.py`), and until when at most."""
+
+    __tablename__ = "held_end"
+    job_id: str = Field(primary_key=True)
+    due_at: float
+
+
+class EarlyEndRow(SQLModel, table=True):
+    """How many files of a job had ended before the first event of the job was read."""
+
+    __tablename__ = "early_end"
+    job_id: str = Field(primary_key=True)
+    file_ends: int
+    at: float
+
+
+class IndexPendingRow(SQLModel, table=True):
+    """Files whose text has yet to enter the full-text index."""
+
+    __tablename__ = "index_pending"
+    file_id: str = Field(primary_key=True)
+    tenant_id: str
+    file_name: str
+    blob: str
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """Idempotency keys: the same key with the same body is the same job."""
+
+    __tablename__ = "idempotency"
+    tenant_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    created_at: float
+
+
+MODELS: tuple[type[SQLModel], ...] = (
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
+    *ERASURE_MODELS, *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
+)  # fmt: skip
+
+_HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
+_DECIDED = text("INSERT INTO decision (command_id, at, body) VALUES (:id, :at, :body) ON CONFLICT DO NOTHING")
+_RECORDS = {
+    t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
+    for t in ("job_view", "file_view", "session_view")
+}
+_PENDING = text(
+    "INSERT INTO index_pending (file_id, tenant_id, file_name, blob) VALUES (:file_id, :tenant_id, :file_name, :blob) ON CONFLICT "
+    "(file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
+)
+_SAVE_JOB = text(
+    "INSERT INTO job_view (id, tenant_id, created_at, body, stage, workflow, stage_since) "
+    "VALUES (:id, :tenant, :created_at, :body, :stage, :workflow, :since) ON CONFLICT (id) DO UPDATE SET "
+    "body = excluded.body, stage = excluded.stage, workflow = excluded.workflow, stage_since = excluded.stage_since"
+)
+# Where the workflow is what it was: the index over it is left alone, and so is the row's own place.
+_MOVE_JOB = text("UPDATE job_view SET body = :body, stage = :stage, stage_since = :since WHERE id = :id")
+_SAVE_FILE = text(
+    "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) "
+    "VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) ON CONFLICT (id) DO UPDATE SET "
+    "body = excluded.body, job_id = excluded.job_id, session_id = coalesce(file_view.session_id, excluded.session_id)"
+)
+_HOLD = text("INSERT INTO held_end (job_id, due_at) VALUES (:job_id, :due_at) ON CONFLICT DO NOTHING")
+_UNHOLD = Statement("DELETE FROM held_end WHERE job_id IN (SELECT value FROM [ids])")
+_EARLY = Statement("SELECT job_id, file_ends FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
+_SAVE_EARLY = text(
+    "INSERT INTO early_end (job_id, file_ends, at) VALUES (:job_id, :file_ends, :at) "
+    "ON CONFLICT (job_id) DO UPDATE SET file_ends = excluded.file_ends, at = excluded.at"
+)
+_KNOWN = Statement("DELETE FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
+_SAVE_SESSION = text(
+    "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+)
+
+
+def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
+    """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
+    return {i: from_json(body) for i, body in _RECORDS[table].rows(connection, {"ids": as_list(ids)})}
+
+
+def recent_jobs() -> Recent[Record]:
+    """Keeps the records of the jobs that a process is lately busy with."""
+    return Recent(most=2048, largest=4000)
+
+
+def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
+    """Records of jobs by id, as far as they exist. They must not be changed."""
+    found: dict[str, Record] = {}
+    for job_id, body in _RECORDS["job_view"].rows(connection, {"ids": as_list(ids)}):
+        record = recent.get(job_id, body)
+        found[job_id] = from_json(body) if record is None else record
+    return found
+
+
+def save_jobs(
+    connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None], recent: Recent[Record]
+) -> None:
+    """Write job records; the number is the creation time of new ones. `stored`: job → workflow of those that have a row."""
+    new: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
+    for at, r in jobs:
+        job_id, workflow = r["id"], r.get("workflow")
+        body = to_json(r).decode()
+        recent.keep(job_id, body, r)
+        row = {"id": job_id, "body": body, "stage": r.get("stage"), "since": r.get("stage_since", at)}
+        if job_id in stored and stored[job_id] == workflow:
+            moved.append(row)
+        else:
+            new.append({**row, "tenant": r["company_id"], "created_at": at, "workflow": workflow})
+    many(connection, _MOVE_JOB, moved)
+    many(connection, _SAVE_JOB, new)
+
+
+def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:
+    """Write file records."""
+    rows = [
+        {
+            "id": r["id"], "tenant": r["company_id"], "session_id": r["deferred_session_id"], "job_id": r["job_id"],
+            "created_at": at, "body": to_json(r).decode(),
+        }
+        for at, r in files
+    ]  # fmt: skip
+    many(connection, _SAVE_FILE, rows)
+
+
+def hold_ends(connection: Connection, held: Iterable[str], shown: Collection[str], due_at: float) -> None:
+    """Note jobs whose ends are held back from now on, until `due_at` at most, and those whose ends are shown."""
+    many(connection, _HOLD, [{"job_id": job_id, "due_at": due_at} for job_id in held])
+    if shown:
+        _UNHOLD.run(connection, {"ids": json.dumps(list(shown))})
+
+
+def early_ends(connection: Connection, job_ids: Iterable[str]) -> dict[str, int]:
+    """How many files have ended of jobs that are not known yet."""
+    return {i: n for i, n in _EARLY.rows(connection, {"ids": json.dumps(list(job_ids))})}
+
+
+def save_early_ends(connection: Connection, early: Mapping[str, int], known: Collection[str], at: float) -> None:
+    """Note how many files have ended of jobs that are not known yet; forget it of those that now are."""
+    many(connection, _SAVE_EARLY, [{"job_id": job_id, "file_ends": n, "at": at} for job_id, n in early.items()])
+    if known:
+        _KNOWN.run(connection, {"ids": json.dumps(list(known))})
+
+
+def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
+    """Write session records."""
+    rows = [{"id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode()} for r in sessions]
+    many(connection, _SAVE_SESSION, rows)
+
+
+def save_history(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Append (job id, event as JSON)."""
+    if rows:
+        values = [{"job_id": job_id, "body": body} for job_id, body in rows]
+        many(connection, _HISTORY, values)
+
+
+def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], at: float) -> None:
+    """Answers by command id; the first one counts. Old ones are dropped on the way."""
+    values = [{"id": command_id, "at": at, "body": json.dumps(body)} for command_id, body in rows]
+    if values:
+        many(connection, _DECIDED, values)
+        connection.execute(text("DELETE FROM decision WHERE at < :old"), {"old": at - 86_400})
+
+
+def await_index(connection: Connection, rows: Sequence[Record]) -> None:
+    """Note files (`file_id`, `tenant_id`, `file_name`, `blob` of the text) whose text shall enter the full-text index."""
+    if rows:
+        many(connection, _PENDING, rows)

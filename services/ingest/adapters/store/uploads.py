@@ -1,0 +1,189 @@
+"""Resumable uploads: what has come is kept in parts, in the object store; offsets are rows, so any replica goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import BigInteger, Connection, text
+from sqlmodel import Field, SQLModel
+
+from contracts import derived
+from shared.database.statements import Statement
+
+State = Literal["open", "whole", "done", "failed"]
+Concat = Literal["", "partial", "final"]
+
+
+class UploadRow(SQLModel, table=True):
+    """An upload. `open` takes bytes, `whole` has them all and is being put together, `done` is a file of its session."""
+
+    __tablename__ = "upload"
+    id: str = Field(primary_key=True)
+    tenant_id: str
+    tenant_name: str
+    user_name: str
+    session_id: str
+    file_name: str
+    content_type: str
+    metadata_: str = Field(sa_column_kwargs={"name": "metadata"})
+    said: str
+    """`Upload-Metadata` as the client sent it."""
+    length: int | None = Field(default=None, sa_type=BigInteger)
+    position: int = Field(sa_type=BigInteger)
+    state: str
+    concat: str
+    code: str | None = None
+    message: str | None = None
+    expires_at: float = Field(index=True)
+    due_at: float | None = Field(default=None, index=True)
+    """When somebody shall put it together, or the end of the lease of who does."""
+
+
+class PartRow(SQLModel, table=True):
+    """A stretch of an upload's bytes."""
+
+    __tablename__ = "upload_part"
+    upload_id: str = Field(primary_key=True)
+    start: int = Field(primary_key=True, sa_type=BigInteger)
+    size: int = Field(sa_type=BigInteger)
+    blob: str
+
+
+MODELS: tuple[type[SQLModel], ...] = (UploadRow, PartRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes `start` to `start + size`, in the object `blob`."""
+
+    start: int
+    size: int
+    blob: str
+
+
+_ENTER = text(
+    "INSERT INTO upload (id, tenant_id, tenant_name, user_name, session_id, file_name, content_type, metadata, said, length, position, state, "
+    "concat, expires_at) VALUES (:id, :tenant_id, :tenant_name, :user_name, :session_id, :file_name, :content_type, :metadata, :said, :length, 0, "
+    "'open', :concat, :expires_at)"
+)
+_BY_ID = text("SELECT * FROM upload WHERE id = :i AND tenant_id = :t")
+_MOVE = text(
+    "UPDATE upload SET position = :new, expires_at = :expires WHERE id = :i AND position = :old AND state = 'open' "
+    "AND (length IS NULL OR :new <= length)"
+)
+_PART = text("INSERT INTO upload_part (upload_id, start, size, blob) VALUES (:i, :start, :size, :blob)")
+_WHOLE = text(
+    "UPDATE upload SET state = 'whole', due_at = :now WHERE id = :i AND state = 'open' AND position = length AND concat <> 'partial'"
+)
+_CLAIM = text("UPDATE upload SET due_at = :later WHERE id = :i AND state = 'whole' AND due_at <= :now")
+_DUE = text("SELECT * FROM upload WHERE state = 'whole' AND due_at <= :now ORDER BY due_at LIMIT 1")
+_END = text("UPDATE upload SET state = :state, code = :code, message = :message, due_at = NULL WHERE id = :i")
+_PARTS = text("SELECT start, size, blob FROM upload_part WHERE upload_id = :i ORDER BY start")
+_NAMED = Statement("SELECT blob FROM upload_part WHERE blob IN (SELECT value FROM [blobs])")
+_EXPIRED = text("SELECT id FROM upload WHERE expires_at < :now AND state <> 'whole' LIMIT 20")
+
+
+def file_id_of(upload_id: str) -> str:
+    """The file that an upload becomes."""
+    return derived(upload_id, "file")
+
+
+def needed(connection: Connection, blobs: Sequence[str]) -> set[str]:
+    """Those of `blobs` that a row names."""
+    return set(_NAMED.run(connection, {"blobs": json.dumps(list(blobs))}).scalars())
+
+
+def enter(connection: Connection, row: dict[str, Any]) -> None:
+    """A new upload."""
+    connection.execute(_ENTER, {**row, "metadata": json.dumps(row["metadata"])})
+
+
+def find(connection: Connection, upload_id: str, tenant: str) -> Any:
+    """The tenant's upload, or None."""
+    return connection.execute(_BY_ID, {"i": upload_id, "t": tenant}).first()
+
+
+def advance(connection: Connection, upload_id: str, position: int, new: Sequence[Part], expires_at: float) -> bool:
+    """Take parts that follow `position`; False when somebody else was there before, and nothing is changed."""
+    end = new[-1].start + new[-1].size
+    values = {"i": upload_id, "old": position, "new": end, "expires": expires_at}
+    if not connection.execute(_MOVE, values).rowcount:
+        return False
+    connection.execute(_PART, [{"i": upload_id, "start": p.start, "size": p.size, "blob": p.blob} for p in new])
+    return True
+
+
+def set_length(connection: Connection, upload_id: str, length: int) -> bool:
+    """Say how long it will be; False when that is said already or it is longer now."""
+    say = text("UPDATE upload SET length = :n WHERE id = :i AND length IS NULL AND position <= :n")
+    return bool(connection.execute(say, {"i": upload_id, "n": length}).rowcount)
+
+
+def mark_whole(connection: Connection, upload_id: str, now: float) -> bool:
+    """Hand an upload that has all its bytes over to be put together; True when it is one."""
+    return bool(connection.execute(_WHOLE, {"i": upload_id, "now": now}).rowcount)
+
+
+def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tenant: str, now: float) -> str | None:
+    """Make one upload of several partial ones, which are no more then. The id of one that cannot be taken (nothing of the transaction must
+    stay then), or None."""
+    position = 0
+    for partial_id in partial_ids:
+        row = find(connection, partial_id, tenant)
+        if row is None or row.concat != "partial" or row.length is None or row.position != row.length:
+            return partial_id
+        for part in parts_of(connection, partial_id):
+            values = {"i": final_id, "start": position + part.start, "size": part.size, "blob": part.blob}
+            connection.execute(_PART, values)
+        position += row.length
+        connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": partial_id})
+        connection.execute(text("DELETE FROM upload WHERE id = :i"), {"i": partial_id})
+    move = text("UPDATE upload SET position = :p, length = :p WHERE id = :i")
+    connection.execute(move, {"i": final_id, "p": position})
+    mark_whole(connection, final_id, now)
+    return None
+
+
+def any_due(connection: Connection, now: float) -> bool:
+    """Is there an upload to put together?"""
+    return connection.execute(_DUE, {"now": now}).first() is not None
+
+
+def claim(connection: Connection, now: float, lease_s: float) -> Any:
+    """An upload to put together, leased for `lease_s` seconds; None when there is none."""
+    row = connection.execute(_DUE, {"now": now}).first()
+    if row is None:
+        return None
+    return row if connection.execute(_CLAIM, {"i": row.id, "later": now + lease_s, "now": now}).rowcount else None
+
+
+def renew(connection: Connection, upload_id: str, until: float) -> None:
+    """Keep the lease."""
+    connection.execute(text("UPDATE upload SET due_at = :u WHERE id = :i AND state = 'whole'"), {"i": upload_id, "u": until})
+
+
+def end(connection: Connection, upload_id: str, state: State, code: str | None = None, message: str | None = None) -> None:
+    """It is a file now, or it never will be; its parts are not needed any more."""
+    connection.execute(_END, {"i": upload_id, "state": state, "code": code, "message": message})
+    connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
+
+
+def parts_of(connection: Connection, upload_id: str) -> list[Part]:
+    """What has come, in order."""
+    return [Part(r.start, r.size, r.blob) for r in connection.execute(_PARTS, {"i": upload_id})]
+
+
+def expired(connection: Connection, now: float) -> list[str]:
+    """Uploads whose time is over."""
+    return list(connection.execute(_EXPIRED, {"now": now}).scalars())
+
+
+def forget(connection: Connection, upload_id: str) -> list[str]:
+    """Drop an upload; answers the objects of its parts, to be deleted."""
+    blobs = [p.blob for p in parts_of(connection, upload_id)]
+    connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
+    connection.execute(text("DELETE FROM upload WHERE id = :i"), {"i": upload_id})
+    return blobs

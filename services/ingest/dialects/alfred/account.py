@@ -1,0 +1,178 @@
+"""Alfred's dialect: tags, metadata, values, reports, the account and the service itself (reference/vendor-apis.md §1.6)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import BaseModel, Field
+from sqlalchemy import text
+
+from contracts import RegisterWebhook, derived
+from contracts.topics import WEBHOOK_COMMANDS_TOPIC
+from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store import catalogue
+from services.ingest.dialects.alfred import bodies
+from services.ingest.dialects.alfred.jobs import decided, file_record
+from services.ingest.http.dependencies import GatewayDep, Reader, Writer
+from services.ingest.http.errors import ApiError
+from shared import clock
+from shared.net.address_guard import AddressRefused, check_url
+from shared.web.api_keys import Principal
+from shared.web.middleware import trace_of
+
+router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
+API_VERSION = "1.66.3.0"
+"""Of the vendor's documentation that we follow."""
+
+
+class Webhook(BaseModel):
+    """Where to send every event."""
+
+    url: str = Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/alfred"])
+
+
+@router.get("/tag/all", summary="Tags")
+async def all_tags(gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """The tenant's tags. They are edited in our own API (`PUT /v1/tags/{name}`)."""
+    return await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))
+
+
+@router.get("/tag/detail/{tag_id}", summary="A tag", responses=bodies.NOT_FOUND)
+async def tag_detail(tag_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
+    """Its name, its description and the metadata that is read out of its files."""
+    tag = await _tag(gateway, tag_id, who)
+    defined = await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id))
+    return {**tag, "metadata": [d for d in defined if d["tag_id"] in (None, tag_id)]}
+
+
+async def _tag(gateway: Gateway, tag_id: str, who: Principal) -> dict[str, Any]:
+    found = await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))
+    for tag in found:
+        if tag["id"] == tag_id:
+            return tag
+    raise ApiError(404, f"Tag with ID {tag_id} does not exist.")
+
+
+@router.get("/metadata/all", summary="Metadata definitions")
+async def all_metadata(gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """The tenant's data points. They are edited in our own API (`PUT /v1/metadata/{name}`)."""
+    return await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id))
+
+
+@router.get("/metadata/detail/{metadata_id}", summary="A metadata definition", responses=bodies.NOT_FOUND)
+async def metadata_detail(metadata_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
+    """One data point."""
+    for definition in await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id)):
+        if definition["id"] == metadata_id:
+            return definition
+    raise ApiError(404, f"Metadata with ID {metadata_id} does not exist.")
+
+
+@router.get("/values/file/{file_id}", summary="What was read out of a file", responses=bodies.NOT_FOUND)
+async def file_values(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """A row per data point; values as text."""
+    return catalogue.values_of(await file_record(gateway, file_id, who))
+
+
+@router.get("/values/tag/{tag_id}", summary="What was read out of the files of a tag", responses=bodies.NOT_FOUND)
+async def tag_values(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """A row per file and data point, newest jobs first (at most 10,000 files)."""
+    await _tag(gateway, tag_id, who)
+
+    def look(c: Any) -> list[dict[str, Any]]:
+        return [row for record in catalogue.files_tagged(c, who.tenant_id, tag_id) for row in catalogue.values_of(record)]
+
+    return await gateway.store.read(look)
+
+
+@router.get("/report/tag/{tag_id}", summary="A tag's files as a table", responses=bodies.NOT_FOUND)
+async def tag_report(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, str]]:
+    """An object per file: `file_id` and a key per data point, values as text (at most 10,000 files, newest jobs first)."""
+    await _tag(gateway, tag_id, who)
+
+    def look(c: Any) -> list[dict[str, str]]:
+        rows = ((r["id"], catalogue.values_of(r)) for r in catalogue.files_tagged(c, who.tenant_id, tag_id))
+        return [{"file_id": i, **{v["metadata_name"]: v["value"] for v in values}} for i, values in rows]
+
+    return await gateway.store.read(look)
+
+
+@router.get("/account/companies", summary="Companies of the caller")
+async def companies(request: Request, who: Reader) -> list[dict[str, str]]:
+    """The one that the credential belongs to."""
+    _identified(request)
+    return [{"id": who.tenant_id, "name": who.tenancy.tenant_name}]
+
+
+@router.get("/account/tags/{company_id}", summary="Tags of a company", responses=bodies.NOT_FOUND)
+async def company_tags(company_id: str, request: Request, gateway: GatewayDep, who: Reader) -> list[dict[str, str]]:
+    """As `tag/all`."""
+    _identified(request)
+    if company_id != who.tenant_id:
+        raise ApiError(404, f"Company with ID {company_id} does not exist.")
+    return await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))
+
+
+def _identified(request: Request) -> None:
+    """The vendor wants these calls to say who makes them."""
+    if not request.headers.get("user-agent", "").strip():
+        raise ApiError(400, "User-Agent: the header is required", "User-Agent")
+
+
+@router.post(
+    "/account/webhook", summary="Set the URL that gets every event",
+    responses={**bodies.example({"id": bodies.UUID_1}), 422: {"description": "The address did not answer the challenge"}},
+)  # fmt: skip
+async def register_webhook(
+    request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Webhook, Body()]
+) -> dict[str, str]:
+    """The address is sent `{token, challenge, type: "url_verification"}` and must answer with the challenge. One URL per company: a new
+    one takes the place of the old."""
+    try:
+        check_url(body.url, gateway.settings.trusted)
+    except AddressRefused as error:
+        raise ApiError(400, f"url: {error}", "url") from None
+    command = RegisterWebhook(
+        command_id=clock.new_root(), endpoint_id=derived(who.tenant_id, "account-webhook"), owner=who.tenancy, url=body.url,
+        issued_at=clock.now(),
+    )  # fmt: skip
+    await gateway.publisher.publish(WEBHOOK_COMMANDS_TOPIC.name, command, trace_of(request))
+    answer = await decided(gateway, command.command_id, "The address")
+    if not answer["ok"]:
+        raise ApiError(422, f"url: {answer['message']}", "url", code=answer["reason"])
+    return {"id": command.endpoint_id}
+
+
+@router.get("/company/inbox", summary="An inbox address of the company", responses=bodies.NOT_FOUND)
+async def inbox(gateway: GatewayDep, who: Reader, address: Annotated[str, Query(alias="inbox", min_length=3, max_length=254)]) -> dict[str, Any]:  # fmt: skip
+    """Whether an address is the company's. Mail is taken by whoever forwards it to `file/uploadfile`; Stageline receives none itself."""
+    known = text("SELECT inbox FROM tenant WHERE tenant_id = :t")
+    own = await gateway.store.read(lambda c: c.execute(known, {"t": who.tenant_id}).scalar())
+    if not own or own.casefold() != address.casefold():
+        raise ApiError(404, f"Inbox {address} does not exist.")
+    return {"inbox": own, "company_id": who.tenant_id, "company_name": who.tenancy.tenant_name}
+
+
+@router.get("/tagshelf/status", summary="Is the service well?")
+async def status(gateway: GatewayDep) -> dict[str, str]:
+    """`db_status` is `ok`, or the call is answered 503."""
+    await gateway.store.read(lambda c: c.execute(text("SELECT 1")).scalar())
+    return {"api_version": API_VERSION, "db_status": "ok"}
+
+
+@router.get("/tagshelf/ping", summary="Is the service there?")
+async def ping() -> dict[str, str]:
+    """It is."""
+    return {"pong": clock.now().isoformat(timespec="milliseconds")}
+
+
+@router.get("/tagshelf/who-am-i", summary="Whom a credential speaks for")
+async def who_am_i(request: Request, who: Reader) -> dict[str, Any]:
+    """`authentication_type` is `api_key`, `bearer` or `amx`."""
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    return {
+        "authentication_type": "api_key" if "x-tagshelfapi-key" in request.headers else scheme or "api_key",
+        "user_name": who.tenancy.user_name, "roles": [who.role], "company_id": who.tenant_id,
+        "company_name": who.tenancy.tenant_name, "app_id": None,
+    }  # fmt: skip

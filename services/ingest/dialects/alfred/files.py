@@ -1,0 +1,106 @@
+"""Alfred's dialect: files as they are listed, what happened to them, their versions, and links to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import Connection, text
+from starlette.responses import Response
+
+from services.ingest.dialects.alfred import bodies
+from services.ingest.dialects.alfred.jobs import file_record
+from services.ingest.http.dependencies import GatewayDep, Reader
+from services.ingest.http.download import send
+from services.ingest.http.errors import ApiError
+from shared import clock
+
+router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
+SHARE_S = 7 * 86_400
+"""How long a shared link stands, unless it is asked for less."""
+MOST_EVENTS = 1000
+CurrentPage = Annotated[int, Query(alias="currentPage", ge=1, le=1_000_000)]
+PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
+
+
+@router.get("/file/all", summary="Files, newest first")
+async def all_files(gateway: GatewayDep, who: Reader, page: CurrentPage = 1, size: PageSize = 20) -> dict[str, Any]:
+    """A page of the tenant's files under `result`."""
+    query = text("SELECT body FROM file_view WHERE tenant_id = :t ORDER BY created_at DESC, id DESC LIMIT :n OFFSET :o")
+    values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
+    count = text("SELECT count(*) FROM file_view WHERE tenant_id = :t")
+
+    def look(c: Connection) -> tuple[list[str], int]:
+        return list(c.execute(query, values).scalars()), int(c.execute(count, {"t": who.tenant_id}).scalar_one())
+
+    rows, total = await gateway.store.read(look)
+    return {
+        "result": [json.loads(body) for body in rows], "currentPage": page, "pageSize": size, "totalCount": total,
+        "totalPages": -(-total // size),
+    }  # fmt: skip
+
+
+@router.get("/file/events/{file_id}", summary="What happened to a file", responses=bodies.NOT_FOUND)
+async def file_events(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """Its events, oldest first, in the envelope in which they were sent (at most 1,000)."""
+    record = await file_record(gateway, file_id, who)
+    # The id stands in the text of each of its events: what does not hold it need not be parsed.
+    query = text("SELECT body FROM history WHERE job_id = :j AND body LIKE :f ORDER BY id LIMIT :n")
+    values = {"j": record["job_id"], "f": f"%{record['id']}%", "n": 10 * MOST_EVENTS}
+    rows = await gateway.store.read(lambda c: c.execute(query, values).scalars().all())
+    events = [json.loads(body) for body in rows]
+    return [e for e in events if file_id in (e["event"].get("file_id"), e["event"].get("file_log_id"))][:MOST_EVENTS]
+
+
+@router.get("/file/versions/{file_id}", summary="What a file has become", responses=bodies.NOT_FOUND)
+async def file_versions(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
+    """The original, then what was made of it: its text, its result package."""
+    record = await file_record(gateway, file_id, who)
+    kinds = (("original", "blob_name"), ("text", "text_blob"), ("result", "result_blob"))
+    found = [(kind, record[name]) for kind, name in kinds if record[name]]
+    return [
+        {
+            "version": number, "kind": kind, "file_id": file_id, "file_name": record["file_name"], "blob_name": blob,
+            "md5_hash": record["md5_hash"] if kind == "original" else None,
+            "creation_date": record["creation_date"] if kind == "original" else record["update_date"],
+        }
+        for number, (kind, blob) in enumerate(found, 1)
+    ]  # fmt: skip
+
+
+@router.get("/file/share/{file_id}", summary="A link to a file for people without a key", responses=bodies.NOT_FOUND)
+async def share_file(
+    file_id: str, request: Request, gateway: GatewayDep, who: Reader, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
+) -> dict[str, Any]:
+    """Whoever has the link may download the file until `expires`. The link is in this answer and nowhere else."""
+    record = await file_record(gateway, file_id, who)
+    if not record["blob_name"]:
+        raise ApiError(404, f"File with ID {file_id} has no content yet.")
+    token = secrets.token_urlsafe(32)
+    values = {"h": _hash(token), "f": file_id, "t": who.tenant_id, "at": clock.unix() + seconds}
+    enter = text("INSERT INTO share_link (token_hash, file_id, tenant_id, expires_at) VALUES (:h, :f, :t, :at)")
+
+    def work(c: Connection) -> None:
+        c.execute(text("DELETE FROM share_link WHERE expires_at < :now"), {"now": clock.unix()})
+        c.execute(enter, values)
+
+    await gateway.store.transact(work)
+    return {"url": str(request.url_for("shared_file", token=token)), "expires": values["at"]}
+
+
+@router.get("/file/shared/{token}", summary="A shared file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
+async def shared_file(token: str, request: Request, gateway: GatewayDep) -> Response:
+    """No key is needed: the link is one."""
+    query = text("SELECT file_id, tenant_id FROM share_link WHERE token_hash = :h AND expires_at > :now")
+    row = await gateway.store.read(lambda c: c.execute(query, {"h": _hash(token), "now": clock.unix()}).first())
+    record = await gateway.record("file_view", row.file_id, row.tenant_id) if row is not None else None
+    if record is None or not record["blob_name"]:
+        raise ApiError(404, "There is no such link, or its time is over.")
+    return await send(request, gateway, record["blob_name"], record["file_name"])
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,62 @@
+"""Erasing jobs, on request and by age."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import text
+
+from contracts import EraseJob
+from services.ingest.dialects.alfred.jobs import job_record
+from services.ingest.dialects.v1.strict import Number
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import Admin, GatewayDep
+from shared import clock
+
+router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
+_KEEP = text("INSERT INTO retention (tenant_id, days) VALUES (:t, :d) ON CONFLICT (tenant_id) DO UPDATE SET days = excluded.days")
+_DAYS = text("SELECT days FROM retention WHERE tenant_id = :t")
+
+
+class Retention(BaseModel):
+    """`days` null keeps jobs for ever."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    days: Number | None = Field(ge=0, le=36_500)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job")
+async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, reason: str = "") -> None:
+    """Its record, files, history, texts and results, here and in every other service; its objects too, unless another file has the same
+    content. `JobErased` says so to all who listen. 409 when it has not ended."""
+    await job_record(gateway, job_id, who)
+    command = EraseJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason[:1000])
+    await send_command(request, gateway, command, "The command")
+
+    def gone(connection: Any) -> bool | None:
+        return None if connection.execute(text("SELECT 1 FROM job_view WHERE id = :i"), {"i": job_id}).first() else True
+
+    await gateway.decisions.until(gone, gateway.settings.decision_timeout_s)
+
+
+@router.put("/retention", summary="How long jobs are kept")
+async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retention, Body()]) -> dict[str, Any]:
+    """Jobs of the tenant that ended so long ago are erased, within minutes."""
+    drop = text("DELETE FROM retention WHERE tenant_id = :t")
+    values = {"t": who.tenant_id, "d": body.days}
+    await gateway.store.transact(
+        lambda c: c.execute(drop, {"t": who.tenant_id}) if body.days is None else c.execute(_KEEP, values)
+    )
+    gateway.retention_wake.set()
+    # Wakes the sweep, which listens to commits.
+    await gateway.processor.run_unit(lambda unit: None)
+    return {"days": body.days}
+
+
+@router.get("/retention", summary="How long jobs are kept")
+async def retention(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
+    """`days`, or null: for ever."""
+    return {"days": await gateway.store.read(lambda c: c.execute(_DAYS, {"t": who.tenant_id}).scalar())}

@@ -1,0 +1,242 @@
+"""The operator's verbs, and the answers to "why does it wait?", under /v1."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import text
+
+from contracts import (
+    CancelJob,
+    ExplainJob,
+    PauseJob,
+    PokeJob,
+    RerunJob,
+    ResumeJob,
+    RetryJobNow,
+    SetControl,
+    TerminateJob,
+    derived,
+)
+from contracts.loose import check_json
+from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store.operations import rows_of
+from services.ingest.core.backlog import merged
+from services.ingest.core.waiting import why
+from services.ingest.dialects.alfred.bodies import Meta
+from services.ingest.dialects.alfred.jobs import job_record
+from services.ingest.dialects.v1.strict import Flag, Number, Whole
+from services.ingest.http.commands import send_command
+from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
+from services.ingest.http.errors import ApiError
+from shared import clock
+from shared.web.api_keys import Principal
+
+router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
+PLATFORM = "default"
+"""The tenant whose operators steer what concerns all tenants."""
+
+
+class Why(BaseModel):
+    """`reason` goes into the job's history and the audit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=1000)
+
+
+class Retry(Why):
+    """Without `file_id`, everything of the job that is in back-off."""
+
+    file_id: str | None = Field(default=None, max_length=200)
+
+
+class Rerun(Why):
+    """What to run again; the new job has the files and the results that need not be made anew."""
+
+    from_step: str | None = Field(default=None, max_length=100)
+    only: Literal["all", "failed", "changed"] = "all"
+    file_ids: list[str] = Field(default_factory=list, max_length=1000)
+    workflow_version: Whole | None = Field(default=None, ge=1)
+    metadata: Meta = None
+    args: dict[str, dict[str, Any]] | None = None
+
+
+class Poke(BaseModel):
+    """What a waiting step waits for: OK goes on with `data` as its result, KO fails it with `code`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: str | None = Field(default=None, max_length=100)
+    file_id: str | None = Field(default=None, max_length=200)
+    outcome: Literal["OK", "KO"] = "OK"
+    code: str | None = Field(default=None, max_length=100)
+    message: str | None = Field(default=None, max_length=4000)
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Steering(Why):
+    """A field that is absent stays as it is; null takes the value away."""
+
+    paused: Flag | None = None
+    limit: Whole | None = Field(default=None, ge=0, le=1_000_000)
+    rate_per_s: Number | None = Field(default=None, gt=0, le=1_000_000)
+    burst: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    weight: Number | None = Field(default=None, gt=0, le=1000)
+
+
+async def _verb(request: Request, gateway: Gateway, who: Principal, kind: Any, job_id: str, **fields: Any) -> dict[str, Any]:
+    await job_record(gateway, job_id, who)
+    command = kind(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), **fields)
+    await send_command(request, gateway, command, "The command")
+    record = await job_record(gateway, job_id, who)
+    return {"job_id": job_id, "command_id": command.command_id, "stage": record["stage"], "paused": record.get("paused")}
+
+
+@router.post("/jobs/{job_id}/cancel", summary="End a job as cancelled")
+async def cancel(
+    job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Why | None, Body()] = None
+) -> dict[str, Any]:
+    """Workers are told and kill what they run for it. 409 when it has ended."""
+    return await _verb(request, gateway, who, CancelJob, job_id, reason=body.reason if body else "")
+
+
+@router.post("/jobs/{job_id}/terminate", summary="End a job as failed, without its rescue")
+async def terminate(
+    job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
+) -> dict[str, Any]:
+    """At once; its rescue steps do not run. 409 when it has ended."""
+    return await _verb(request, gateway, who, TerminateJob, job_id, reason=body.reason if body else "")
+
+
+@router.post("/jobs/{job_id}/pause", summary="Hand out no further tasks of a job")
+async def pause(
+    job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
+) -> dict[str, Any]:
+    """What runs may end. 409 when it is paused or has ended."""
+    return await _verb(request, gateway, who, PauseJob, job_id, reason=body.reason if body else "")
+
+
+@router.post("/jobs/{job_id}/resume", summary="Go on with a paused job")
+async def resume(
+    job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
+) -> dict[str, Any]:
+    """409 when it is not paused."""
+    return await _verb(request, gateway, who, ResumeJob, job_id, reason=body.reason if body else "")
+
+
+@router.post("/jobs/{job_id}/retry", summary="Do not wait for the back-off")
+async def retry(
+    job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Retry | None, Body()] = None
+) -> dict[str, Any]:
+    """409 when nothing of the job is in back-off."""
+    wanted = body or Retry()
+    return await _verb(request, gateway, who, RetryJobNow, job_id, reason=wanted.reason, file_id=wanted.file_id)
+
+
+@router.post("/jobs/{job_id}/poke", summary="Answer a waiting step")
+async def poke(
+    job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Poke | None, Body()] = None
+) -> dict[str, Any]:
+    """An approval given or refused (by operators), or whatever else a step waits for. 409 when nothing waits for it."""
+    wanted = body or Poke()
+    check_json(wanted.data)
+    return await _verb(request, gateway, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
+
+
+@router.post("/jobs/{job_id}/rerun", status_code=201, summary="Run an ended job again, as a new job")
+async def rerun(
+    job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Rerun | None, Body()] = None
+) -> dict[str, Any]:
+    """From the beginning or a step; all files, the failed ones, or those whose steps have changed; with other metadata or settings.
+
+    With an `Idempotency-Key` the same request again answers the same new job. 409 when the job has not ended.
+    """
+    await job_record(gateway, job_id, who)
+    wanted = body or Rerun()
+    key = request.headers.get("idempotency-key")
+    root = derived(who.tenant_id, job_id, key, "rerun") if key else clock.new_root()
+    fields = wanted.model_dump(exclude={"file_ids"})
+    command = RerunJob(
+        command_id=root, job_id=job_id, owner=who.tenancy, issued_at=clock.now(), new_job_id=derived(root, "job"),
+        file_ids=tuple(wanted.file_ids), **fields,
+    )  # fmt: skip
+    made = {"job_id": command.new_job_id, "rerun_of": job_id, "command_id": command.command_id}
+    if key and await gateway.record("job_view", command.new_job_id, who.tenant_id) is not None:
+        return made
+    await send_command(request, gateway, command, "The command")
+    return made
+
+
+@router.get("/jobs/{job_id}/why", summary="Why a job does not move")
+async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
+    """One reason `code` with a sentence, its `facts`, and `changes_at` if it is known when that will change; asked of the
+    orchestrator this moment. `id` may also be a session's that is still open."""
+    session = await gateway.record("session_view", job_id, who.tenant_id)
+    if session is not None and session["status"] == "open":
+        facts = {"session_id": job_id, "expires_at": session["expires_at"]}
+        message = "the session is open: no job has been made of it yet"
+        return {"job_id": None, "code": "session_open", "message": message, "facts": facts, "changes_at": session["expires_at"]}
+    job_id = session["job_id"] if session is not None and session["job_id"] else job_id
+    record = await job_record(gateway, job_id, who)
+    command = ExplainJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now())
+    try:
+        answer = await send_command(request, gateway, command, "The question")
+    except ApiError as error:
+        if error.status != 503:
+            raise
+        known = why(record, [], clock.unix())
+        return {
+            "job_id": job_id,
+            "code": "orchestrator_silent",
+            "message": error.message,
+            "facts": {"last_known": known},
+            "changes_at": None,
+        }
+    return {"job_id": job_id, **answer["why"]}
+
+
+@router.get("/backlog", summary="What waits, what runs, and when it will be worked off")
+async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
+    """By action and tenant; of the caller's tenant alone unless it is the platform's."""
+    rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
+    return merged(rows, None if who.tenant_id == PLATFORM else who.tenant_id, clock.unix())
+
+
+@router.put("/controls/{kind}/{name}", summary="Pause, limit or weigh an action or a tenant")
+async def control(
+    kind: Literal["action", "tenant"],
+    name: str,
+    request: Request,
+    gateway: GatewayDep,
+    who: Operator,
+    body: Annotated[Steering, Body()],
+) -> dict[str, Any]:
+    """In force at once, for what is handed out from now on. The platform's operators only: it concerns all tenants."""
+    if who.tenant_id != PLATFORM:
+        raise ApiError(403, "controls concern all tenants: they are for operators of the platform")
+    given = body.model_dump(exclude={"reason"}, exclude_unset=True)
+    clear: tuple[Any, ...] = tuple(sorted(k for k, v in given.items() if v is None and k != "paused"))
+    command = SetControl(
+        command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), kind=kind, name=name, reason=body.reason,
+        clear=clear, **{k: v for k, v in given.items() if v is not None},
+    )  # fmt: skip
+    await send_command(request, gateway, command, "The control")
+    return {"kind": kind, "name": name, "command_id": command.command_id, **given}
+
+
+@router.get("/audit", summary="Who did what")
+async def audit(
+    gateway: GatewayDep,
+    who: Operator,
+    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """Commands of the tenant's people with what became of them, newest first; `next` is the cursor of the following page."""
+    query = "SELECT id, body FROM audit WHERE tenant_id = :t AND id < :b ORDER BY id DESC LIMIT :n"
+    values = {"t": who.tenant_id, "b": before or 1 << 62, "n": limit}
+    rows = await gateway.store.read(lambda c: c.execute(text(query), values).all())
+    return {"result": [json.loads(r.body) for r in rows], "next": rows[-1].id if len(rows) == limit else None}

@@ -1,0 +1,248 @@
+"""Resumable uploads into sessions by tus 1.0.0, under /v1/uploads (tus.io/protocols/resumable-upload).
+
+`Upload-Metadata` names `session_id` and `filename`, and may hold `filetype` and `metadata` (JSON text). With the last byte the upload
+becomes a file of the session; `Stageline-File-Id` is its id.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection, text
+from starlette.responses import Response
+
+from contracts.loose import check_metadata
+from services.ingest.adapters.background.upload_assembly import UploadAssembly
+from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store import uploads
+from services.ingest.core import tus
+from services.ingest.dialects.v1.tus_body import take
+from services.ingest.http.dependencies import GatewayDep, Writer
+from services.ingest.http.errors import ApiError
+from services.ingest.http.multipart import clean_name
+from shared import clock
+from shared.web.api_keys import Principal
+
+router = APIRouter(prefix="/v1/uploads", tags=["Uploads"])
+OCTETS = "application/offset+octet-stream"
+RESUMABLE = {"tus-resumable": tus.VERSION}
+
+
+def speaks(request: Request) -> None:
+    """Raises 412 for another version of the protocol."""
+    if request.headers.get("tus-resumable") != tus.VERSION:
+        raise ApiError(412, f"Tus-Resumable: {tus.VERSION} is expected", "Tus-Resumable")
+
+
+def bad(error: ValueError) -> ApiError:
+    """The answer to a header that is none."""
+    return ApiError(400, str(error), str(error).partition(":")[0])
+
+
+@router.options("", summary="What the server can", status_code=204)
+async def options(gateway: GatewayDep) -> Response:
+    """Version, extensions, checksum algorithms, largest size in bytes."""
+    return Response(
+        status_code=204,
+        headers={
+            **RESUMABLE, "tus-version": tus.VERSION, "tus-extension": tus.EXTENSIONS,
+            "tus-checksum-algorithm": ",".join(tus.ALGORITHMS), "tus-max-size": str(gateway.settings.max_upload_bytes),
+        },
+    )  # fmt: skip
+
+
+@router.post("", status_code=201, summary="Begin an upload")
+async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
+    """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, perhaps `Upload-Concat`; the first bytes may be in the body."""
+    speaks(request)
+    try:
+        length = tus.number(request.headers, "upload-length")
+        kind, partials = tus.concat(request.headers.get("upload-concat"))
+        said = tus.metadata(request.headers.get("upload-metadata", ""))
+    except tus.BadHeader as error:
+        raise bad(error) from None
+    _check_length(gateway, request, length, kind)
+    await gateway.limits.hand_in(who.tenant_id, length)
+    row = await _row(request, gateway, who, length, kind, said)
+    now = clock.unix()
+
+    def enter(connection: Connection) -> None:
+        uploads.enter(connection, row)
+        if kind == "final":
+            refused = uploads.join(connection, row["id"], partials, who.tenant_id, now)
+            if refused is not None:
+                reason = f"Upload-Concat: {refused[:200]} is no partial upload that has all its bytes"
+                raise ApiError(409, reason, "Upload-Concat")
+        elif length == 0:
+            uploads.mark_whole(connection, row["id"], now)
+
+    await gateway.store.transact(enter)
+    headers = {
+        **RESUMABLE,
+        "location": str(request.url_for("status", upload_id=row["id"])),
+        "upload-expires": _date(row["expires_at"]),
+    }
+    if request.headers.get("content-type") == OCTETS and kind != "final":
+        position = await take(request, gateway, await found(gateway, row["id"], who), None)
+        headers["upload-offset"] = str(position)
+    return await _answered(gateway, row["id"], who, 201, headers)
+
+
+def _check_length(gateway: Gateway, request: Request, length: int | None, kind: str) -> None:
+    deferred = request.headers.get("upload-defer-length")
+    if kind == "final":
+        if length is not None or deferred is not None:
+            raise ApiError(400, "Upload-Length: a final upload is as long as its parts", "Upload-Length")
+    elif (length is None) == (deferred is None) or deferred not in (None, "1"):
+        raise ApiError(400, "Upload-Length: either it or Upload-Defer-Length: 1 is required", "Upload-Length")
+    if length is not None and length > gateway.settings.max_upload_bytes:
+        raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
+
+
+async def _row(
+    request: Request, gateway: Gateway, who: Principal, length: int | None, kind: str, said: dict[str, str]
+) -> dict[str, Any]:
+    session_id = said.get("session_id", "")
+    if kind != "partial":
+        await session_open(gateway, session_id, who)
+    name = clean_name(said.get("filename", said.get("name", "")))
+    if kind != "partial" and not name:
+        raise ApiError(400, "Upload-Metadata: filename is required", "filename")
+    return {
+        "id": clock.new_root(), "tenant_id": who.tenant_id, "tenant_name": who.tenancy.tenant_name,
+        "user_name": who.tenancy.user_name, "session_id": session_id[:200], "file_name": name,
+        "content_type": said.get("filetype", "application/octet-stream")[:200], "metadata": _metadata(said.get("metadata")),
+        "said": request.headers.get("upload-metadata", ""), "length": length, "concat": kind,
+        "expires_at": clock.unix() + gateway.settings.upload_ttl_s,
+    }  # fmt: skip
+
+
+async def session_open(gateway: Gateway, session_id: str, who: Principal) -> None:
+    """Raises 404 and 409 for a session that takes no files."""
+    session = await gateway.record("session_view", session_id, who.tenant_id)
+    if session is None:
+        raise ApiError(404, f"Deferred Session with ID {session_id[:200]} does not exist.", "session_id")
+    if session["status"] != "open":
+        raise ApiError(409, f"Deferred Session with ID {session_id} is {session['status']}.", "session_id")
+
+
+def _metadata(value: str | None) -> Any:
+    if not value:
+        return None
+    try:
+        return check_metadata(json.loads(value))
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"metadata: {error}"[:500], "metadata") from None
+
+
+async def found(gateway: Gateway, upload_id: str, who: Principal) -> Any:
+    """The tenant's upload, or 404."""
+    row = await gateway.store.read(lambda c: uploads.find(c, upload_id, who.tenant_id))
+    if row is None:
+        raise ApiError(404, f"Upload {upload_id[:80]} does not exist, or its time is over.")
+    return row
+
+
+@router.head("/{upload_id}", summary="How far an upload is")
+async def status(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
+    """`Upload-Offset`, `Upload-Length`; `Stageline-File-Id` once it is a file, `Stageline-Error` when it will never be one."""
+    speaks(request)
+    row = await found(gateway, upload_id, who)
+    headers = {
+        **RESUMABLE,
+        "cache-control": "no-store",
+        "upload-offset": str(row.position),
+        "upload-expires": _date(row.expires_at),
+    }
+    headers |= {"upload-length": str(row.length)} if row.length is not None else {"upload-defer-length": "1"}
+    if row.said:
+        headers["upload-metadata"] = row.said
+    if row.concat:
+        headers["upload-concat"] = row.concat
+    return Response(status_code=200, headers={**headers, **_outcome(row)})
+
+
+def _outcome(row: Any) -> dict[str, str]:
+    if row.state == "done":
+        return {"stageline-file-id": uploads.file_id_of(row.id)}
+    return {"stageline-error": row.code or "failed"} if row.state == "failed" else {}
+
+
+@router.patch("/{upload_id}", status_code=204, summary="Bring bytes")
+async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
+    """The bytes from `Upload-Offset` on. 409 for another offset, 460 for a wrong `Upload-Checksum`. What has come of a request that breaks
+    off is kept."""
+    speaks(request)
+    if request.headers.get("content-type") != OCTETS:
+        raise ApiError(415, f"Content-Type: {OCTETS} is expected", "Content-Type")
+    try:
+        offset = tus.number(request.headers, "upload-offset")
+        length = tus.number(request.headers, "upload-length")
+        checksum = tus.checksum(request.headers.get("upload-checksum"))
+    except tus.BadHeader as error:
+        raise bad(error) from None
+    row = await found(gateway, upload_id, who)
+    if row.concat == "final":
+        raise ApiError(403, "A final upload takes no bytes of its own.")
+    if length is not None and row.length is None:
+        if length > gateway.settings.max_upload_bytes:
+            raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
+        await gateway.store.transact(lambda c: uploads.set_length(c, upload_id, length))
+        row = await found(gateway, upload_id, who)
+    if offset != row.position or row.state != "open":
+        raise ApiError(409, f"Upload-Offset: {row.position} is expected", "Upload-Offset")
+    position = await take(request, gateway, row, checksum)
+    headers = {**RESUMABLE, "upload-offset": str(position), "upload-expires": _date(clock.unix() + gateway.settings.upload_ttl_s)}
+    return await _answered(gateway, upload_id, who, 204, headers)
+
+
+async def _answered(gateway: Gateway, upload_id: str, who: Principal, code: int, headers: dict[str, str]) -> Response:
+    row = await await_file(gateway, upload_id, who)
+    return Response(status_code=code, headers={**headers, **_outcome(row)})
+
+
+async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
+    """The upload's row; after the last byte it waits (bounded) until the file is in the session. Raises 409 when it never will be."""
+    now = clock.unix()
+    await gateway.store.transact(lambda c: uploads.mark_whole(c, upload_id, now))
+    row = await found(gateway, upload_id, who)
+    if row.state == "whole":
+        gateway.upload_wake.set()
+        ended = text("SELECT 1 FROM upload WHERE id = :i AND state IN ('done', 'failed')")
+        await gateway.decisions.until(
+            lambda c: c.execute(ended, {"i": upload_id}).scalar(), gateway.settings.decision_timeout_s, True
+        )
+        row = await found(gateway, upload_id, who)
+    if row.state == "failed":
+        raise ApiError(409, f"The upload did not become a file: {row.message}", "session_id", code=row.code)
+    return row
+
+
+@router.delete("/{upload_id}", status_code=204, summary="Give an upload up")
+async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
+    """What has come of it is deleted. A file that it has become stays. 409 while it becomes one."""
+    speaks(request)
+    row = await found(gateway, upload_id, who)
+    if row.state == "whole":
+        raise ApiError(409, "The upload is whole and becomes a file right now.")
+    await UploadAssembly(gateway).discard(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
+    return Response(status_code=204, headers=RESUMABLE)
+
+
+@router.post("/{upload_id}", include_in_schema=False)
+async def overridden(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
+    """`X-HTTP-Method-Override`, for clients behind something that lets only GET and POST pass."""
+    method = request.headers.get("x-http-method-override", "").upper()
+    verbs: dict[str, Any] = {"PATCH": append, "DELETE": terminate, "HEAD": status}
+    if method not in verbs:
+        raise ApiError(405, "X-HTTP-Method-Override: PATCH, DELETE or HEAD is expected", "X-HTTP-Method-Override")
+    answer: Response = await verbs[method](upload_id, request, gateway, who)
+    return answer
+
+
+def _date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)

@@ -1,0 +1,185 @@
+"""Multipart uploads as a stream: the file goes straight to the object store and is never spooled or held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from email.message import Message as MailMessage
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from shared.objects.object_store import Objects, StoredObject, TooLarge
+
+MAX_FIELD_BYTES = 65_536
+MAX_FIELDS = 50
+Observe = Callable[[bytes], object]
+
+
+class BadUpload(ValueError):
+    """The body is not what the endpoint takes; the text names the part and the reason."""
+
+
+@dataclass
+class Upload:
+    """What a form held: text fields, and the one stored file with its name and declared type."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    stored: StoredObject | None = None
+    file_name: str = ""
+    content_type: str = "application/octet-stream"
+
+
+class _Parts:
+    """Collects parser callbacks; file data goes to a bounded queue, so a slow store slows the client down."""
+
+    def __init__(self) -> None:
+        self.header_name = b""
+        self.header_value = b""
+        self.headers: dict[str, str] = {}
+        self.events: list[tuple[str, bytes]] = []
+        self.begun: list[dict[str, str]] = []
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": self.headers.clear,
+            "on_header_field": lambda d, s, e: setattr(self, "header_name", self.header_name + d[s:e]),
+            "on_header_value": lambda d, s, e: setattr(self, "header_value", self.header_value + d[s:e]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._begin,
+            "on_part_data": lambda d, s, e: self.events.append(("data", bytes(d[s:e]))),
+            "on_part_end": lambda: self.events.append(("end", b"")),
+        }
+
+    def _begin(self) -> None:
+        # One chunk may hold several parts: the headers are kept with their own part.
+        self.begun.append(dict(self.headers))
+        self.events.append(("part", b""))
+
+    def _header_end(self) -> None:
+        self.headers[self.header_name.decode("latin-1").lower()] = self.header_value.decode("utf-8", "replace")
+        self.header_name = self.header_value = b""
+
+
+async def receive(
+    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", observe: Observe = len
+) -> Upload:
+    """Read a `multipart/form-data` request with one `file` part (or one of another name) of at most `limit` bytes.
+
+    `observe` is called with every chunk of the body, in order.
+
+    Raises `BadUpload`, `TooLarge`, and `Retry` when the store is away. What was stored of a bad upload is content-addressed
+    and named by nothing, so nothing is visible of it.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise BadUpload("content-type: multipart/form-data with a boundary is expected")
+    try:
+        reader = _Reader(request, objects, tenant, limit, boundary, part, observe)
+        await reader.read()
+    except FormParserError as error:
+        raise BadUpload(f"body: {error}") from None
+    except ClientDisconnect:
+        raise BadUpload("body: the client went away before the end") from None
+    return reader.upload
+
+
+class _Reader:
+    def __init__(
+        self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str, observe: Observe
+    ) -> None:
+        self.request = request
+        self.observe = observe
+        self.objects = objects
+        self.tenant = tenant
+        self.limit = limit
+        self.parts = _Parts()
+        self.parser = MultipartParser(boundary, self.parts.callbacks())  # type: ignore[arg-type]
+        self.upload = Upload()
+        self.part = part
+        self.name = ""
+        self.text = bytearray()
+        self.queue: asyncio.Queue[bytes | None] | None = None
+        self.storing: asyncio.Task[StoredObject] | None = None
+
+    async def read(self) -> None:
+        try:
+            async for chunk in self.request.stream():
+                self.observe(chunk)
+                self.parser.write(chunk)
+                await self._dispatch()
+            self.parser.finalize()
+            await self._dispatch()
+        except BaseException:
+            if self.storing is not None:
+                self.storing.cancel()
+                await asyncio.gather(self.storing, return_exceptions=True)
+            raise
+        if self.queue is not None:
+            raise BadUpload(f"{self.part}: the part has no end")
+
+    async def _dispatch(self) -> None:
+        events, self.parts.events = self.parts.events, []
+        for kind, data in events:
+            if kind == "part":
+                self._begin(self.parts.begun.pop(0))
+            elif kind == "data":
+                await self._data(data)
+            else:
+                await self._end()
+
+    def _begin(self, headers: dict[str, str]) -> None:
+        disposition = MailMessage()
+        disposition["content-disposition"] = headers.get("content-disposition", "")
+        self.name = str(disposition.get_param("name", "", "content-disposition"))
+        file_name = disposition.get_filename()
+        self.text = bytearray()
+        if len(self.upload.fields) >= MAX_FIELDS:
+            raise BadUpload(f"body: more than {MAX_FIELDS} fields")
+        if self.name == self.part:
+            if self.upload.stored is not None:
+                raise BadUpload(f"{self.part}: one file per request is expected")
+            self.upload.file_name = clean_name(file_name or "")
+            self.upload.content_type = headers.get("content-type", "application/octet-stream")[:200]
+            self.queue = asyncio.Queue(8)
+            self.storing = asyncio.create_task(self.objects.put_stream(self.tenant, _drain(self.queue), self.limit))
+
+    async def _data(self, data: bytes) -> None:
+        if self.queue is None:
+            self.text += data
+            if len(self.text) > MAX_FIELD_BYTES:
+                raise BadUpload(f"{self.name[:100]}: longer than {MAX_FIELD_BYTES} bytes")
+            return
+        assert self.storing is not None
+        put = asyncio.create_task(self.queue.put(data))
+        await asyncio.wait({put, self.storing}, return_when=asyncio.FIRST_COMPLETED)
+        if self.storing.done():
+            put.cancel()
+            self.storing.result()
+            raise TooLarge("too_large", f"the file is larger than the limit of {self.limit} bytes")
+
+    async def _end(self) -> None:
+        if self.queue is None:
+            self.upload.fields[self.name] = self.text.decode("utf-8", "replace")
+            return
+        assert self.storing is not None
+        await self.queue.put(None)
+        self.upload.stored = await self.storing
+        self.queue = self.storing = None
+
+
+async def _drain(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while True:
+        chunk = await queue.get()
+        if chunk is None:
+            return
+        yield chunk
+
+
+def clean_name(name: str) -> str:
+    """A file name for showing: no folders, no control characters, at most 255 characters. Never used as a path."""
+    base = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(c for c in base if c.isprintable()).strip()[:255]

@@ -1,0 +1,112 @@
+"""The door's OpenAPI document: FastAPI's, with what every operation of a dialect may answer, and who may call it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.ingest.http.errors import TITLES
+
+Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+ALFRED: Schema = {
+    "type": "object", "required": ["error", "message"], "properties": {"error": TEXT, "message": TEXT, "field": TEXT},
+}  # fmt: skip
+PROBLEM: Schema = {
+    "type": "object", "required": ["type", "title", "status", "detail"],
+    "properties": {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT, "field": TEXT},
+}  # fmt: skip
+INVOPOP: Schema = {
+    "type": "object", "required": ["code", "key", "message"],
+    "properties": {"code": TEXT, "key": TEXT, "message": TEXT, "fields": {"type": "object"}},
+}  # fmt: skip
+OAUTH: Schema = {
+    "type": "object",
+    "required": ["message"],
+    "properties": {"error": TEXT, "error_description": TEXT, "message": TEXT},
+}
+COMMON = (400, 401, 403, 404, 405, 409, 413, 415, 429, 503)
+"""What any operation may answer: nonsense, no credential or not the right one, nothing there, too early or too late, too much, away."""
+DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
+    ("/api/", "application/json", ALFRED, (422,)),
+    ("/token", "application/json", OAUTH, ()),
+    ("/transform/", "application/json", INVOPOP, (422,)),
+    ("/silo/", "application/json", INVOPOP, (422,)),
+    ("/conversion/", "application/problem+json", PROBLEM, (422, 427, 500)),
+    ("/v1/uploads", "application/problem+json", PROBLEM, (412, 460)),
+    ("/v1/", "application/problem+json", PROBLEM, ()),
+)
+"""Where a path begins: the type and shape of its errors, and what it answers beside `COMMON`."""
+OPEN = ("/token", "/api/tagshelf/ping", "/api/tagshelf/status", "/api/file/shared/{token}")
+BYTES = ("download", "shared", "content", "outputs", "result/{result_id}")
+"""In paths whose answers are bytes: whole, in part, not modified, out of range."""
+KEYS: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
+SCHEMES: Schema = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-TagshelfAPI-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+
+
+def document(app: FastAPI) -> Schema:
+    """The OpenAPI 3.1 document of the door."""
+    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    found.setdefault("components", {})["securitySchemes"] = SCHEMES
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            _complete(path, method, operation)
+    return found
+
+
+def _complete(path: str, method: str, operation: Schema) -> None:
+    kind, schema, more = next((k, s, m) for prefix, k, s, m in DIALECTS if path.startswith(prefix))
+    responses = operation["responses"]
+    # FastAPI documents its own answer to what is wrong; ours has the dialect's shape.
+    responses.pop("422", None)
+    for status in (*COMMON, *more):
+        described = responses.setdefault(str(status), {"description": TITLES.get(status) or HTTPStatus(status).phrase})
+        described["content"] = {kind: {**described.get("content", {}).get(kind, {}), "schema": schema}}
+    if any(part in path for part in BYTES):
+        for status in (200, 206, 304, 416):
+            responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
+        responses["200"]["content"] = {"application/octet-stream": {}}
+        responses["206"]["content"] = {"application/octet-stream": {}}
+    if path.startswith("/transform/") and method in ("put", "post"):
+        responses.setdefault("200", {"description": "OK"})
+    if path.startswith("/conversion/") and method == "delete":
+        responses.setdefault("202", {"description": "Accepted"})
+    if (path.startswith("/v1/uploads/{upload_id}") and "complete" not in path) or path == "/v1/uploads":
+        _tus(method, operation)
+    if path in OPEN or method == "options":
+        operation["security"] = []
+    else:
+        operation["security"] = [{}, *KEYS] if path.startswith("/conversion/") else KEYS
+
+
+def _tus(method: str, operation: Schema) -> None:
+    """The headers of tus 1.0.0, which are read by hand."""
+    number = {"type": "string", "pattern": "^[0-9]{1,15}$"}
+    wanted: dict[str, Schema] = {} if method == "options" else {"Tus-Resumable": {"type": "string", "enum": ["1.0.0"]}}
+    if method == "post":
+        wanted |= {"Upload-Length": number, "Upload-Metadata": TEXT}
+    if method == "patch":
+        wanted["Upload-Offset"] = number
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    listed = operation.setdefault("parameters", [])
+    listed += [{"name": name, "in": "header", "required": True, "schema": schema} for name, schema in wanted.items()]
+
+
+def install(app: FastAPI) -> None:
+    """Serve this document at `/openapi.json`."""
+
+    def openapi() -> Schema:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,175 @@
+"""A job run again: a new job with the files of one that has ended, and with the results that need not be made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from contracts import FileStatus, RerunJob
+from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
+from services.job_orchestrator.core.steps import enter, release, settle
+from services.job_orchestrator.core.workflow import Step, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """`source` is the old job with all its branches; `workflow` what the request's name and version stand for, or None."""
+
+    command: RerunJob
+    source: Job | None
+    workflow: Workflow | None
+
+
+class _Refused(Exception):
+    pass
+
+
+def rerun(event: Rerun, now: datetime, credits: Credits) -> Decision:
+    """The new job, or why there is none."""
+    try:
+        source, workflow = _checked(event)
+        base, starts = _plan(event.command, source, workflow)
+    except _Refused as error:
+        return Decision(None, refused=str(error))
+    command = event.command
+    branches = {key: _branch(branch, starts[key], workflow) for key, branch in source.branches.items() if key != JOB_BRANCH}
+    own = source.branches.get(JOB_BRANCH)
+    if own is not None:
+        branches[JOB_BRANCH] = Branch(JOB_BRANCH, results=_before(own.results, base, workflow))
+    changes: dict[str, Any] = {"workflow_version": workflow.version, "start_at": None}
+    changes |= {"metadata": command.metadata} if command.metadata is not None else {}
+    changes |= {"args": {**(source.request.args or {}), **command.args}} if command.args is not None else {}
+    job = Job(
+        command.new_job_id, command.owner, source.request.model_copy(update=changes), workflow, now, now, total=source.total,
+        session_id=source.session_id, branches=branches, rerun_of=source.id,
+    )  # fmt: skip
+    builder = DecisionBuilder(job, command.message_id, now, credits)
+    builder.created(())
+    builder.started()
+    _begin(builder, base, starts)
+    return builder.decision()
+
+
+def _checked(event: Rerun) -> tuple[Job, Workflow]:
+    source, command = event.source, event.command
+    if source is None or source.owner.tenant_id != command.owner.tenant_id:
+        raise _Refused("unknown job")
+    if not source.ended:
+        raise _Refused("job has not ended")
+    if event.workflow is None:
+        raise _Refused("unknown workflow")
+    if command.from_step is not None and command.from_step not in [s.name for s in event.workflow.steps]:
+        raise _Refused("unknown step")
+    if set(command.file_ids) - set(source.branches):
+        raise _Refused("unknown file")
+    return source, event.workflow
+
+
+def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict[str, int | None]]:
+    """The step that the job begins at, and for each file the one that it begins at, or None if it stays as it is."""
+    count = len(workflow.steps)
+    wanted = None if command.from_step is None else [s.name for s in workflow.steps].index(command.from_step)
+    changed = first_change(source.workflow, workflow, source.request.args, command.args)
+    starts: dict[str, int | None] = {}
+    for key, branch in source.branches.items():
+        if key != JOB_BRANCH:
+            starts[key] = _start(command, branch, wanted, changed, source.workflow, workflow)
+    own = source.branches.get(JOB_BRANCH)
+    begins = [i for i in starts.values() if i is not None]
+    if own is not None and own.state is not BranchState.DONE and not begins:
+        begins.append(_same(own, source.workflow, workflow) if wanted is None else wanted)
+    if command.only != "failed" and wanted is not None:
+        begins.append(wanted)
+    if not starts and not begins and command.only == "all":
+        begins.append(0)
+    if not begins:
+        raise _Refused("nothing to run again")
+    return min(*begins, count - 1), starts
+
+
+def _start(
+    command: RerunJob, branch: Branch, wanted: int | None, changed: int | None, old: Workflow, new: Workflow
+) -> int | None:
+    done = branch.state is BranchState.DONE
+    if command.file_ids and branch.id not in command.file_ids:
+        return None
+    if command.only == "failed" and done:
+        return None
+    if command.only == "changed" and done:
+        return changed
+    if wanted is not None:
+        return wanted
+    if command.only == "all":
+        return 0
+    # What a file that did not finish has behind it stays, as far as it is still done in the same way.
+    return min(_same(branch, old, new), changed if changed is not None else len(new.steps))
+
+
+def _same(branch: Branch, old: Workflow, new: Workflow) -> int:
+    if branch.step >= len(old.steps):
+        return 0
+    names = [s.name for s in new.steps]
+    name = old.steps[branch.step].name
+    return names.index(name) if name in names else 0
+
+
+def first_change(
+    old: Workflow, new: Workflow, old_args: Mapping[str, Any] | None, new_args: Mapping[str, Any] | None
+) -> int | None:
+    """Index of the first step of `new` that does something else than the step at its place in `old`, or None."""
+    args = {**(old_args or {}), **(new_args or {})}
+    for index, step in enumerate(new.steps):
+        before = old.steps[index] if index < len(old.steps) else None
+        if before is None or _work(before) != _work(step) or (old_args or {}).get(step.name) != args.get(step.name):
+            return index
+    return None
+
+
+def _work(step: Step) -> tuple[Any, ...]:
+    return (step.name, step.action, step.revision, step.scope, step.config, step.when, step.wait, step.job)
+
+
+def _before(results: Mapping[str, Mapping[str, Any]], index: int, workflow: Workflow) -> dict[str, Mapping[str, Any]]:
+    earlier = {step.name for step in workflow.steps[:index]}
+    return {name: result for name, result in results.items() if name in earlier}
+
+
+def _branch(branch: Branch, start: int | None, workflow: Workflow) -> Branch:
+    if start is None:
+        return branch
+    kept = _before(branch.results, start, workflow)
+    tagged = {"tag": branch.tag, "score": branch.score} if kept else {}
+    return evolve(Branch(branch.id, branch.file, step=start, results=kept), tagged)
+
+
+def _begin(builder: DecisionBuilder, base: int, starts: Mapping[str, int | None]) -> None:
+    """Bring every file to where it begins: those that are through to the join, the others into their step."""
+    steps = builder.job.workflow.steps
+    boundary = builder.job.workflow.run_end(base) if steps[base].scope == "file" else base
+    entering: list[tuple[Branch, int]] = []
+    for key, branch in list(builder.branches.items()):
+        if key == JOB_BRANCH:
+            continue
+        start = starts[key]
+        if start is None and branch.state is not BranchState.DONE:
+            _drop(builder, branch)
+        elif start is None or start >= boundary:
+            settle(builder, builder.put(branch, state=BranchState.IDLE), boundary)
+        else:
+            entering.append((branch, start))
+    if not entering:
+        release(builder, boundary)
+    for branch, start in entering:
+        # One file's condition may have ended the job, and with it the others.
+        if not builder.job.ended and builder.job.ending is None:
+            enter(builder, builder.branches[branch.id], start)
+
+
+def _drop(builder: DecisionBuilder, branch: Branch) -> None:
+    """A file that is not run again and had not finished: it counts as it ended, and is said to have."""
+    state = branch.state if branch.state in (BranchState.FAILED, BranchState.INVALID) else BranchState.CANCELLED
+    builder.status(builder.put(branch, state=state, due_at=None), FileStatus(state.value), role="dropped")
+    builder.change(**{state.value: getattr(builder.job, state.value) + 1})

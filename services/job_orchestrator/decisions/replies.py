@@ -1,0 +1,72 @@
+"""What the orchestrator says to whoever gave a command, and of work that came to nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts import CommandDecided, JobExplained, Message, ReportRefused, StageReport, derived
+from contracts.topics import JOB_ANSWERS_TOPIC, STAGE_REFUSALS_TOPIC
+from services.job_orchestrator.core.allocation import rank
+from services.job_orchestrator.core.explain import Facts, Reason, explain
+from services.job_orchestrator.core.job import Job
+from services.job_orchestrator.dispatch.budget import Budget
+from shared.processing.unit_of_work import Unit
+
+MESSAGES = {
+    "unknown job": "there is no such job",
+    "job has ended": "the job has ended",
+    "job has not ended": "the job has not ended; cancel it first",
+    "job is paused": "the job is paused already",
+    "job is not paused": "the job is not paused",
+    "job exists": "there is a job of that id",
+    "nothing waits for a retry": "no attempt of the job is in back-off",
+    "nothing waits for it": "no step of the job waits for this",
+    "approval is for operators": "the step waits for an approval: that is for operators",
+    "nothing to run again": "no file of the job is one that this would run again",
+    "unknown step": "from_step: the workflow has no such step",
+    "unknown file": "file_ids: the job has no such file",
+    "unknown workflow": "workflow_version: there is no such version",
+}
+
+
+def decided(
+    unit: Unit, command: Message, verb: str, refused: str | None, trace: str | None, job: Job | None = None, **more: Any
+) -> None:
+    """Answer a command on `job.answers`."""
+    answer = CommandDecided(
+        answer_id=derived(command.message_id, "decided"), command_id=command.message_id, tenant_id=command.tenant,
+        occurred_at=datetime.fromtimestamp(unit.now, UTC), subject=command.key, verb=verb, ok=refused is None,
+        code=refused.replace(" ", "_")[:100] if refused else None, message=more.pop("message", None) or MESSAGES.get(refused or "", refused or ""),
+        by=getattr(getattr(command, "owner", None), "user_name", ""), reason=getattr(command, "reason", ""),
+        job_id=job.id if job else getattr(command, "job_id", None), sequence=job.sequence if job and refused is None else None,
+    )  # fmt: skip
+    unit.emit(JOB_ANSWERS_TOPIC.name, answer, trace)
+
+
+def explained(unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None) -> None:
+    """Answer `ExplainJob`."""
+    tenant = job.owner.tenant_id
+    place = rank(job.created_at.timestamp(), job.request.priority)
+    facts = Facts(
+        unit.now, budget.store.last_seen(), lambda action: budget.capacity("action", action), budget.capacity("tenant", tenant),
+        lambda action: budget.store.ahead(action, tenant, place),
+    )  # fmt: skip
+    reason: Reason = explain(job, facts)
+    answer = JobExplained(
+        answer_id=derived(command.message_id, "explained"), command_id=command.message_id, tenant_id=tenant, job_id=job.id,
+        occurred_at=datetime.fromtimestamp(unit.now, UTC), code=reason.code, message=reason.message, facts=dict(reason.facts),
+        changes_at=None if reason.at is None else datetime.fromtimestamp(reason.at, UTC),
+    )  # fmt: skip
+    unit.emit(JOB_ANSWERS_TOPIC.name, answer, trace)
+
+
+def wasted(unit: Unit, report: StageReport, reason: str, trace: str | None) -> None:
+    """Publish that a worker's work came to nothing; a refused sign of life is none."""
+    refusal = ReportRefused(
+        refusal_id=derived(report.report_id, "refused"), occurred_at=datetime.fromtimestamp(unit.now, UTC),
+        report_id=report.report_id, job_id=report.job_id, tenant_id=report.tenant_id, file_id=report.file_id, step=report.step,
+        action=report.action, attempt=report.attempt, status=report.status.value, reason=reason.replace(" ", "_"),
+        worker=report.worker, duration_ms=report.duration_ms,
+    )  # fmt: skip
+    unit.emit(STAGE_REFUSALS_TOPIC.name, refusal, trace)

@@ -1,0 +1,100 @@
+"""What waits, what runs, and when it will be worked off, on `dispatch.backlog`: every two seconds while there is anything to say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from contracts import BacklogLine, BacklogState
+from contracts.topics import BACKLOG_TOPIC
+from services.job_orchestrator.core.allocation import Capacity
+from services.job_orchestrator.dispatch.budget import Budget
+from services.job_orchestrator.handlers import Orchestrator
+from shared import clock
+from shared.errors import Retry
+from shared.processing.processor import BatchProcessor
+from shared.processing.unit_of_work import Unit
+
+log = logging.getLogger(__name__)
+EVERY_S = 2.0
+STILL = 0.01
+"""Tasks per second below which nothing moves."""
+MOST = 2000
+
+
+class Backlog:
+    """`source` names this process."""
+
+    def __init__(self, processor: BatchProcessor, orchestrator: Orchestrator, source: str) -> None:
+        self.processor = processor
+        self.orchestrator = orchestrator
+        self.source = source
+        self._wake = asyncio.Event()
+        self._last: BacklogState | None = None
+        processor.after_commit.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                state = await self.processor.store.read(self.look)
+                if self._news(state):
+                    self._last = state
+                    await self.processor.run_unit(partial(_publish, state))
+            except Retry as error:
+                log.warning("the backlog will be told later", extra={"code": error.code, "reason": str(error)})
+            await asyncio.sleep(EVERY_S)
+            if self._last is None or not self._last.lines:
+                await self._wake.wait()
+
+    def _news(self, state: BacklogState) -> bool:
+        old = self._last
+        if old is None or old.lines != state.lines or old.controls != state.controls:
+            return True
+        return (state.observed_at - old.observed_at).total_seconds() > 15 and old.workers != state.workers
+
+    def look(self, connection: Connection) -> BacklogState:
+        """As of now."""
+        now = clock.unix()
+        budget = Budget(self.orchestrator.stores.dispatch(connection), now)
+        rates = self.orchestrator.rates
+        waiting = {(w.action, w.tenant): w for w in budget.store.summary()}
+        moving = {line for rates in (rates.arrivals, rates.services) for line, rate in rates.items() if rate.per_s(now) > STILL}
+        lines = [
+            self._line(budget, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | rates.wasted.keys())
+        ]
+        controls = [
+            {"kind": kind, "name": name, **{k: v for k, v in asdict(c).items() if v is not None and not k.startswith("tokens")}}
+            for (kind, name), c in sorted(budget.controls.items())
+        ]  # fmt: skip
+        return BacklogState(
+            source=self.source, observed_at=datetime.fromtimestamp(now, UTC), lines=tuple(lines[:MOST]),
+            workers={a: round(at, 1) for a, at in budget.store.last_seen().items()}, controls=tuple(controls[:MOST]),
+        )  # fmt: skip
+
+    def _line(self, budget: Budget, line: tuple[str, str], waiting: object, now: float) -> BacklogLine:
+        action, tenant = line
+        rates = self.orchestrator.rates
+        arrival, service = (r[line].per_s(now) if line in r else 0.0 for r in (rates.arrivals, rates.services))
+        count, since = (getattr(waiting, "count", 0), getattr(waiting, "since", None))
+        gate = next(
+            (c for c in (budget.capacity("action", action), budget.capacity("tenant", tenant)) if c.gate != "open"), Capacity(1)
+        )
+        in_flight = max(0, budget.in_flight(("action", action)))
+        left = count + in_flight
+        drained = now + left / (service - arrival) if left and service - arrival > STILL else None
+        return BacklogLine(
+            action=action, tenant_id=tenant, waiting=count, in_flight=in_flight, oldest_at=since, arrival_per_s=round(arrival, 2),
+            service_per_s=round(service, 2), drained_at=drained and round(drained), wasted=rates.wasted[line], gate=gate.gate,
+            gate_message=", ".join(f"{k}: {v}" for k, v in (gate.facts or {}).items()),
+        )  # fmt: skip
+
+
+def _publish(state: BacklogState, unit: Unit) -> None:
+    unit.emit(BACKLOG_TOPIC.name, state, None, traced=False)

@@ -1,0 +1,73 @@
+"""Kafka clients with our settings: a FastStream broker for declarations and an idempotent producer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaConnectionError,
+)
+from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from shared.errors import Retry
+from shared.kafka.connection import KafkaAccess
+from shared.kafka.consumer import WaitingConsumer
+from shared.kafka.topics import MAX_RECORD_BYTES
+
+log = logging.getLogger(__name__)
+
+
+def _security(access: KafkaAccess) -> BaseSecurity | None:
+    options = access.options
+    context = options.get("ssl_context")
+    if "sasl_mechanism" not in options:
+        return BaseSecurity(ssl_context=context, use_ssl=True) if context else None
+    kind = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[options["sasl_mechanism"]]
+    who = options["sasl_plain_username"], options["sasl_plain_password"]
+    return kind(*who, ssl_context=context, use_ssl=context is not None)
+
+
+def make_broker(access: KafkaAccess, drain_timeout_s: float) -> KafkaBroker:
+    """A FastStream broker for subscriptions only; records are sent by our own producer (`shared/processing/outbox.py`)."""
+    return KafkaBroker(
+        access.bootstrap_servers.split(","), security=_security(access), apply_types=False, graceful_timeout=drain_timeout_s, allow_auto_create_topics=False,
+        logger=None, enable_idempotence=True,
+    )  # fmt: skip
+
+
+async def connect(broker: KafkaBroker) -> None:
+    """Connect with patience: a broker that is not there yet is waited for (up to 60 s), not crashed on."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            await broker.connect()
+            break
+        except KafkaConnectionError:
+            if time.monotonic() > deadline:
+                raise Retry("kafka_unavailable", "no Kafka broker answered within 60 s") from None
+            await asyncio.sleep(0.3)
+    config = broker.config.broker_config
+    config.builder = partial(WaitingConsumer, **config.builder.keywords)  # type: ignore[attr-defined]
+
+
+async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer:
+    """Started producer: idempotent, `acks=all`, batches of 256 KiB, keyed partitioning. Waits for Kafka up to 60 s."""
+    deadline = time.monotonic() + 60
+    while True:
+        producer = AIOKafkaProducer(
+            **access.options, client_id=client_id, enable_idempotence=True, max_batch_size=262_144, linger_ms=0,
+            max_request_size=2 * MAX_RECORD_BYTES + 65_536, request_timeout_ms=30_000,
+        )  # fmt: skip
+        try:
+            await producer.start()
+            return producer
+        except KafkaConnectionError:
+            await producer.stop()
+            if time.monotonic() > deadline:
+                raise Retry("kafka_unavailable", "no Kafka broker answered within 60 s") from None
+            await asyncio.sleep(0.3)

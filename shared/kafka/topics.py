@@ -1,0 +1,92 @@
+"""Topics on the cluster: created from the topic table, with its sizes and retention."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    BrokerNotAvailableError,
+    InvalidReplicationFactorError,
+    KafkaConnectionError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    NotControllerError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from contracts import Topic
+from shared.kafka.connection import KafkaAccess
+
+log = logging.getLogger(__name__)
+MAX_RECORD_BYTES = 1_048_576
+
+PASSING = (
+    InvalidReplicationFactorError, NotControllerError, RequestTimedOutError, LeaderNotAvailableError, BrokerNotAvailableError,
+    KafkaConnectionError, NodeNotReadyError,
+)  # fmt: skip
+"""What a cluster answers while it comes up: its brokers register one after the other, and fewer than a topic needs are too few."""
+
+
+async def ensure_topics(
+    access: KafkaAccess, topics: Iterable[Topic], partitions: int, replication: int, patience_s: float = 0.0
+) -> None:
+    """Create what is missing, as the topic table says. Existing topics are left as they are.
+
+    What may pass (`PASSING`) is tried again for `patience_s`. Raises `KafkaError` that names the topic and the reason.
+    """
+    deadline = time.monotonic() + patience_s
+    wanted = list(topics)
+    while True:
+        try:
+            return await _create_missing(access, wanted, partitions, replication)
+        except PASSING as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.info("topics will be tried again", extra={"reason": str(error) or repr(error)})
+        await asyncio.sleep(0.5)
+
+
+async def _create_missing(access: KafkaAccess, topics: Sequence[Topic], partitions: int, replication: int) -> None:
+    admin = AIOKafkaAdminClient(**access.options)
+    try:
+        await admin.start()
+        existing = set(await admin.list_topics())
+        missing = [_new_topic(t, partitions, replication) for t in topics if t.name not in existing]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, *_ in response.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    raise error(f"topic {name} could not be created: {error.__name__}")
+    finally:
+        await admin.close()
+
+
+async def existing_topics(access: KafkaAccess) -> set[str]:
+    """Names of the topics that this user may see."""
+    admin = AIOKafkaAdminClient(**access.options)
+    await admin.start()
+    try:
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+def max_record_bytes(topic: str) -> int:
+    """Largest record of a topic; a dead letter holds a whole record of the original's size and the reason."""
+    return 2 * MAX_RECORD_BYTES if topic.endswith(".dlq") else MAX_RECORD_BYTES
+
+
+def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
+    configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(max_record_bytes(topic.name))}
+    if topic.cleanup != "compact":
+        configs["retention.ms"] = str(topic.retention_s * 1000)
+    if replication > 1:
+        configs["min.insync.replicas"] = str(replication - 1)
+    return NewTopic(topic.name, partitions if topic.hot else 1, replication, topic_configs=configs)

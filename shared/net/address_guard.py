@@ -1,0 +1,122 @@
+"""The guard against internal addresses, for remote documents and webhooks: judges the address that is dialled.
+
+Checking the URL is not enough (rebinding, encodings, mapped forms), so aiohttp's socket factory judges every resolved
+address just before the connect. Lists: reference/notifier-and-documents.md §1.6.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from shared.errors import Outcome
+from shared.net.networks import Networks
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_BAD4 = [
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/4", "240.0.0.0/4",
+    )
+]  # fmt: skip
+_BAD6 = [
+    ipaddress.ip_network(n)
+    for n in (
+        "::/96", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
+        "ff00::/8",
+    )
+]  # fmt: skip
+
+
+class AddressRefused(Outcome):
+    """The URL or the address behind it is one that this service never connects to. Permanent: never retried."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ssrf_refused", message)
+
+
+def unwrap(address: Address) -> Address:
+    """The IPv4 address that an IPv6 form carries (mapped, compatible, NAT64, 6to4), else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    packed = address.packed
+    if packed[:12] == bytes.fromhex("0064ff9b") + b"\0" * 8 or packed[:6] == bytes.fromhex("0064ff9b0001"):
+        return ipaddress.IPv4Address(packed[12:])
+    if packed[:12] == b"\0" * 12 and packed[12:] not in (b"\0\0\0\0", b"\0\0\0\1"):
+        return ipaddress.IPv4Address(packed[12:])
+    return address
+
+
+def is_public(text: str) -> bool:
+    """True when an address is one of the open internet's."""
+    address = unwrap(ipaddress.ip_address(text.partition("%")[0]))
+    bad: Sequence[Any] = _BAD4 if isinstance(address, ipaddress.IPv4Address) else _BAD6
+    return not any(address in network for network in bad)
+
+
+def is_trusted(text: str, trusted: Networks) -> bool:
+    """True for an address in a network that an operator opened."""
+    address = unwrap(ipaddress.ip_address(text.partition("%")[0]))
+    return any(address in network for network in trusted if network.version == address.version)
+
+
+def check_url(url: str, trusted: Networks = ()) -> None:
+    """Refuse what no resolution can make right: scheme, credentials, ports, literal internal hosts.
+
+    Plain http and any port are for literal addresses in `trusted` networks (and `localhost`, where loopback is one of them).
+    Raises `AddressRefused` naming the part.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise AddressRefused(f"url: {error}") from error
+    if not host:
+        raise AddressRefused("url: no host")
+    if parts.username or parts.password:
+        raise AddressRefused("url: credentials in the URL are refused")
+    literal = _literal(host)
+    if literal is not None and is_trusted(literal, trusted):
+        if parts.scheme not in ("http", "https"):
+            raise AddressRefused(f"url: scheme {parts.scheme!r} is refused")
+        return
+    own = host == "localhost" and is_trusted("127.0.0.1", trusted)
+    if parts.scheme != "https" and not (own and parts.scheme == "http"):
+        raise AddressRefused(f"url: scheme {parts.scheme!r} is refused, https is expected")
+    if port not in (None, 443, 8443) and not own:
+        raise AddressRefused(f"url: port {port} is refused")
+    if literal is not None and not is_public(literal):
+        raise AddressRefused(f"url: {host} is an internal address")
+
+
+def _literal(host: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+def guarded_connector(trusted: Networks = (), limit: int = 100) -> aiohttp.TCPConnector:
+    """A connector that refuses every internal address outside `trusted` when it connects, whatever name led there."""
+
+    def factory(info: Any) -> socket.socket:
+        family, kind, proto, _, address = info
+        host = str(address[0])
+        if not (is_public(host) or is_trusted(host, trusted)):
+            raise AddressRefused(f"{host} is an internal address")
+        sock = socket.socket(family, kind, proto)
+        sock.setblocking(False)
+        return sock
+
+    return aiohttp.TCPConnector(socket_factory=factory, limit=limit, limit_per_host=16, ttl_dns_cache=30)

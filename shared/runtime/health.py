@@ -1,0 +1,112 @@
+"""Health that measures progress. Live: the loops still turn. Ready: Kafka and the database answer and work is assigned."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from shared.errors import Stop
+from shared.processing.subscription import Subscription
+from shared.runtime.timers import TimerLoop
+
+POLL_STALL_S = 30.0
+BATCH_STALL_S = 240.0
+TIMER_STALL_S = 120.0
+RESTART_S = 60.0
+"""A broker that is away is no error to a consumer, which is told that there is nothing (tried for 80 s): what is one for so long stays."""
+LOOK_S = 5.0
+
+
+@dataclass
+class Health:
+    """What is watched. `live` and `ready` return a reason per failing check; none means well."""
+
+    subscriptions: list[Subscription] = field(default_factory=list)
+    timers: list[TimerLoop] = field(default_factory=list)
+    checks: list[Callable[[], Awaitable[str | None]]] = field(default_factory=list)
+    started: bool = False
+    stopping: bool = False
+
+    def live(self) -> dict[str, str]:
+        """Reasons to restart this process."""
+        now = time.monotonic()
+        faults: dict[str, str] = {}
+        for s in self.subscriptions:
+            consumer = s.consumer
+            if consumer is None or not self.started:
+                continue
+            if s.busy_since is not None:
+                if now - s.busy_since > BATCH_STALL_S:
+                    faults[s.group] = f"one batch has been in hand for {now - s.busy_since:.0f} s"
+            elif consumer.last_poll and now - consumer.last_poll > POLL_STALL_S:
+                faults[s.group] = f"no poll for {now - consumer.last_poll:.0f} s"
+        for loop in self.timers:
+            if self.started and now - loop.last_pass > TIMER_STALL_S:
+                faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
+        return faults
+
+    async def watch(self, clients: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
+        """Until cancelled, or until one of our Kafka `clients` is such that only a new process helps: then `fail` is told. A consumer is when it
+        has got nothing but errors for `RESTART_S`, a relay when its producer is `broken`.
+
+        What is not live is restarted by an orchestrator; Docker, which runs our compose file, restarts only what ends.
+        """
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for client in clients():
+                why = _hopeless(client)
+                if why is not None and not self.stopping:
+                    fail(why)
+                    return
+
+    async def ready(self) -> dict[str, str]:
+        """Reasons not to send work here now."""
+        if self.stopping:
+            return {"lifecycle": "stopping"}
+        if not self.started:
+            return {"lifecycle": "starting"}
+        faults = self.live()
+        for s in self.subscriptions:
+            if s.failures:
+                faults[s.group] = f"the last {s.failures} batches had to be repeated"
+            elif not s.gate.joined:
+                faults[s.group] = "not a member of the group yet"
+        for check in self.checks:
+            reason = await check()
+            if reason:
+                faults[check.__name__] = reason
+        return faults
+
+    def routes(self) -> Sequence[Route]:
+        """`GET /health/live` and `GET /health/ready`: 200 or 503 with the reasons."""
+
+        async def live(_: Request) -> JSONResponse:
+            return _answer(self.live())
+
+        async def ready(_: Request) -> JSONResponse:
+            return _answer(await self.ready())
+
+        return [Route("/health/live", live), Route("/health/ready", ready)]
+
+
+def _hopeless(client: Any) -> Stop | None:
+    broken, since = getattr(client, "broken", None), getattr(client, "failing_since", None)
+    if broken is not None:
+        return Stop("producer_broken", f"the broker takes nothing of this producer any more: {broken!r}")
+    if since is not None and time.monotonic() - since > RESTART_S:
+        return Stop(
+            "consumer_failing", f"a consumer has got nothing but errors for over {RESTART_S:.0f} s: {client.failed_with!r}"
+        )
+    return None
+
+
+def _answer(faults: dict[str, str]) -> JSONResponse:
+    status = "failing" if faults else "ok"
+    return JSONResponse({"status": status, "reasons": faults}, status_code=503 if faults else 200)

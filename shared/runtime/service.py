@@ -1,0 +1,279 @@
+"""Start, run, drain, end: the life of a service process, the same for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import uvicorn
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from starlette.applications import Starlette
+
+from contracts import Topic
+from contracts.topics import dead_letters_of
+from shared import crashpoints, profile
+from shared.database.migrate import migrate
+from shared.database.open import open_store
+from shared.database.store import Store
+from shared.errors import Outcome, Retry, Stop
+from shared.kafka import clients
+from shared.kafka.topics import ensure_topics, existing_topics
+from shared.processing.inbox import DedupPolicy, Inbox
+from shared.processing.outbox import Relay
+from shared.processing.processor import BatchProcessor, Handler
+from shared.processing.subscription import Subscription, leave_group
+from shared.processing.unit_of_work import Unit
+from shared.runtime.health import Health
+from shared.runtime.http_server import HttpServer, listen
+from shared.runtime.timers import TimerLoop
+from shared.settings import Settings
+from shared.telemetry import logs
+from shared.telemetry.tracing import Telemetry
+from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
+
+log = logging.getLogger(__name__)
+START_PATIENCE_S = 60.0
+"""A cluster that comes up together with us has all its brokers by then."""
+
+
+class Host:
+    """One service process. Fill it in `build`, then `serve` it. Attributes are set by `open`."""
+
+    store: Store
+    relay: Relay
+    processor: BatchProcessor
+    producer: AIOKafkaProducer
+
+    def __init__(self, service: str, settings: Settings) -> None:
+        self.service = service
+        self.settings = settings
+        self.telemetry = Telemetry.from_environment(service, settings.instance)
+        self.broker = clients.make_broker(settings.kafka, settings.drain_timeout_s)
+        self.health = Health()
+        self.app: Starlette | None = None
+        self.fatal: Outcome | None = None
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.on_shutdown: list[Callable[[], None]] = []
+        """Told first: whoever would keep a connection open for ever lets go of it."""
+        self.drainers: list[Callable[[], Awaitable[None]]] = []
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.dead_letters: list[Topic] = []
+
+    async def open_resources(self, topics: Iterable[Topic], with_database: bool = True) -> None:
+        """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it has one."""
+        self.producer = await clients.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
+        await self.await_topics(topics)
+        self.relay = Relay(self.producer, self.telemetry, shard=self.service)
+        if with_database:
+            self.store = open_store(self.settings.database_for(self.service))
+            await migrate(self.store, self.service)
+            if self.store.shared:
+                from shared.processing.outbox_shared import SharedRelay
+
+                self.relay = SharedRelay(self.producer, self.telemetry, self.settings.partitions)
+            self.processor = BatchProcessor(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
+            self.add_background(self._tidy)
+
+    async def ensure_topics(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
+        """Create missing topics, where this deployment lets a service do that. Raises `KafkaError`."""
+        if not self.settings.create_topics:
+            return
+        settings = self.settings
+        await ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
+
+    async def await_topics(self, topics: Iterable[Topic]) -> None:
+        """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""
+        try:
+            await self.ensure_topics(topics, START_PATIENCE_S)
+        except KafkaError as error:
+            raise Retry("topics_unavailable", str(error) or repr(error)) from error
+
+    async def missing_topics(self, topics: Sequence[Topic]) -> set[str]:
+        """Names of those that are still missing after `ensure`. Raises `Retry` while Kafka cannot say."""
+        try:
+            with contextlib.suppress(KafkaError):
+                await self.ensure_topics(topics)
+            return {t.name for t in topics} - await existing_topics(self.settings.kafka)
+        except KafkaError as error:
+            raise Retry("kafka_unavailable", repr(error)) from error
+
+    async def run_startup_unit(self, work: Callable[[Unit], Any]) -> Any:
+        """Run `work`, which may be repeated, in a transaction of its own before anything else does, and publish its outputs.
+
+        A cluster that comes up together with us takes records seconds after it takes connections, so this is patient. Raises `Retry`.
+        """
+        deadline = time.monotonic() + START_PATIENCE_S
+        while True:
+            try:
+                return await self.processor.run_unit(work)
+            except Retry as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("the start waits", extra={"code": error.code, "reason": str(error)})
+            await asyncio.sleep(0.5)
+
+    def subscribe(
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID, member: str = ""
+    ) -> Subscription:
+        """Handle `topics` as consumer group `group`; `inbox` leaves out whose repeats the handler's own keys already drop. `member` tells apart
+        several members of one group in one process."""
+        instance = self.settings.group_instance
+        subscription = Subscription(self.processor, topics, group, handler, inbox)
+        subscription.on_fatal = self.fail
+        subscription.declare(
+            self.broker,
+            self.settings.batch_records,
+            f"{instance}-{member}" if instance and member else instance,
+            self.settings.session_timeout_ms,
+        )
+        self.health.subscriptions.append(subscription)
+        self.expect_dead_letters(topics, group)
+        return subscription
+
+    def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
+        """Have the dead-letter topics of `group` ready before the first record is read."""
+        self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
+
+    def add_timer_loop(self, loop: TimerLoop) -> None:
+        """Run a timer loop."""
+        self.health.timers.append(loop)
+        self.add_background(loop.run)
+
+    def add_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine for the life of the service; if it ends in an error, so does the service."""
+        self._background.append(work)
+
+    def fail(self, error: Outcome) -> None:
+        """End the process with a non-zero exit code, because of `error`."""
+        log.critical("service stops", extra={"code": error.code, "reason": str(error)})
+        self.fatal = error
+        self._stop.set()
+
+    async def serve(self) -> int:
+        """Run until SIGTERM, SIGINT or a fatal error; drain; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop.set)
+        server, serving = await self._serve_http()
+        try:
+            await self.await_topics(self.dead_letters)
+            await clients.connect(self.broker)
+            await self.broker.start()
+            self.add_background(lambda: self.health.watch(self._clients, self.fail))
+            self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
+            self.health.started = True
+            log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})
+            await self._stop.wait()
+        finally:
+            await self._drain(server, serving)
+        return 1 if self.fatal else 0
+
+    def _clients(self) -> list[Any]:
+        return [self.relay, *(getattr(subscriber, "consumer", None) for subscriber in self.broker.subscribers)]
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Outcome as error:
+            self.fail(error)
+        except Exception as error:
+            log.exception("background work failed")
+            self.fail(Stop("background_failed", repr(error)))
+            raise
+
+    async def _serve_http(self) -> tuple[HttpServer, asyncio.Task[None]]:
+        app = self.app or Starlette()
+        app.router.routes.extend(self.health.routes())
+        sock = listen(self.settings.host, self.settings.port)
+        config = uvicorn.Config(
+            BodyTimeout(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
+            http=HeadTimeoutProtocol,
+        )  # fmt: skip
+        server = HttpServer(config)
+        return server, asyncio.create_task(server.serve(sockets=[sock]))
+
+    async def _tidy(self) -> None:
+        # What is published is deleted, and what was left behind is published, with the next batch; when none comes, here.
+        while True:
+            await asyncio.sleep(5)
+            self.relay.sweep()
+            try:
+                await self.processor.flush_outbox()
+            except Retry as error:
+                log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
+
+    async def _drain(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
+        self.health.stopping = True
+        for notice in self.on_shutdown:
+            notice()
+        # The door first, while we still read: what a request waits for may be on its way, and it must get its answer.
+        server.should_exit = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(serving, 8)
+        for drain in self.drainers:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
+        for subscriber in self.broker.subscribers:
+            leave_group(getattr(subscriber, "consumer", None))
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self.broker.stop(), self.settings.drain_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for close in self.closers:
+            await close()
+        await self._close_stores()
+        self.telemetry.shutdown()
+
+    async def _close_stores(self) -> None:
+        if hasattr(self, "processor"):
+            with contextlib.suppress(Outcome):
+                await self.processor.flush_outbox()
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self.producer.stop(), 5)
+        if hasattr(self, "store"):
+            await self.store.close()
+
+
+def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
+    """Entry point of every service: logging, event loop, `build`, serve, exit code."""
+    logs.configure(service, settings.log_level)
+    crashpoints.arm(os.environ)
+
+    async def life() -> int:
+        host = Host(service, settings)
+        await build(host)
+        # What is loaded now stays; what a batch makes lives until its end, so looking for garbage before is work for nothing (measured: 20,000 cost 3 %).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 10, 10)
+        sampler = profile.wanted(service)
+        if sampler is None:
+            return await host.serve()
+        sampler.start()
+        try:
+            return await host.serve()
+        finally:
+            sampler.stop()
+
+    try:
+        import uvloop
+
+        code = uvloop.run(life())
+    except Outcome as error:
+        log.critical("service could not start", extra={"code": error.code, "reason": str(error)})
+        code = 1
+    sys.exit(code)

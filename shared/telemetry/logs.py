@@ -1,0 +1,79 @@
+"""Structured logs: one JSON object per line, with trace and job ids, to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from opentelemetry import trace
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`time level logger message service` plus whatever was given as `extra`, plus the current trace and span ids."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self.service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "service": self.service,
+        }
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            line["trace_id"] = f"{context.trace_id:032x}"
+            line["span_id"] = f"{context.span_id:016x}"
+        line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
+    """`extra=` for a line about a message: its trace (a `traceparent`) and job, and whatever else is known."""
+    parts = (trace or "").split("-")
+    if len(parts) == 4:
+        facts |= {"trace_id": parts[1], "span_id": parts[2]}
+    if job_id:
+        facts["job.id"] = job_id
+    return facts
+
+
+class RateLimit(logging.Filter):
+    """Lets one logger say the same thing at most once a second: aiokafka says ~100 lines/s while a broker is away."""
+
+    def __init__(self, per_s: float = 1.0) -> None:
+        super().__init__()
+        self.interval = 1.0 / per_s
+        self.last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self.last.get(record.msg, -1e9) < self.interval:
+            return False
+        if len(self.last) > 500:
+            self.last.clear()
+        self.last[record.msg] = now
+        return True
+
+
+def configure(service: str, level: str = "INFO") -> None:
+    """Route all logging of this process through the JSON formatter."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(service))
+    limit = RateLimit()
+    handler.addFilter(lambda record: limit.filter(record) if record.name.startswith("aiokafka") else True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("aiokafka", "faststream", "uvicorn.access", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Groups rebalance when members come and go: a fact, not a warning.
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)

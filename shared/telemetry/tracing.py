@@ -1,0 +1,198 @@
+"""Own OpenTelemetry instrumentation by the messaging conventions 1.44; FastStream's middleware emits retired names.
+
+Shape: one trace per job on the prompt path. The context of a message is made when it enters the outbox (`create` span),
+lies in the row, travels in the `traceparent` header and is the parent of the receiver's `process` span. A record older than
+60 s starts a new trace linked to the old one, so that no trace spans hours. With no OTLP endpoint no span is made, and the
+incoming context is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from contracts import Message
+from shared.telemetry.metric_names import BUCKETS, SCHEMA_URL, Counter, Histogram
+
+PROMPT_S = 60.0
+"""A record younger than this continues its producer's trace; an older one is only linked to it."""
+
+
+def parse_traceparent(value: str | None) -> SpanContext | None:
+    """W3C Trace Context `traceparent`, or None when absent or malformed."""
+    parts = (value or "").split("-")
+    if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
+        return None
+    try:
+        context = SpanContext(int(parts[1], 16), int(parts[2], 16), True, TraceFlags(int(parts[3], 16)))
+    except ValueError:
+        return None
+    return context if context.is_valid else None
+
+
+def format_traceparent(context: SpanContext) -> str:
+    """The header value for `context`."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+class Telemetry:
+    """Spans and metrics of one service. `endpoint` is an OTLP/HTTP base URL; None turns recording off."""
+
+    def __init__(self, service: str, instance: str, endpoint: str | None = None) -> None:
+        self.service = service
+        self.enabled = bool(endpoint)
+        resource = Resource.create(
+            {"service.name": f"stageline-{service}", "service.instance.id": instance, "service.version": "0.1.0"}
+        )
+        self._tracers: TracerProvider | None = None
+        self._meters: MeterProvider | None = None
+        if endpoint:
+            self._tracers = TracerProvider(resource=resource)
+            exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+            self._tracers.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=20_000))
+            reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics", timeout=5))
+            self._meters = MeterProvider([reader], resource=resource)
+        self.tracer = (self._tracers or trace.NoOpTracerProvider()).get_tracer("stageline", "0.1.0", schema_url=SCHEMA_URL)
+        self._meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("stageline", "0.1.0", schema_url=SCHEMA_URL)
+        self._counters: dict[str, metrics.Counter] = {}
+        self._histograms: dict[str, metrics.Histogram] = {}
+
+    @classmethod
+    def from_environment(cls, service: str, instance: str) -> Telemetry:
+        """Record when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, as the OpenTelemetry specification names it."""
+        return cls(service, instance, os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None)
+
+    def count(self, name: Counter, amount: int = 1, **attributes: str | int) -> None:
+        """Add to a counter."""
+        if self.enabled and amount:
+            if name not in self._counters:
+                self._counters[name] = self._meter.create_counter(name)
+            self._counters[name].add(amount, attributes)
+
+    def record(self, name: Histogram, value: float, **attributes: str | int) -> None:
+        """Record one value of a histogram."""
+        if self.enabled:
+            if name not in self._histograms:
+                self._histograms[name] = self._meter.create_histogram(
+                    name, explicit_bucket_boundaries_advisory=None if name.endswith("records") else BUCKETS
+                )
+            self._histograms[name].record(value, attributes)
+
+    def new_traceparent(self) -> str:
+        """A fresh `traceparent` for a request that brought none, when no span is recorded."""
+        return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-00"
+
+    def create_span(self, message: Message, topic: str, parent: str | None) -> str | None:
+        """`create <topic>`: returns the context that the message carries for ever (outbox row, record header)."""
+        if not self.enabled:
+            return parent
+        context = parse_traceparent(parent)
+        span = self.tracer.start_span(
+            f"create {topic}",
+            context=as_parent(context),
+            kind=SpanKind.PRODUCER,
+            attributes=message_attributes("create", "create", topic, message),
+        )
+        span.end()
+        return format_traceparent(span.get_span_context())
+
+    def start_process_span(
+        self, topic: str, group: str, message: Message, parent: str | None, age_s: float, where: Mapping[str, Any]
+    ) -> Span | None:
+        """`process <topic>`: child of the message's context when prompt, else a new root linked to it. End it yourself."""
+        if not self.enabled:
+            return None
+        context = parse_traceparent(parent)
+        attributes = message_attributes("process", "process", topic, message)
+        attributes["messaging.consumer.group.name"] = group
+        attributes.update(where)
+        return self.tracer.start_span(
+            f"process {topic}",
+            context=as_parent(context if age_s <= PROMPT_S else None),
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            links=[Link(context)] if context else [],
+        )
+
+    @contextmanager
+    def batch_span(
+        self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any
+    ) -> Iterator[None]:
+        """A CLIENT span over a whole batch (`send`, `poll`, `commit`), linked to each message's creation context."""
+        if not self.enabled:
+            yield
+            return
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": type_,
+            "messaging.destination.name": destination,
+            "messaging.batch.message_count": len(contexts),
+            **more,
+        }
+        links = [Link(c) for c in map(parse_traceparent, contexts[:128]) if c]
+        with self.tracer.start_as_current_span(
+            f"{operation} {destination}", context=trace.set_span_in_context(trace.INVALID_SPAN), kind=SpanKind.CLIENT,
+            attributes=attributes, links=links,
+        ):  # fmt: skip
+            yield
+
+    def shutdown(self) -> None:
+        """Export what is pending; bounded by the exporters' timeouts."""
+        if self._tracers:
+            self._tracers.shutdown()
+        if self._meters:
+            self._meters.shutdown(timeout_millis=3000)
+
+
+def as_parent(context: SpanContext | None) -> Any:
+    """An OpenTelemetry context in which `context` is the parent; a root when None."""
+    span = trace.NonRecordingSpan(context) if context else trace.INVALID_SPAN
+    return trace.set_span_in_context(span)
+
+
+def message_attributes(operation: str, type_: str, topic: str, message: Message) -> dict[str, Any]:
+    """Attributes that the conventions want on a single message's span, and the job id on every one of them."""
+    attributes: dict[str, Any] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": type_,
+        "messaging.destination.name": topic,
+        "messaging.message.id": message.message_id,
+        "messaging.kafka.message.key": message.key,
+        "cloudevents.event_id": message.message_id,
+        "cloudevents.event_type": message.TYPE,
+        "tenant.id": message.tenant,
+    }
+    job_id = getattr(message, "job_id", None) or getattr(getattr(message, "event", None), "job_id", None)
+    if job_id:
+        attributes["job.id"] = attributes["messaging.message.conversation_id"] = job_id
+    attempt = getattr(message, "attempt", None)
+    if attempt is not None:
+        attributes["attempt"] = attempt
+    return attributes
+
+
+def mark_failed(span: Span | None, error: BaseException | str) -> None:
+    """Mark a span as failed, with a low-cardinality `error.type`."""
+    if span is not None:
+        span.set_attribute("error.type", error if isinstance(error, str) else type(error).__name__)
+        span.set_status(StatusCode.ERROR)
+
+
+def traceparent_of(span: Span | None, incoming: str | None) -> str | None:
+    """The context that outputs of this handling descend from: the span's own, else what came in."""
+    return incoming if span is None else format_traceparent(span.get_span_context())

@@ -1,0 +1,118 @@
+"""What every HTTP door shares: a server span per request, answers for failed dependencies, no stack trace outside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.trace import SpanKind
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import DeadLetter, Outcome
+from shared.telemetry.tracing import Telemetry, as_parent, parse_traceparent, traceparent_of
+
+log = logging.getLogger(__name__)
+_QUIET = ("/health/",)
+
+
+class TracingMiddleware:
+    """ASGI middleware: `scope["state"]["trace"]` is the context that everything a request causes descends from."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self.app = app
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_QUIET):
+            await self.app(scope, receive, send)
+            return
+        # Nothing of ours is named with U+0000, and not every database can even be asked for it.
+        scope["path"] = scope["path"].replace("\x00", "\ufffd")
+        incoming = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"traceparent"), None)
+        context = parse_traceparent(incoming)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        if not self.telemetry.enabled:
+            state["trace"] = incoming if context else self.telemetry.new_traceparent()
+            await self.app(scope, receive, send)
+            return
+        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        span = self.telemetry.tracer.start_span(
+            f"{scope['method']} {scope['path']}",
+            context=as_parent(context),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+        )
+        state["trace"] = traceparent_of(span, None)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", None)
+                if route:
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.route", route)
+                span.set_attribute("http.response.status_code", message["status"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            span.end()
+
+
+def trace_of(request: Request) -> str | None:
+    """The context that everything this request causes descends from."""
+    trace: str | None = getattr(request.state, "trace", None)
+    return trace
+
+
+Shape = Callable[[Request, int, str, str], JSONResponse]
+"""(request, status, code, message) → an answer in the dialect of the request's path."""
+
+
+class CloseOnShutdown:
+    """ASGI middleware: a request that is cut short because its service goes is answered 503, not with the HTTP server's bare 500."""
+
+    def __init__(self, app: ASGIApp, shape: Shape) -> None:
+        self.app = app
+        self.shape = shape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            text = "The service is being stopped; what was asked may have been taken. Repeating the request is safe with the same Idempotency-Key."
+            answer = self.shape(Request(scope), 503, "stopping", text)
+            answer.headers["retry-after"] = "5"
+            await answer(scope, receive, send)
+
+
+def failure_handlers(shape: Shape) -> dict[Any, Any]:
+    """Exception handlers for an app: a dependency that is down is 503 with Retry-After, a value nobody can keep is 400, a bug is a bare 500, logged."""
+
+    async def outcome(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Outcome)
+        if isinstance(error, DeadLetter):
+            return shape(request, 400, error.code, str(error))
+        answer = shape(request, 503, error.code, "The service cannot answer now; nothing is lost. Try again.")
+        answer.headers["retry-after"] = "5"
+        log.warning("request not answered", extra={"code": error.code, "reason": str(error), "path": request.url.path})
+        return answer
+
+    async def bug(request: Request, error: Exception) -> Response:
+        log.error("request failed", exc_info=error, extra={"path": request.url.path})
+        return shape(request, 500, "internal", "The service failed on this request. The operator's log says why.")
+
+    return {Outcome: outcome, Exception: bug}
