@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cli.client import Client, CliError
-from cli.submit import submit_files
+from cli.commands.submit import submit_files
 from contracts import CreateJob, JobRequest, Tenancy
 from shared import clock
 from stageline_kit import Producer
@@ -187,6 +187,37 @@ def tally(database: Path) -> dict[str, tuple[int, int]]:
         connection.close()
 
 
+Bills = dict[str, tuple[int, int]]
+
+
+async def hand_in(pipeline: Pipeline, client: Client, jobs: int, expected: Bills) -> None:
+    """One job with two files and some without; adds what a consumer has to bill for them to `expected`."""
+    files = [SAMPLES / "letter-offer.docx", SAMPLES / "invoice-globex-117.pdf"]
+    expected[await submit_files(client, files, {"workflow": "documents"})] = (2, 1)
+    for job_id in await asyncio.gather(*(submit(pipeline.kafka, "noop-five") for _ in range(jobs))):
+        expected[job_id] = (0, 1)
+
+
+async def billed(database: Path, expected: Bills) -> None:
+    """Wait until every expected job has its bill."""
+
+    async def look() -> bool:
+        bills = tally(database)
+        return all(bills.get(job_id) == bill for job_id, bill in expected.items())
+
+    await eventually(look, 60)
+
+
+async def billed_more(database: Path) -> None:
+    """Wait until a job has got a bill that had none."""
+    before = len(tally(database))
+
+    async def look() -> bool:
+        return len(tally(database)) > before
+
+    await eventually(look, 30, 0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_consumers_that_are_killed_bill_every_job_once(pipeline: Pipeline, client: Client, tmp_path: Path) -> None:
@@ -198,36 +229,17 @@ async def test_consumers_that_are_killed_bill_every_job_once(pipeline: Pipeline,
         ),
         plain: Program([sys.executable, "consumer.py", pipeline.kafka, str(plain)], EXAMPLES / "aiokafka_plain"),
     }  # fmt: skip
-    expected: dict[str, tuple[int, int]] = {}
-
-    async def hand_in(jobs: int) -> None:
-        files = [SAMPLES / "letter-offer.docx", SAMPLES / "invoice-globex-117.pdf"]
-        expected[await submit_files(client, files, {"workflow": "documents"})] = (2, 1)
-        for job_id in await asyncio.gather(*(submit(pipeline.kafka, "noop-five") for _ in range(jobs))):
-            expected[job_id] = (0, 1)
-
-    async def billed(database: Path) -> None:
-        async def look() -> bool:
-            found = tally(database)
-            return all(found.get(job_id) == bill for job_id, bill in expected.items())
-
-        await eventually(look, 60)
-
+    expected: Bills = {}
     with running(*programs.values()):
-        await hand_in(10)
-        await asyncio.gather(*map(billed, programs))
-        handing_in = asyncio.create_task(hand_in(40))
-        before = {database: len(tally(database)) for database in programs}
-        for database, program in programs.items():
-
-            async def moved(database: Path = database) -> bool:
-                return len(tally(database)) > before[database]
-
-            await eventually(moved, 30, 0.01)
+        await hand_in(pipeline, client, 10, expected)
+        await asyncio.gather(*(billed(database, expected) for database in programs))
+        handing_in = asyncio.create_task(hand_in(pipeline, client, 40, expected))
+        await asyncio.gather(*map(billed_more, programs))
+        for program in programs.values():
             program.kill()
             program.start()
         await handing_in
-        await asyncio.gather(*map(billed, programs))
+        await asyncio.gather(*(billed(database, expected) for database in programs))
     for database in programs:
         assert {job_id: bill for job_id, bill in tally(database).items() if job_id in expected} == expected
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -36,8 +37,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    subprocess.run([*pip, str(ROOT / "contracts")], check=True, env=environment, cwd=folder)
+    environment, sources = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, folder.parent / "sources"
+    for package in ("contracts", "stageline_kit"):  # from copies: a build leaves its files beside the source
+        shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    subprocess.run([*pip, str(sources / "contracts")], check=True, env=environment, cwd=folder)
     alone = subprocess.run(
         [str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True, cwd=folder
     ).stdout
@@ -49,7 +52,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     read = "import contracts; from contracts.registry import check; print(len(contracts.MODELS), check())"
     out = subprocess.run([str(python), "-c", read], capture_output=True, text=True, check=True, cwd=folder).stdout
     assert out.split()[0] == "64" and out.split()[1] == "[]", out
-    subprocess.run([*pip, str(ROOT / "stageline_kit")], check=True, env=environment, cwd=folder)
+    subprocess.run([*pip, str(sources / "stageline_kit")], check=True, env=environment, cwd=folder)
     return python
 
 
