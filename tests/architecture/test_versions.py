@@ -39,3 +39,9 @@ def test_programs_say_the_version() -> None:
 
 def test_the_image_is_labelled_with_the_version() -> None:
     assert re.findall(r"^ARG VERSION=(.*)$", (ROOT / "Dockerfile").read_text(), re.M) == [VERSION]
+
+
+def test_services_state_no_version_of_their_own() -> None:
+    for package in ("services", "shared", "cli"):
+        for path in (ROOT / package).rglob("*.py"):
+            assert not re.search(r"""version["']?[=:] *["']\d+\.\d+\.\d""", path.read_text()), path
