@@ -60,8 +60,10 @@ bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
 fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the door (Schemathesis, all checks)
 	STAGELINE_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
 
-docs: $(VENV)/dev ## Regenerate tables and diagrams
-	$(BIN)/python -m tests.architecture.generate
+docs: $(VENV)/dev ## Write the generated documents, and build the site into site/
+	$(BIN)/python -m scripts.docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 samples: $(VENV)/dev ## Make the sample documents again
 	$(BIN)/python samples/make_samples.py
