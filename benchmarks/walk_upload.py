@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fastapi import FastAPI
+
 from contracts import AccessKeyIssued
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
@@ -18,6 +20,7 @@ from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.database.migrate import migrate
 from shared.database.open import open_store
+from shared.database.store import Store
 from shared.kafka.outgoing import Outgoing
 from shared.objects.object_store import open_objects
 from shared.telemetry.tracing import Telemetry
@@ -45,7 +48,6 @@ class _AnsweredAtOnce:
 
 async def upload_request(folder: Path) -> Callable[[], Awaitable[int]]:
     """A gateway on SQLite and files in `folder`. Returns a call that uploads one file and gives the answer's status."""
-    settings = IngestSettings()
     store = open_store(f"sqlite:///{folder}/ingest.db")
     await migrate(store, "ingest")
     key = new_key()
@@ -54,6 +56,15 @@ async def upload_request(folder: Path) -> Callable[[], Awaitable[int]]:
         prefix=key[:8], occurred_at=clock.now(),
     )  # fmt: skip
     await store.transact(lambda c: enter_key(c, issued))
+    app = _application(store, folder)
+    headers = {
+        "host": "local", "x-api-key": key, "content-type": "multipart/form-data; boundary=x", "content-length": str(len(BODY)),
+    }  # fmt: skip
+    return lambda: _status(app, [(name.encode(), value.encode()) for name, value in headers.items()])
+
+
+def _application(store: Store, folder: Path) -> FastAPI:
+    settings = IngestSettings()
     telemetry = Telemetry.from_environment("walks", "walks")
     decisions = StoredDecisions(store)
     relay: Any = _AnsweredAtOnce(decisions)
@@ -63,29 +74,21 @@ async def upload_request(folder: Path) -> Callable[[], Awaitable[int]]:
         Keyring(store), Limits(store, settings),
     )  # fmt: skip
     host: Any = SimpleNamespace(telemetry=telemetry)
-    app = make_app(gateway, host)
-    headers = {
-        "host": "local",
-        "x-api-key": key,
-        "content-type": "multipart/form-data; boundary=x",
-        "content-length": str(len(BODY)),
-    }
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return make_app(gateway, host)
 
-    async def request() -> int:
-        scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": PATH,
-            "raw_path": PATH.encode(), "query_string": b"", "headers": raw, "client": ("127.0.0.1", 1), "server": ("local", 80),
-        }  # fmt: skip
-        sent: list[dict[str, Any]] = []
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": BODY, "more_body": False}
+async def _status(app: FastAPI, headers: list[tuple[bytes, bytes]]) -> int:
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": PATH,
+        "raw_path": PATH.encode(), "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "server": ("local", 80),
+    }  # fmt: skip
+    sent: list[Any] = []
 
-        async def send(message: Any) -> None:
-            sent.append(message)
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": BODY, "more_body": False}
 
-        await app(scope, receive, send)
-        return int(sent[0]["status"])
+    async def send(message: Any) -> None:
+        sent.append(message)
 
-    return request
+    await app(scope, receive, send)
+    return int(sent[0]["status"])

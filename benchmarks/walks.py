@@ -69,7 +69,7 @@ class Tracer:
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         # A coroutine that goes on is entered again under the same frame: that is no hop.
-        if event != "call" or id(frame) in self._known or not _of_house(frame) or frame.f_code.co_name in _INNER:
+        if event != "call" or id(frame) in self._known or not _of_house(frame) or _is_part(frame):
             return
         self._known.add(id(frame))
         stack: list[str] = []
@@ -101,6 +101,11 @@ class Tracer:
 
 
 _INNER = frozenset({"<module>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+
+
+def _is_part(frame: FrameType) -> bool:
+    """Part of the function around it, or made by `dataclass`: nobody reads these by themselves."""
+    return frame.f_code.co_name in _INNER or frame.f_code.co_filename == "<string>"
 
 
 def _of_house(frame: FrameType) -> bool:
