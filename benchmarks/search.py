@@ -20,7 +20,8 @@ from sqlalchemy import Connection, text
 
 from benchmarks import results
 from services.ingest.adapters.store import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
-from services.ingest.adapters.store.job_search import Wanted, find
+from services.ingest.adapters.store.job_search import find
+from services.ingest.core.job_filter import JobQuery
 from services.ingest.core.job_view import new_job
 from shared import clock
 from shared.database.bulk_statements import many
@@ -62,27 +63,27 @@ def fill(connection: Connection, first: int, count: int, now: float, body: dict[
     many(connection, _TERM, terms)
 
 
-def queries(now: float) -> dict[str, Callable[[random.Random], Wanted]]:
+def queries(now: float) -> dict[str, Callable[[random.Random], JobQuery]]:
     """Kind of query → a function that makes one with random values."""
     day = 86_400.0
     return {
-        "newest": lambda r: Wanted("big"),
-        "page 500 of the newest": lambda r: Wanted("big", after=(now - 2.0 * r.randrange(20_000, 40_000), "f")),
-        "one stage (common)": lambda r: Wanted("big", ("completed",)),
-        "one stage (rare)": lambda r: Wanted("big", ("in_progress",)),
-        "longest in a stage": lambda r: Wanted("big", ("in_progress",), since_before=now - day, sort="stage_since"),
-        "stage and workflow": lambda r: Wanted("big", ("failed",), f"flow-{r.randrange(8)}@1"),
-        "rare workflow": lambda r: Wanted("big", (), "flow-9@1"),
-        "tag (common)": lambda r: Wanted("big", (), None, ("tag:invoice",)),
-        "tag and stage": lambda r: Wanted("big", ("failed",), None, ("tag:contract",)),
-        "metadata": lambda r: Wanted("big", (), None, (f"metadata.case={r.randrange(JOBS // 10)}",)),
-        "key": lambda r: Wanted("big", (), None, (f"job_key:k-{r.randrange(JOBS)}",)),
-        "file name": lambda r: Wanted("big", (), None, (f"file:scan-{r.randrange(1000)}.pdf",)),
-        "error, workflow, tag, time": lambda r: Wanted(
+        "newest": lambda r: JobQuery("big"),
+        "page 500 of the newest": lambda r: JobQuery("big", after=(now - 2.0 * r.randrange(20_000, 40_000), "f")),
+        "one stage (common)": lambda r: JobQuery("big", ("completed",)),
+        "one stage (rare)": lambda r: JobQuery("big", ("in_progress",)),
+        "longest in a stage": lambda r: JobQuery("big", ("in_progress",), since_before=now - day, sort="stage_since"),
+        "stage and workflow": lambda r: JobQuery("big", ("failed",), f"flow-{r.randrange(8)}@1"),
+        "rare workflow": lambda r: JobQuery("big", (), "flow-9@1"),
+        "tag (common)": lambda r: JobQuery("big", (), None, ("tag:invoice",)),
+        "tag and stage": lambda r: JobQuery("big", ("failed",), None, ("tag:contract",)),
+        "metadata": lambda r: JobQuery("big", (), None, (f"metadata.case={r.randrange(JOBS // 10)}",)),
+        "key": lambda r: JobQuery("big", (), None, (f"job_key:k-{r.randrange(JOBS)}",)),
+        "file name": lambda r: JobQuery("big", (), None, (f"file:scan-{r.randrange(1000)}.pdf",)),
+        "error, workflow, tag, time": lambda r: JobQuery(
             "big", ("failed", "invalid"), f"flow-{r.randrange(4)}@1", ("error:encrypted", "tag:letter"), created_after=now - 10 * day
         ),
-        "nothing fits": lambda r: Wanted("big", ("completed",), "flow-1@1", ("error:encrypted",)),
-        "small tenant": lambda r: Wanted(f"t{r.randrange(9)}", ("failed",)),
+        "nothing fits": lambda r: JobQuery("big", ("completed",), "flow-1@1", ("error:encrypted",)),
+        "small tenant": lambda r: JobQuery(f"t{r.randrange(9)}", ("failed",)),
     }  # fmt: skip
 
 

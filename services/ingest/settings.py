@@ -1,4 +1,4 @@
-"""Settings of the door."""
+"""Settings of the gateway."""
 
 from __future__ import annotations
 
