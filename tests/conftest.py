@@ -24,7 +24,7 @@ from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
-# A broker that lives for half a minute: compiling its code as well as can be does not pay (crash points, one run each: 173 s with it, 147
+# A broker of the tests lives for half a minute, too short for the JIT's second compiler to pay.
 # without).
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
@@ -32,7 +32,7 @@ SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
 
 @dataclass
 class Pipeline:
-    """A pipeline of its own in `data_dir`, started and stopped through the command line as a user would."""
+    """A pipeline in `data_dir`, started and stopped through the command line, as a user does."""
 
     data_dir: Path
     options: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Pipeline:
         )  # fmt: skip
 
     def start(self) -> None:
-        """`stageline up`, until it is ready."""
+        """Run `stageline up`; returns when the pipeline is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         out = (self.data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(
@@ -65,7 +65,7 @@ class Pipeline:
                 continue
 
     def stop(self) -> None:
-        """SIGTERM, as Ctrl-C or `stageline down` would."""
+        """Stop it by SIGTERM, as Ctrl-C and `stageline down` do."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(90) == 0
@@ -73,7 +73,7 @@ class Pipeline:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What runs: pids, ports, addresses."""
+        """The running processes: pids, ports, addresses."""
         found: dict[str, Any] = json.loads((self.data_dir / "run" / "state.json").read_text())
         return found
 
@@ -84,37 +84,37 @@ class Pipeline:
 
     @property
     def access(self) -> KafkaAccess:
-        """How our own clients reach the broker."""
+        """Connection of Stageline's own clients to the broker."""
         return KafkaAccess(bootstrap_servers=self.kafka)
 
     def target(self, key: str | None = None) -> Target:
-        """Where it is, and the admin key or another."""
+        """The pipeline's address, with the admin key or the given one."""
         state = self.state
         return Target(state["url"], state["notifier_url"], key or Path(state["key_file"]).read_text().strip())
 
 
 def pytest_report_header() -> list[str]:
-    """Which servers this run uses."""
+    """Print which servers this run uses."""
     return [f"postgresql: {choice(POSTGRES_IMAGE)}", f"kafka of tests/integration: {choice(KAFKA_IMAGE)}"]
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server for the whole run; tests make schemas or databases of their own in it."""
+    """A PostgreSQL server for the whole run. Each test creates its own schema or database in it."""
     with postgres() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def kafka_url() -> Iterator[str]:
-    """A Kafka broker for the integration tests; they use ids of their own in it."""
+    """A Kafka broker for the integration tests. Each test uses its own ids in it."""
     with kafka() as bootstrap:
         yield bootstrap
 
 
 @pytest.fixture(scope="session")
 async def otlp() -> AsyncIterator[OtlpReceiver]:
-    """A local OTLP receiver that the shared pipeline reports to."""
+    """A local OTLP receiver to which the shared pipeline reports."""
     receiver = OtlpReceiver()
     await receiver.start()
     yield receiver
@@ -125,7 +125,7 @@ async def otlp() -> AsyncIterator[OtlpReceiver]:
 async def pipeline(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver
 ) -> AsyncIterator[Pipeline]:
-    """The shared pipeline: tests use their own jobs in it and break nothing. `STAGELINE_TEST_STORE=postgresql`: on PostgreSQL."""
+    """The shared pipeline. Tests use their own jobs and break nothing. `STAGELINE_TEST_STORE=postgresql` runs it on PostgreSQL."""
     workflows = tmp_path_factory.mktemp("workflows")
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
@@ -148,7 +148,7 @@ async def pipeline(
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
     yield running
-    # Beside us: what ends tells the receiver, which runs in this loop, its last measurements.
+    # In a thread: stopping services send their last metrics to the receiver, which runs in this loop.
     await asyncio.to_thread(running.stop)
 
 

@@ -18,7 +18,7 @@ def jars() -> list[Path]:
 
 
 def faults(files: Iterable[Path], flavour: str) -> dict[str, str]:
-    """Name of a file → what veraPDF says against it, by the rules of `flavour` (`2b`); those that it passes are not there."""
+    """File name → the rules of `flavour` (`2b`) that it violates, by veraPDF. Files without a violation are left out."""
     names = [str(f) for f in files]
     command = [str(find_java()[0]), "-cp", os.pathsep.join(map(str, jars())), "org.verapdf.apps.GreenfieldCliWrapper"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Whatever dress an internal address comes in, none of the five clients that talk to a caller's address connects to it."""
+"""None of the five clients that connect to a caller's address reaches an internal one, in any notation of the address."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REDIRECTS = [f"{scheme}://{host}/x" for target in TARGETS for host in dresses(ta
 
 
 class Wire:
-    """Names as the test says; what is dialled is written down, and nothing of it leaves the machine."""
+    """Resolves names as the test defines, records each address dialled, and connects to none."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dialled: list[str] = []
@@ -71,7 +71,7 @@ class Wire:
     def resolve(self, host: Any, *more: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if not name or not name.endswith(".example"):
-            # Numbers in any writing, as the system reads them; no name is looked up anywhere.
+            # The system resolves numeric notations. No name is looked up.
             return self.real(host, more[0] if more else 443, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         number, kind = name.split(".")[0][1:].split("-")
         turn = self.turns[name] = self.turns.get(name, 0) + 1
@@ -140,7 +140,7 @@ def test_the_corpus_is_large() -> None:
 async def test_no_internal_address_is_dialled(clients: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wire, call = Wire(monkeypatch), clients()[name]
     for url in (*LITERAL, *NAMED):
-        # Twice: what a name stands for may have changed since it was looked at.
+        # Twice, because a name may resolve to another address after it was checked.
         for _ in range(2):
             await tried(call, url)
         assert all(is_public(address) for address in wire.dialled), (url, wire.dialled[-1])

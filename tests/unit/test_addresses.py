@@ -1,4 +1,4 @@
-"""Internal addresses in every dress are refused; the open internet is not."""
+"""Internal addresses are refused in every notation; public addresses are accepted."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_characters_without_a_place_are_left_out(tmp_path: Path) -> None:
     assert pages(root)[0].text.strip() == "abc\nd é 😀"
 
 
-def test_scans_are_read_where_there_is_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_are_read_if_tesseract_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = (SAMPLES / "scan-receipt.png").read_bytes()
     monkeypatch.setattr(ocr, "tesseract", lambda: None)
     root, properties = made(scan, tmp_path, "image")

@@ -1,4 +1,4 @@
-"""After an outage nobody waits long for those who waited for its end."""
+"""Back-off: it grows up to a limit, and clients that failed together retry at different times."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def test_it_doubles_up_to_the_longest(failures: int) -> None:
     assert 0.8 * expected <= backoff(failures) <= 1.2 * expected
 
 
-def test_whoever_waits_for_the_same_does_not_come_back_in_step() -> None:
+def test_clients_that_wait_for_the_same_server_retry_at_different_times() -> None:
     assert len({backoff(8) for _ in range(20)}) > 10

@@ -1,4 +1,4 @@
-"""Headers and branches as text and back."""
+"""Job headers and branches survive encoding as text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_a_header_is_read_as_it_was_written(size: int) -> None:
         assert job_from_text(job.id, job_to_text(job), job.workflow, {}) == job
 
 
-def test_a_request_is_written_as_it_is_and_not_as_one_before_it_was() -> None:
+def test_each_request_is_encoded_anew() -> None:
     drive = Drive(workflow({}))
     drive.feed(drive.start)
     assert drive.job is not None
     for n in range(MOST + 10):
-        # Each is forgotten by us at once, and its number may be the next one's.
+        # Each request is garbage at once, and the next one may get the same `id()`.
         job = replace(drive.job, branches={}, request=JobRequest(workflow="w", job_key=str(n)))
         assert job_from_text(job.id, job_to_text(job), job.workflow, {}).request.job_key == str(n)

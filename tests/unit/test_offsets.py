@@ -1,4 +1,4 @@
-"""Commits of offsets: soon where little happens, not again and again where much does, and at once where they must be."""
+"""Offset commits: soon on a quiet topic, combined on a busy one, and at once when required."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACE = TopicPartition("job.events", 0)
 
 
 class Consumer:
-    """Notes what it is told to commit."""
+    """A consumer that records its commits."""
 
     def __init__(self) -> None:
         self.committed: asyncio.Queue[int] = asyncio.Queue()
@@ -40,5 +40,5 @@ async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatc
     done, _ = await asyncio.wait([early], timeout=0.2)
     assert not done, "the last commit was just now"
     await commits.flush()
-    assert await asyncio.wait_for(early, 5) == 9, "a rebalance and an end do not wait"
+    assert await asyncio.wait_for(early, 5) == 9, "a rebalance and a shutdown commit at once"
     assert consumer.committed.empty()

@@ -1,4 +1,4 @@
-"""Slow clients are cut off; those that only take long are not."""
+"""Stalled clients are disconnected; clients with a long but steady request are not."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: "])
-async def test_a_head_that_does_not_come(served: Served, sent: bytes) -> None:
+async def test_a_request_head_that_does_not_arrive(served: Served, sent: bytes) -> None:
     reader, writer = await served.connect()
     writer.write(sent)
     assert await asyncio.wait_for(reader.read(), 5) == b"", "the connection is closed, without an answer"
     writer.close()
 
 
-async def test_a_second_head_that_does_not_come(served: Served) -> None:
+async def test_a_second_request_head_that_does_not_arrive(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
     assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 200") == 1
@@ -90,14 +90,14 @@ async def test_a_body_that_pauses(served: Served) -> None:
     writer.close()
 
 
-async def test_a_body_that_comes_at_a_good_pace_may_take_long(served: Served) -> None:
+async def test_a_steady_body_may_take_long(served: Served) -> None:
     reader, writer = await served.connect()
     size = 100_000
     writer.write(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
     for _ in range(10):
         writer.write(b"x" * (size // 10))
         await writer.drain()
-        # Ten pauses of 0.08 s are more than 0.3 s together, and no single one is.
+        # Ten pauses exceed the timeout together, but none of them alone.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 0.08)
     assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) and served.outcomes == ["taken"]

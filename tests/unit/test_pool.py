@@ -1,4 +1,4 @@
-"""How a worker answers: always, once, and with what a report may hold."""
+"""The worker's pool sends exactly one valid final report per task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARK = (TopicPartition("stage.tasks.text.extract", 0), 7)
 
 
 class Noted:
-    """Takes reports as the reporter does: what cannot be serialised is refused."""
+    """A reporter that collects reports, and refuses one that cannot be serialised."""
 
     def __init__(self) -> None:
         self.reports: list[StageReport] = []
@@ -58,7 +58,7 @@ async def answered(action: Any, cancel: bool = False) -> Noted:
 @pytest.mark.parametrize(
     "answer", [Answer(TaskStatus.OK), Answer(TaskStatus.KO), ok(pages=3), Answer(TaskStatus.ERR, "code", "why")]
 )
-async def test_a_report_is_what_its_reader_reads(answer: Answer) -> None:
+async def test_a_report_survives_serialisation(answer: Answer) -> None:
     async def action(task: StageTask, progress: Any) -> Answer:
         return answer
 
@@ -68,7 +68,7 @@ async def test_a_report_is_what_its_reader_reads(answer: Answer) -> None:
     assert (read.status, read.code, read.message, read.result) == (answer.status, answer.code, answer.message, answer.result)
 
 
-async def test_a_result_that_is_no_object_is_refused() -> None:
+async def test_a_result_that_is_not_an_object_is_refused() -> None:
     async def action(task: StageTask, progress: Any) -> Answer:
         return Answer(TaskStatus.OK, result=[])  # type: ignore[arg-type]
 
@@ -98,7 +98,7 @@ async def test_failures_are_typed_answers(error: Exception, status: TaskStatus, 
     assert report.message is not None and len(report.message) <= 4000
 
 
-async def test_a_result_that_is_no_json_is_an_error_and_leaves_no_task_open() -> None:
+async def test_a_result_that_is_not_json_is_an_error_and_leaves_no_open_task() -> None:
     async def action(task: StageTask, progress: Any) -> Answer:
         return ok(thing=object())
 

@@ -1,4 +1,4 @@
-"""The notifier reads what concerns an endpoint, and nothing else costs it more than a look at a header."""
+"""The notifier decodes events of tenants with an endpoint alone; for others it reads one header."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
     relevance = EndpointTenants(store, [JOB_EVENTS_TOPIC])
     events = [made(JOB_EVENTS_TOPIC.name, tenant) for tenant in (b"with", b"without", None)]
     command = made(JOB_ERASURES_TOPIC.name, b"without")
-    assert await relevance.select([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
+    assert await relevance.select([*events, command]) == [events[2], command], (
+        "an event without a tenant may belong to any of them"
+    )
 
     def enter(connection: Connection) -> None:
         row = {"id": "e", "tenant_id": "with", "url": "u", "secret": "s", "events": "[]", "description": "", "created_at": 0.0}
@@ -45,7 +47,7 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
     await store.close()
 
 
-async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
+async def test_a_batch_without_a_relevant_event_is_committed_without_a_transaction(
     processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []

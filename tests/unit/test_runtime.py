@@ -47,7 +47,7 @@ def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))
-def test_our_partitions_are_everybodys(key: bytes, count: int) -> None:
+def test_keys_are_partitioned_like_kafkas_own_client(key: bytes, count: int) -> None:
     assert partition_hash(key) % count == DefaultPartitioner()(key, list(range(count)), list(range(count)))
 
 
@@ -61,7 +61,7 @@ def test_keys_are_recognised_and_typos_caught() -> None:
 @pytest.mark.parametrize(
     "value", [None, "", "00-1-2-3", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "z" * 32 + "-" + "1" * 16 + "-01"]
 )
-def test_malformed_trace_contexts_are_none(value: str | None) -> None:
+def test_malformed_trace_contexts_are_ignored(value: str | None) -> None:
     assert parse_traceparent(value) is None
 
 

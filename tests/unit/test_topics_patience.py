@@ -1,4 +1,4 @@
-"""A cluster comes up one broker after the other: topics that need three of them are waited for, and wrong ones are not."""
+"""Topic creation waits until the cluster has enough brokers, and fails at once for invalid topics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPLICATION, TOPIC_NAME = 38, 17
 
 
 class Cluster:
-    """Answers each attempt to create topics with the next of `codes`, then with 0; an exception among them is raised at the start."""
+    """Answers each attempt to create topics with the next of `codes`, then with 0. Exceptions among them are raised when it starts."""
 
     def __init__(self, codes: list[int | Exception]) -> None:
         self.codes = codes
@@ -67,7 +67,7 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.attempts == cluster.closed == 1
 
 
-async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_topic_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([TOPIC_NAME])
     with pytest.raises(InvalidTopicError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 60)
