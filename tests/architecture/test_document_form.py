@@ -1,4 +1,4 @@
-"""READMEs, decisions, changelog and results keep their form. `test_documents.py` holds the README and docs/."""
+"""Checks the form of READMEs, decisions, changelog and benchmark results. `test_documents.py` checks the README and docs/."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.docs import decisions
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"benchmarks/README.md": 60}
-"""Longest READMEs; those of packages and services have forty lines."""
+"""Most lines of a README. READMEs of packages and services may have forty."""
 READMES = [
     "contracts",
     "shared",

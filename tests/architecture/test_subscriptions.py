@@ -1,4 +1,4 @@
-"""Every subscription says its group and how it acknowledges: FastStream's defaults lose messages."""
+"""Every subscription states its group and its acknowledgement, because FastStream's defaults lose messages."""
 
 from __future__ import annotations
 

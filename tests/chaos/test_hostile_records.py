@@ -1,4 +1,4 @@
-"""Ten thousand hostile records on every topic: parked with a reason, and nobody else waits for them."""
+"""Ten thousand hostile records on every topic become dead letters with a reason, and delay no other job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
-    """A record nobody can read: noise, wrong JSON, broken envelopes, null and non-UTF-8 headers, wrong types."""
+    """An unreadable record: noise, wrong JSON, broken envelopes, null and non-UTF-8 headers, wrong types."""
     known = rng.choice(types).encode()
     value = rng.choice(
         [
@@ -68,10 +68,10 @@ async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int)
 
 
 async def lacking(pipeline: Pipeline, topic: str, group: str, sent: int) -> int:
-    """How many records of `topic` the group has not parked yet; each parked one must say why and from where."""
+    """Number of records of `topic` that the group has not dead-lettered yet. Each dead letter must name its reason and origin."""
     name = dead_letter_topic(topic, group)
     if (so_far := await written(pipeline, name)) < sent:
-        return sent - so_far  # not read again and again: it would take the time of those who park them
+        return sent - so_far  # reads new records alone, to leave CPU time to the services
     letters = await read_all(pipeline, name)
     for letter in letters:
         headers = dict(letter.headers)
@@ -87,7 +87,7 @@ async def test_hostile_records_are_parked_and_delay_nobody(own_pipeline: Pipelin
 
 
 async def flood(client: Client, pipeline: Pipeline) -> None:
-    """Normal work beside the flood; fails when any of it waits for more than five seconds."""
+    """Run normal jobs beside the flood. Fails when one takes more than five seconds."""
     waits: list[float] = []
     stop = asyncio.Event()
 

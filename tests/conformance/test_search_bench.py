@@ -1,4 +1,4 @@
-"""`python -m benchmarks.search` fills both kinds of store and asks them its questions, in a process that has loaded nothing else."""
+"""`python -m benchmarks.search` fills and queries both kinds of store, in a process that has loaded nothing else."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.e2e.test_door import ended
 pytestmark = pytest.mark.kafka
 
 
-async def test_what_the_topics_say_is_what_the_stores_hold(client: Client, own_pipeline: Pipeline) -> None:
+async def test_the_topics_and_the_stores_agree(client: Client, own_pipeline: Pipeline) -> None:
     own_pipeline.start()
     async with Client(own_pipeline.target()) as mine:
         files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
@@ -36,7 +36,7 @@ async def test_what_the_topics_say_is_what_the_stores_hold(client: Client, own_p
     assert found.returncode == 1 and f"{done}: the read model say stage is 'failed', the store 'completed'" in found.stdout
 
 
-async def test_a_new_version_is_tried_on_the_jobs_that_run(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_a_new_version_is_checked_against_the_running_jobs(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
     name = f"letters-{uuid.uuid4().hex[:8]}"
     steps = [
         {"name": "one", "action": "noop", "scope": "job"},

@@ -1,4 +1,4 @@
-"""Embedded mode as an operator meets it: start, errors in one line, stop, and finding everything again."""
+"""Embedded mode for an operator: start, errors in one line, stop, and a restart with all data."""
 
 from __future__ import annotations
 
@@ -48,9 +48,11 @@ async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipelin
     own_pipeline.stop()
     own_pipeline.start()
     java, version = find_java()
-    if version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists():  # not every Java can keep them
+    if (
+        version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists()
+    ):  # not every Java supports a class archive
         mapped = Path(f"/proc/{own_pipeline.state['pids']['kafka']}/maps").read_text()
-        assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the classes that an earlier one kept"
+        assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the class archive of an earlier one"
     assert key_file.read_text() == key
     async with Client(own_pipeline.target()) as client:
         again = await client.call("GET", f"/v1/jobs/{job['id']}")
@@ -62,7 +64,7 @@ async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipelin
     assert more.returncode == 0, more.stderr
 
 
-async def test_everything_comes_back_when_what_forks_the_services_is_killed(own_pipeline: Pipeline) -> None:
+async def test_the_pipeline_recovers_when_the_fork_server_is_killed(own_pipeline: Pipeline) -> None:
     own_pipeline.start()
     before = own_pipeline.state["pids"]
     assert own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
@@ -75,13 +77,13 @@ async def test_everything_comes_back_when_what_forks_the_services_is_killed(own_
     await eventually(all_new, 60)
     assert own_pipeline.state["pids"]["kafka"] == before["kafka"]
 
-    async def done() -> bool:  # the first calls may find the door not up yet, and say so
+    async def done() -> bool:  # the first calls may come before the gateway is ready
         return own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
 
     await eventually(done, 60)
 
 
-def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()

@@ -1,4 +1,4 @@
-"""Many jobs at once: found, saved as a search, changed in bulk; workflows published and schedules kept, all through the command line too."""
+"""Operations on many jobs: search, saved searches, bulk changes; workflows and schedules. Each also through the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture(scope="module", autouse=True)
 def every_minute(pipeline: Pipeline) -> str:
-    """A schedule, made before anything else here is tried: its time comes meanwhile."""
+    """A schedule, created first, so that its time comes during the other tests."""
     name = f"every-{uuid.uuid4().hex[:8]}"
     done = pipeline.command("schedules", "set", name, "* * * * *", "--time-zone", "Europe/Berlin", "--workflow", "noop-five")
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ async def listed(client: Client, **query: Any) -> list[str]:
     return [j["id"] for j in found["result"]]
 
 
-async def test_jobs_are_found_by_what_is_known_of_them(client: Client) -> None:
+async def test_jobs_are_found_by_their_properties(client: Client) -> None:
     files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
     mark = uuid.uuid4().hex
     job_id = await submit_files(client, files, {"workflow": "documents", "metadata": {"mark": mark, "case": 9}})
@@ -151,7 +151,7 @@ def test_workflows_are_published_shown_and_compared(pipeline: Pipeline, tmp_path
     assert made.returncode == 0
 
 
-async def test_a_draft_is_published_and_what_is_wrong_is_said(client: Client) -> None:
+async def test_a_draft_is_published_and_errors_are_reported(client: Client) -> None:
     name = f"draft-{uuid.uuid4().hex[:8]}"
     body = {"name": name, "version": 1, "steps": [{"name": "one", "action": "noop", "next": [{"status": "OK", "to": "nowhere"}]}]}
     await client.call("PUT", f"/v1/workflows/{name}/draft", json=body)

@@ -1,4 +1,4 @@
-"""What operators see: one tree per job by the current conventions, metrics, health."""
+"""Telemetry for operators: one span tree per job by the current conventions, metrics, health, logs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def check_conventions(spans: list[Any]) -> None:
         if operation == "process":
             assert a["messaging.operation.type"] == "process" and a["messaging.consumer.group.name"]
             assert isinstance(a["messaging.destination.partition.id"], str) and isinstance(a["messaging.kafka.offset"], int)
-            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, "linked to and child of the creation context"
+            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, (
+                "the span is linked to its creation context and a child of it"
+            )
         if operation == "send":
             assert a["messaging.operation.type"] == "send" and a["messaging.batch.message_count"] >= 1
         if operation == "commit":
@@ -80,7 +82,7 @@ async def test_metrics_are_exported(otlp: OtlpReceiver, pipeline: Pipeline) -> N
     await eventually(some, 20, 0.2)
 
 
-async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
+async def test_every_service_is_ready(pipeline: Pipeline) -> None:
     async with aiohttp.ClientSession() as http:
         for name, port in pipeline.state["ports"].items():
             if not name.startswith("kafka"):
@@ -100,7 +102,7 @@ async def test_logs_tell_the_job_and_its_trace(client: Client, pipeline: Pipelin
 
 
 async def test_the_state_of_a_job_belongs_to_no_trace(pipeline: Pipeline) -> None:
-    """A snapshot sums up several causes; a span of its own would be a second root beside the job's tree."""
+    """A snapshot has several causes, so a span of its own would be a second root beside the job's tree."""
     job_id = await submit(pipeline, "noop-five")
 
     async def published() -> list[Any]:

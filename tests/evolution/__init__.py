@@ -1,1 +1,1 @@
-"""Releases side by side: what was released runs on beside what is being built."""
+"""Releases side by side: the services of earlier releases run with this tree's."""

@@ -1,4 +1,4 @@
-"""PDF/A, judged by veraPDF: every sample, and documents that each hold one thing that an archive does not take."""
+"""PDF/A, validated by veraPDF: every sample, and documents that each hold one feature that PDF/A does not allow."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def true_type() -> bytes:
 
 
 def embedded(width: int) -> Pdf:
-    """Text in a font of its own, of which the document says that its glyph is `width` wide."""
+    """Text in an embedded font, whose glyph the document declares to be `width` wide."""
     made = document(b"BT /F 12 Tf 20 100 Td (AAA) Tj ET")
     facts = Dictionary(
         Type=Name.FontDescriptor, FontName=Name("/ABCDEF+Square"), Flags=32, FontBBox=Array([0, 0, 500, 700]), ItalicAngle=0, Ascent=800,
@@ -85,7 +85,7 @@ def with_layers() -> Pdf:
 
 
 def lively() -> Pdf:
-    """Scripts, an attachment, a form, a signature, a film and two links."""
+    """A document with scripts, an attachment, a form, a signature, a film and two links."""
     made = document()
     made.Root.Names = Dictionary(JavaScript=Dictionary(Names=Array(["a", Dictionary(S=Name.JavaScript, JS="app.alert(1)")])))
     made.Root.OpenAction = Dictionary(S=Name.JavaScript, JS="app.alert(2)")
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Callable[[], Pdf], dict[int, str | None]]] = {
     "unseen text": (lambda: document(b"BT 3 Tr /F 12 Tf (\\001) Tj ET"), dict.fromkeys(PARTS)),
     "lively": (lively, dict.fromkeys(PARTS)),
 }  # fmt: skip
-"""Document, and per part what its page is drawn for; None where it stays as it is."""
+"""Document → per page the reason why it is rendered as an image; None for a page that stays."""
 
 
 def made_of(data: bytes, folder: Path, part: int, kind: str = "pdf", **config: Any) -> tuple[bytes, dict[str, Any]]:
@@ -133,7 +133,7 @@ def saved(pdf: Pdf) -> bytes:
 
 
 def contents(pdf: Pdf) -> list[bytes]:
-    """Every stream that is no picture."""
+    """Every stream that is not an image."""
     return [o.read_bytes() for o in pdf.objects if isinstance(o, pikepdf.Stream) and o.get("/Subtype") != Name.Image]
 
 
@@ -162,23 +162,23 @@ def test_what_comes_out_is_pdf_a(part: int, tmp_path: Path) -> None:
     assert faults(made, f"{part}b") == {}
 
 
-def test_the_judge_knows_what_is_no_archive(tmp_path: Path) -> None:
+def test_verapdf_rejects_files_that_are_not_pdf_a(tmp_path: Path) -> None:
     (tmp_path / "plain.pdf").write_bytes(saved(document()))
     assert set(faults([tmp_path / "plain.pdf"], "2b")) == {"plain.pdf"}
 
 
-def test_what_moves_is_taken_out_and_said(tmp_path: Path) -> None:
+def test_active_content_is_removed_and_reported(tmp_path: Path) -> None:
     data, properties = made_of(saved(lively()), tmp_path, 2)
     said = {key.removeprefix("warning.") for key in properties if key.startswith("warning.")}
     assert said == {"ActionRemoved", "MultimediaRemoved", "SignatureRemoved"}
     with pikepdf.open(io.BytesIO(data)) as made:
         [link] = made.pages[0].obj.Annots
         assert str(link.A.URI) == "https://example.com" and "/AcroForm" not in made.Root and not made.attachments
-    assert "Ada" in words(data), "what was filled in is part of the page"
+    assert "Ada" in words(data), "the form's values are part of the page"
 
 
-def test_embedded_files_stay_where_they_may(tmp_path: Path) -> None:
-    """A hybrid invoice that is archived keeps its data, whatever its maker has left out."""
+def test_allowed_embedded_files_stay(tmp_path: Path) -> None:
+    """An archived hybrid invoice keeps its data, even if its creator omitted optional entries."""
     source = document()
     source.attachments["factur-x.xml"] = pikepdf.AttachedFileSpec(
         source, b"<invoice/>", filename="factur-x.xml", mime_type="text/xml"
@@ -198,7 +198,7 @@ def test_embedded_files_stay_where_they_may(tmp_path: Path) -> None:
         assert not made.attachments and "warning.MultimediaRemoved" in properties
 
 
-def test_what_leads_to_a_drawn_page_still_does(tmp_path: Path) -> None:
+def test_links_to_a_rendered_page_still_work(tmp_path: Path) -> None:
     source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
     source.pages[0].obj.CropBox = Array([20, 30, 280, 190])
     link = Dictionary(
@@ -217,10 +217,10 @@ def test_what_leads_to_a_drawn_page_still_does(tmp_path: Path) -> None:
         assert item.destination is not None and item.destination[0].objgen == page.objgen
         assert [int(x) for x in page.MediaBox] == [20, 30, 280, 190]
         assert [int(x) for x in page.Annots[0].Rect] == [50, 50, 150, 110]
-        assert b"0 1 0 0 k" not in b"".join(contents(made)), "nothing is left of it"
+        assert b"0 1 0 0 k" not in b"".join(contents(made)), "the page's vector content is replaced"
 
 
-def test_a_drawn_page_looks_as_before(tmp_path: Path) -> None:
+def test_a_rendered_page_looks_as_before(tmp_path: Path) -> None:
     source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
     source.pages[0].obj.Rotate = 90
     data, _ = made_of(saved(source), tmp_path, 2)
@@ -247,13 +247,13 @@ def test_images_and_passwords(tmp_path: Path) -> None:
     ("data", "kind", "code"),
     [(protected("x"), "pdf", "password"), (b"%PDF-1.7 nothing", "pdf", "damaged"), (b"x", "docx", "unsupported_type")],
 )
-def test_what_cannot_be_archived_is_said(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_archived_are_reported(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         made_of(data, tmp_path, 2, kind)
     assert refused.value.code == code
 
 
-def test_a_page_without_measure(tmp_path: Path) -> None:
+def test_a_page_without_a_size(tmp_path: Path) -> None:
     huge = document()
     huge.pages[0].mediabox = Array([0, 0, 20_000, 200])
     with pytest.raises(DocumentFault) as refused:
@@ -261,8 +261,8 @@ def test_a_page_without_measure(tmp_path: Path) -> None:
     assert refused.value.code == "conformance"
 
 
-def test_pictures_made_smaller(tmp_path: Path) -> None:
-    """Plain ones, with or without a mask; what is shaped by its colours stays as it is."""
+def test_large_images_are_reduced(tmp_path: Path) -> None:
+    """Plain images with or without a mask are reduced. An image with a colour-key mask stays as it is."""
     source = Pdf.new()
     page = source.add_blank_page(page_size=(300, 200))
     pictures: dict[str, Any] = {}

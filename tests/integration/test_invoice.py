@@ -1,4 +1,4 @@
-"""Invoices that carry their data: PDF/A-3 by veraPDF, Factur-X by what its specification asks for."""
+"""Hybrid invoices: PDF/A-3 by veraPDF, Factur-X by the rules of its specification."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_invoice_carries_its_data(guideline: str, level: str, relation: str, 
     "xml",
     [b"<CrossIndustryInvoice/>", INVOICE.format("urn:unknown").encode(), b"<a", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"],
 )
-def test_data_of_no_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
+def test_data_that_are_not_an_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
     path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
     put(tmp_path, xml, "input-1")
     with pytest.raises(DocumentFault) as refused:

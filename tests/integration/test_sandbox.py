@@ -1,4 +1,4 @@
-"""Documents in their killable children: what is read, what is refused, what is killed."""
+"""Documents in sandboxed child processes: which are read, which are refused, and which processes are killed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KINDS = {".pdf": "pdf", ".docx": "docx", ".xlsx": "xlsx", ".eml": "email", ".png
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda p: p.name)
-async def test_every_sample_is_what_it_is(sandbox: Sandbox, path: Any) -> None:
+async def test_every_sample_is_identified(sandbox: Sandbox, path: Any) -> None:
     found = await run(sandbox, "file.identify", path.read_bytes())
     assert found["kind"] == KINDS[path.suffix]
 
@@ -67,7 +67,7 @@ async def test_html_text_has_no_scripts(sandbox: Sandbox) -> None:
     assert "evil" not in found["pages"][0] and "One" in found["pages"][0] and "a\tb" in found["pages"][0]
 
 
-async def test_a_scan_is_left_to_ocr_and_read_by_it(sandbox: Sandbox) -> None:
+async def test_a_scan_is_read_by_ocr(sandbox: Sandbox) -> None:
     data = (SAMPLES / "scan-invoice-umbrella.pdf").read_bytes()
     found = await run(sandbox, "text.extract", data, kind="pdf")
     assert found["needs_ocr"] == [0]
@@ -78,7 +78,7 @@ async def test_a_scan_is_left_to_ocr_and_read_by_it(sandbox: Sandbox) -> None:
     assert "Umbrella Cleaning" in read["pages"]["0"] and read["confidence"] > 0.7
 
 
-async def test_trouble_has_names(sandbox: Sandbox) -> None:
+async def test_unreadable_documents_have_error_codes(sandbox: Sandbox) -> None:
     assert await fault(sandbox, "file.guard", (SAMPLES / "locked-invoice.pdf").read_bytes(), kind="pdf") == "encrypted"
     assert await fault(sandbox, "file.guard", (SAMPLES / "damaged-contract.pdf").read_bytes(), kind="pdf") == "damaged"
     assert await fault(sandbox, "file.identify", b"") == "empty"
