@@ -67,7 +67,17 @@ def test_a_declared_subscription_never_commits_by_itself() -> None:
 
 def test_only_the_runtime_catches_everything() -> None:
     """`except Exception` that goes on is allowed where a comment says why, in the places listed here."""
-    allowed = {"records.py", "processor.py", "subscription.py", "pool.py", "child.py", "text.py", "sender.py", "handlers.py", "containers.py"}
+    allowed = {
+        "records.py",
+        "processor.py",
+        "subscription.py",
+        "pool.py",
+        "child.py",
+        "text.py",
+        "sender.py",
+        "handlers.py",
+        "containers.py",
+    }
     allowed |= {"archive.py", "archive_page.py"}
     for package in ("shared", "services"):
         for path in (ROOT / package).rglob("*.py"):

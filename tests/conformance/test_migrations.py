@@ -19,7 +19,7 @@ from shared.errors import Stop
 from tests.conformance.conftest import Opener
 from tests.eventually import eventually
 
-MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "read_model"}
+MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "store.read_model"}
 NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
 """Full-text tables differ by database and are written in SQL; the others are Alembic's own."""
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from contracts import from_record, to_record
 from contracts.topics import JOB_EVENTS_TOPIC
 from services.ingest.adapters.store import read_model as rm
-from services.ingest.handlers import kept
+from services.ingest.handlers import dedup_policy
 from shared.database.store import Store
 from shared.processing.inbox import DedupPolicy
 from tests.conformance.conftest import Opener
@@ -50,7 +50,10 @@ async def test_what_was_left_out_enters_when_it_is_sent_again(opened: Opener) ->
 
 def test_what_has_no_number_is_the_inbox_s() -> None:
     ours, theirs = ended_job()
-    assert set(map(kept, ours)) == {DedupPolicy.NONE} and set(map(kept, theirs)) == {DedupPolicy.BY_ID}
+    assert set(map(dedup_policy, ours)) == {DedupPolicy.NONE} and set(map(dedup_policy, theirs)) == {DedupPolicy.BY_ID}
     record = to_record(ours[0], "/elsewhere")
     for instead in (b"", b'"sequence":0,', b'"sequence":-7,'):
-        assert kept(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED)) is DedupPolicy.BY_ID
+        assert (
+            dedup_policy(from_record(record.value.replace(b'"sequence":1,', instead), record.headers, ALLOWED))
+            is DedupPolicy.BY_ID
+        )

@@ -13,7 +13,7 @@ from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Me
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
 from services.ingest.core import job_end, job_view, numbering
-from services.ingest.handlers import kept
+from services.ingest.handlers import dedup_policy
 from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator, Stores
@@ -87,9 +87,9 @@ class World:
 
         orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
         return [
-            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.kept),
+            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.dedup_policy),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
-            *some("ingest", ("job.events", "file.events"), self.view, self._fold, kept),
+            *some("ingest", ("job.events", "file.events"), self.view, self._fold, dedup_policy),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
 
