@@ -15,7 +15,7 @@ from contracts.topics import TASK_PREFIX
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all, submit, written
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]

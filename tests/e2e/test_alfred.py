@@ -20,7 +20,7 @@ from services.ingest.http.openapi import OPEN
 from shared import clock
 from tests.conftest import SAMPLES
 from tests.e2e.alfred_client import Alfred
-from tests.e2e.test_door import ended, raw
+from tests.e2e.test_gateway import ended, raw
 
 pytestmark = pytest.mark.kafka
 INVOICE, LETTER = SAMPLES / "invoice-acme-2026-0042.pdf", SAMPLES / "letter-offer.docx"

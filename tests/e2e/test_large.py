@@ -15,7 +15,7 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all, submit
-from tests.e2e.test_door import ended, raw
+from tests.e2e.test_gateway import ended, raw
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

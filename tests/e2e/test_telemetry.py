@@ -12,7 +12,7 @@ from cli.client import Client
 from cli.local.otlp_receiver import OtlpReceiver, roots
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all, submit
-from tests.e2e.test_door import ended, session_with
+from tests.e2e.test_gateway import ended, session_with
 from tests.eventually import eventually
 from tests.webhook_receiver import Receiver
 

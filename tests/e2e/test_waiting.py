@@ -18,7 +18,7 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, submit
-from tests.e2e.test_door import session_with
+from tests.e2e.test_gateway import session_with
 from tests.eventually import eventually
 from tests.unit.orchestration import Drive, workflow
 
