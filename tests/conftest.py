@@ -27,6 +27,40 @@ SIGNINS_PER_MINUTE = 8
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
 
 
+SERVERS = {
+    "pipeline": "pipeline",
+    "restartable": "restartable",
+    "opened": "servers",
+    "postgres_url": "servers",
+    "kafka_url": "servers",
+}
+"""Fixtures of the session that start something → the group of tests that use them. A group runs in one worker, so each starts once."""
+ALONE = ("unit", "contracts", "architecture", "simulation")
+"""Folders whose tests start nothing: each test goes to the worker that is free. Elsewhere the tests of a module stay together."""
+FIRST = ("pipeline", "restartable", "servers", "test_compose")
+"""Groups that take longest begin first; the tests that start nothing fill the gaps at the end."""
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group of a test under `--dist loadgroup`; empty for a test that may run anywhere."""
+    marked = item.get_closest_marker("xdist_group")
+    if marked is not None:
+        return str(marked.args[0])
+    used = [group for name, group in SERVERS.items() if name in getattr(item, "fixturenames", ())]
+    return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests into their groups, and the longest groups first."""
+    order: dict[pytest.Item, int] = {}
+    for item in items:
+        group = group_of(item)
+        order[item] = len(FIRST) + 1 if not group else FIRST.index(group) if group in FIRST else len(FIRST)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=order.__getitem__)
+
+
 def pytest_report_header() -> list[str]:
     """Which servers this run uses."""
     return [f"postgresql: {choice(POSTGRES_IMAGE)}", f"kafka of tests/integration: {choice(KAFKA_IMAGE)}"]

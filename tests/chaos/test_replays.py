@@ -18,7 +18,7 @@ from cli.client import Client
 from services.ingest.core import amx
 from tests.conftest import Pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
 COUNT = int(os.environ.get("STAGELINE_AMX_REPLAYS", "3000"))
 AT_ONCE = 32
 

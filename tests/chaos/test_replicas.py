@@ -21,7 +21,7 @@ from tests.conftest import Pipeline
 from tests.e2e.outside import read_all
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
 JOBS, FILES = 40, 5
 SCALED = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier"]
 ACTIONS = ["file.fetch", "text.extract", "fields.extract", "result.package"]

@@ -79,6 +79,7 @@ async def test_a_session_whose_files_do_not_fit_into_one_record(client: Client, 
     assert job["stage"] == "completed" and job["file_count"] == len(job["files"]) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 async def test_ten_thousand_files_in_one_job(client: Client, pipeline: Pipeline) -> None:
     session_id, count = clock.new_root(), 10_000

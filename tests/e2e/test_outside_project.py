@@ -24,7 +24,8 @@ from tests.conftest import Pipeline
 from tests.eventually import eventually
 from tests.tiers import needs
 
-pytestmark = pytest.mark.kafka
+# One worker, for all of them need the same environment.
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("pipeline")]
 ROOT = Path(__file__).parents[2]
 OWNER = Tenancy(tenant_id="default", user_name="outside")
 
@@ -77,6 +78,7 @@ def node_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs("node")
 def test_the_official_parser_finds_nothing_to_say_about_the_asyncapi_document(node_worker: Path) -> None:
     document = ROOT / "contracts" / "asyncapi.json"
@@ -84,6 +86,7 @@ def test_the_official_parser_finds_nothing_to_say_about_the_asyncapi_document(no
     assert out.returncode == 0 and out.stdout.startswith("20 channels, 20 operations, 64 messages"), out.stdout + out.stderr
 
 
+@pytest.mark.slow
 @needs("node")
 async def test_producer_and_workers_in_two_languages(
     pipeline: Pipeline, client: Client, outside: Path, node_worker: Path
@@ -133,6 +136,7 @@ async def quiet(own_pipeline: Pipeline) -> AsyncIterator[Pipeline]:
     yield own_pipeline
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_consumer_killed_twenty_times_counts_exactly(quiet: Pipeline, outside: Path, tmp_path: Path) -> None:
     database, draw = tmp_path / "tally.db", random.Random(3)

@@ -176,7 +176,7 @@ def pictured() -> Pdf:
     page = made.add_blank_page(page_size=(300, 200))
     pictures: dict[str, Any] = {}
     for name, mode in (("Rgb", "RGB"), ("Grey", "L"), ("Keyed", "RGB"), ("Small", "L")):
-        size = (400, 300) if name == "Small" else (3000, 1500)
+        size = (400, 300) if name == "Small" else (1200, 600)
         facts = {"ColorSpace": Name.DeviceRGB if mode == "RGB" else Name.DeviceGray, "BitsPerComponent": 8}
         data = Image.effect_noise(size, 40).convert(mode).tobytes()
         pictures[name] = made.make_stream(data, Type=Name.XObject, Subtype=Name.Image, Width=size[0], Height=size[1], **facts)

@@ -121,4 +121,4 @@ def test_pictures_made_smaller(tmp_path: Path) -> None:
     with pikepdf.open(io.BytesIO(data)) as made:
         found = {name: (int(i.Width), int(i.Height)) for name, i in made.pages[0].obj.Resources.XObject.items()}
         assert made.is_linearized
-    assert found == {"/Rgb": (600, 300), "/Grey": (600, 300), "/Keyed": (3000, 1500), "/Small": (400, 300)}
+    assert found == {"/Rgb": (600, 300), "/Grey": (600, 300), "/Keyed": (1200, 600), "/Small": (400, 300)}
