@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from cli.client import Client
-from cli.local.otlp_receiver import OtlpReceiver
+from tests.otlp import MetricsReceiver
 from tests.pipelines import Pipeline, RestartablePipeline
 from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
@@ -81,9 +81,9 @@ def kafka_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def otlp() -> AsyncIterator[OtlpReceiver]:
+async def otlp() -> AsyncIterator[MetricsReceiver]:
     """A local OTLP receiver that the shared pipeline reports to."""
-    receiver = OtlpReceiver()
+    receiver = MetricsReceiver()
     await receiver.start()
     yield receiver
     await receiver.stop()
@@ -91,7 +91,7 @@ async def otlp() -> AsyncIterator[OtlpReceiver]:
 
 @pytest.fixture(scope="session")
 async def pipeline(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: MetricsReceiver
 ) -> AsyncIterator[Pipeline]:
     """The shared pipeline: tests use their own jobs in it and break nothing. `STAGELINE_TEST_STORE=postgresql`: on PostgreSQL."""
     workflows = tmp_path_factory.mktemp("workflows")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("contracts", "shared", "services", "cli", "stageline_kit")
+from tests.architecture.sources import ROOT, product
+
 BROAD = {"Exception", "BaseException"}
 
 ALLOWED = {
@@ -70,13 +70,13 @@ def swallowing(module: str, tree: ast.AST, inside: tuple[str, ...] = ()) -> Iter
         yield from swallowing(module, node, within)
 
 
+@functools.cache
 def found() -> Counter[str]:
     """All of them in the product."""
     names: Counter[str] = Counter()
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            names.update(swallowing(module, ast.parse(path.read_text())))
+    for path, tree in product().items():
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        names.update(swallowing(module, tree))
     return names
 
 

@@ -14,18 +14,13 @@ from shared.kafka.connection import KafkaAccess
 from shared.processing.processor import BatchProcessor
 from shared.processing.subscription import Subscription
 from shared.telemetry.tracing import Telemetry
+from tests.architecture.sources import ROOT, product
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("shared", "services", "cli", "stageline_kit")
 SUBSCRIBER = {"group_id": None, "ack_policy": "AckPolicy.MANUAL", "auto_offset_reset": "'earliest'"}
 CONSUMER = {"group_id": None, "enable_auto_commit": "False"}
 """Keyword that a call must state → the value that it must have, None for any."""
 OUT_OF_SIGHT = {"shared/kafka/clients.py": ["WaitingConsumer"]}
 """FastStream calls this builder with the arguments of a `.subscriber(...)` that is checked here."""
-
-
-def sources() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text()) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
 
 
 def last_name(node: ast.expr) -> str:
@@ -97,7 +92,7 @@ def faults(tree: ast.Module, call: ast.Call, required: dict[str, str | None]) ->
     return missing + wrong
 
 
-SOURCES = sources()
+SOURCES = product()
 NAMES = consumer_classes(list(SOURCES.values()))
 SUBSCRIPTIONS = [(path, tree, call) for path, tree in SOURCES.items() for call in subscribers(tree)]
 BARE = [(path, tree, call) for path, tree in SOURCES.items() for call in consumers(tree, NAMES)]
