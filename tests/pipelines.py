@@ -19,6 +19,7 @@ from cli.client import Target
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
 from shared.kafka.connection import KafkaAccess
+from tests.command_line import run_command
 
 
 @dataclass
@@ -30,12 +31,9 @@ class Pipeline:
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
-    def command(self, *arguments: str, timeout: float = 100, check: bool = False) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """Run `stageline …` on this pipeline."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments, "--data-dir", str(self.data_dir)], capture_output=True, text=True,
-            timeout=timeout, check=check, env={**os.environ, **self.environment},
-        )  # fmt: skip
+        return run_command([*arguments, "--data-dir", str(self.data_dir)], {**os.environ, **self.environment}, timeout)
 
     def start(self) -> None:
         """`stageline up`, until it is ready."""

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cli.commands.submit import submit_files
 from shared.embedded.classes import AOT
 from shared.embedded.jars import cache_folder
 from shared.embedded.java import find_java
+from tests.command_line import run_command
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.test_control import make
 from tests.e2e.test_gateway import ended
@@ -31,10 +31,7 @@ pytestmark = pytest.mark.kafka
 
 
 def up(data_dir: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *options], capture_output=True, text=True, timeout=100,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+    return run_command(["up", "--data-dir", str(data_dir), *options], {**os.environ, **environment})
 
 
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
