@@ -172,7 +172,7 @@ async def start(cluster: Cluster, service: str, port: int, folder: Path, stack: 
             return False
 
     try:
-        await eventually(ready, 60, 0.2)
+        await eventually(ready, 120, 0.2)
     except AssertionError:
         pytest.fail(f"{service}: {(folder / f'{service}.log').read_text()[-3000:]}")
 
