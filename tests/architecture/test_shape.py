@@ -87,7 +87,7 @@ def test_makefile_is_small_and_lists_itself() -> None:
 
 
 def test_nothing_committed_names_a_registry_or_this_machine() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "shared/embedded/kafka.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-sbom.lock", "shared/embedded/kafka.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text and "sha256:" in text
 
