@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     """Port of this service's HTTP (health, and its door if it has one); 0 takes a free one."""
     instance: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
     partitions: int = Field(default=6, ge=1, le=1000)
+    """Partitions of a hot topic when it is created; existing topics keep theirs."""
+    task_partitions: int | None = Field(default=None, ge=1, le=1000)
+    """Partitions of a task topic when it is created; by default `partitions`. No more workers than that share one action's tasks."""
     replication_factor: int = Field(default=1, ge=1, le=10)
     session_timeout_ms: int = Field(default=6000, ge=1000, le=300_000)
     """After this much silence a process's partitions go to another one. Brokers allow no less than `group.min.session.timeout.ms`,

@@ -14,7 +14,8 @@ Actions = Annotated[list[str] | None, typer.Option("--action", help="An action o
 
 @app.command()
 def apply(
-    partitions: Annotated[int, typer.Option(min=1)] = 6,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of hot topics")] = 6,
+    task_partitions: Annotated[int | None, typer.Option(min=1, help="Of task topics; by default the same")] = None,
     replication: Annotated[int, typer.Option(min=1, help="Replicas of each topic")] = 3,
     prefix: Annotated[str, typer.Option(help="The services' users are PREFIX and the service's name")] = "stageline-",
     rights: Annotated[bool, typer.Option("--rights/--no-rights", help="Also grant the services' rights")] = True,
@@ -22,8 +23,9 @@ def apply(
 ) -> None:
     """Create every topic that is missing and grant each service what it needs, and no more. Again: changes nothing."""
     from cli.inspect import cluster
+    from shared.kafka.topics import TopicSizes
 
-    topics, count = cluster.apply(action, partitions, replication, prefix, rights)
+    topics, count = cluster.apply(action, TopicSizes(partitions, task_partitions or partitions, replication), prefix, rights)
     say(f"{topics} topics are there; {count} rights are granted")
 
 

@@ -26,7 +26,7 @@ from shared.database.open import open_store
 from shared.database.store import Store
 from shared.errors import Outcome, Retry, Stop
 from shared.kafka import clients
-from shared.kafka.topics import ensure_topics, existing_topics
+from shared.kafka.topics import TopicSizes, ensure_topics, existing_topics
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.outbox import Relay
 from shared.processing.processor import BatchProcessor, Handler
@@ -90,7 +90,8 @@ class Host:
         if not self.settings.create_topics:
             return
         settings = self.settings
-        await ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
+        sizes = TopicSizes(settings.partitions, settings.task_partitions or settings.partitions, settings.replication_factor)
+        await ensure_topics(settings.kafka, topics, sizes, patience_s)
 
     async def await_topics(self, topics: Iterable[Topic]) -> None:
         """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""

@@ -26,7 +26,7 @@ def topic_table() -> str:
         types = (
             ", ".join(m.__name__ for m in t.models) if len(t.models) < 9 else f"the {len(t.models)} {t.name.split('.')[0]} events"
         )
-        partitions = "deployment's" if t.hot else "1"
+        partitions = "deployment's for tasks" if t.tasks else "deployment's" if t.hot else "1"
         rows.append(
             f"| `{t.name}` | {t.key} | {partitions} | {kept} | {', '.join(t.producers)} | {', '.join(t.consumers)} | {types} |"
         )
