@@ -20,7 +20,7 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     STAGE_WORKERS_TOPIC,
 )
-from services.job_orchestrator.adapters.codec import lane_from_text
+from services.job_orchestrator.adapters.codec import branch_from_text
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, next_schedule
@@ -105,4 +105,4 @@ def _prepare(unit: Unit, catalog: Catalog, workflows: Iterable[Workflow], stores
     for workflow in catalog.versions.values():
         # Every time: the topic keeps one of each, and whoever lost it gets it back.
         announce(unit, workflow)
-    stores.dispatch(connection).recount(partial(counts_for, catalog, lane_from_text))
+    stores.dispatch(connection).recount(partial(counts_for, catalog, branch_from_text))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contracts import MODELS, all_topics, to_record
 from contracts.registry import asyncapi, catalogue
-from services.job_orchestrator.core.job import LANE_TABLE
+from services.job_orchestrator.core.job import BRANCH_TABLE
 from tests.contracts.corpus import add_missing
 from tests.contracts.examples import example, examples
 
@@ -33,10 +33,10 @@ def topic_table() -> str:
     return "\n".join(rows)
 
 
-def lane_diagram() -> str:
-    """Mermaid state diagram of a lane, from the transition table."""
+def branch_diagram() -> str:
+    """Mermaid state diagram of a branch, from the transition table."""
     edges: dict[tuple[str, str], list[str]] = {}
-    for (state, signal), targets in LANE_TABLE.items():
+    for (state, signal), targets in BRANCH_TABLE.items():
         for target in targets:
             edges.setdefault((state.value, target.value), []).append(signal.value)
     lines = [f"    {a} --> {b}: {', '.join(signals)}" for (a, b), signals in edges.items()]
@@ -45,7 +45,7 @@ def lane_diagram() -> str:
 
 SECTIONS = {
     Path("contracts/README.md"): {"topics": topic_table},
-    Path("services/job_orchestrator/README.md"): {"lanes": lane_diagram},
+    Path("services/job_orchestrator/README.md"): {"lanes": branch_diagram},
 }
 
 

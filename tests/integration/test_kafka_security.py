@@ -107,7 +107,7 @@ def applied(cluster: Cluster) -> bool:
     """`stageline kafka apply`, as an administrator runs it."""
     command = [sys.executable, "-m", "cli", "kafka", "apply", "--replication", "1", "--partitions", "2"]
     out = subprocess.run(command, env={**os.environ, **cluster.environment("admin")}, capture_output=True, text=True)
-    return out.returncode == 0 and "rights are granted" in out.stdout
+    return out.returncode == 0 and "ACLs are granted" in out.stdout
 
 
 async def may_write(cluster: Cluster, user: str, topic: str) -> bool:
@@ -216,14 +216,14 @@ async def test_a_program_outside_gets_the_rights_of_its_role_and_no_more(cluster
     environment = {**os.environ, **cluster.environment("admin")}
     grant = [*command, "grant", "consumers", "consumers"]
     out = await asyncio.to_thread(subprocess.run, grant, env=environment, capture_output=True, text=True)
-    assert out.returncode == 0 and "rights of consumers" in out.stdout, out.stderr
+    assert out.returncode == 0 and "ACLs of consumers" in out.stdout, out.stderr
     allowed = await asyncio.gather(may_read(cluster, "consumers", "job.events"), may_read(cluster, "consumers", "job.commands"))
     assert allowed == [True, False] and not await may_write(cluster, "consumers", "job.events")
     shown = await asyncio.to_thread(subprocess.run, [*command, "show", "consumers"], capture_output=True, text=True)
     assert "--operation Read --topic job.events" in shown.stdout
     for words in (["show", "nobody"], ["grant", "u", "nobody"]):
         refused = await asyncio.to_thread(subprocess.run, [*command, *words], capture_output=True, text=True)
-        assert refused.returncode == 2 and "'nobody' is none of" in refused.stderr
+        assert refused.returncode == 2 and "'nobody' is not one of" in refused.stderr
 
 
 async def test_a_group_is_its_owners_alone(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""How lanes move: into a step, on to the next, to the join, to the end. Used by `decide` and the verbs."""
+"""How branches move: into a step, on to the next, to the join, to the end. Used by `decide` and the verbs."""
 
 from __future__ import annotations
 
@@ -7,164 +7,164 @@ from contracts.file_events import FileDone
 from contracts.job_events import JobExceededRetries, JobRetry
 from services.job_orchestrator.core.condition import ConditionFailed, holds
 from services.job_orchestrator.core.condition_facts import facts
-from services.job_orchestrator.core.decision_builder import Draft
+from services.job_orchestrator.core.decision_builder import DecisionBuilder
 from services.job_orchestrator.core.ending import all_loaded, close, end_badly
-from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, outputs_of
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Job, outputs_of
 from services.job_orchestrator.core.policy import backoff_s, in_budget, may_retry
 
 ERRORS_KEPT = 50
 
 
-def enter(draft: Draft, lane: Lane, index: int) -> None:
-    """Start step `index` on a lane, or pass it by where its condition is false. The first lane moves the job: JobStageUpdate."""
-    step = draft.job.workflow.all_steps[index]
+def enter(builder: DecisionBuilder, branch: Branch, index: int) -> None:
+    """Start step `index` on a branch, or pass it by where its condition is false. The first branch moves the job: JobStageUpdate."""
+    step = builder.job.workflow.all_steps[index]
     if step.when is not None:
-        lane = draft.put(lane, step=index)
+        branch = builder.put(branch, step=index)
         try:
-            wanted = holds(step.when, facts(draft.job, lane))
+            wanted = holds(step.when, facts(builder.job, branch))
         except ConditionFailed as error:
-            give_up(draft, lane, "condition_failed", f"when of {step.name}: {error}")
+            give_up(builder, branch, "condition_failed", f"when of {step.name}: {error}")
             return
         if not wanted:
             # Told like a result, so that whoever asks why a step has none finds the reason.
-            skipped = {**lane.results, step.name: {"skipped": step.when}}
-            advance(draft, draft.put(lane, results=skipped))
+            skipped = {**branch.results, step.name: {"skipped": step.when}}
+            advance(builder, builder.put(branch, results=skipped))
             return
-    if index > draft.job.frontier:
-        draft.change(frontier=index)
-        draft.move(step.stage, step.name)
+    if index > builder.job.frontier:
+        builder.change(frontier=index)
+        builder.move(step.stage, step.name)
     timed = step.timeouts.total_s is not None or step.retry.budget_s is not None
-    lane = draft.put(lane, step=index, entered_at=draft.unix if timed else None)
+    branch = builder.put(branch, step=index, entered_at=builder.unix if timed else None)
     try:
-        lane = draft.dispatch(lane, attempt=1)
+        branch = builder.dispatch(branch, attempt=1)
     except ConditionFailed as error:
-        give_up(draft, lane, "condition_failed", f"wait of {step.name}: {error}")
+        give_up(builder, branch, "condition_failed", f"wait of {step.name}: {error}")
         return
-    if step.file_status is not None and step.file_status != lane.status:
-        draft.status(lane, step.file_status, role=step.name)
+    if step.file_status is not None and step.file_status != branch.status:
+        builder.status(branch, step.file_status, role=step.name)
 
 
-def ended_with(draft: Draft, lane: Lane, status: str, code: str | None) -> bool:
-    """Follow the first rule of the lane's step that fits; False when there is none, and the usual way applies."""
-    workflow = draft.job.workflow
-    for rule in draft.job.step_of(lane).next:
+def ended_with(builder: DecisionBuilder, branch: Branch, status: str, code: str | None) -> bool:
+    """Follow the first rule of the branch's step that fits; False when there is none, and the usual way applies."""
+    workflow = builder.job.workflow
+    for rule in builder.job.step_of(branch).next:
         if rule.status == status and rule.code in (None, code):
             if rule.to == "fail":
-                give_up(draft, lane, code or "next_fail", f"{draft.job.step_of(lane).name}: next says fail")
+                give_up(builder, branch, code or "next_fail", f"{builder.job.step_of(branch).name}: next says fail")
             else:
-                end = workflow.run_end(lane.step)
-                go_on(draft, lane, end if rule.to == "end" else workflow.target(lane.step, rule.to) or end)
+                end = workflow.run_end(branch.step)
+                go_on(builder, branch, end if rule.to == "end" else workflow.target(branch.step, rule.to) or end)
             return True
     return False
 
 
-def advance(draft: Draft, lane: Lane) -> None:
-    """The lane's step has ended well: go on to the next step of its kind, or wait for the others."""
-    go_on(draft, lane, lane.step + 1)
+def advance(builder: DecisionBuilder, branch: Branch) -> None:
+    """The branch's step has ended well: go on to the next step of its kind, or wait for the others."""
+    go_on(builder, branch, branch.step + 1)
 
 
-def go_on(draft: Draft, lane: Lane, following: int) -> None:
-    """Take the lane to step `following`, which is of its run or right after it."""
-    job = draft.job
-    if lane.step >= len(job.workflow.steps):
-        _rescue_on(draft, lane, following)
-    elif following < job.workflow.run_end(lane.step):
-        enter(draft, lane, following)
-    elif lane.id == JOB_LANE:
+def go_on(builder: DecisionBuilder, branch: Branch, following: int) -> None:
+    """Take the branch to step `following`, which is of its run or right after it."""
+    job = builder.job
+    if branch.step >= len(job.workflow.steps):
+        _rescue_on(builder, branch, following)
+    elif following < job.workflow.run_end(branch.step):
+        enter(builder, branch, following)
+    elif branch.id == JOB_BRANCH:
         last = following == len(job.workflow.steps)
-        draft.put(lane, state=LaneState.DONE if last else LaneState.ARRIVED, due_at=None)
-        release(draft, following)
+        builder.put(branch, state=BranchState.DONE if last else BranchState.ARRIVED, due_at=None)
+        release(builder, following)
     else:
-        arrive(draft, lane, following)
+        arrive(builder, branch, following)
 
 
-def _rescue_on(draft: Draft, lane: Lane, following: int) -> None:
-    if following < len(draft.job.workflow.all_steps):
-        enter(draft, lane, following)
+def _rescue_on(builder: DecisionBuilder, branch: Branch, following: int) -> None:
+    if following < len(builder.job.workflow.all_steps):
+        enter(builder, branch, following)
         return
-    draft.put(lane, state=LaneState.DONE, due_at=None)
-    assert draft.job.ending is not None
-    end_badly(draft, draft.job.ending)
+    builder.put(branch, state=BranchState.DONE, due_at=None)
+    assert builder.job.ending is not None
+    end_badly(builder, builder.job.ending)
 
 
-def arrive(draft: Draft, lane: Lane, boundary: int) -> None:
-    """A file lane has reached a job step or the end."""
-    settle(draft, lane, boundary)
-    join(draft, boundary)
+def arrive(builder: DecisionBuilder, branch: Branch, boundary: int) -> None:
+    """A file branch has reached a job step or the end."""
+    settle(builder, branch, boundary)
+    join(builder, boundary)
 
 
-def settle(draft: Draft, lane: Lane, boundary: int) -> None:
-    """Count a file lane as arrived at `boundary`."""
-    if boundary > draft.job.workflow.last_file_step():
-        draft.put(lane, state=LaneState.DONE, due_at=None, status=FileStatus.FINISHED)
-        draft.change(done=draft.job.done + 1)
-        _file_done(draft, draft.lanes[lane.id])
+def settle(builder: DecisionBuilder, branch: Branch, boundary: int) -> None:
+    """Count a file branch as arrived at `boundary`."""
+    if boundary > builder.job.workflow.last_file_step():
+        builder.put(branch, state=BranchState.DONE, due_at=None, status=FileStatus.FINISHED)
+        builder.change(done=builder.job.done + 1)
+        _file_done(builder, builder.branches[branch.id])
     else:
-        draft.put(lane, state=LaneState.ARRIVED, due_at=None)
-    draft.change(arrived=draft.job.arrived + 1)
+        builder.put(branch, state=BranchState.ARRIVED, due_at=None)
+    builder.change(arrived=builder.job.arrived + 1)
 
 
-def _file_done(draft: Draft, lane: Lane) -> None:
-    assert lane.file is not None
-    merged = {key: value for result in lane.results.values() for key, value in result.items()}
-    draft.file_event(
-        FileDone, lane, file_id=lane.file.file_id, blob_name=lane.file.blob_name or "", blob_url=lane.file.blob_url,
-        tag_id=lane.tag, tag_name=lane.tag, file_status=FileStatus.FINISHED, result_blob=merged.get("result_blob"),
-        text_blob=merged.get("text_blob"), index_blob=merged.get("index_blob"), outputs=outputs_of(lane),
+def _file_done(builder: DecisionBuilder, branch: Branch) -> None:
+    assert branch.file is not None
+    merged = {key: value for result in branch.results.values() for key, value in result.items()}
+    builder.file_event(
+        FileDone, branch, file_id=branch.file.file_id, blob_name=branch.file.blob_name or "", blob_url=branch.file.blob_url,
+        tag_id=branch.tag, tag_name=branch.tag, file_status=FileStatus.FINISHED, result_blob=merged.get("result_blob"),
+        text_blob=merged.get("text_blob"), index_blob=merged.get("index_blob"), outputs=outputs_of(branch),
     )  # fmt: skip
 
 
-def join(draft: Draft, boundary: int) -> None:
+def join(builder: DecisionBuilder, boundary: int) -> None:
     """Go on with the job once every file that is still in has arrived at step `boundary`."""
-    job = draft.job
+    job = builder.job
     if job.live == 0:
-        start_rescue_or_close(draft)
+        start_rescue_or_close(builder)
     elif job.arrived == job.live:
-        release(draft, boundary)
+        release(builder, boundary)
 
 
-def release(draft: Draft, index: int) -> None:
-    """Start step `index` for whoever runs it: the job's own lane, or every file that is still in; or end the job."""
-    job = draft.job
+def release(builder: DecisionBuilder, index: int) -> None:
+    """Start step `index` for whoever runs it: the job's own branch, or every file that is still in; or end the job."""
+    job = builder.job
     if index >= len(job.workflow.steps):
-        start_rescue_or_close(draft)
+        start_rescue_or_close(builder)
     elif job.workflow.steps[index].scope == "job":
-        enter(draft, draft.lanes.get(JOB_LANE) or Lane(JOB_LANE), index)
+        enter(builder, builder.branches.get(JOB_BRANCH) or Branch(JOB_BRANCH), index)
     else:
-        all_loaded(draft)
-        draft.change(arrived=0)
-        for key in list(draft.lanes):
+        all_loaded(builder)
+        builder.change(arrived=0)
+        for key in list(builder.branches):
             # One file's condition may have ended the job, and with it the others.
-            lane = draft.lanes[key]
-            if lane.id != JOB_LANE and not lane.ended and not draft.job.ended and draft.job.ending is None:
-                enter(draft, lane, index)
+            branch = builder.branches[key]
+            if branch.id != JOB_BRANCH and not branch.ended and not builder.job.ended and builder.job.ending is None:
+                enter(builder, branch, index)
 
 
-def start_rescue_or_close(draft: Draft) -> None:
+def start_rescue_or_close(builder: DecisionBuilder) -> None:
     """The steps are through: end the job by what became of its files, after its rescue if that is badly."""
-    rescue = close(draft)
+    rescue = close(builder)
     if rescue is not None:
-        enter(draft, rescue, len(draft.job.workflow.steps))
+        enter(builder, rescue, len(builder.job.workflow.steps))
 
 
-def give_up(draft: Draft, lane: Lane, code: str, message: str) -> None:
-    """A lane ends in failure: the file drops out, or takes the job with it."""
-    step = draft.job.step_of(lane)
-    state = LaneState.INVALID if step.validates else LaneState.FAILED
+def give_up(builder: DecisionBuilder, branch: Branch, code: str, message: str) -> None:
+    """A branch ends in failure: the file drops out, or takes the job with it."""
+    step = builder.job.step_of(branch)
+    state = BranchState.INVALID if step.validates else BranchState.FAILED
     status = FileStatus.INVALID if step.validates else FileStatus.FAILED
-    lane = draft.put(lane, state=state, status=status, due_at=None)
-    draft.file_failed(lane, status, code, message)
-    name = lane.file.file_name if lane.file else step.name
-    draft.change(errors=(*draft.job.errors, f"{name}: {message} [{code}]")[:ERRORS_KEPT])
-    if lane.id == JOB_LANE:
-        _fail_job(draft, state, "a job step failed")
+    branch = builder.put(branch, state=state, status=status, due_at=None)
+    builder.file_failed(branch, status, code, message)
+    name = branch.file.file_name if branch.file else step.name
+    builder.change(errors=(*builder.job.errors, f"{name}: {message} [{code}]")[:ERRORS_KEPT])
+    if branch.id == JOB_BRANCH:
+        _fail_job(builder, state, "a job step failed")
         return
-    field = "invalid" if state is LaneState.INVALID else "failed"
-    draft.change(**{field: getattr(draft.job, field) + 1})
-    if _too_few(draft.job):
-        _fail_job(draft, state, f"{name} failed")
+    field = "invalid" if state is BranchState.INVALID else "failed"
+    builder.change(**{field: getattr(builder.job, field) + 1})
+    if _too_few(builder.job):
+        _fail_job(builder, state, f"{name} failed")
     else:
-        join(draft, draft.job.workflow.run_end(lane.step))
+        join(builder, builder.job.workflow.run_end(branch.step))
 
 
 def _too_few(job: Job) -> bool:
@@ -172,26 +172,26 @@ def _too_few(job: Job) -> bool:
     return workflow.join == "all" or (workflow.quorum is not None and job.live < min(workflow.quorum, job.total))
 
 
-def _fail_job(draft: Draft, state: LaneState, reason: str) -> None:
-    rescue = close(draft, state, reason)
+def _fail_job(builder: DecisionBuilder, state: BranchState, reason: str) -> None:
+    rescue = close(builder, state, reason)
     if rescue is not None:
-        enter(draft, rescue, len(draft.job.workflow.steps))
+        enter(builder, rescue, len(builder.job.workflow.steps))
 
 
-def again(draft: Draft, lane: Lane, code: str, message: str) -> None:
+def again(builder: DecisionBuilder, branch: Branch, code: str, message: str) -> None:
     """An attempt failed in a way that may pass: wait and try again, or give up when the attempts are spent."""
-    step = draft.job.step_of(lane)
-    why = {"file_id": lane.id or None, "attempt": lane.attempt, "code": code, "message": message}
-    due = draft.unix + backoff_s(step.retry, lane.attempt, lane.lease)
-    if may_retry(step.retry, lane.attempt, code) and in_budget(step.retry, lane.entered_at, due):
-        draft.put(lane, state=LaneState.BACKOFF, due_at=draft.bounded(lane, due), worker=None)
-        draft.change(retries=draft.job.retries + 1)
-        draft.ended_badly(JobRetry, step=step.name, retry_at=round(due, 3), **why)
+    step = builder.job.step_of(branch)
+    why = {"file_id": branch.id or None, "attempt": branch.attempt, "code": code, "message": message}
+    due = builder.unix + backoff_s(step.retry, branch.attempt, branch.lease)
+    if may_retry(step.retry, branch.attempt, code) and in_budget(step.retry, branch.entered_at, due):
+        builder.put(branch, state=BranchState.BACKOFF, due_at=builder.bounded(branch, due), worker=None)
+        builder.change(retries=builder.job.retries + 1)
+        builder.ended_badly(JobRetry, step=step.name, retry_at=round(due, 3), **why)
         return
-    draft.step_ended(lane, "ERR", code, message)
-    if ended_with(draft, lane, "ERR", code):
+    builder.step_ended(branch, "ERR", code, message)
+    if ended_with(builder, branch, "ERR", code):
         return
-    if step.retry.max_attempts <= lane.attempt and step.retry.max_attempts > 1:
-        draft.change(exceeded_retries=True)
-        draft.ended_badly(JobExceededRetries, step=step.name, **why)
-    give_up(draft, lane, code, message)
+    if step.retry.max_attempts <= branch.attempt and step.retry.max_attempts > 1:
+        builder.change(exceeded_retries=True)
+        builder.ended_badly(JobExceededRetries, step=step.name, **why)
+    give_up(builder, branch, code, message)

@@ -38,7 +38,7 @@ def finish(drive: Drive) -> list[tuple[str | None, str]]:
 
 
 def test_only_the_failed_file_is_run_again_from_where_it_failed() -> None:
-    again, decision = ran().fork(only="failed")
+    again, decision = ran().rerun(only="failed")
     assert decision.refused is None
     assert finish(again) == [("f1", "s1"), (None, "s2")], "what was done stays; the join comes again"
     assert again.job is not None and again.job.done == 3 and again.job.rerun_of == "job-1"
@@ -46,44 +46,44 @@ def test_only_the_failed_file_is_run_again_from_where_it_failed() -> None:
 
 
 def test_all_of_it_from_the_beginning_or_from_a_step() -> None:
-    again, _ = ran().fork()
+    again, _ = ran().rerun()
     assert len(finish(again)) == 7
-    again, _ = ran(fail=None).fork(from_step="s1")
+    again, _ = ran(fail=None).rerun(from_step="s1")
     assert sorted(finish(again), key=str) == sorted([("f0", "s1"), ("f1", "s1"), ("f2", "s1"), (None, "s2")], key=str)
-    again, _ = ran(fail=None).fork(from_step="s2")
+    again, _ = ran(fail=None).rerun(from_step="s2")
     assert finish(again) == [(None, "s2")]
 
 
 def test_some_files_alone() -> None:
-    again, _ = ran(fail=None).fork(file_ids=("f2",), from_step="s1")
+    again, _ = ran(fail=None).rerun(file_ids=("f2",), from_step="s1")
     assert finish(again) == [("f2", "s1"), (None, "s2")]
 
 
 def test_what_has_changed_is_run_again() -> None:
     raised = workflow(STEPS[0], {**STEPS[1], "revision": 2}, STEPS[2])
-    again, _ = ran(fail=None).fork(raised, only="changed")
+    again, _ = ran(fail=None).rerun(raised, only="changed")
     assert {step for _, step in finish(again)} == {"s1", "s2"}
-    _, decision = ran(fail=None).fork(only="changed")
+    _, decision = ran(fail=None).rerun(only="changed")
     assert decision.refused == "nothing to run again"
 
 
 def test_settings_and_metadata_are_edited() -> None:
-    again, _ = ran().fork(only="failed", args={"s1": {"strict": False}}, metadata={"case": 2})
+    again, _ = ran().rerun(only="failed", args={"s1": {"strict": False}}, metadata={"case": 2})
     assert again.tasks[0].config == {"strict": False}
     assert again.job is not None and again.job.request.metadata == {"case": 2}
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("fields", "reason"),
     [({"from_step": "s9"}, "unknown step"), ({"file_ids": ("f9",)}, "unknown file"), ({"only": "failed"}, None)],
 )
-def test_what_cannot_be_run_again_is_refused(wish: dict[str, Any], reason: str | None) -> None:
-    _, decision = ran().fork(**wish)
+def test_what_cannot_be_run_again_is_refused(fields: dict[str, Any], reason: str | None) -> None:
+    _, decision = ran().rerun(**fields)
     assert decision.refused == reason
 
 
 def test_a_file_that_stays_out_is_said_to_have_ended_as_it_did() -> None:
-    again, _ = ran().fork(file_ids=("f2",), from_step="s1")
+    again, _ = ran().rerun(file_ids=("f2",), from_step="s1")
     assert again.job is not None
     said = [e.event for e in again.events if e.event.NAME == "file_status_update_event" and e.event.file_status.terminal]
     assert [(e.file_id, e.file_status) for e in said] == [("f1", FileStatus.FAILED)]
@@ -92,5 +92,5 @@ def test_a_file_that_stays_out_is_said_to_have_ended_as_it_did() -> None:
 def test_a_job_that_runs_is_not_run_again() -> None:
     drive = Drive(workflow(*STEPS))
     drive.feed(drive.start)
-    _, decision = drive.fork()
+    _, decision = drive.rerun()
     assert decision.refused == "job has not ended"
