@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from shared.kafka.fetch_look import look_lightly
-from shared.kafka.fetch_sessions import FetchSession, fetch_in_sessions
 
 HELD_LIMIT = 2000
 BATCH_BYTES = 8 << 20
@@ -41,8 +40,6 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     rest_s: float = 0.0
     """Having got a few records, ask for more only after that time. For topics that nobody waits for: whoever reads along with every single
     record keeps broker and cores from those that somebody waits for."""
-    sessions: Mapping[Any, FetchSession]
-    """Once started: what each broker knows of our positions."""
     _pump: asyncio.Task[None] | None = None
 
     def _prepare(self) -> None:
@@ -74,6 +71,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self._count += len(records)
             if batch:
                 self._wake()
+                await asyncio.sleep(self._rest(sum(len(r.value or b"") for records in batch.values() for r in records)))
             while self._count >= HELD_LIMIT:
                 self._room.clear()
                 await self._room.wait()
@@ -137,7 +135,6 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Connect and join the group."""
-        self.sessions = fetch_in_sessions(self._client, self._rest)
         await super().start()
         look_lightly(self._fetcher)
 
