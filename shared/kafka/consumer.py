@@ -12,14 +12,15 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from shared.kafka.fetch_look import look_lightly
-
 HELD_LIMIT = 2000
 BATCH_BYTES = 8 << 20
 """Bytes of values after which a batch takes no more: one of the largest records takes no more memory than one of many small ones."""
 SMALL_BYTES = 512 << 10
 """After an answer of more than that nobody rests: there is more to come."""
 LEAVE_TIMEOUT_S = 8.0
+PREFETCH_BACKOFF_S = 60.0
+"""How long aiokafka asks a broker for nothing while fetched records have not been taken over. By default it asks after 0.1 s for all other
+partitions; records that arrive for the omitted ones then wait until that long poll ends."""
 
 
 class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -136,7 +137,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     async def start(self) -> None:
         """Connect and join the group."""
         await super().start()
-        look_lightly(self._fetcher)
+        self._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
 
     async def stop(self) -> None:
         """Stop taking over, then leave the group."""
