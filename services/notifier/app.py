@@ -37,7 +37,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=DedupPolicy.NONE)
     deliveries.select_relevant = Relevance(host.store, events).of
-    deliveries.rest_s = 0.05
+    deliveries.reader.fetch_pause_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(

@@ -26,6 +26,7 @@ from shared.database.open import open_store
 from shared.database.store import Store
 from shared.errors import Outcome, Retry, Stop
 from shared.kafka import clients
+from shared.kafka.record_reader import RecordReader
 from shared.kafka.topics import TopicSizes, ensure_topics, existing_topics
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.outbox import Relay
@@ -132,15 +133,18 @@ class Host:
         instance = self.settings.group_instance
         subscription = Subscription(self.processor, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
-        subscription.declare(
-            self.broker,
-            self.settings.batch_records,
-            f"{instance}-{member}" if instance and member else instance,
-            self.settings.session_timeout_ms,
-        )
+        static_member = f"{instance}-{member}" if instance and member else instance
+        subscription.declare(self.broker, static_member, self.settings.session_timeout_ms)
+        subscription.reader.max_records = self.settings.batch_records
+        self.add_reader(subscription.reader)
         self.health.subscriptions.append(subscription)
         self.expect_dead_letters(topics, group)
         return subscription
+
+    def add_reader(self, reader: RecordReader) -> None:
+        """Run the reader of a subscriber that is declared on `broker`, and watch its progress."""
+        self.health.readers.append(reader)
+        self.add_background(reader.run)
 
     def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
         """Have the dead-letter topics of `group` ready before the first record is read."""
@@ -181,7 +185,7 @@ class Host:
         return 1 if self.fatal else 0
 
     def _clients(self) -> list[Any]:
-        return [self.relay, *(getattr(subscriber, "consumer", None) for subscriber in self.broker.subscribers)]
+        return [self.relay, *self.health.readers]
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -227,6 +231,8 @@ class Host:
         for drain in self.drainers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
+        settling = [asyncio.wait_for(s.stop(), self.settings.drain_timeout_s) for s in self.health.subscriptions]
+        await asyncio.gather(*settling, return_exceptions=True)
         for subscriber in self.broker.subscribers:
             leave_group(getattr(subscriber, "consumer", None))
         with contextlib.suppress(KafkaError, TimeoutError):
