@@ -70,7 +70,6 @@ def options() -> argparse.Namespace:
     """What to measure beside the backlog and the trickle."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--profile", action="store_true", help="say in the end where each process's time went")
     parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
     parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
     parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, on PostgreSQL; may repeat")
@@ -98,8 +97,6 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     scale = {name: int(n) for name, _, n in (x.partition("=") for x in wanted.scale)}
     plan = Plan(DATA_DIR, port=0, kafka_port=0, scale=scale)
-    if wanted.profile:
-        os.environ["STAGELINE_PROFILE"] = str(DATA_DIR.resolve() / "profile-%s.json")
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
@@ -107,8 +104,6 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
         await more(plan, wanted)
     finally:
         await supervisor.stop()
-    for line in scenarios.profile_lines(DATA_DIR):
-        out.print(line)
     return 0
 
 

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from contracts import Topic
 from contracts.topics import dead_letters_of
-from shared import crashpoints, profile
+from shared import crashpoints
 from shared.database.migrate import migrate
 from shared.database.open import open_store
 from shared.database.store import Store
@@ -267,14 +267,7 @@ def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 10, 10)
-        sampler = profile.wanted(service)
-        if sampler is None:
-            return await host.serve()
-        sampler.start()
-        try:
-            return await host.serve()
-        finally:
-            sampler.stop()
+        return await host.serve()
 
     try:
         import uvloop
