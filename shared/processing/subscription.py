@@ -24,7 +24,8 @@ from shared.kafka.record_reader import RecordReader
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.processor import BatchProcessor, Handler
 from shared.processing.records import Inbound, Undecodable
-from shared.telemetry.tracing import Telemetry, parse_traceparent
+from shared.telemetry.trace_context import clean_traceparent
+from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
@@ -86,8 +87,7 @@ def decode(
 def _trace(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
     for name, value in headers:
         if name == "traceparent" and value:
-            trace = value.decode("ascii", "ignore")
-            return trace if parse_traceparent(trace) else None
+            return clean_traceparent(value.decode("ascii", "replace"))
     return None
 
 
