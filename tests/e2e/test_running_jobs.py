@@ -1,9 +1,7 @@
-"""The topics against the stores, and unfinished jobs against a new version of their workflow."""
+"""Unfinished jobs against a new version of their workflow."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import uuid
 from pathlib import Path
 
@@ -11,14 +9,13 @@ import pytest
 import yaml
 
 from cli.client import Client
-from cli.commands.submit import submit_files
-from tests.conftest import SAMPLES, Pipeline
+from tests.conftest import Pipeline
 from tests.e2e.test_control import make, until_why
-from tests.e2e.test_door import ended
 
 pytestmark = pytest.mark.kafka
 
 
+<<<<<<< HEAD:tests/e2e/test_history.py
 async def test_the_topics_and_the_stores_agree(client: Client, own_pipeline: Pipeline) -> None:
     own_pipeline.start()
     async with Client(own_pipeline.target()) as mine:
@@ -37,6 +34,9 @@ async def test_the_topics_and_the_stores_agree(client: Client, own_pipeline: Pip
 
 
 async def test_a_new_version_is_checked_against_the_running_jobs(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
+=======
+async def test_a_new_version_is_tried_on_the_jobs_that_run(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
+>>>>>>> main:tests/e2e/test_running_jobs.py
     name = f"letters-{uuid.uuid4().hex[:8]}"
     steps = [
         {"name": "one", "action": "noop", "scope": "job"},
