@@ -1,4 +1,4 @@
-"""Counts the hops a reader makes: functions, calls between modules and calls back, along three fixed paths through the code.
+"""Counts functions and calls between modules along three fixed paths through the code, as a measure of how hard it is to read.
 
 `python -m benchmarks.walks [FILE]` prints one JSON object, and writes it to FILE. The paths are one decision of the orchestrator
 (`decide`), one batch of one report (`on_batch`), and one multipart upload by an ASGI client (`upload`). Nothing but SQLite is needed.
@@ -44,7 +44,7 @@ OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
 
 @dataclass(frozen=True)
 class Walk:
-    """Hops along one path. A hop is a call from one module of the house into another."""
+    """Counts along one path. A hop is a call from one of our modules into another."""
 
     functions: int
     """Distinct functions entered."""
@@ -60,7 +60,7 @@ class Walk:
 
 
 class Tracer:
-    """Records each function of the house that is entered, with the function of the house that called it."""
+    """Records each call of one of our functions, with the one of our functions that made it."""
 
     def __init__(self) -> None:
         self.entered: list[tuple[FrameType, tuple[str, ...]]] = []
@@ -68,7 +68,7 @@ class Tracer:
         self._known: set[int] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        # A coroutine that goes on is entered again under the same frame: that is no hop.
+        # A resumed coroutine enters its frame again. That is not a hop.
         if event != "call" or id(frame) in self._known or not _of_house(frame) or _is_part(frame):
             return
         self._known.add(id(frame))
@@ -81,7 +81,7 @@ class Tracer:
         self.entered.append((frame, tuple(stack)))
 
     def walk(self, within: str = "") -> Walk:
-        """What was recorded, as far as it is code of modules that begin with `within`."""
+        """The counts of recorded calls, limited to modules whose name begins with `within`."""
         functions: set[tuple[str, str]] = set()
         visited: set[str] = set()
         hops = returns = back_calls = depth = 0
@@ -117,7 +117,7 @@ def _module(frame: FrameType) -> str:
 
 
 def traced(path: Callable[[], Any]) -> Tracer:
-    """Follow `path()` in this thread. It is run once before, so that caches and imports are as in a running service."""
+    """Trace `path()` in this thread. It runs once before, so that caches and imports are as in a running service."""
     path()
     tracer = Tracer()
     sys.setprofile(tracer)
@@ -143,7 +143,7 @@ def _started() -> tuple[Decision, CreateJob, StageReport]:
 
 
 def decide_walk() -> Tracer:
-    """`decide(job, report, now)`: the first step of `documents` ended well."""
+    """`decide(job, report, now)`: the first step of `documents` ended with OK."""
     first, _, report = _started()
 
     def path() -> None:
@@ -183,7 +183,7 @@ def batch_walk() -> Tracer:
 
 
 def upload_walk() -> Tracer:
-    """One multipart upload into a session; the session service's answer comes at once."""
+    """One multipart upload into a session. The session service's answer comes at once."""
     with tempfile.TemporaryDirectory() as folder:
         loop = asyncio.new_event_loop()
         request = loop.run_until_complete(upload_request(Path(folder)))
@@ -200,7 +200,7 @@ def upload_walk() -> Tracer:
 
 
 def measure() -> dict[str, Any]:
-    """All walks: through the whole house, and within the service alone."""
+    """All walks, through all of our modules and within the service alone."""
     walks = {
         "decide": (decide_walk(), "services.job_orchestrator."),
         "on_batch": (batch_walk(), "services.job_orchestrator."),

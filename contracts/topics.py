@@ -35,7 +35,7 @@ class Topic:
     hot: bool = True
     """Hot topics get the deployment's partition count, the others one partition."""
     tasks: bool = False
-    """Task topics are hot, and a deployment gives them a partition count of their own: each action has such a topic."""
+    """Task topics, one per action, are hot and have a partition count of their own in a deployment."""
 
 
 SESSION_COMMANDS_TOPIC = Topic("session.commands", "session id", SESSION_COMMANDS, ("ingest", "producers"), ("session",))

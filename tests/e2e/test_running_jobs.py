@@ -15,28 +15,7 @@ from tests.e2e.test_control import make, until_why
 pytestmark = pytest.mark.kafka
 
 
-<<<<<<< HEAD:tests/e2e/test_history.py
-async def test_the_topics_and_the_stores_agree(client: Client, own_pipeline: Pipeline) -> None:
-    own_pipeline.start()
-    async with Client(own_pipeline.target()) as mine:
-        files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
-        done = await submit_files(mine, files, {"workflow": "documents"})
-        await ended(mine, done)
-        for _ in range(5):
-            await ended(mine, await make(mine, "noop-five"))
-    found = own_pipeline.command("verify", "--json")
-    report = json.loads(found.stdout)
-    assert found.returncode == 0 and report["jobs"] == 6 and report["differences"] == [], found.stdout + found.stderr
-    with sqlite3.connect(own_pipeline.data_dir / "ingest.db") as store:
-        store.execute("UPDATE job_view SET body = json_set(body, '$.stage', 'failed') WHERE id = ?", [done])
-    found = own_pipeline.command("verify")
-    assert found.returncode == 1 and f"{done}: the read model say stage is 'failed', the store 'completed'" in found.stdout
-
-
 async def test_a_new_version_is_checked_against_the_running_jobs(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
-=======
-async def test_a_new_version_is_tried_on_the_jobs_that_run(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
->>>>>>> main:tests/e2e/test_running_jobs.py
     name = f"letters-{uuid.uuid4().hex[:8]}"
     steps = [
         {"name": "one", "action": "noop", "scope": "job"},
