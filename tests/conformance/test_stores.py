@@ -156,9 +156,7 @@ async def test_timers_come_due_in_order_and_a_refused_one_goes_unless_set_again(
     assert {(d.branch_id, d.lease, trace) for d, trace in due} == {(f, job.branches[f].lease, "trace") for f in ("f0", "f1")}
     lease = job.branches["f0"].lease
     await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at - 1))
-    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))) == 2, (
-        "a timer that was set to a later time stays"
-    )
+    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))) == 2, "set to a later time, it stays"
     await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at))
     assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))] == ["f1"]
 
