@@ -19,7 +19,7 @@ from rich.table import Table
 from sqlalchemy import Connection, text
 
 from benchmarks import results
-from services.ingest.adapters.store import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
+from services.ingest.adapters.store import operations, read_model  # noqa: F401 - PostgreSQL needs the columns' types
 from services.ingest.adapters.store.job_search import find
 from services.ingest.core.job_filter import JobQuery
 from services.ingest.core.job_view import new_job

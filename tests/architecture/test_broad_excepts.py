@@ -1,4 +1,4 @@
-"""A handler that catches everything ends in `raise`, or stands in the list below with the reason why it may go on."""
+"""A handler that catches every exception must end in `raise`, or be in the list below with a reason."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def found() -> Counter[str]:
     return names
 
 
-def test_whatever_catches_everything_raises_or_is_listed_with_its_reason() -> None:
+def test_broad_handlers_raise_or_are_listed_with_a_reason() -> None:
     extra = found() - Counter(list(ALLOWED))
     assert not extra, f"catch what you expect, re-raise, or list it here with the reason: {sorted(extra)}"
 

@@ -49,8 +49,8 @@ def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes |
 
 
 async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> int:
-    """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process. How many of them
-    must be parked: a tombstone of a compacted topic is none of them, for it is what it says."""
+    """Publish hostile records to one topic, in chunks, so that this process does not delay the normal jobs. Returns the number that must
+    become dead letters. A tombstone of a compacted topic is valid, so it is not counted."""
     producer = await make_producer(pipeline.access, "hostile")
     types = [m.TYPE for m in topic.models]
     tombstones = 0

@@ -123,10 +123,10 @@ def check_records(everything: list[Any], job_id: str, files: int) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pipeline) -> None:
-    """A rolling upgrade of the door beside a session service that is away: the request ends in 503 in the dialect's shape."""
+async def test_a_request_that_waits_for_a_decision_is_answered_when_the_gateway_stops(victim: Pipeline) -> None:
+    """A gateway that stops while the session service is down answers an open request with 503, in the dialect's shape."""
     async with Client(victim.target()) as client:
-        # The broker was killed a moment ago: who is told to end before it is a member of its group again ends otherwise.
+        # The broker was killed just before. A gateway that has not joined its group again would stop in another way.
         await eventually(lambda: is_ready(client), 60)
     session, gateway = victim.state["pids"]["session"], victim.state["pids"]["ingest"]
     os.kill(session, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What lies in a store may be another release's: it ends with its reason, and whoever meets it goes on."""
+"""Rows of another release that this one cannot read: their work ends with a reason, and the service continues."""
 
 from __future__ import annotations
 

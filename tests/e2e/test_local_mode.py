@@ -84,7 +84,7 @@ async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -
     submitted(detached)
 
 
-async def test_what_the_topics_say_is_what_the_stores_hold(detached: Pipeline) -> None:
+async def test_the_topics_and_the_stores_agree(detached: Pipeline) -> None:
     async with Client(detached.target()) as mine:
         files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
         done = await submit_files(mine, files, {"workflow": "documents"})

@@ -65,7 +65,7 @@ def test_what_a_killed_broker_left_is_never_taken_for_whole(java: Path, tmp_path
     broker.ended(-9)
     assert archive.kept() is None
     archive.writing()
-    assert not archive.made.exists(), "the next broker begins anew"
+    assert not archive.made.exists(), "the next broker writes a new archive"
     archive.made.write_bytes(b"whole")
     broker.ended(143)
     kept = archive.kept()

@@ -11,7 +11,7 @@ from services.ingest.core.numbering import MISSING, MOST, note_gap, read_before
 
 
 def read(record: dict[str, Any], number: int) -> dict[str, Any]:
-    """The record after an event, whose number the fold keeps if it is the newest."""
+    """The record after an event. It keeps the highest number."""
     after = note_gap(record, number)
     return {**after, "sequence": max(number, record["sequence"])}
 
