@@ -121,8 +121,8 @@ async def test_the_programs_of_the_guide_run(pipeline: Pipeline, tmp_path: Path)
         if block.language == "python":
             exec(compile(block.text, name(block.page), "exec"), found)
     order, tally = str(tmp_path), str(tmp_path / "tally.db")
-    job_id = await found["hand_in"](pipeline.kafka, order)
-    assert await found["hand_in"](pipeline.kafka, order) == job_id
+    job_id = await found["submit"](pipeline.kafka, order)
+    assert await found["submit"](pipeline.kafka, order) == job_id
     counting = asyncio.create_task(found["count_finished"](pipeline.kafka, tally))
     try:
         async with asyncio.timeout(60):
