@@ -30,7 +30,8 @@ from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.app import BUILT_IN, read_workflows
 from services.job_orchestrator.core.decide import Start, decide
 from services.job_orchestrator.core.job import Decision
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit

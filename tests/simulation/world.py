@@ -16,7 +16,8 @@ from services.ingest.core import job_end, job_view, numbering
 from services.ingest.handlers import dedup_policy
 from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.ports import Stores
 from services.session.core.session import job_of
 from services.session.handlers import Sessions
 from shared.processing.records import Inbound
