@@ -1,4 +1,4 @@
-"""The commands' HTTP client: finds the pipeline, carries the key, repeats what is safe to repeat while a service restarts."""
+"""HTTP client of the commands. It finds the pipeline, sends the key, and retries safe requests while a service restarts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_S = 60.0
 
 
 class CliError(Exception):
-    """A sentence for the user and the exit code: 3 not reachable, 4 not found, 5 refused."""
+    """A sentence for the user, and the exit code: 1 failed, 2 wrong usage, 3 unreachable, 4 not found, 5 refused."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class CliError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where the pipeline is and who calls."""
+    """Base URLs of the gateway and the notifier, and the API key."""
 
     url: str
     notifier_url: str
@@ -35,7 +35,10 @@ class Target:
 
 
 def find_target(data_dir: Path) -> Target:
-    """From `STAGELINE_URL`, `STAGELINE_NOTIFIER_URL`, `STAGELINE_KEY`, else from the pipeline running in `data_dir`."""
+    """The target from `STAGELINE_URL`, `STAGELINE_NOTIFIER_URL` and `STAGELINE_KEY`, else the pipeline that runs in `data_dir`.
+
+    Raises `CliError` when there is no pipeline (code 3) or no key (code 5).
+    """
     url, notifier, key = (os.environ.get(f"STAGELINE_{n}") for n in ("URL", "NOTIFIER_URL", "KEY"))
     state_file = data_dir / "run" / "state.json"
     state = json.loads(state_file.read_text()) if state_file.exists() else {}
@@ -51,7 +54,7 @@ def find_target(data_dir: Path) -> Target:
 
 
 class Client:
-    """One connection pool to door and notifier. Use as an async context manager."""
+    """One connection pool for the gateway and the notifier. Use it as an async context manager."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -73,15 +76,16 @@ class Client:
         form: Callable[[contextlib.ExitStack], aiohttp.FormData] | None = None,
         **more: Any,
     ) -> Any:
-        """JSON of an answer. Repeats while the service is away, for at most a minute; raises `CliError`.
+        """The decoded body of the response: JSON, text, or None for 204. Raises `CliError`.
 
-        `form` makes the body of one attempt; what it enters into the stack it is given is closed after that attempt.
+        Retries for up to `PATIENCE_S` while the service is unreachable or answers 503. `form` builds the multipart body of one
+        attempt; resources that it enters into its stack are closed after that attempt.
         """
         url = (self.target.notifier_url if notifier else self.target.url) + path
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                # aiohttp streams an open file, but closes it only where it came to that.
+                # aiohttp closes a streamed file only if it has begun to send it.
                 with contextlib.ExitStack() as opened:
                     body = form(opened) if form else None
                     async with self.http.request(method, url, data=body, **more) as answer:
@@ -109,7 +113,7 @@ class Client:
         return str(body.get("message") or body.get("detail") or f"{answer.status} {answer.reason}")
 
     async def events(self, start: str, types: str, job_id: str | None, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Server-sent events; when following, goes on after a broken connection where it stopped."""
+        """Server-sent events as `{type, data}`. With `follow`, reconnects and resumes after the last event received."""
         cursor: str | None = None
         query = {"start": start, "types": types, **({"job_id": job_id} if job_id else {})}
         while True:

@@ -61,28 +61,30 @@ def read_workflows(folders: Iterable[Path]) -> list[Workflow]:
 async def build(host: Host, settings: OrchestratorSettings) -> None:
     """Open the stores, publish the workflow files, and bind topics, timers and background tasks. Raises `Stop` for an invalid file."""
     workflows = read_workflows(f for f in (BUILT_IN, settings.workflows) if f)
-    await host.open(all_topics(_actions(workflows)))
+    await host.open_resources(all_topics(_actions(workflows)))
     catalog = Catalog()
     slot = zlib.crc32(settings.instance.encode()) % SLOTS
     stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=slot), SqlSteeringStore)
-    await host.settle(lambda unit: _prepare(unit, catalog, workflows, stores))
+    await host.run_startup_unit(lambda unit: _prepare(unit, catalog, workflows, stores))
     # Again, now with workflows that were published by command, maybe while this process was stopped.
-    await host.have(all_topics(_actions(catalog.versions.values())))
+    await host.await_topics(all_topics(_actions(catalog.versions.values())))
     orchestrator = Orchestrator(stores)
     processor, dispatcher = host.processor, orchestrator.dispatcher
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
     host.subscribe(topics, GROUP, orchestrator.on_batch, dedup_policy)
-    host.due(TimerLoop(processor, next_due, orchestrator.fire))
-    host.due(TimerLoop(processor, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n)))
-    host.due(TimerLoop(processor, dispatcher.next_at, orchestrator.grant))
-    host.background(JobStatePublisher(processor, stores.jobs).run)
-    host.background(BacklogPublisher(processor, dispatcher, settings.instance).run)
-    host.background(WorkflowPublisher(processor, stores, catalog, partial(_ensure_topics, host)).run)
+    host.add_timer_loop(TimerLoop(processor, next_due, orchestrator.fire))
+    host.add_timer_loop(
+        TimerLoop(processor, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n))
+    )
+    host.add_timer_loop(TimerLoop(processor, dispatcher.next_at, orchestrator.grant))
+    host.add_background(JobStatePublisher(processor, stores.jobs).run)
+    host.add_background(BacklogPublisher(processor, dispatcher, settings.instance).run)
+    host.add_background(WorkflowPublisher(processor, stores, catalog, partial(_ensure_topics, host)).run)
 
 
 async def _ensure_topics(host: Host, actions: set[str]) -> None:
     """Make the task topics of `actions`. Raises `DeadLetter` naming those that cannot be made here."""
-    missing = await host.lacking([task_topic(action) for action in sorted(actions)])
+    missing = await host.missing_topics([task_topic(action) for action in sorted(actions)])
     if missing:
         # A task for a missing topic would hold up everything behind it in the outbox.
         names = ", ".join(sorted(missing))

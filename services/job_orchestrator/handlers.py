@@ -52,7 +52,7 @@ from shared.errors import DeadLetter
 from shared.processing.inbox import DedupPolicy
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
-from shared.telemetry.logs import about
+from shared.telemetry.logs import log_fields
 
 log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {
@@ -190,14 +190,14 @@ class Orchestrator:
         if report.status is not TaskStatus.RUN:
             self.dispatcher.rates.waste(report.action, report.tenant_id)
             refuse_report(unit, report, refused, record.trace)
-        log.info("report refused", extra=about(record.trace, report.job_id, type=report.TYPE, reason=refused))
+        log.info("report refused", extra=log_fields(record.trace, report.job_id, type=report.TYPE, reason=refused))
 
     def _verb(self, jobs: JobBatch, message: Any, trace: str | None) -> None:
         verb = VERBS[type(message)]
         decision = jobs.decide(message.job_id, message, trace)
         answer(jobs.unit, message, verb, decision.refused, trace, decision.job)
         facts = {"by": message.owner.user_name, "refused": decision.refused}
-        log.info("command %s", verb, extra=about(trace, message.job_id, **facts))
+        log.info("command %s", verb, extra=log_fields(trace, message.job_id, **facts))
 
     def _explain(self, jobs: JobBatch, message: ExplainJob, trace: str | None) -> None:
         job = jobs.with_all_branches(message.job_id)

@@ -26,6 +26,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 
 from contracts import Message
 from shared.telemetry.metric_names import BUCKETS, SCHEMA_URL, Counter, Histogram
+from shared.version import VERSION
 
 PROMPT_S = 60.0
 """A record younger than this continues its producer's trace; an older one is only linked to it."""
@@ -55,7 +56,7 @@ class Telemetry:
         self.service = service
         self.enabled = bool(endpoint)
         resource = Resource.create(
-            {"service.name": f"stageline-{service}", "service.instance.id": instance, "service.version": "0.1.0"}
+            {"service.name": f"stageline-{service}", "service.instance.id": instance, "service.version": VERSION}
         )
         self._tracers: TracerProvider | None = None
         self._meters: MeterProvider | None = None
@@ -65,8 +66,8 @@ class Telemetry:
             self._tracers.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=20_000))
             reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics", timeout=5))
             self._meters = MeterProvider([reader], resource=resource)
-        self.tracer = (self._tracers or trace.NoOpTracerProvider()).get_tracer("stageline", "0.1.0", schema_url=SCHEMA_URL)
-        self._meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("stageline", "0.1.0", schema_url=SCHEMA_URL)
+        self.tracer = (self._tracers or trace.NoOpTracerProvider()).get_tracer("stageline", VERSION, schema_url=SCHEMA_URL)
+        self._meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("stageline", VERSION, schema_url=SCHEMA_URL)
         self._counters: dict[str, metrics.Counter] = {}
         self._histograms: dict[str, metrics.Histogram] = {}
 
@@ -91,11 +92,11 @@ class Telemetry:
                 )
             self._histograms[name].record(value, attributes)
 
-    def root(self) -> str:
+    def new_traceparent(self) -> str:
         """A fresh `traceparent` for a request that brought none, when no span is recorded."""
         return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-00"
 
-    def create(self, message: Message, topic: str, parent: str | None) -> str | None:
+    def create_span(self, message: Message, topic: str, parent: str | None) -> str | None:
         """`create <topic>`: returns the context that the message carries for ever (outbox row, record header)."""
         if not self.enabled:
             return parent
@@ -109,7 +110,7 @@ class Telemetry:
         span.end()
         return format_traceparent(span.get_span_context())
 
-    def start_process(
+    def start_process_span(
         self, topic: str, group: str, message: Message, parent: str | None, age_s: float, where: Mapping[str, Any]
     ) -> Span | None:
         """`process <topic>`: child of the message's context when prompt, else a new root linked to it. End it yourself."""
@@ -128,7 +129,9 @@ class Telemetry:
         )
 
     @contextmanager
-    def batch(self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any) -> Iterator[None]:
+    def batch_span(
+        self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any
+    ) -> Iterator[None]:
         """A CLIENT span over a whole batch (`send`, `poll`, `commit`), linked to each message's creation context."""
         if not self.enabled:
             yield
@@ -184,13 +187,13 @@ def message_attributes(operation: str, type_: str, topic: str, message: Message)
     return attributes
 
 
-def fail(span: Span | None, error: BaseException | str) -> None:
+def mark_failed(span: Span | None, error: BaseException | str) -> None:
     """Mark a span as failed, with a low-cardinality `error.type`."""
     if span is not None:
         span.set_attribute("error.type", error if isinstance(error, str) else type(error).__name__)
         span.set_status(StatusCode.ERROR)
 
 
-def carried(span: Span | None, incoming: str | None) -> str | None:
+def traceparent_of(span: Span | None, incoming: str | None) -> str | None:
     """The context that outputs of this handling descend from: the span's own, else what came in."""
     return incoming if span is None else format_traceparent(span.get_span_context())

@@ -30,7 +30,7 @@ def erase(jobs: JobBatch, command: EraseJob, trace: str | None) -> str | None:
             reason=command.reason, part=part, blobs=tuple(names[start : start + PER_RECORD]),
         )  # fmt: skip
         jobs.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
-    jobs.unit.forget(JOB_STATE_TOPIC.name, job.id)
+    jobs.unit.emit_tombstone(JOB_STATE_TOPIC.name, job.id)
     jobs.erase(job.id)
     return None
 

@@ -15,7 +15,7 @@ from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.ports import JobStore
 from shared.processing.unit_of_work import Unit
-from shared.telemetry.logs import about
+from shared.telemetry.logs import log_fields
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class JobBatch:
         self._traces.setdefault(after.id, trace)
         if after.ended and after.stage is not JobStage.COMPLETED:
             facts = {"stage": after.stage.value, "workflow": after.workflow.ref, "errors": len(after.errors)}
-            log.warning("job ended badly", extra=about(trace, after.id, **facts))
+            log.warning("job ended badly", extra=log_fields(trace, after.id, **facts))
 
     def with_all_branches(self, job_id: str) -> Job | None:
         """A loaded job with every branch; None where there is no such job."""

@@ -39,7 +39,7 @@ class BacklogPublisher:
         self.source = source
         self._wake = asyncio.Event()
         self._last: BacklogState | None = None
-        processor.after.append(self._wake.set)
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -49,7 +49,7 @@ class BacklogPublisher:
                 state = await self.processor.store.read(self.state)
                 if self._differs(state):
                     self._last = state
-                    await self.processor.run(partial(_publish, state))
+                    await self.processor.run_unit(partial(_publish, state))
             except Retry as error:
                 log.warning("backlog not published; it will be tried again", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(EVERY_S)

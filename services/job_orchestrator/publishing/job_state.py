@@ -33,7 +33,7 @@ class JobStatePublisher:
         self.processor = processor
         self.stores = stores
         self._wake = asyncio.Event()
-        processor.after.append(self._wake.set)
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -43,7 +43,7 @@ class JobStatePublisher:
                 self._wake.clear()
                 # Looking first costs a read; an empty transaction would wake this loop again.
                 while await self.processor.store.read(lambda c: self.stores(c).has_changed()):
-                    published += await self.processor.run(self.publish)
+                    published += await self.processor.run_unit(self.publish)
                 await asyncio.sleep(min(MOST_S, max(EVERY_S, published / STATES_PER_S)))
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
             except TimeoutError:

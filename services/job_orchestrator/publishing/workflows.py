@@ -19,7 +19,7 @@ from shared.database.statements import exclusive
 from shared.errors import DeadLetter, Retry, Stop
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 SWEEP_S = 15.0
@@ -52,8 +52,8 @@ class WorkflowPublisher:
         self.stores = stores
         self.catalog = catalog
         self.ensure = ensure
-        self._wake = Wake()
-        processor.after.append(self._wake.set)
+        self._wake = Wakeup()
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -76,7 +76,7 @@ class WorkflowPublisher:
             await self.ensure({step.action for step in workflow.all_steps if step.action})
         except DeadLetter as error:
             return await self._refuse(command, error.code, str(error))
-        await self.processor.run(lambda unit: self.publish(unit, command, workflow))
+        await self.processor.run_unit(lambda unit: self.publish(unit, command, workflow))
         return None
 
     async def _refuse(self, command: PublishWorkflow, code: str, why: str) -> None:
@@ -84,7 +84,7 @@ class WorkflowPublisher:
             self.stores.steering(unit.connection).unqueue_workflow(command.command_id)
             answer(unit, command, "publish", code, None, message=why)
 
-        await self.processor.run(refuse)
+        await self.processor.run_unit(refuse)
 
     def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
         """Write the version, its event and the answer; or refuse another text under a published version."""
