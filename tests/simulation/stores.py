@@ -1,4 +1,4 @@
-"""Model stores: dictionaries that a transaction copies and, when it commits, replaces. `test_simulation.py` holds them against SQLite's."""
+"""Model stores in dictionaries, which a transaction copies and replaces on commit. `test_simulation.py` compares them with SQLite's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.kafka.outgoing import Outgoing
 
 @dataclass
 class Row:
-    """An outbox row, with its message for those who need not parse."""
+    """An outbox row, with its message already decoded."""
 
     number: int
     row: Outgoing
@@ -39,7 +39,7 @@ class Database:
 
 @dataclass
 class Transaction:
-    """Handed to handlers as their connection. Nothing of it is visible before `commit`."""
+    """What handlers get as their connection. Its changes are visible after `commit`."""
 
     database: Database
     tables: dict[str, dict[Any, Any]]
@@ -49,7 +49,7 @@ class Transaction:
         return self.tables.setdefault(name, {})
 
     def commit(self) -> None:
-        """Make it so."""
+        """Make the changes visible."""
         self.database.tables = self.tables
 
 

@@ -1,4 +1,4 @@
-"""Drives the pure orchestrator core by hand: a job, a clock, and what came out."""
+"""Drives `decide` in tests: one job, a clock, and everything that was decided."""
 
 from __future__ import annotations
 
@@ -115,20 +115,20 @@ class Drive:
             assert not (self.job.ended and branch.due_at is not None), "a timer outlives the job"
 
     def report(self, task: StageTask, status: TaskStatus = TaskStatus.OK, **more: Any) -> Decision:
-        """A worker's word on a task."""
+        """Report on a task, as its worker."""
         role = derived(task.lease, status.value, str(len(self.events)))
         fields = task.model_dump(include={"job_id", "tenant_id", "file_id", "step", "action", "attempt", "lease"})
         return self.feed(StageReport(report_id=role, reported_at=self.now, status=status, **{**fields, **more}))
 
     def due(self, branch_id: str = "f0") -> Decision:
-        """Let the branch's timer go off when it is due."""
+        """Move the clock to the branch's timer and fire it."""
         branch = self.branch(branch_id)
         assert branch.due_at is not None
         self.now = max(self.now, datetime.fromtimestamp(branch.due_at, UTC) + timedelta(milliseconds=1))
         return self.feed(BranchDue(self.job.id if self.job else "", branch_id, branch.lease))
 
     def cancel(self, tenant: str = "t1") -> Decision:
-        """The owner's (or somebody else's) request to end it."""
+        """Cancel the job, as its owner or as another tenant."""
         owner = replace_tenant(tenant)
         return self.feed(CancelJob(command_id="cancel", job_id="job-1", owner=owner, issued_at=self.now, reason="enough"))
 
@@ -165,7 +165,7 @@ class Drive:
         return [e.event.stage.value for e in self.events if e.event.NAME == "job_stage_update_event"]
 
     def unloaded(self, *keep: str) -> None:
-        """Forget all branches but some, as a store does that loads only what an event touches."""
+        """Drop all branches but some, as a store that loads only what an event concerns."""
         assert self.job is not None
         self.job = replace(self.job, branches={k: v for k, v in self.job.branches.items() if k in (*keep, JOB_BRANCH)})
 

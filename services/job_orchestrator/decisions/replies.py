@@ -62,7 +62,7 @@ def explain_job(unit: Unit, command: Message, job: Job, budget: Budget, trace: s
 
 
 def refuse_report(unit: Unit, report: StageReport, reason: str, trace: str | None) -> None:
-    """Publish `ReportRefused`: the work that `report` tells of had no effect."""
+    """Publish `ReportRefused`: the reported work had no effect."""
     refusal = ReportRefused(
         refusal_id=derived(report.report_id, "refused"), occurred_at=datetime.fromtimestamp(unit.now, UTC),
         report_id=report.report_id, job_id=report.job_id, tenant_id=report.tenant_id, file_id=report.file_id, step=report.step,
