@@ -27,6 +27,8 @@ async def test_what_an_answer_waits_for(body: str | None, waits: bool) -> None:
         connection = SimpleNamespace(execute=lambda *a: SimpleNamespace(scalar=lambda: body))
         asked.append(look(connection))
 
-    gateway: Any = SimpleNamespace(decisions=SimpleNamespace(wait_until=wait_until), settings=SimpleNamespace(decision_timeout_s=1))
+    gateway: Any = SimpleNamespace(
+        decisions=SimpleNamespace(wait_until=wait_until), settings=SimpleNamespace(decision_timeout_s=1)
+    )
     await wait_for_sequence(gateway, "j", 5)
     assert (asked == [None]) is waits

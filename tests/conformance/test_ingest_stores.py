@@ -138,9 +138,11 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
 
     def check(c: Any) -> None:
         first = silo.save_request(c, "t", "j1", "k", "f1", {}, 100.0)
-        assert first.job_id == "j1" and silo.save_request(c, "t", "j2", "k", "f2", {}, 101.0).job_id == "j1", "the key is the first job's"
+        assert first.job_id == "j1" and silo.save_request(c, "t", "j2", "k", "f2", {}, 101.0).job_id == "j1", (
+            "the key is the first job's"
+        )
         assert silo.save_request(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "keys are the tenant's own"
-        assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.KEPT_S + 1).job_id == "j3", "for two years"
+        assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.RETENTION_S + 1).job_id == "j3", "for two years"
         assert (
             silo.save_request(c, "t", "j4", None, "f4", {}, 100.0).job_id == "j4"
             and silo.save_request(c, "t", "j5", None, "f5", {}, 100.0).job_id == "j5"
