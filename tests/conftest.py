@@ -116,9 +116,19 @@ async def pipeline(
         environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
+    await schedule(running)
     yield running
     # Beside us: what ends tells the receiver, which runs in this loop, its last measurements.
     await asyncio.to_thread(running.stop)
+
+
+async def schedule(pipeline: Pipeline) -> None:
+    """A schedule in a tenant of its own, made before any test: until one asks for it, its time has come."""
+    async with Client(pipeline.target()) as client:
+        admin = {"user_name": "scheduler", "tenant_id": "scheduled", "role": "admin"}
+        pipeline.scheduler_key = (await client.call("POST", "/v1/keys", json=admin))["key"]
+    async with Client(pipeline.target(pipeline.scheduler_key)) as client:
+        await client.call("PUT", "/v1/schedules/every-minute", json={"cron": "* * * * *", "workflow": "noop-five"})
 
 
 @pytest.fixture
