@@ -111,7 +111,7 @@ async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, clien
 def ended_elsewhere() -> tuple[list[Any], list[Any]]:
     """The events of a job of the default tenant that has ended: of the job, and of its two files."""
     drive = Drive(workflow({}), files=2, job_id=clock.new_root())
-    drive.start = Start(drive.start.wish.model_copy(update={"owner": OWNER}), drive.flow)
+    drive.start = Start(drive.start.request.model_copy(update={"owner": OWNER}), drive.flow)
     drive.feed(drive.start)
     for task in list(drive.tasks):
         drive.report(task)
