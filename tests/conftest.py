@@ -50,6 +50,7 @@ def group_of(item: pytest.Item) -> str:
     return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist puts the groups into the names of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests into their groups, and the longest groups first."""
     order: dict[pytest.Item, int] = {}

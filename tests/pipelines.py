@@ -99,7 +99,7 @@ class RestartingSupervisor(Supervisor):
         await self._all_ready()
         # New watchers: a service that crashed a moment ago is not made to wait longer for its next start.
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
-        self._note()
+        self._write_state()
 
 
 @dataclass
