@@ -1,15 +1,14 @@
 """Counts functions and calls between modules along three fixed paths through the code, as a measure of how hard it is to read.
 
-`python -m benchmarks.walks [FILE]` prints one JSON object, and writes it to FILE. The paths are one decision of the orchestrator
-(`decide`), one batch of one report (`on_batch`), and one multipart upload by an ASGI client (`upload`). Nothing but SQLite is needed.
+`python -m benchmarks.walks` prints them as JSON and writes a result. The paths are one decision of the orchestrator (`decide`), one
+batch of one report (`on_batch`), and one multipart upload by an ASGI client (`upload`). Nothing but SQLite is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
+from benchmarks import results
 from benchmarks.walk_upload import upload_request
 from contracts import CreateJob, FileRef, JobRequest, StageReport, StageTask, TaskStatus, Tenancy
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
@@ -30,13 +30,13 @@ from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.app import BUILT_IN, read_workflows
 from services.job_orchestrator.core.decide import Start, decide
 from services.job_orchestrator.core.job import Decision
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.tracing import Telemetry
 
-ROOT = Path(__file__).parents[1]
 HOUSE = ("contracts", "services", "shared", "stageline_kit")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
@@ -206,13 +206,18 @@ def measure() -> dict[str, Any]:
         "on_batch": (batch_walk(), "services.job_orchestrator."),
         "upload": (upload_walk(), "services.ingest."),
     }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    found = {name: {"house": asdict(t.walk()), "service": asdict(t.walk(service))} for name, (t, service) in walks.items()}
-    return {"what": "walks", "commit": commit, "python": platform.python_version(), "walks": found}
+    return {name: {"house": asdict(t.walk()), "service": asdict(t.walk(service))} for name, (t, service) in walks.items()}
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.walks")
+    results.add_option(parser)
+    wanted = parser.parse_args()
+    found = measure()
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    results.save(wanted.results, "walks", {}, found, lambda text: print(text, file=sys.stderr))
 
 
 if __name__ == "__main__":
-    body = json.dumps(measure(), indent=2) + "\n"
-    sys.stdout.write(body)
-    if sys.argv[1:]:
-        Path(sys.argv[1]).write_text(body)
+    main()

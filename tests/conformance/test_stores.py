@@ -151,14 +151,14 @@ async def test_timers_come_due_in_order_and_a_refused_one_goes_unless_set_again(
     await store.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), "trace")]))
     at = await store.read(next_due)
     assert at == job.branches["f0"].due_at
-    assert await store.transact(lambda c: SqlJobStore(c, catalog).due(at - 1, 10)) == []
-    due = await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))
+    assert await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at - 1, 10)) == []
+    due = await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))
     assert {(d.branch_id, d.lease, trace) for d, trace in due} == {(f, job.branches[f].lease, "trace") for f in ("f0", "f1")}
     lease = job.branches["f0"].lease
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at - 1))
-    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))) == 2, "set to a later time, it stays"
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at))
-    assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))] == ["f1"]
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_timers([BranchDue(job.id, "f0", lease)], at - 1))
+    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))) == 2, "set to a later time, it stays"
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_timers([BranchDue(job.id, "f0", lease)], at))
+    assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))] == ["f1"]
 
 
 async def test_replicas_deciding_on_one_job_do_not_overwrite_each_other(opened: Opener) -> None:

@@ -1,4 +1,4 @@
-"""Drives the pure orchestrator core in tests: a job, a clock and the collected output."""
+"""Drives `decide` in tests: one job, a clock, and the collected decisions."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Drive:
             assert not (self.job.ended and branch.due_at is not None), "a timer outlives the job"
 
     def report(self, task: StageTask, status: TaskStatus = TaskStatus.OK, **more: Any) -> Decision:
-        """A worker's report on a task."""
+        """Report on a task, as its worker."""
         role = derived(task.lease, status.value, str(len(self.events)))
         fields = task.model_dump(include={"job_id", "tenant_id", "file_id", "step", "action", "attempt", "lease"})
         return self.feed(StageReport(report_id=role, reported_at=self.now, status=status, **{**fields, **more}))
@@ -165,7 +165,7 @@ class Drive:
         return [e.event.stage.value for e in self.events if e.event.NAME == "job_stage_update_event"]
 
     def unloaded(self, *keep: str) -> None:
-        """Drop all branches but these, like a store that loads only the branches of an event."""
+        """Drop all branches but some, as a store that loads only what an event concerns."""
         assert self.job is not None
         self.job = replace(self.job, branches={k: v for k, v in self.job.branches.items() if k in (*keep, JOB_BRANCH)})
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts import PauseJob, TaskStatus
 from services.job_orchestrator.core.allocation import Capacity, Claim, Control, capacity, caught_up, rank, shares
 from services.job_orchestrator.core.explain import Facts, Reason, explain
-from services.job_orchestrator.core.schedule import Bad, next_time
+from services.job_orchestrator.core.schedule import InvalidSchedule, next_time
 from tests.unit.orchestration import Drive, workflow
 
 CLAIMS = st.lists(
@@ -93,7 +93,7 @@ def test_schedules_follow_the_clock_of_their_zone(cron: str, zone: str, after: s
     ("cron", "zone", "field"), [("61 * * * *", "UTC", "cron"), ("* * *", "UTC", "cron"), ("* * * * *", "Mars", "time_zone")]
 )
 def test_a_wrong_schedule_names_its_field(cron: str, zone: str, field: str) -> None:
-    with pytest.raises(Bad) as caught:
+    with pytest.raises(InvalidSchedule) as caught:
         next_time(cron, zone, datetime(2026, 1, 1, tzinfo=UTC))
     assert caught.value.field == field
 
