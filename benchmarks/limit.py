@@ -3,7 +3,7 @@
 Per hop: the id seen, the job's state and the outgoing rows (the stage's fact and the next task) in one transaction per batch, on
 the database that ours runs on (SQLite: WAL, FULL; PostgreSQL: asyncpg, one statement per table), then both records to Kafka (facts
 first), then the offsets. Same broker, hops, fsyncs and payloads of about 500 bytes. Left out is what we do beside it: contracts,
-decisions, lanes, fencing, timers, read model, notifier, traces.
+decisions, branches, fencing, timers, read model, notifier, traces.
 Run as `python -m benchmarks.limit relay|worker BOOTSTRAP [DATABASE]`; `DATABASE` is a file or a URL as ours.
 """
 
