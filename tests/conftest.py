@@ -50,6 +50,7 @@ def group_of(item: pytest.Item) -> str:
     return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist puts the groups into the names of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests into their groups, and the longest groups first."""
     order: dict[pytest.Item, int] = {}
@@ -116,9 +117,19 @@ async def pipeline(
         environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
+    await schedule(running)
     yield running
     # Beside us: what ends tells the receiver, which runs in this loop, its last measurements.
     await asyncio.to_thread(running.stop)
+
+
+async def schedule(pipeline: Pipeline) -> None:
+    """A schedule in a tenant of its own, made before any test: until one asks for it, its time has come."""
+    async with Client(pipeline.target()) as client:
+        admin = {"user_name": "scheduler", "tenant_id": "scheduled", "role": "admin"}
+        pipeline.scheduler_key = (await client.call("POST", "/v1/keys", json=admin))["key"]
+    async with Client(pipeline.target(pipeline.scheduler_key)) as client:
+        await client.call("PUT", "/v1/schedules/every-minute", json={"cron": "* * * * *", "workflow": "noop-five"})
 
 
 @pytest.fixture

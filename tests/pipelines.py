@@ -30,6 +30,8 @@ class Pipeline:
     options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    scheduler_key: str = ""
+    """Of the shared pipeline: the key of a tenant that has the schedule `every-minute`."""
 
     def command(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """Run `stageline …` on this pipeline."""

@@ -1,7 +1,7 @@
 """PDF/A: a document as it can be read in decades (ISO 19005-1, -2 and -3, conformance B). pikepdf writes, PDFium draws.
 
 A page stays as it is when everything in it is known to be right (`archive_page.py`), else it becomes a picture with its words under it
-(`archive_drawing.py`). `tests/integration/test_archive.py` has veraPDF judge what comes out.
+(`archive_drawing.py`). `tests/integration/test_pdfa.py` has veraPDF judge what comes out.
 """
 
 from __future__ import annotations
