@@ -1,4 +1,4 @@
-"""Keys and who they speak for. Every service with a door keeps the table up to date from `access.events`."""
+"""API keys and their principals. Every service with an HTTP API keeps this table up to date from `access.events`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.web.key_format import key_hash, well_formed
 
 
 class AccessRow(SQLModel, table=True):
-    """A key by its hash; the key itself is shown once and kept nowhere."""
+    """A key by its hash. The key itself is shown once and never stored."""
 
     __tablename__ = "access_key"
     key_hash: str = Field(primary_key=True)
@@ -35,16 +35,16 @@ class AccessRow(SQLModel, table=True):
 
 ACCESS = table_of(AccessRow)
 FRESH_S = 2.0
-"""How long a key that was looked up stands without another look: revoked elsewhere, it ends here after this."""
+"""How long a looked-up key is cached. A key that another process revokes is accepted here for so long."""
 MOST_KNOWN = 10_000
 EXPIRED_KEPT_S = 86_400
-"""A key whose time is over is remembered so long, so that a late revocation finds it."""
+"""How long an expired key is kept, so that a late revocation finds it."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the tenant comes from the credential and from nowhere else."""
+    """The authenticated caller. Its tenant comes from the credential alone."""
 
     tenancy: Tenancy
     role: str
@@ -54,13 +54,15 @@ class Principal:
         return self.tenancy.tenant_id
 
     def may(self, *roles: str) -> bool:
-        """True when the role is one of `roles`; `admin` may everything."""
+        """True when the role is one of `roles`, or `admin`."""
         return self.role == "admin" or self.role in roles
 
 
 def apply_access(unit: Unit, batch: Sequence[Inbound], owns_topic: bool = False) -> None:
-    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in. `owns_topic` is for the
-    service that writes the topic, and lets it forget what this table forgets."""
+    """Enter issued and revoked keys into the table. A revoked key stays revoked, in whatever order repeats arrive.
+
+    `owns_topic`: this service writes `access.events`, and deletes expired keys from the topic too.
+    """
     for item in batch:
         message = item.message
         with item.guard():
@@ -73,7 +75,7 @@ def apply_access(unit: Unit, batch: Sequence[Inbound], owns_topic: bool = False)
 
 
 def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
-    """Enter a key if it is not there, whatever became of it since; true when it is new."""
+    """Enter a key unless it is known, also as a revoked one. Returns True when it is new."""
     exclusive(connection, "access")
     if connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first() is not None:
         return False
@@ -84,7 +86,7 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
 
 
 def forget_expired(unit: Unit, owns_topic: bool) -> None:
-    """Drop keys whose time was over a day ago: short-lived ones come with every sign-in. `owns_topic`: the compacted topic forgets them too."""
+    """Delete keys that expired over a day ago; every sign-in issues a short-lived one. `owns_topic`: also from the compacted topic."""
     over = ACCESS.delete().where(ACCESS.c.expires_at < unit.now - EXPIRED_KEPT_S).returning(ACCESS.c.key_hash)
     for digest in unit.connection.execute(over).scalars().all():
         if owns_topic:
@@ -92,15 +94,15 @@ def forget_expired(unit: Unit, owns_topic: bool) -> None:
 
 
 class Keyring:
-    """Looks up presented keys in the service's own table."""
+    """Looks up presented keys in the service's own table, with a short cache."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._known: dict[str, tuple[float, Principal]] = {}
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
-        # A credential that is there counts, even an empty one: a wrong key is never made good by another header.
+        """The principal of a request by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None without a valid key."""
+        # The first header that is present decides, even when empty: no other header replaces a wrong key.
         presented = next((headers[name] for name in KEY_HEADERS if name in headers), None)
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if presented is None and scheme.lower() == "bearer":
@@ -108,7 +110,7 @@ class Keyring:
         return await self.principal_of(presented or "")
 
     async def principal_of(self, presented: str) -> Principal | None:
-        """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""
+        """The principal of a key; None when it is unknown, revoked or expired."""
         if not presented or not well_formed(presented):
             return None
         digest, now = key_hash(presented), clock.unix()
@@ -126,5 +128,5 @@ class Keyring:
         return self._known[digest][1]
 
     def clear_cache(self) -> None:
-        """A key has been revoked here: look all of them up anew."""
+        """Look up all keys again, after one was revoked in this process."""
         self._known.clear()
