@@ -19,12 +19,10 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 def test_the_first_change_applies_and_its_test_passes(tmp_path: Path) -> None:
     found = re.search(r"```diff\n(.*?)   ```", TEXT, re.S)
     assert found is not None
-    for name in ("contracts", "shared", "services", "tests", "pyproject.toml"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "golden", "releases"))
-        else:
-            shutil.copy(source, tmp_path)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "services", tmp_path / "services", ignore=ignored)
+    shutil.copytree(ROOT / "tests" / "unit", tmp_path / "tests" / "unit", ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     patch = textwrap.dedent(found[1])
     subprocess.run(["git", "apply", "-"], input=patch, text=True, check=True, cwd=tmp_path, env={**os.environ, "GIT_DIR": "none"})
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests/unit/test_worker_core.py"]

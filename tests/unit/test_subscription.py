@@ -27,7 +27,7 @@ from shared.telemetry.tracing import Telemetry
 from shared.web.api_keys import ACCESS, EXPIRED_KEPT_S, apply_access, enter_key
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
-from tests.unit.settling import CANCEL, CREATE, inbound, record
+from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
 
 PLACE = TopicPartition(JOB_COMMANDS_TOPIC.name, 0)
 
