@@ -14,12 +14,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
+from cachetools import TTLCache
 
 from shared.errors import Stop
 from shared.kafka.outgoing import Outgoing
 from shared.kafka.topics import max_record_bytes
 
 PARTITIONS_TTL_S = 60.0
+TOPICS_KNOWN = 10_000
 
 
 @lru_cache(maxsize=100_000)
@@ -33,7 +35,7 @@ class ProducerBatches:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer
-        self._counts: dict[str, tuple[float, int]] = {}
+        self._counts: TTLCache[str, int] = TTLCache(TOPICS_KNOWN, PARTITIONS_TTL_S, time.monotonic)
 
     async def enqueue(self, rows: Sequence[Outgoing]) -> list[Any]:
         """Hand `rows` to the producer and return the futures of its acknowledgements.
@@ -58,11 +60,10 @@ class ProducerBatches:
         return futures
 
     async def _partitions(self, topic: str) -> int:
-        known = self._counts.get(topic)
-        now = time.monotonic()
-        if known is None or now - known[0] > PARTITIONS_TTL_S:
-            known = self._counts[topic] = now, len(await self.producer.partitions_for(topic))
-        return known[1]
+        count = self._counts.get(topic)
+        if count is None:
+            count = self._counts[topic] = len(await self.producer.partitions_for(topic))
+        return count
 
 
 def _append(builder: Any, row: Outgoing, limit: int) -> bool:

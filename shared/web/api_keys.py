@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cachetools import TLRUCache
 from sqlalchemy import Connection, select
 from sqlmodel import Field, SQLModel
 
@@ -93,12 +94,22 @@ def forget_expired(unit: Unit, owns_topic: bool) -> None:
             unit.emit_tombstone(ACCESS_EVENTS_TOPIC.name, digest)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    expires_at: float | None
+
+
+def _known_until(digest: str, known: _Known, now: float) -> float:
+    return now + FRESH_S if known.expires_at is None else min(now + FRESH_S, known.expires_at)
+
+
 class Keyring:
     """Looks up presented keys in the service's own table, with a short cache."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._known: dict[str, tuple[float, Principal]] = {}
+        self._known: TLRUCache[str, _Known] = TLRUCache(MOST_KNOWN, _known_until, clock.unix)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         """The principal of a request by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None without a valid key."""
@@ -113,19 +124,16 @@ class Keyring:
         """The principal of a key; None when it is unknown, revoked or expired."""
         if not presented or not well_formed(presented):
             return None
-        digest, now = key_hash(presented), clock.unix()
-        known = self._known.get(digest)
-        if known is not None and known[0] > now:
-            return known[1]
+        digest = key_hash(presented)
+        if (known := self._known.get(digest)) is not None:
+            return known.principal
         row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
-        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= now):
-            self._known.pop(digest, None)
+        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= clock.unix()):
             return None
         tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[digest] = min(now + FRESH_S, row.expires_at or now + FRESH_S), Principal(tenancy, row.role)
-        return self._known[digest][1]
+        principal = Principal(tenancy, row.role)
+        self._known[digest] = _Known(principal, row.expires_at)
+        return principal
 
     def clear_cache(self) -> None:
         """Look up all keys again, after one was revoked in this process."""
