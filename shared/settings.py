@@ -87,7 +87,7 @@ class Settings(BaseSettings):
             url = url.set(drivername="postgresql+asyncpg").update_query_dict({"schema": url.query.get("schema", service)})
         return url.render_as_string(hide_password=False)
 
-    def objects(self) -> str:
+    def objects_url(self) -> str:
         """URL of the object store."""
         return self.object_store_url or f"file://{self.data_dir.resolve() / 'objects'}"
 

@@ -1,4 +1,4 @@
-"""While Kafka takes what one batch decided, the next is decided: never a later decision before an earlier, no offset too soon."""
+"""Publishing overlaps the next batch, keeps the order of units, and precedes the offset commit."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def subscription(processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(processor: BatchProcessor) -> None:
+async def test_one_further_unit_is_committed_while_one_is_published(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -98,7 +98,7 @@ async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(p
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: BatchProcessor) -> None:
+async def test_no_later_unit_overtakes_a_failed_publish(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -126,7 +126,7 @@ async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: Batc
     assert sent(processor) == ["create_command", "cancel_command"]
 
 
-async def test_a_waiter_that_is_cancelled_stops_no_publishing(processor: BatchProcessor) -> None:
+async def test_a_cancelled_caller_does_not_stop_publishing(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     inside, go_on = threading.Event(), threading.Event()
@@ -164,7 +164,7 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
     assert consumer.committed == [5] and sent(processor) == ["create_command"]
 
 
-async def test_a_failed_publish_is_made_good_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
+async def test_a_failed_publish_is_retried_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
     relay: Any = processor.relay
     consumer: Any = subscription.consumer
     await processor.run_unit(lambda unit: None)
@@ -181,7 +181,7 @@ async def test_a_failed_publish_is_made_good_without_another_batch(processor: Ba
     assert not consumer.sought, "it is not decided anew"
 
 
-async def test_what_is_not_begun_when_the_group_is_shared_out_anew_is_left_to_whoever_has_it_then(
+async def test_records_not_started_before_a_rebalance_are_left_to_the_new_owner(
     processor: BatchProcessor, subscription: Subscription
 ) -> None:
     await subscription.gate.on_partitions_revoked({PLACE})
@@ -209,7 +209,7 @@ async def test_several_small_batches_are_committed_together() -> None:
     assert consumer.committed == [9, 12], "and nothing twice"
 
 
-async def test_a_key_long_over_is_forgotten_by_its_topic_too(processor: BatchProcessor) -> None:
+async def test_a_long_expired_key_is_deleted_from_its_topic_too(processor: BatchProcessor) -> None:
     issued = next(m for m in OTHERS if type(m) is AccessKeyIssued)
     long_over = instant(clock.unix() - EXPIRED_KEPT_S - 5)
     over = issued.model_copy(update={"key_hash": "0" * 64, "expires_at": long_over})
