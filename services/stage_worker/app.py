@@ -28,7 +28,7 @@ GROUP = "stage_worker"
 
 async def build(host: Host, settings: WorkerSettings) -> None:
     """Wire actions, pool and reporter; declare both subscriptions."""
-    objects = open_objects(settings.objects())
+    objects = open_objects(settings.objects_url())
     downloads = GuardedDownloads(objects, settings.max_file_bytes, settings.trusted, read_containers(settings.containers_file))
     calling = Calling(settings.trusted)
     sandbox = Sandbox(Limits(memory_bytes=settings.child_memory_bytes, cpu_s=settings.child_cpu_s))

@@ -1,4 +1,4 @@
-"""Torn files that a killed process leaves in a local object store are never visible as objects and are deleted later."""
+"""Unfinished objects of killed processes in a local store: kept apart from complete ones, and deleted later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Killed(BaseException):
     """Simulates the end of the process."""
 
 
-async def test_an_object_has_its_name_only_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_object_gets_its_name_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = open_objects(f"file://{tmp_path}")
 
     async def killed(*_: object, **__: object) -> None:
@@ -35,7 +35,7 @@ async def test_an_object_has_its_name_only_when_it_is_complete(tmp_path: Path, m
     assert await objects.get_object(stored.name, stored.sha256) == b"result"
 
 
-async def test_only_old_torn_files_are_deleted(tmp_path: Path) -> None:
+async def test_only_old_unfinished_files_are_deleted(tmp_path: Path) -> None:
     objects = open_objects(f"file://{tmp_path}")
     assert await objects.delete_torn(clock.now()) == 0, "the folder may not exist yet"
     names = ["incoming/a#1", "incoming/acme/b#12", "incoming/c", "incoming/d#1", "acme/e#1"]

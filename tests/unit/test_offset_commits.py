@@ -1,4 +1,4 @@
-"""Offset commits: soon on a quiet topic, combined on a busy one, and at once when required."""
+"""Offset commits: prompt after a quiet period, combined under load, immediate on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Consumer:
         self.committed.put_nowait(given[PLACE])
 
 
-async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_commit_is_prompt_and_later_ones_are_combined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offset_commits, "COMMIT_SOON_S", 0.01)
     monkeypatch.setattr(offset_commits, "COMMIT_EVERY_S", 30.0)
     consumer = Consumer()

@@ -1,4 +1,4 @@
-"""The runtime's guarantees to a handler, with a real store and a relay that records instead of sending."""
+"""The guarantees of the batch processor, with a real store and a relay that records what it would send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.processing.unit_of_work import Unit
 from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
 
 
-async def test_a_repeated_record_reaches_the_handler_once(processor: BatchProcessor) -> None:
+async def test_a_repeated_message_is_handled_once(processor: BatchProcessor) -> None:
     seen: list[str] = []
 
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -58,7 +58,7 @@ async def test_a_dead_lettered_record_is_not_in_the_inbox_and_its_neighbours_are
     assert handled == [parked.message.message_id]
 
 
-async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor) -> None:
+async def test_the_inbox_shrinks_faster_than_it_grows(processor: BatchProcessor) -> None:
     old = text("INSERT INTO seen (message_id, seen_at) VALUES (:id, 1.0)")
     many = 2 * PRUNED_AT_ONCE + 5
 
@@ -77,7 +77,7 @@ async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor)
         assert await left() == step
 
 
-async def test_events_are_sent_before_commands_and_survive_an_outage(processor: BatchProcessor) -> None:
+async def test_facts_are_sent_before_commands_and_survive_an_outage(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             unit.emit("stage.tasks.noop", item.message, None, command=True)
@@ -96,7 +96,7 @@ async def test_events_are_sent_before_commands_and_survive_an_outage(processor: 
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_a_dead_lettered_message_can_be_sent_again(processor: BatchProcessor) -> None:
+async def test_a_dead_lettered_message_is_no_repeat_later(processor: BatchProcessor) -> None:
     refuse = True
 
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -120,7 +120,7 @@ async def test_a_dead_lettered_message_can_be_sent_again(processor: BatchProcess
     assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
 
 
-async def test_a_faulty_record_is_dead_lettered_alone_until_there_are_too_many(processor: BatchProcessor) -> None:
+async def test_a_fault_dead_letters_one_record_until_there_are_too_many(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             with item.guard():
@@ -134,7 +134,7 @@ async def test_a_faulty_record_is_dead_lettered_alone_until_there_are_too_many(p
         await processor.process_batch(handler, inbound(CREATE), [], "g")
 
 
-async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
+async def test_an_unguarded_handler_error_stops_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         raise RuntimeError("bug")
 
@@ -158,7 +158,7 @@ class Aborted(Exception):
 @pytest.mark.parametrize(
     "fault", [DBAPIError("UPDATE", {}, Aborted("deadlock detected")), OperationalError("UPDATE", {}, Exception("locked"))]
 )
-async def test_an_ended_transaction_is_not_blamed_on_the_current_record(processor: BatchProcessor, fault: Exception) -> None:
+async def test_an_aborted_transaction_is_no_fault_of_the_record(processor: BatchProcessor, fault: Exception) -> None:
     [item] = inbound(CREATE)
     with pytest.raises(type(fault)), item.guard():
         raise fault

@@ -1,4 +1,4 @@
-"""The notifier decodes events of tenants with an endpoint alone; for others it reads one header."""
+"""The notifier decodes records for tenants with an endpoint and skips others by a header."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def made(topic: str, tenant: bytes | None) -> Any:
     return ConsumerRecord(topic, 0, 0, 0, 0, b"k", b"v", None, 0, 0, headers)
 
 
-async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path) -> None:
+async def test_events_of_tenants_without_an_endpoint_are_skipped(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/notifier.db")
     await migrate(store, "notifier")
     relevance = EndpointTenants(store, [JOB_EVENTS_TOPIC])
@@ -47,7 +47,7 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
     await store.close()
 
 
-async def test_a_batch_without_a_relevant_event_is_committed_without_a_transaction(
+async def test_an_irrelevant_batch_is_committed_without_a_transaction(
     processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []

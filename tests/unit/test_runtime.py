@@ -47,11 +47,11 @@ def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))
-def test_keys_are_partitioned_like_kafkas_own_client(key: bytes, count: int) -> None:
+def test_partitions_match_the_default_partitioner(key: bytes, count: int) -> None:
     assert partition_hash(key) % count == DefaultPartitioner()(key, list(range(count)), list(range(count)))
 
 
-def test_keys_are_recognised_and_typos_caught() -> None:
+def test_keys_are_recognised_and_typos_detected() -> None:
     key = new_key()
     assert well_formed(key) and key.startswith("sl_") and len(key_hash(key)) == 64
     assert not well_formed(key[:-1] + ("0" if key[-1] != "0" else "1")) and not well_formed("") and not well_formed("sl_é")

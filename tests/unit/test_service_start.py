@@ -1,4 +1,4 @@
-"""A starting service waits for its cluster, up to a limit."""
+"""The first transaction of a service waits for a starting cluster, for a limited time."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Settling:
         return await host.run_startup_unit(lambda unit: None)
 
 
-async def test_a_temporary_error_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_start_retries_a_starting_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     settling = Settling(Retry("store_unavailable", "connection is closed"), Retry("kafka_unavailable", "too few in sync"), "done")
     assert await settling.settle(monkeypatch) == "done" and settling.now == 1.0
 
 
-async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_end_with_the_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settling = Settling(*(Retry("kafka_unavailable", "away") for _ in range(500)))
     with pytest.raises(Retry, match="away"):
         await settling.settle(monkeypatch)

@@ -1,4 +1,4 @@
-"""Pipelining: the next batch is decided while the last is published, in order, and no offset is committed too early."""
+"""Publishing overlaps the next batch, keeps the order of units, and precedes the offset commit."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def subscription(processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-async def test_one_further_batch_is_decided_while_the_last_is_published(processor: BatchProcessor) -> None:
+async def test_one_further_unit_is_committed_while_one_is_published(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -98,7 +98,7 @@ async def test_one_further_batch_is_decided_while_the_last_is_published(processo
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: BatchProcessor) -> None:
+async def test_no_later_unit_overtakes_a_failed_publish(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -126,7 +126,7 @@ async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: Batc
     assert sent(processor) == ["create_command", "cancel_command"]
 
 
-async def test_a_cancelled_waiter_does_not_stop_publishing(processor: BatchProcessor) -> None:
+async def test_a_cancelled_caller_does_not_stop_publishing(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     inside, go_on = threading.Event(), threading.Event()
@@ -209,7 +209,7 @@ async def test_several_small_batches_are_committed_together() -> None:
     assert consumer.committed == [9, 12], "no offset is committed twice"
 
 
-async def test_an_old_key_gets_a_tombstone_on_its_topic(processor: BatchProcessor) -> None:
+async def test_a_long_expired_key_is_deleted_from_its_topic_too(processor: BatchProcessor) -> None:
     issued = next(m for m in OTHERS if type(m) is AccessKeyIssued)
     long_over = instant(clock.unix() - EXPIRED_KEPT_S - 5)
     over = issued.model_copy(update={"key_hash": "0" * 64, "expires_at": long_over})

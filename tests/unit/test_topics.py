@@ -1,4 +1,4 @@
-"""Topic creation waits until the cluster has enough brokers, and fails at once for invalid topics."""
+"""Creating topics: a starting cluster is retried, permanent errors are raised, and each kind of topic has its partitions."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ async def attempt(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, patience_s:
     await topics.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], topics.TopicSizes(6, 2, 3), patience_s)
 
 
-async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cluster_with_too_few_brokers_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([REPLICATION, KafkaConnectionError(), REPLICATION])
     await attempt(monkeypatch, cluster, 60)
     assert cluster.attempts == cluster.closed == 4
 
 
-async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_end_with_the_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([REPLICATION] * 3)
     with pytest.raises(InvalidReplicationFactorError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 0)
     assert cluster.attempts == cluster.closed == 1
 
 
-async def test_an_invalid_topic_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_error_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([TOPIC_NAME])
     with pytest.raises(InvalidTopicError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 60)

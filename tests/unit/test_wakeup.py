@@ -1,4 +1,4 @@
-"""Polling of the store: more often when it is cheap, less often when it is not, and never later than a known due time."""
+"""Looks at the store: frequent when they are cheap, rare when they are not, never later than the time limit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pytest.param(3.0, wakeup.LONGEST_S, id="half a second at most"),
     ],
 )
-async def test_an_expensive_poll_delays_the_next(clock: Clock, pauses: list[float], took_s: float, pause_s: float) -> None:
+async def test_an_expensive_look_is_followed_by_a_longer_pause(
+    clock: Clock, pauses: list[float], took_s: float, pause_s: float
+) -> None:
     made = Wakeup()
     made.begin()
     clock.at += took_s
@@ -58,7 +60,7 @@ async def test_an_expensive_poll_delays_the_next(clock: Clock, pauses: list[floa
     assert pauses == [pytest.approx(pause_s)]
 
 
-async def test_a_wait_never_exceeds_a_known_due_time(clock: Clock, pauses: list[float]) -> None:
+async def test_the_pause_ends_at_the_time_limit(clock: Clock, pauses: list[float]) -> None:
     made = Wakeup()
     made.begin()
     clock.at += 3.0
@@ -67,14 +69,14 @@ async def test_a_wait_never_exceeds_a_known_due_time(clock: Clock, pauses: list[
     assert pauses == [0.125]
 
 
-async def test_without_a_signal_it_waits_for_the_due_time(pauses: list[float]) -> None:
+async def test_without_a_request_the_time_limit_ends_the_wait(pauses: list[float]) -> None:
     made = Wakeup()
     made.begin()
     await asyncio.wait_for(made.wait(0.01), 5)
     assert pauses == []
 
 
-async def test_a_signal_during_a_poll_causes_the_next_poll(clock: Clock, pauses: list[float]) -> None:
+async def test_a_request_during_a_look_asks_for_the_next_one(clock: Clock, pauses: list[float]) -> None:
     made = Wakeup()
     made.set()
     made.begin()
