@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 
 from contracts import TOPICS, Message, to_record
+from contracts.cloudevents import Record
 from contracts.identity import derived
 
 
@@ -45,6 +48,11 @@ class Producer:
         extra = (("traceparent", traceparent.encode()),) if traceparent else ()
         record = to_record(message, self.source, extra)
         await self._producer.send_and_wait(topic or topic_of(message), record.value, record.key, headers=list(record.headers))
+
+    async def publish_records(self, rows: Sequence[tuple[str, Record]]) -> None:
+        """Send records, each with its topic, in this order; on return Kafka has all of them. Raises as `publish`."""
+        sent = [await self._producer.send(topic, r.value, r.key, headers=list(r.headers)) for topic, r in rows]
+        await asyncio.gather(*sent)
 
     async def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         """Send bytes as they are (dead letters)."""

@@ -117,11 +117,11 @@ TP = TopicPartition("job.events", 0)
 def test_no_offset_is_told_past_an_open_task(order: list[int], ended: int) -> None:
     mark = Watermark()
     for offset in range(12):
-        mark.opened((TP, offset))
+        mark.open_task((TP, offset))
     told = 0
     for n, offset in enumerate(order[:ended]):
-        mark.closed((TP, offset))
-        told = mark.moved().get(TP, told)
+        mark.close_task((TP, offset))
+        told = mark.advance().get(TP, told)
         assert told == min(set(range(12)) - set(order[: n + 1]), default=12)
 
 
