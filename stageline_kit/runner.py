@@ -68,7 +68,7 @@ class TaskRunner:
             }
         except Exception as error:
             log.exception("action failed", extra=log_fields(task))
-            return TaskStatus.ERR, {"code": "worker_error", "message": f"{type(error).__name__}: {error}"[:4000]}
+            return TaskStatus.ERR, {"code": "worker_error", "message": f"{type(error).__name__}: {str(error)[:500]}"}
 
     def _end_report(self, task: Task, status: TaskStatus, duration_ms: float, facts: dict[str, Any]) -> StageReport:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts import FileRef, StageTask
+from contracts.work import TaskFile
 
 
 @dataclass
@@ -29,9 +30,24 @@ class Task:
         return self.message.tenant_id
 
     @property
+    def action(self) -> str:
+        """Name of the action, e.g. `acme.translate`."""
+        return self.message.action
+
+    @property
+    def step(self) -> str:
+        """Name of the step in the workflow."""
+        return self.message.step
+
+    @property
     def file(self) -> FileRef | None:
         """The file by claim check; None for a step that runs once per job. Its bytes: `GET /api/file/download/{file_id}`."""
         return self.message.file
+
+    @property
+    def files(self) -> tuple[TaskFile, ...]:
+        """All files of the job with their outputs, for a step of the whole job that asks for them; else empty."""
+        return self.message.files or ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -47,6 +63,16 @@ class Task:
     def attempt(self) -> int:
         """Number of the attempt, from 1."""
         return self.message.attempt
+
+    @property
+    def polls(self) -> int:
+        """How often this attempt has ended with `Queued`."""
+        return self.message.polls or 0
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that the attempt may take. A plain function that takes longer should stop by itself."""
+        return self.message.timeout_s
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Remember progress in units of your choice (pages, rows). The next heartbeat carries it. Safe in any thread."""

@@ -84,7 +84,8 @@ class Worker:
             await self._transport.stop()
 
     def stop(self) -> None:
-        """Begin to drain."""
+        """Begin to drain: no task starts any more."""
+        self._engine.draining = True
         self.stopping.set()
 
     def cancel(self, lease: str) -> None:
@@ -98,21 +99,24 @@ class Worker:
         )  # fmt: skip
         tasks = [asyncio.create_task(work()) for work in loops]
         stopping = asyncio.create_task(self.stopping.wait())
-        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        tasks[0].cancel()
         try:
-            await asyncio.wait_for(engine.drain(), self.drain_s)
-        except TimeoutError:
-            log.warning("tasks were cut off after %s s; Kafka delivers them again", self.drain_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            tasks[0].cancel()
+            await self._drain()
+        finally:
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._transport.commit_offsets()
         await engine.announce(leaving=True)
-        for task in tasks:
-            if task in done:
-                task.result()
+        for task in done - {stopping}:
+            task.result()
+
+    async def _drain(self) -> None:
+        try:
+            await asyncio.wait_for(self._engine.drain(), self.drain_s)
+        except TimeoutError:
+            log.warning("tasks were cut off after %s s; Kafka delivers them again", self.drain_s)
 
     async def _take_tasks(self) -> None:
         # One at a time and only with a free slot: the rest stays in Kafka, where another worker may get it.

@@ -19,14 +19,15 @@ class WorkerSettings(Settings):
     concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=1000)
     max_file_bytes: int = Field(default=100 << 20, ge=1)
     child_memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
+    child_cpu_s: int = Field(default=600, ge=1)
     signing_key_file: Path | None = None
-    """A PKCS#12 file with the key and certificate that `pdf.sign` signs with; without one that action says so."""
+    """A PKCS#12 file with the key and certificate that `pdf.sign` signs with. Without one the action fails with that reason."""
     signing_password_file: Path | None = None
     signing_tenants: tuple[str, ...] = ("default",)
-    """Whose documents it may sign (JSON list): a key speaks for somebody, and not for every tenant there is."""
+    """Tenants whose documents may be signed (JSON list): a key belongs to one company, not to every tenant."""
 
     def signing(self) -> dict[str, str]:
-        """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` where a file that is named cannot be read."""
+        """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` for a named file that cannot be read."""
         if self.signing_key_file is None:
             return {}
         try:
@@ -35,5 +36,3 @@ class WorkerSettings(Settings):
             raise Stop("secret_file", f"{self.signing_key_file}: {error.strerror}") from error
         password = self.signing_password_file
         return {"key": key} | ({"key_password": read_secret(password)} if password is not None else {})
-
-    child_cpu_s: int = Field(default=600, ge=1)

@@ -26,7 +26,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 async def run(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> dict[str, Any]:
-    return await sandbox.run(action, data, config, timeout_s, lambda done, total: None)
+    return await sandbox.run_action(action, data, config, timeout_s, lambda done, total: None)
 
 
 async def fault(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> str:

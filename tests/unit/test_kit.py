@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import JobStage, JobStageUpdate, JobState, TaskStatus
+from contracts import JobStage, JobStageUpdate, JobState, StageReport, TaskStatus
 from stageline_kit import Batch, Change, Event, Failed, Gap, Inbox, JobFeed, Queued, Skipped, Task, TryAgain, Worker
 from stageline_kit.producer import new_id, topic_of
 from stageline_kit.testing import run_action
@@ -87,6 +88,16 @@ async def test_what_is_raised_is_the_outcome(how: str, status: str, code: str) -
 async def test_an_unknown_action_and_a_result_that_is_no_json_are_said_so() -> None:
     assert (await end("nobody")).code == "unknown_action"
     assert (await end("no_json")).code == "invalid_result"
+
+
+@pytest.mark.parametrize(("action", "config"), [("plain", {}), ("ok", {"x": 1}), ("raises", {"how": "wait"}), ("slow", {})])
+async def test_a_report_is_what_its_reader_reads(action: str, config: dict[str, Any]) -> None:
+    """Reports without facts of an action are made without validation, so they are checked here."""
+    inputs = {"fetch": {"y": 2}}
+    for report in await run_action(worker, action, config=config, inputs=inputs, heartbeat_s=0.01, timeout_s=0.05):
+        read = StageReport.read(report.to_json())
+        assert (read.status, read.result, read.progress) == (report.status, report.result, report.progress)
+        assert json.loads(read.to_json()) == json.loads(report.to_json())
 
 
 async def test_a_long_task_beats_with_its_progress_and_ends_at_its_limit() -> None:

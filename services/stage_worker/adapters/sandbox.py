@@ -36,7 +36,7 @@ class Sandbox:
         with contextlib.suppress(AttributeError):
             del main.__file__
 
-    async def run(
+    async def run_action(
         self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
     ) -> dict[str, Any]:
         """Result of `action` on the document `data`. Raises `DocumentFault`, also for a killed child; cancels with a kill."""

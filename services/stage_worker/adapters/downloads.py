@@ -37,13 +37,13 @@ class GuardedDownloads:
         self.containers = containers or {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def fetch_file(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         if url.startswith(SCHEME):
-            return await self._of_container(tenant, url)
+            return await self._fetch_from_container(tenant, url)
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
-                found = await self._once(tenant, url)
+                found = await self._download(tenant, url)
             except AddressRefused as error:
                 raise DocumentFault("ssrf_refused", f"The address is not allowed: {error}") from None
             except TooLarge as error:
@@ -55,7 +55,7 @@ class GuardedDownloads:
             url = found
         raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
 
-    async def _of_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def _fetch_from_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         name, path = parse_container_url(url)
         container = self.containers.get(name)
         if container is None or not container.open_to(tenant):
@@ -75,7 +75,7 @@ class GuardedDownloads:
             raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
 
-    async def _once(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
+    async def _download(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(
