@@ -10,8 +10,8 @@ from faststream import AckPolicy
 from contracts import all_topics, task_topic
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC
 from services.stage_worker.actions import Actions, serve_actions
+from services.stage_worker.adapters.confinement import Limits
 from services.stage_worker.adapters.downloads import GuardedDownloads
-from services.stage_worker.adapters.limits import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
 from services.stage_worker.adapters.service_hooks import ServiceHooks
 from services.stage_worker.adapters.transport import RelayTransport

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from services.stage_worker.adapters.confinement import Limits, confine_process
 from services.stage_worker.adapters.documents import archive, as_xml, embedded, guard, identify, invoice, ocr, pdf, text, tiff
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
-
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000
 
 
 def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], limits: Limits) -> None:
@@ -22,7 +18,7 @@ def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], lim
     os.setsid()
     os.chdir(folder)
     os.environ["TMPDIR"] = folder
-    confine(limits)
+    confine_process(limits)
 
     def report(done: int, total: int | None) -> None:
         pipe.send(("progress", done, total))
@@ -64,19 +60,3 @@ def _sign(path: Path, config: dict[str, Any], report: Any) -> dict[str, Any]:
     from services.stage_worker.adapters.documents.sign import sign
 
     return sign(path, config, report)
-
-
-def confine(limits: Limits) -> bool:
-    """Set the limits of this process and cut it off from the network. Returns whether the network is cut."""
-    for kind, value in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (bound, bound))
-    libc = ctypes.CDLL(None, use_errno=True)
-    return any(libc.unshare(flags) == 0 for flags in (_NEWNET, _NEWUSER | _NEWNET))

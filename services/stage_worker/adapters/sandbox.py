@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.stage_worker.adapters.confinement import Limits
 from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
 
 CHILD = "services.stage_worker.adapters.child"
 Progress = Callable[[int, int | None], None]
