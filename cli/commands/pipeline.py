@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ def up(
     ] = False,
 ) -> None:
     """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept."""
+    require_embedded_extra()
     if detach:
         _detach(data_dir)
         return
@@ -62,6 +64,12 @@ def up(
         asyncio.run(run_until_signalled(supervisor, ready))
     except Outcome as error:
         raise CliError(str(error), 1) from None
+
+
+def require_embedded_extra() -> None:
+    """Raise `CliError` where the packages of the extra `embedded` are missing: images and plain installs leave them out."""
+    if any(find_spec(name) is None for name in ("jgo", "setproctitle")):
+        raise CliError("running the pipeline here needs the extra `embedded`: pipx install 'stageline[embedded]'", 1)
 
 
 def parse_scale(entries: list[str]) -> dict[str, int]:

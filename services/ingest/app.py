@@ -1,4 +1,4 @@
-"""Binds the door: event streams into the read model, HTTP routes, the first key, the full-text index."""
+"""Builds the gateway: subscriptions into the read model, HTTP routes, background work, the first key."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from contracts.topics import (
     WORKFLOWS_TOPIC,
 )
 from services.ingest.adapters.background.bulk_runner import BulkRunner
-from services.ingest.adapters.background.held_ends import HeldEnds
+from services.ingest.adapters.background.held_ends import HeldEndReleaser
 from services.ingest.adapters.background.indexer import Indexer
-from services.ingest.adapters.background.result_delivery import ResultDelivery
-from services.ingest.adapters.background.retention import Erasures
+from services.ingest.adapters.background.retention import RetentionSweeper
 from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.store.quotas import Limits
-from services.ingest.dialects.pdftools.watched_folders import Folders, read_watched
+from services.ingest.dialects.pdftools.result_delivery import ResultDelivery
+from services.ingest.dialects.pdftools.watched_folders import WatchedFolders, read_watched
 from services.ingest.dialects.routes import ROUTERS
 from services.ingest.handlers import Projector, dedup_policy
 from services.ingest.http import errors, openapi
-from services.ingest.http.content_negotiation import Representation
+from services.ingest.http.content_negotiation import ContentNegotiation
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.errors import Stop
@@ -44,6 +44,7 @@ from shared.objects.object_store import open_objects
 from shared.processing.unit_of_work import Unit
 from shared.runtime.service import Host
 from shared.settings import read_secret
+from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access, enter_key
 from shared.web.key_format import key_hash, well_formed
 from shared.web.middleware import CloseOnShutdown, TracingMiddleware
@@ -55,20 +56,22 @@ DEFAULT_TENANT = "default"
 
 
 async def build(host: Host, settings: IngestSettings) -> None:
-    """Open everything, enter the first key, declare subscriptions and routes."""
+    """Open Kafka, the store and the object store, enter the first key, declare subscriptions and routes."""
     await host.open_resources(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
     host.processor.after_commit.append(decisions.wake)
     host.on_shutdown.append(decisions.close)
     await _first_key(host, settings)
-    folding = Projector(decisions.arrive)
-    # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, dedup_policy, member="events").rest_s = 0.05
+    projector = Projector(decisions.arrive)
+    # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
+    # between.
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
-    # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
-    # within its session is given what that one had, be it subscribed to it or not.
-    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding, member="answers")
+    # Each member has its own name. An older release used the bare instance name for one member with all topics. A static member
+    # that returned under that name within its session would get that member's partitions, also of topics that it does not
+    # subscribe to.
+    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     gateway = Gateway(
         settings,
@@ -81,38 +84,36 @@ async def build(host: Host, settings: IngestSettings) -> None:
         Limits(host.store, settings),
         read_containers(settings.containers_file),
     )
-    _behind(host, gateway)
+    _start_background(host, gateway)
     host.app = make_app(gateway, host)
 
 
-def _behind(host: Host, gateway: Gateway) -> None:
-    """What goes on without a request."""
-    indexer = Indexer(host, gateway)
-    host.processor.after_commit.append(indexer.wake.set)
+def _start_background(host: Host, gateway: Gateway) -> None:
+    """Start what runs beside requests."""
     for part in (
-        indexer,
+        Indexer(gateway),
         BulkRunner(gateway),
-        Erasures(gateway),
+        RetentionSweeper(gateway),
         UploadAssembly(gateway),
         ResultDelivery(gateway),
-        HeldEnds(gateway),
+        HeldEndReleaser(gateway),
     ):
         host.add_background(part.run)
     watched = read_watched(gateway.settings.watched_folders_file)
     if watched:
-        host.add_background(Folders(gateway, watched).run)
+        host.add_background(WatchedFolders(gateway, watched).run)
     host.closers.append(gateway.remote.close)
 
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:
-    """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
-    app = FastAPI(title="Stageline", version="0.1.0", description="Documents in, typed events and results out.")
+    """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
+    app = FastAPI(title="Stageline", version=VERSION, description="Documents in, typed events and results out.")
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
-    app.add_middleware(Representation)
+    app.add_middleware(ContentNegotiation)
     app.add_middleware(CloseOnShutdown, shape=errors.shaped)
     app.add_middleware(TracingMiddleware, telemetry=host.telemetry)
     return app

@@ -1,4 +1,4 @@
-"""Binds the notifier: events into deliveries, the dispatcher, HTTP."""
+"""Connects the notifier's topics, dispatcher, streams and HTTP routes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
 from services.notifier.dispatcher import Dispatcher
-from services.notifier.handlers import Relevance, on_batch
-from services.notifier.registration import Registrar
+from services.notifier.handlers import EndpointTenants, on_batch
+from services.notifier.registration import WebhookVerifier
 from services.notifier.settings import NotifierSettings
 from shared.processing.inbox import DedupPolicy
 from shared.runtime.service import Host
+from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access
 from shared.web.middleware import CloseOnShutdown, TracingMiddleware
 
@@ -34,9 +35,9 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
     await host.open_resources(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
-    # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
+    # A delivery's key is (endpoint, event), so a repeated event changes nothing and no inbox is needed.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=DedupPolicy.NONE)
-    deliveries.select_relevant = Relevance(host.store, events).of
+    deliveries.select_relevant = EndpointTenants(host.store, events).select
     deliveries.rest_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
@@ -45,7 +46,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
         settings.webhooks_per_endpoint, settings.webhook_timeout_s,
     )  # fmt: skip
     host.add_background(dispatcher.run)
-    host.add_background(Registrar(host.processor, sender).run)
+    host.add_background(WebhookVerifier(host.processor, sender).run)
     host.drainers.append(dispatcher.drain)
     host.closers.append(sender.close)
     stream = EventStream(settings.kafka, events)
@@ -55,8 +56,8 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     host.add_background(sockets.run)
     host.add_background(sockets.recheck)
     state = NotifierState(settings, host.store, host.processor, keyring, stream)
-    app = FastAPI(title="Stageline notifier", version="0.1.0")
-    app.state.state = state
+    app = FastAPI(title="Stageline notifier", version=VERSION)
+    app.state.notifier = state
     app.include_router(router)
     install_errors(app)
     app.mount("/socket.io", sockets.application)

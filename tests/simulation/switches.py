@@ -11,9 +11,10 @@ from unittest.mock import patch
 
 from contracts import StageReport
 from services.ingest.core import job_end, numbering
+from services.job_orchestrator.core import advance as advance_module
+from services.job_orchestrator.core import attempts, verbs
 from services.job_orchestrator.core import decide as decide_module
 from services.job_orchestrator.core import decision_builder as builder_module
-from services.job_orchestrator.core import ending, steps, verbs
 from services.job_orchestrator.core.decision_builder import DecisionBuilder
 from services.job_orchestrator.core.job import IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
 from services.job_orchestrator.dispatch import budget
@@ -84,7 +85,7 @@ def _same_sequence(real: Any) -> Any:
     def event(self: DecisionBuilder, *args: Any, **fields: Any) -> None:
         real(self, *args, **fields)
         if self.job.sequence == 5:
-            self.change(sequence=4)
+            self.change_job(sequence=4)
 
     return event
 
@@ -94,13 +95,14 @@ def _random_ids(real: Any) -> Any:
 
 
 def _no_timer(real: Any) -> Any:
-    def again(builder: DecisionBuilder, branch: Branch, *more: Any) -> None:
-        real(builder, branch, *more)
+    def retry(builder: DecisionBuilder, branch: Branch, *more: Any) -> Any:
+        moves = real(builder, branch, *more)
         now = builder.branches[branch.id]
         if now.state is BranchState.BACKOFF:
-            builder.put(now, due_at=None)
+            builder.change_branch(now, due_at=None)
+        return moves
 
-    return again
+    return retry
 
 
 def _early_retry(real: Any) -> Any:
@@ -112,10 +114,10 @@ def _endless_attempts(real: Any) -> Any:
 
 
 def _hasty_join(real: Any) -> Any:
-    def join(builder: DecisionBuilder, boundary: int) -> None:
+    def join(builder: DecisionBuilder, boundary: int) -> Any:
         if builder.job.live > 1 and builder.job.arrived == builder.job.live - 1:
-            builder.change(arrived=builder.job.live)
-        real(builder, boundary)
+            builder.change_job(arrived=builder.job.live)
+        return real(builder, boundary)
 
     return join
 
@@ -139,14 +141,14 @@ def _two_ends(real: Any) -> Any:
 
 
 def _pause_is_ignored(real: Any) -> Any:
-    def dispatch(self: DecisionBuilder, *args: Any, **more: Any) -> Branch:
-        held = self.job.paused_by
-        self.change(paused_by=None)
-        branch: Branch = real(self, *args, **more)
-        self.change(paused_by=held)
+    def start(builder: DecisionBuilder, *args: Any, **more: Any) -> Branch:
+        held = builder.job.paused_by
+        builder.change_job(paused_by=None)
+        branch: Branch = real(builder, *args, **more)
+        builder.change_job(paused_by=held)
         return branch
 
-    return dispatch
+    return start
 
 
 def _limit_off_by_one(real: Any) -> Any:
@@ -186,7 +188,7 @@ def _cancel_goes_on(real: Any) -> Any:
         tasks = DecisionBuilder(job, command.message_id + "x", now)
         for branch in list(tasks.branches.values()):
             if not branch.ended and branch.attempt and job.step_of(branch).action and not tasks.outputs:
-                tasks.hand_out(evolve(branch, {"lease": branch.lease + "x"}))
+                attempts.hand_out(tasks, evolve(branch, {"lease": branch.lease + "x"}), job.step_of(branch))
         return Decision(decision.job, decision.outputs + tuple(tasks.outputs))
 
     return end
@@ -194,7 +196,7 @@ def _cancel_goes_on(real: Any) -> Any:
 
 def _silent_failure(real: Any) -> Any:
     def ended(builder: DecisionBuilder, stage: Any) -> None:
-        builder.move(stage)
+        builder.stage_reached(stage)
 
     return ended
 
@@ -213,13 +215,13 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "a report counts after the end": _patched(decide_module, "_report", _after_the_end),
     "a sequence number twice": _patched(DecisionBuilder, "job_event", _same_sequence),
     "event ids by chance": _patched(builder_module, "derived", _random_ids),
-    "a back-off without a timer": _patched(decide_module, "again", _no_timer),
-    "no back-off at all": _patched(steps, "backoff_s", _early_retry),
-    "attempts without end": _patched(steps, "may_retry", _endless_attempts),
-    "a join that does not wait for all": _patched(steps, "join", _hasty_join),
-    "an end that forgets a lane": _patched(ending, "withdraw", _forgotten_branches),
-    "a job finishes twice": _patched(DecisionBuilder, "finished", _two_ends),
-    "pause is ignored": _patched(DecisionBuilder, "dispatch", _pause_is_ignored),
+    "a back-off without a timer": _patched(advance_module, "_retry", _no_timer),
+    "no back-off at all": _patched(advance_module, "backoff_s", _early_retry),
+    "attempts without end": _patched(advance_module, "may_retry", _endless_attempts),
+    "a join that does not wait for all": _patched(advance_module, "_join", _hasty_join),
+    "an end that forgets a lane": _patched(advance_module, "withdraw", _forgotten_branches),
+    "a job finishes twice": _patched(DecisionBuilder, "job_finished", _two_ends),
+    "pause is ignored": _patched(attempts, "start_attempt", _pause_is_ignored),
     "a limit off by one": _patched(budget, "capacity", _limit_off_by_one),
     "credits are not given back": _patched(budget.Budget, "_count", _uncounted),
     "what waits is forgotten": _patched(budget.Budget, "write", _never_enters),
@@ -228,5 +230,5 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "a task after the cancel": _patched(verbs, "_end", _cancel_goes_on),
     "an end before its files": _patched(job_end, "_complete", _complete_at_once),
     "a repeat is taken for news": _patched(numbering, "read_before", _always_news),
-    "a failure that nobody is told": _patched(ending, "end_badly", _silent_failure),
+    "a failure that nobody is told": _patched(advance_module, "end_badly", _silent_failure),
 }

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from contracts import StageTask
-from services.ingest.adapters.remote_files import Remote, RemoteFailed
+from services.ingest.adapters.remote_files import RemoteFailed, RemoteFiles
 from services.notifier.adapters.sender import HttpSender
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.downloads import GuardedDownloads
@@ -22,7 +22,7 @@ from shared.net.address_guard import is_public
 from shared.net.networks import LOOPBACK
 from shared.objects.object_store import open_objects
 from stageline_kit import Outcome, Task
-from tests.unit.test_addresses import INTERNAL
+from tests.unit.test_address_guard import INTERNAL
 
 PUBLIC = "93.184.216.34"
 TARGETS = ("10.0.0.1", "169.254.169.254", "192.168.1.1", "172.16.5.4", "100.64.0.1", "0.0.0.0")
@@ -113,7 +113,7 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
         yield b"x"
 
     def make(trusted: Any = ()) -> dict[str, Callable[[str], Awaitable[Any]]]:
-        remote, sender = Remote(objects, trusted), HttpSender(5, trusted)
+        remote, sender = RemoteFiles(objects, trusted), HttpSender(5, trusted)
         downloads, webhooks = GuardedDownloads(objects, 1000, trusted), WebhookCaller(trusted)
         opened.extend((remote, sender, downloads, webhooks))
         return {

@@ -12,15 +12,15 @@ from sqlalchemy import Connection
 
 from contracts.topics import JOB_COMMANDS_TOPIC, JOB_ERASURES_TOPIC, JOB_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
-from services.notifier.handlers import Relevance
+from services.notifier.handlers import EndpointTenants
 from shared.database.migrate import migrate
 from shared.database.open import open_store
 from shared.processing.processor import BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
 from shared.processing.unit_of_work import Unit
-from tests.unit.settling import CREATE, record
-from tests.unit.test_pipelining import NotingConsumer
+from tests.unit.fake_relay import CREATE, record
+from tests.unit.test_subscription import NotingConsumer
 
 
 def made(topic: str, tenant: bytes | None) -> Any:
@@ -31,17 +31,17 @@ def made(topic: str, tenant: bytes | None) -> Any:
 async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/notifier.db")
     await migrate(store, "notifier")
-    relevance = Relevance(store, [JOB_EVENTS_TOPIC])
+    relevance = EndpointTenants(store, [JOB_EVENTS_TOPIC])
     events = [made(JOB_EVENTS_TOPIC.name, tenant) for tenant in (b"with", b"without", None)]
     command = made(JOB_ERASURES_TOPIC.name, b"without")
-    assert await relevance.of([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
+    assert await relevance.select([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
 
     def enter(connection: Connection) -> None:
         row = {"id": "e", "tenant_id": "with", "url": "u", "secret": "s", "events": "[]", "description": "", "created_at": 0.0}
         connection.execute(db.EndpointRow.__table__.insert(), row)  # type: ignore[attr-defined]
 
     await store.transact(enter)
-    assert await relevance.of([*events, command]) == [events[0], events[2], command]
+    assert await relevance.select([*events, command]) == [events[0], events[2], command]
     await store.close()
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from contracts.identity import NAMESPACE, derived
 from services.ingest.adapters.store.search_index import match_expression
+from services.ingest.core.file_names import clean_name
 from services.ingest.core.waiting import why
-from services.ingest.http.multipart import clean_name
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
 from shared.embedded.kafka import new_cluster_id

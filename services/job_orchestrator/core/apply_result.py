@@ -1,4 +1,4 @@
-"""What a worker's result says about a file, as Alfred's file events. Keys decide, not actions, so custom actions count too."""
+"""Turns a step's result into file events. The result's keys decide, not the action, so custom actions count too."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from services.job_orchestrator.core.decision_builder import DecisionBuilder
 from services.job_orchestrator.core.job import Branch
 
 RESULT_KEYS = ("file", "tag", "fields", "properties", "outputs")
-"""`file`: better facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value · `outputs`: files
-that were made, as `OutputFile`."""
+"""`file`: corrected facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value · `outputs`:
+files that the step made, each an `OutputFile`."""
 
 MAX_RESULTS_BYTES = 400_000
-"""Results of a branch's steps together: they travel in its next task."""
+"""Bytes of the results of a branch's steps together. They travel in its next task."""
 
 
 def apply_result(builder: DecisionBuilder, branch: Branch, step: str, result: Mapping[str, Any]) -> Branch:
-    """Keep a step's result on the branch and publish what it says. Values of the wrong type raise `ValueError`."""
+    """Keep a step's result on the branch and publish what it says about the file. Returns the changed branch.
+
+    Raises `ValueError` or `TypeError` for a value of the wrong type, and for results above `MAX_RESULTS_BYTES`.
+    """
     results = {**branch.results, step: result}
     size = len(to_json(results))
     if size > MAX_RESULTS_BYTES:
@@ -38,24 +41,24 @@ def apply_result(builder: DecisionBuilder, branch: Branch, step: str, result: Ma
             f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"
         )
     _check_outputs(builder, result.get("outputs"))
-    branch = builder.put(branch, results=results)
     if branch.file is None:
-        return branch
+        return builder.change_branch(branch, results=results)
+    changes: dict[str, Any] = {"results": results}
     if isinstance(result.get("file"), Mapping):
-        branch = _file_facts(builder, branch, result["file"])
+        changes["file"] = _file_facts(builder, branch, branch.file, result["file"])
     if isinstance(result.get("properties"), Mapping):
         for name, value in sorted(result["properties"].items()):
             builder.file_event(
                 FilePropertyCreate, branch, name, file_log_id=branch.id, file_id=branch.id, name=str(name), value=str(value)
             )
     if "tag" in result:
-        branch = _tagged(builder, branch, result["tag"])
+        changes |= _tagged(builder, branch, result["tag"])
     if isinstance(result.get("fields"), Mapping) and result["fields"]:
         content = json.dumps(result["fields"], ensure_ascii=False, sort_keys=True)
         builder.file_event(
             FileExtractedDataCreate, branch, file_log_id=branch.id, file_id=branch.id, content=content, provider=step
         )
-    return branch
+    return builder.change_branch(branch, **changes)
 
 
 def _check_outputs(builder: DecisionBuilder, outputs: Any) -> None:
@@ -68,26 +71,26 @@ def _check_outputs(builder: DecisionBuilder, outputs: Any) -> None:
             raise ValueError("outputs: an object of the job's tenant is expected")
 
 
-def _file_facts(builder: DecisionBuilder, branch: Branch, facts: Mapping[str, Any]) -> Branch:
-    assert branch.file is not None
+def _file_facts(builder: DecisionBuilder, branch: Branch, file: FileRef, facts: Mapping[str, Any]) -> FileRef:
+    """The file with corrected facts. Its id and its user's metadata stay."""
     known = {k: v for k, v in facts.items() if k in FileRef.model_fields and k not in ("file_id", "metadata")}
-    file = FileRef(**{**branch.file.model_dump(), **known})
-    branch = builder.put(branch, file=file)
+    file = FileRef(**{**file.model_dump(), **known})
     builder.file_event(
         FileUpdate, branch, file_id=branch.id, file_log_id=branch.id, file_name=file.file_name,
         file_name_without_extension=file.file_name.rpartition(".")[0] or file.file_name, blob_name=file.blob_name or "",
         blob_url=file.blob_url, content_type=file.content_type, file_size=file.size, md5_hash=file.md5,
         page_count=facts.get("page_count"),
     )  # fmt: skip
-    return branch
+    return file
 
 
-def _tagged(builder: DecisionBuilder, branch: Branch, tag: Any) -> Branch:
+def _tagged(builder: DecisionBuilder, branch: Branch, tag: Any) -> dict[str, Any]:
+    """The branch's fields that a tag changes."""
     if not isinstance(tag, Mapping) or not tag.get("name"):
         builder.file_event(
             FileCategoryDelete, branch, file_log_id=branch.id, file_id=branch.id, description="no tag fits", confidence=0.0
         )
-        return branch
+        return {}
     name, confidence = str(tag["name"]), min(1.0, max(0.0, float(tag.get("confidence", 0))))
     builder.file_event(
         FileCategoryCreate, branch, file_log_id=branch.id, file_id=branch.id, description=name, confidence=confidence
@@ -96,4 +99,4 @@ def _tagged(builder: DecisionBuilder, branch: Branch, tag: Any) -> Branch:
         FileChangeTag, branch, file_id=branch.id, previous_tag_id=branch.tag, previous_tag_name=branch.tag,
         proposed_tag_id=name, classification_score=confidence, new_tag_id=name, new_tag_name=name,
     )  # fmt: skip
-    return builder.put(branch, tag=name, score=confidence)
+    return {"tag": name, "score": confidence}

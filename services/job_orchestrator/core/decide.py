@@ -1,4 +1,4 @@
-"""`decide`: the only place where the pipeline moves. No I/O, no clock, no randomness; what is not listed is refused."""
+"""`decide`: what follows from one event for one job. The only place where the pipeline moves; an event that is not listed is refused."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ from contracts import (
     TerminateJob,
     derived,
 )
-from contracts.job_events import JobInvalid
-from services.job_orchestrator.core import verbs
+from services.job_orchestrator.core import attempts, verbs
+from services.job_orchestrator.core.advance import advance, end_badly
 from services.job_orchestrator.core.apply_result import apply_result
 from services.job_orchestrator.core.condition import ConditionFailed
 from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder, unlimited
 from services.job_orchestrator.core.job import BRANCH_TABLE, IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Decision, Job, Trigger
+from services.job_orchestrator.core.moves import GiveUp, Leave, Release, Retry, StepEnd
 from services.job_orchestrator.core.policy import silence_s
 from services.job_orchestrator.core.rerun import Rerun, rerun
-from services.job_orchestrator.core.steps import advance, again, ended_with, give_up, release
-from services.job_orchestrator.core.workflow import Workflow
+from services.job_orchestrator.core.workflow import Step, Workflow
+
+WORKER_WAIT_S = 5.0
+"""Back-off of a worker that asks for time (QUEUED) and does not say how much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A job is wanted. `workflow` is what the request's name (and version) stand for now, or None."""
+    """A request for a job. `workflow` is the published version that the request names, or None if there is none."""
 
     request: SessionClosed | CreateJob
     workflow: Workflow | None
@@ -45,7 +48,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class BranchDue:
-    """A branch's timer went off: back-off over, or nobody took the task, or its worker fell silent."""
+    """A branch's timer is due: its back-off or wait is over, no worker took its task, or its worker fell silent."""
 
     job_id: str
     branch_id: str
@@ -54,7 +57,7 @@ class BranchDue:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """There is a credit for the attempt that a branch is ready for."""
+    """A credit for the attempt that a branch is ready for."""
 
     job_id: str
     branch_id: str
@@ -70,15 +73,16 @@ TRIGGERS = {
 }  # fmt: skip
 _VERBS: dict[type, Callable[..., Decision]] = {
     CancelJob: verbs.cancel, TerminateJob: verbs.terminate, PauseJob: verbs.pause, ResumeJob: verbs.resume,
-    RetryJobNow: verbs.retry_now, PokeJob: verbs.trigger,
+    RetryJobNow: verbs.retry_now, PokeJob: verbs.signal,
 }  # fmt: skip
 
 
 def decide(job: Job | None, event: JobInput, now: datetime, credits: Credits = unlimited) -> Decision:
-    """What follows from `event` for `job` at `now`, with `credits` for its tasks.
+    """What follows from `event` for `job` at `now` (UTC).
 
-    Returns the job unchanged with a reason in `refused` when the event does not apply. Raises `NeedsAllBranches` when the
-    decision concerns branches that are not loaded.
+    `credits(action)` says how many tasks of an action the decision may hand out; the others wait as `ready`.
+    Returns the job unchanged, with a reason in `refused`, when the event does not apply. Raises `NeedsAllBranches` when the decision
+    concerns branches that are not loaded.
     """
     if isinstance(event, (Start, Rerun)):
         if job is not None:
@@ -99,35 +103,37 @@ def decide(job: Job | None, event: JobInput, now: datetime, credits: Credits = u
 
 def _start(event: Start, now: datetime, credits: Credits) -> Decision:
     request = event.request
-    workflow = event.workflow or _missing(request)
     branches = {f.file_id: Branch(f.file_id, f) for f in request.files}
     job = Job(
-        request.job_id, request.owner, request.job, workflow, now, now, total=len(branches), branches=branches,
-        session_id=request.session_id if isinstance(request, SessionClosed) else None,
+        request.job_id, request.owner, request.job, event.workflow or _missing(request), now, now, total=len(branches),
+        branches=branches, session_id=request.session_id if isinstance(request, SessionClosed) else None,
         parent=request.parent if isinstance(request, CreateJob) else None,
     )  # fmt: skip
     builder = DecisionBuilder(job, request.message_id, now, credits)
-    builder.created(tuple(f.url for f in request.files if f.url))
+    builder.job_created(tuple(f.url for f in request.files if f.url))
     fault = _fault(event.workflow, request.files, request.job.workflow)
     if fault is not None:
-        builder.change(errors=(fault,), invalid=len(branches))
-        for branch in branches.values():
-            branch = builder.put(branch, state=BranchState.INVALID, status=FileStatus.INVALID)
-            builder.file_failed(branch, FileStatus.INVALID, "invalid_job", fault)
-        builder.move(JobStage.INVALID)
-        builder.ended_badly(JobInvalid, error_messages=(fault,), stage=JobStage.INVALID, file_ends=builder.job.file_ends)
-        builder.tell_parent()
-        return builder.decision()
-    if request.job.start_at is not None and request.job.start_at > now:
+        _end_invalid(builder, fault)
+    elif request.job.start_at is not None and request.job.start_at > now:
         lease = derived(job.id, "start_at", "lease")
-        builder.put(Branch(JOB_BRANCH, lease=lease), state=BranchState.WAITING, due_at=request.job.start_at.timestamp())
-        return builder.decision()
-    builder.started()
-    release(builder, 0)
+        due_at = request.job.start_at.timestamp()
+        builder.change_branch(Branch(JOB_BRANCH, lease=lease), state=BranchState.WAITING, due_at=due_at)
+    else:
+        builder.job_started()
+        advance(builder, Release(0))
     return builder.decision()
 
 
+def _end_invalid(builder: DecisionBuilder, fault: str) -> None:
+    builder.change_job(errors=(fault,), invalid=len(builder.branches))
+    for branch in list(builder.branches.values()):
+        branch = builder.change_branch(branch, state=BranchState.INVALID, status=FileStatus.INVALID)
+        builder.file_failed(branch, FileStatus.INVALID, "invalid_job", fault)
+    end_badly(builder, JobStage.INVALID)
+
+
 def _missing(request: SessionClosed | CreateJob) -> Workflow:
+    """A stand-in for a workflow that does not exist: every job has one, also an invalid job."""
     step = {"name": "none", "action": "none", "scope": "job"}
     return Workflow.model_validate({"name": "unknown", "version": request.job.workflow_version or 1, "steps": [step]})
 
@@ -148,69 +154,66 @@ def _report(job: Job, report: StageReport, now: datetime, credits: Credits) -> D
         return Decision(job, refused="unknown file")
     if report.tenant_id != job.owner.tenant_id:
         return Decision(job, refused="other tenant")
-    if (report.attempt, report.lease) != (branch.attempt, branch.lease) or report.step != job.step_of(branch).name:
+    step = job.step_of(branch)
+    if (report.attempt, report.lease, report.step) != (branch.attempt, branch.lease, step.name):
         return Decision(job, refused="stale attempt")
     trigger = TRIGGERS[report.status]
     if job.ended or (branch.state, trigger) not in BRANCH_TABLE:
         return Decision(job, refused="attempt is closed")
-    builder = _freeing(job, branch, report.message_id, now, credits, trigger is not Trigger.RUN)
+    builder = _freeing(job, branch, step, report.message_id, now, credits, trigger is not Trigger.RUN)
     try:
-        _apply(builder, branch, trigger, report)
+        _apply(builder, branch, step, trigger, report)
     except (ValueError, TypeError) as error:
-        # The worker's result is not what the contract says: its attempt has failed, and that is all that has happened.
-        builder = _freeing(job, branch, report.message_id, now, credits, True)
-        again(builder, branch, "invalid_result", f"{step_name(job, branch)}: {str(error)[:500]}")
+        # The worker's result breaks the contract: the attempt failed, and nothing else of the report counts.
+        builder = _freeing(job, branch, step, report.message_id, now, credits, True)
+        advance(builder, Retry(branch, "invalid_result", f"{step.name}: {str(error)[:500]}"))
     return builder.decision()
 
 
-def _freeing(job: Job, branch: Branch, cause: str, now: datetime, credits: Credits, closed: bool) -> DecisionBuilder:
-    """A builder in which the branch's open attempt is over, and its credit free for what follows."""
+def _freeing(job: Job, branch: Branch, step: Step, cause: str, now: datetime, credits: Credits, closed: bool) -> DecisionBuilder:
+    """A builder that counts the branch's credit as free if its open attempt is `closed` by the event."""
     builder = DecisionBuilder(job, cause, now, credits)
     if closed and branch.state in IN_FLIGHT:
-        builder.freed[job.step_of(branch).action] = 1
+        builder.freed[step.action] = 1
     return builder
 
 
-def step_name(job: Job, branch: Branch) -> str:
-    """Name of the step that a branch is at."""
-    return job.step_of(branch).name
-
-
-def _apply(builder: DecisionBuilder, branch: Branch, trigger: Trigger, report: StageReport) -> None:
+def _apply(builder: DecisionBuilder, branch: Branch, step: Step, trigger: Trigger, report: StageReport) -> None:
     code, message = report.code or "unspecified", report.message or report.code or "no reason given"
     if trigger is Trigger.RUN:
-        _heartbeat(builder, branch, report)
-    elif trigger is Trigger.ERR:
-        again(builder, branch, code, message)
+        _heartbeat(builder, branch, step, report)
     elif trigger is Trigger.WAIT:
-        due = builder.unix + (report.retry_in if report.retry_in is not None else 5.0)
-        if branch.id == JOB_BRANCH or builder.job.total == 1:
-            # Of many files' steps it would only be noise.
-            builder.note("queued", report.worker or "worker", f"{code}: {message}" if report.code else message)
-        builder.put(branch, state=BranchState.BACKOFF, due_at=builder.bounded(branch, due), polls=branch.polls + 1, waiting=True)
+        _asked_for_time(builder, branch, step, report, f"{code}: {message}" if report.code else message)
+    elif trigger is Trigger.ERR:
+        advance(builder, Retry(branch, code, message))
     else:
-        builder.step_ended(branch, report.status.value, report.code, report.message)
+        builder.remember_step_end(step, report.status.value, report.code, report.message)
         if trigger is Trigger.OK:
             branch = apply_result(builder, branch, report.step, report.result)
-        if ended_with(builder, branch, report.status.value, report.code):
-            return
-        if trigger is Trigger.KO:
-            give_up(builder, branch, code, message)
-        else:
-            advance(builder, branch)
+        usual = GiveUp(branch, code, message) if trigger is Trigger.KO else Leave(branch, branch.step + 1)
+        advance(builder, StepEnd(branch, report.status.value, report.code, usual))
 
 
-def _heartbeat(builder: DecisionBuilder, branch: Branch, report: StageReport) -> None:
-    step = builder.job.step_of(branch)
+def _asked_for_time(builder: DecisionBuilder, branch: Branch, step: Step, report: StageReport, why: str) -> None:
+    """The worker cannot begin yet. The same attempt is handed out again after a back-off."""
+    due = builder.unix + (report.retry_in if report.retry_in is not None else WORKER_WAIT_S)
+    if branch.id == JOB_BRANCH or builder.job.total == 1:
+        # A job of many files would have one such note per file.
+        builder.operator_note("queued", report.worker or "worker", why)
+    due_at = attempts.deadline(step.timeouts, branch.entered_at, due)
+    builder.change_branch(branch, state=BranchState.BACKOFF, due_at=due_at, polls=branch.polls + 1, waiting=True)
+
+
+def _heartbeat(builder: DecisionBuilder, branch: Branch, step: Step, report: StageReport) -> None:
     started = branch.started_at or builder.unix
-    # A worker may be silent for a while, but never beyond the step's own limit plus that while.
+    # The lease outlives each sign of life by the allowed silence, but never the step's running time by more than that.
     due = min(builder.unix, started + step.timeouts.running_s) + silence_s(step.timeouts)
     first = branch.state is BranchState.QUEUED
-    due_at = builder.bounded(branch, due)
-    branch = builder.put(branch, state=BranchState.RUNNING, started_at=started, due_at=due_at, worker=report.worker)
+    due_at = attempts.deadline(step.timeouts, branch.entered_at, due)
+    branch = builder.change_branch(branch, state=BranchState.RUNNING, started_at=started, due_at=due_at, worker=report.worker)
     if first or report.progress is not None:
         progress = report.progress
-        builder.status(
+        builder.file_status(
             branch, branch.status, role="progress", worker=report.worker,
             progress_done=progress.done if progress else None, progress_total=progress.total if progress else None,
         )  # fmt: skip
@@ -224,9 +227,9 @@ def _granted(job: Job, event: Granted, now: datetime) -> Decision:
         return Decision(job, refused="job is paused")
     builder = DecisionBuilder(job, derived(branch.lease, "granted"), now)
     try:
-        builder.hand_out(branch)
+        attempts.hand_out(builder, branch, job.step_of(branch))
     except ConditionFailed as error:
-        give_up(builder, branch, "condition_failed", f"{step_name(job, branch)}: {error}")
+        advance(builder, GiveUp(branch, "condition_failed", f"{job.step_of(branch).name}: {error}"))
     return builder.decision()
 
 
@@ -236,40 +239,44 @@ def _due(job: Job, event: BranchDue, now: datetime, credits: Credits) -> Decisio
         return Decision(job, refused="timer is void")
     if job.ended or (branch.state, Trigger.DUE) not in BRANCH_TABLE:
         return Decision(job, refused="job has ended")
-    builder = _freeing(job, branch, derived(branch.lease, "due", branch.state), now, credits, True)
     step = job.step_of(branch)
+    builder = _freeing(job, branch, step, derived(branch.lease, "due", branch.state), now, credits, True)
     if branch.state is BranchState.WAITING and job.stage is JobStage.QUEUED:
-        builder.put(branch, state=BranchState.IDLE, due_at=None, lease="")
-        builder.started()
-        release(builder, 0)
-    elif step.timeouts.total_s is not None and builder.bounded(branch, None) == branch.due_at:
+        builder.change_branch(branch, state=BranchState.IDLE, due_at=None, lease="")
+        builder.job_started()
+        advance(builder, Release(0))
+    elif step.timeouts.total_s is not None and attempts.deadline(step.timeouts, branch.entered_at, None) == branch.due_at:
         _out_of_time(builder, branch, "timeout_total", f"{step.name} took longer than {step.timeouts.total_s:.0f} s in all")
     elif branch.state is BranchState.WAITING:
-        _waited(builder, branch)
+        _waited(builder, branch, step)
     elif branch.state is BranchState.BACKOFF:
-        builder.dispatch(branch, branch.attempt if branch.waiting else branch.attempt + 1, branch.polls if branch.waiting else 0)
+        attempts.start_next_attempt(builder, branch)
     else:
-        builder.revoke(branch, "its time is over")
-        if branch.state is BranchState.QUEUED:
-            again(builder, branch, "timeout_queued", f"no worker took {step.action} in time")
-        else:
-            again(builder, branch, "lease_expired", f"worker {branch.worker or 'unknown'} fell silent")
+        _lease_over(builder, branch, step)
     return builder.decision()
+
+
+def _lease_over(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
+    """No worker took the task, or the worker that did fell silent."""
+    attempts.revoke(builder, branch, "its time is over")
+    if branch.state is BranchState.QUEUED:
+        advance(builder, Retry(branch, "timeout_queued", f"no worker took {step.action} in time"))
+    else:
+        advance(builder, Retry(branch, "lease_expired", f"worker {branch.worker or 'unknown'} fell silent"))
 
 
 def _out_of_time(builder: DecisionBuilder, branch: Branch, code: str, message: str) -> None:
     if branch.state in IN_FLIGHT:
-        builder.revoke(branch, "its time is over")
-    if not ended_with(builder, branch, "ERR", code):
-        give_up(builder, branch, code, message)
+        attempts.revoke(builder, branch, "its time is over")
+    advance(builder, StepEnd(branch, "ERR", code, GiveUp(branch, code, message)))
 
 
-def _waited(builder: DecisionBuilder, branch: Branch) -> None:
-    """A wait step's time is over: that is its end, or nobody came."""
-    wait = builder.job.step_of(branch).wait
+def _waited(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
+    """A wait step's time is over: it has ended well, or nobody answered it in time."""
+    wait = step.wait
     assert wait is not None
     if wait.kind == "time" or wait.on_timeout == "OK":
-        if not ended_with(builder, branch, "OK", None if wait.kind == "time" else "timeout_wait"):
-            advance(builder, branch)
+        code = None if wait.kind == "time" else "timeout_wait"
+        advance(builder, StepEnd(branch, "OK", code, Leave(branch, branch.step + 1)))
     else:
-        _out_of_time(builder, branch, "timeout_wait", f"nobody answered {builder.job.step_of(branch).name} in time")
+        _out_of_time(builder, branch, "timeout_wait", f"nobody answered {step.name} in time")

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy
+from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy, derived
 from contracts.work import OutputFile
 from services.job_orchestrator.core.workflow import Step, Workflow
 
@@ -169,6 +169,11 @@ def outputs_of(branch: Branch) -> tuple[OutputFile, ...] | None:
         if result.get("outputs"):
             return tuple(OutputFile.model_validate(entry) for entry in result["outputs"])
     return None
+
+
+def child_id(branch: Branch) -> str:
+    """Id of the child job that the branch's open attempt has started."""
+    return derived(branch.lease, "job")
 
 
 V = TypeVar("V", Job, Branch)

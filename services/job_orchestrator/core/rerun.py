@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from contracts import FileStatus, RerunJob
+from services.job_orchestrator.core.advance import advance, arrive
 from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder
 from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
-from services.job_orchestrator.core.steps import enter, release, settle
+from services.job_orchestrator.core.moves import Enter, Move, Release
 from services.job_orchestrator.core.workflow import Step, Workflow
 
 
@@ -47,8 +48,8 @@ def rerun(event: Rerun, now: datetime, credits: Credits) -> Decision:
         session_id=source.session_id, branches=branches, rerun_of=source.id,
     )  # fmt: skip
     builder = DecisionBuilder(job, command.message_id, now, credits)
-    builder.created(())
-    builder.started()
+    builder.job_created(())
+    builder.job_started()
     _begin(builder, base, starts)
     return builder.decision()
 
@@ -146,10 +147,10 @@ def _branch(branch: Branch, start: int | None, workflow: Workflow) -> Branch:
 
 
 def _begin(builder: DecisionBuilder, base: int, starts: Mapping[str, int | None]) -> None:
-    """Bring every file to where it begins: those that are through to the join, the others into their step."""
-    steps = builder.job.workflow.steps
-    boundary = builder.job.workflow.run_end(base) if steps[base].scope == "file" else base
-    entering: list[tuple[Branch, int]] = []
+    """Bring every file to where it begins: into its step, or to the join that the job begins at."""
+    workflow = builder.job.workflow
+    boundary = workflow.run_end(base) if workflow.steps[base].scope == "file" else base
+    entering: list[Move] = []
     for key, branch in list(builder.branches.items()):
         if key == JOB_BRANCH:
             continue
@@ -157,19 +158,16 @@ def _begin(builder: DecisionBuilder, base: int, starts: Mapping[str, int | None]
         if start is None and branch.state is not BranchState.DONE:
             _drop(builder, branch)
         elif start is None or start >= boundary:
-            settle(builder, builder.put(branch, state=BranchState.IDLE), boundary)
+            arrive(builder, builder.change_branch(branch, state=BranchState.IDLE), boundary)
         else:
-            entering.append((branch, start))
-    if not entering:
-        release(builder, boundary)
-    for branch, start in entering:
-        # One file's condition may have ended the job, and with it the others.
-        if not builder.job.ended and builder.job.ending is None:
-            enter(builder, builder.branches[branch.id], start)
+            entering.append(Enter(key, start))
+    for move in entering or [Release(boundary)]:
+        advance(builder, move)
 
 
 def _drop(builder: DecisionBuilder, branch: Branch) -> None:
-    """A file that is not run again and had not finished: it counts as it ended, and is said to have."""
+    """Leave out a file that did not finish and does not run again. It counts as it ended, and its event says so."""
     state = branch.state if branch.state in (BranchState.FAILED, BranchState.INVALID) else BranchState.CANCELLED
-    builder.status(builder.put(branch, state=state, due_at=None), FileStatus(state.value), role="dropped")
-    builder.change(**{state.value: getattr(builder.job, state.value) + 1})
+    branch = builder.change_branch(branch, state=state, due_at=None)
+    builder.file_status(branch, FileStatus(state.value), role="dropped")
+    builder.change_job(**{state.value: getattr(builder.job, state.value) + 1})

@@ -33,8 +33,3 @@ def made_of(job: Job, branches: Mapping[str, Branch], branch: Branch) -> tuple[F
         )
         for n, o in enumerate(made)
     )  # fmt: skip
-
-
-def child_id(branch: Branch) -> str:
-    """Id of the job that a branch's open attempt started."""
-    return derived(branch.lease, "job")

@@ -1,0 +1,7 @@
+"""The version of the installed package; `pyproject.toml` states it."""
+
+from importlib.metadata import version
+from typing import Final
+
+VERSION: Final = version("stageline")
+"""For OpenAPI documents and telemetry, e.g. `0.2.0`."""

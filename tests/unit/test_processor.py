@@ -1,0 +1,165 @@
+"""What the runtime promises a handler, with a real store and a relay that only notes what it would send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from contracts.topics import JOB_COMMANDS_TOPIC
+from shared.errors import DeadLetter, Retry, Stop
+from shared.processing.inbox import DedupPolicy, is_duplicate
+from shared.processing.processor import PRUNED_AT_ONCE, BatchProcessor
+from shared.processing.records import Inbound
+from shared.processing.subscription import Subscription
+from shared.processing.unit_of_work import Unit
+from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
+
+
+async def test_a_repeat_reaches_the_handler_once(processor: BatchProcessor) -> None:
+    seen: list[str] = []
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        seen.extend(i.message.message_id + i.message.TYPE for i in batch)
+
+    await processor.process_batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
+    assert len(seen) == 2
+
+
+async def test_a_parked_record_leaves_no_trace_at_its_place_and_its_neighbours_do(processor: BatchProcessor) -> None:
+    handled: list[str] = []
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                handled.append(item.message.message_id)
+                if item.message is batch[1].message:
+                    raise DeadLetter("unknown", "not yet")
+
+    _, parked, _ = batch = inbound(CREATE, CANCEL, CREATE)
+    await processor.process_batch(handler, batch, [], "g", DedupPolicy.BY_OFFSET)
+    assert [i.dead_letter is not None for i in batch] == [False, True, False]
+    for item in batch:
+        item.dead_letter = None
+        item.offset += 10
+    before = [await processor.store.read(lambda c, i=i: is_duplicate(c, i)) for i in batch]  # type: ignore[misc]
+    assert before == [True, False, True], "sent again, only the parked one is no repeat"
+    for item in batch:
+        item.offset -= 10
+    handled.clear()
+    await processor.process_batch(
+        lambda unit, rest: handled.extend(i.message.message_id for i in rest), batch, [], "g", DedupPolicy.BY_OFFSET
+    )
+    assert handled == [parked.message.message_id]
+
+
+async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor) -> None:
+    old = text("INSERT INTO seen (message_id, seen_at) VALUES (:id, 1.0)")
+    many = 2 * PRUNED_AT_ONCE + 5
+
+    async def left() -> int:
+        return int(
+            await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen WHERE seen_at = 1.0")).scalar()) or 0
+        )
+
+    await processor.run_unit(lambda unit: None)
+    await processor.store.transact(lambda c: c.execute(old, [{"id": f"m{n}"} for n in range(many)]))
+    await processor.run_unit(lambda unit: None)
+    assert await left() == many, "it has just been looked at"
+    processor._pruned_at = float("-inf")
+    for step in (PRUNED_AT_ONCE + 5, 5, 0):
+        await processor.run_unit(lambda unit: None)
+        assert await left() == step
+
+
+async def test_facts_leave_before_commands_and_survive_an_outage(processor: BatchProcessor) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            unit.emit("stage.tasks.noop", item.message, None, command=True)
+            unit.emit("job.events", item.message, None)
+
+    relay: Any = processor.relay
+    await processor.process_batch(lambda unit, batch: None, [], [], "g")
+    relay.down = True
+    with pytest.raises(Retry):
+        await processor.process_batch(handler, inbound(CREATE), [], "g")
+    relay.down = False
+    # The same input comes again: the inbox drops it, and what it had decided goes out all the same.
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
+    assert [row.topic for row in relay.sent] == ["job.events", "stage.tasks.noop"]
+    await processor.run_unit(lambda unit: None)
+    assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
+
+
+async def test_a_parked_message_is_a_dead_letter_and_no_repeat(processor: BatchProcessor) -> None:
+    refuse = True
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                if refuse:
+                    raise DeadLetter("no_good", "field: reason")
+                unit.emit("job.events", item.message, None)
+
+    relay: Any = processor.relay
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
+    (letter,) = relay.sent
+    headers = dict(letter.headers)
+    assert (
+        letter.topic == "job.commands.g.dlq"
+        and headers["dlq-code"] == b"no_good"
+        and headers["ce_id"] == CREATE.message_id.encode()
+    )
+    refuse = False
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
+    assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
+
+
+async def test_a_fault_on_one_record_parks_it_alone_until_there_are_too_many(processor: BatchProcessor) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        for item in batch:
+            with item.guard():
+                raise KeyError("bug")
+
+    processor.park_limit = 2
+    await processor.process_batch(handler, inbound(CREATE, CANCEL), [], "g")
+    relay: Any = processor.relay
+    assert [dict(r.headers)["dlq-code"] for r in relay.sent] == [b"handler_error"] * 2
+    with pytest.raises(Stop, match="failed on"):
+        await processor.process_batch(handler, inbound(CREATE), [], "g")
+
+
+async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        raise RuntimeError("bug")
+
+    ended: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+    subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", handler)
+    subscription.on_fatal = ended.set_result
+    batch = asyncio.create_task(subscription.on_batch([record(CREATE)]))
+    error = await asyncio.wait_for(ended, 5)
+    assert error.code == "handler_failed" and not batch.done(), "FastStream is not let on to the next batch"
+    batch.cancel()
+    await asyncio.gather(batch, return_exceptions=True)
+    assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen")).scalar()) == 0
+
+
+class Aborted(Exception):
+    """As asyncpg's: the transaction is over."""
+
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(
+    "fault", [DBAPIError("UPDATE", {}, Aborted("deadlock detected")), OperationalError("UPDATE", {}, Exception("locked"))]
+)
+async def test_a_transaction_that_is_over_is_no_fault_of_the_record_at_hand(processor: BatchProcessor, fault: Exception) -> None:
+    [item] = inbound(CREATE)
+    with pytest.raises(type(fault)), item.guard():
+        raise fault
+    assert item.dead_letter is None, "it is handled again, with its whole batch"
