@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from contracts import FileRef
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.conversion import Conversion
 from services.stage_worker.core.classify import classify
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.core.fields import extract_fields
 from services.stage_worker.core.search_text import normalise
 from services.stage_worker.ports import Action, DocumentReader, Downloads, Result, WebhookCalls

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts import FileRef
 from contracts.work import OutputFile
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.ports import DocumentReader, Result
 from shared.objects.object_store import Objects
 from stageline_kit import Task

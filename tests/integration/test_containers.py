@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.downloads import GuardedDownloads
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Stop
 from shared.objects.containers import container_url, read_containers
 from shared.objects.object_store import open_objects

@@ -7,8 +7,8 @@ from pathlib import Path
 import pikepdf
 import pytest
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.invoice import prepare
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import put, quiet
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from services.stage_worker.adapters.confinement import Limits
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.sandbox import Sandbox
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.inspect import network_is_cut
 from tests.conftest import SAMPLES
 

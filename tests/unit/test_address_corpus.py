@@ -14,9 +14,9 @@ from aiohttp import web
 from contracts import StageTask
 from services.ingest.adapters.remote_files import RemoteFailed, RemoteFiles
 from services.notifier.adapters.sender import HttpSender
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.downloads import GuardedDownloads
 from services.stage_worker.adapters.webhook_caller import WebhookCaller
+from services.stage_worker.core.document_fault import DocumentFault
 from shared import clock
 from shared.net.address_guard import is_public
 from shared.net.networks import LOOPBACK

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from services.stage_worker.adapters.documents import embedded, tiff
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import convert, merge
 from services.stage_worker.adapters.webhook_caller import judge_answer, make_headers
+from services.stage_worker.core.document_fault import DocumentFault
 from stageline_kit.outcomes import Outcome
 from stageline_kit.runner import STATUS
 from tests.conftest import SAMPLES

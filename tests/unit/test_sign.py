@@ -21,9 +21,9 @@ from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 
 from contracts import StageTask
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.sign import sign
 from services.stage_worker.conversion import Conversion
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.settings import WorkerSettings
 from shared.errors import Stop
 from stageline_kit import Task

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import StageReport
 from services.stage_worker.actions import Actions, serve_actions
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.objects.object_store import ObjectMissing
 from stageline_kit import Task, Worker
 from stageline_kit.testing import run_action

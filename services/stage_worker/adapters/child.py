@@ -10,7 +10,7 @@ from typing import Any
 
 from services.stage_worker.adapters.confinement import Limits, confine_process
 from services.stage_worker.adapters.documents import archive, as_xml, embedded, guard, identify, invoice, ocr, pdf, text, tiff
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 
 def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], limits: Limits) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Outcome
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks

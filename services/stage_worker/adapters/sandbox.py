@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from services.stage_worker.adapters.confinement import Limits
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 CHILD = "services.stage_worker.adapters.child"
 Progress = Callable[[int, int | None], None]

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from contracts import derived
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
 from stageline_kit import Failed, Queued, Task, TryAgain

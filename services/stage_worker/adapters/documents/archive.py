@@ -18,9 +18,9 @@ from services.stage_worker.adapters.documents.archive_drawing import draw, word_
 from services.stage_worker.adapters.documents.archive_fonts import Unfit
 from services.stage_worker.adapters.documents.archive_page import Look
 from services.stage_worker.adapters.documents.archive_pictures import shrink
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import META, open_document, said_of
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_PAGES = 5000
 SIDES = (3, 14_400)

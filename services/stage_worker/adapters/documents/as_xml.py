@@ -9,10 +9,10 @@ from typing import Any
 
 from lxml import etree
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.ocr import recognise
 from services.stage_worker.adapters.documents.pdf import META, open_pdf, said_of
 from services.stage_worker.adapters.documents.text import Report, extract_text
+from services.stage_worker.core.document_fault import DocumentFault
 
 NAMESPACE = "urn:stageline:document:1"
 _UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

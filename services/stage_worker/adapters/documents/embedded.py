@@ -8,9 +8,9 @@ from typing import Any
 
 import pikepdf
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_FILES = 100
 MAX_BYTES = 50 << 20

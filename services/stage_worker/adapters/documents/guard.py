@@ -11,7 +11,7 @@ from typing import Any
 import pikepdf
 from PIL import Image, UnidentifiedImageError
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_PAGES = 5_000
 MAX_PIXELS = 100_000_000

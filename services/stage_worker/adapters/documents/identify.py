@@ -11,7 +11,7 @@ import pylibmagic  # noqa: F401 - brings libmagic where the system has none; mus
 
 import magic  # isort: skip
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 DOCX = _OFFICE + "wordprocessingml.document"

@@ -13,9 +13,9 @@ from pikepdf import Array, AttachedFileSpec, Name
 from pikepdf.models.metadata import encode_pdf_date
 
 from services.stage_worker.adapters.documents.archive import make
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import open_document, said_of
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 CII = "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
 RAM = "urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100"

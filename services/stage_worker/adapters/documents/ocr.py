@@ -11,8 +11,8 @@ from typing import Any
 import pypdfium2 as pdfium
 from PIL import Image, ImageSequence
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 DPI = 200
 MAX_PIXELS = 40_000_000

@@ -9,8 +9,8 @@ from typing import Any
 import pikepdf
 from PIL import Image, ImageOps, ImageSequence
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 META = {"META.TITLE": "/Title", "META.AUTHOR": "/Author", "META.SUBJECT": "/Subject", "META.KEYWORDS": "/Keywords"}
 """Option → entry of the document information dictionary (ISO 32000-2 §14.3.3)."""

@@ -13,9 +13,9 @@ from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.sign import signers
 from pyhanko.sign.fields import SigSeedSubFilter, enumerate_sig_fields
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_FIELDS = 1000
 

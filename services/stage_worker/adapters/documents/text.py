@@ -13,7 +13,7 @@ from typing import Any
 import pypdfium2 as pdfium
 from charset_normalizer import from_bytes
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_CHARACTERS = 20_000_000
 MAX_CELLS = 2_000_000

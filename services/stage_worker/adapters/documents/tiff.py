@@ -9,9 +9,9 @@ from typing import Any
 import pypdfium2 as pdfium
 from PIL import Image, ImageChops, ImageOps, ImageSequence, TiffImagePlugin
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import META, frame_dpi, open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 DPI = 300
 """What scanners for archives use, and fax (ITU-T T.6) at its finest."""
