@@ -140,7 +140,7 @@ class Actions:
         return "" if blob is None else (await self.objects.get_object(blob)).decode("utf-8", "replace")
 
     async def recognise_text(self, task: Task) -> Result:
-        """Run OCR on the pages that have no text of their own. Skipped when there are none; without tesseract, said so."""
+        """Run OCR on the pages that have no text of their own. Skipped when there are none; the result says when tesseract is missing."""
         wanted = newest_input(task, "needs_ocr", [])
         if not wanted:
             raise Skipped("not_needed", "Every page has text.")

@@ -183,7 +183,7 @@ def test_the_feed_is_in_order_without_repeats_or_holes_whatever_comes_when(seed:
     feed.jobs, feed._held = {}, {}
     changes: list[Change] = []
     for message in arriving:
-        changes += feed._adopt(message) if isinstance(message, JobState) else feed._event(message)
+        changes += feed._apply_state(message) if isinstance(message, JobState) else feed._apply_event(message)
     sequences = [c.state.sequence for c in changes]
     assert sequences == sorted(set(sequences)) and sequences[-1] == last
     for before, after in zip([0, *sequences], changes, strict=False):

@@ -1,4 +1,4 @@
-"""Downloads remote files, guarded against internal addresses, counted and hashed while they stream in."""
+"""Downloads of remote files: guarded against internal addresses, counted and hashed while they stream in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REDIRECT = (301, 302, 303, 307, 308)
 
 
 class GuardedDownloads:
-    """`Downloads` over HTTP. `limit` in bytes; `trusted` internal networks may be read from."""
+    """`Downloads` over HTTP and from containers. `limit` in bytes; `trusted` internal networks may be read."""
 
     def __init__(self, objects: Objects, limit: int, trusted: Networks, containers: Containers | None = None) -> None:
         self.objects = objects
@@ -70,7 +70,7 @@ class GuardedDownloads:
         except (NotFoundError, FileNotFoundError):
             raise DocumentFault("source_refused", f"Container {name} has no file {path}.") from None
         except (BaseError, OSError) as error:
-            # What obstore says names servers and settings: for the operator's log, not for whoever handed the document in.
+            # The error text names servers and settings. It belongs in the operator's log, not in the job's error.
             log.warning("container could not be read", extra={"container": name, "reason": str(error)[:1000]})
             raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
@@ -97,7 +97,7 @@ class GuardedDownloads:
             return stored, response.content_type[:200]
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
