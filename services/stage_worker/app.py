@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from faststream import AckPolicy
 
@@ -20,9 +19,10 @@ from services.stage_worker.conversion import Conversion
 from services.stage_worker.handlers import TaskHandlers
 from services.stage_worker.ports import Action
 from services.stage_worker.settings import WorkerSettings
+from shared.kafka.record_reader import RecordReader
 from shared.objects.containers import read_containers
 from shared.objects.object_store import open_objects
-from shared.processing.subscription import HEARTBEAT_MS, raw_decoder, raw_parser
+from shared.processing.subscription import HEARTBEAT_MS
 from shared.runtime.service import Host
 from shared.telemetry.tracing import Telemetry
 from stageline_kit.engine import PartitionListener, TaskEngine
@@ -41,15 +41,18 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     engine = make_engine(settings.instance, actions, settings.concurrency, transport, host.telemetry)
     handlers = TaskHandlers(engine, host.telemetry, topics, GROUP, host.fail)
     listener = PartitionListener(engine)
-    subscriber = _subscribe_tasks(host, settings, [t.name for t in topics], listener)
-    subscriber(handlers.on_tasks)
-    host.expect_dead_letters(topics, GROUP)
-    # No group: every worker reads all cancellations, because any of them may hold the task.
-    cancellations = host.broker.subscriber(
-        STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, batch=True, max_records=1000,
-        auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False, fetch_max_wait_ms=2000,
+    # A batch may take long, because it waits for slots: the slots are the back-pressure.
+    subscriber = host.broker.subscriber(
+        *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL,
+        auto_offset_reset="earliest", listener=listener, include_in_schema=False, rebalance_timeout_ms=30_000,
+        session_timeout_ms=settings.session_timeout_ms, heartbeat_interval_ms=HEARTBEAT_MS, max_poll_interval_ms=3_600_000,
+        fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
     )  # fmt: skip
-    cancellations(handlers.on_cancellations)
+    reader = RecordReader(lambda: subscriber.consumer, handlers.on_tasks, GROUP, settings.batch_records)
+    transport.drop_queued = reader.drop
+    host.add_reader(reader)
+    host.expect_dead_letters(topics, GROUP)
+    _read_cancellations(host, handlers)
 
     async def tasks_assigned() -> str | None:
         return None if listener.joined else "not a member of the group yet"
@@ -79,12 +82,10 @@ def _build_actions(host: Host, settings: WorkerSettings) -> dict[str, Action]:
     return serve_actions(Actions(objects, sandbox, downloads, webhooks, conversion).table(), settings.actions)
 
 
-def _subscribe_tasks(host: Host, settings: WorkerSettings, topics: list[str], listener: PartitionListener) -> Any:
-    # A batch may take long, because it waits for slots: the slots are the back-pressure.
-    return host.broker.subscriber(
-        *topics, group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
-        max_records=settings.batch_records, auto_offset_reset="earliest", listener=listener, parser=raw_parser,
-        decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000,
-        session_timeout_ms=settings.session_timeout_ms, heartbeat_interval_ms=HEARTBEAT_MS, max_poll_interval_ms=3_600_000,
-        fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
+def _read_cancellations(host: Host, handlers: TaskHandlers) -> None:
+    # No group: every worker reads all cancellations, because any of them may hold the task.
+    subscriber = host.broker.subscriber(
+        STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, auto_offset_reset="earliest",
+        include_in_schema=False, fetch_max_wait_ms=2000,
     )  # fmt: skip
+    host.add_reader(RecordReader(lambda: subscriber.consumer, handlers.on_cancellations, STAGE_CANCELLATIONS_TOPIC.name))

@@ -24,7 +24,8 @@ class RelayTransport:
 
     def __init__(self, relay: Relay, telemetry: Telemetry, consumer: Callable[[], Any], group: str) -> None:
         self.relay = relay
-        self.consumer = consumer
+        self.drop_queued: Callable[[Collection[TopicPartition]], None] = lambda partitions: None
+        """Drops fetched records of partitions that no handler has seen yet."""
         self.commits = OffsetCommits(consumer, telemetry, group)
 
     def encode_record(self, topic: str, message: Message, traceparent: str | None) -> Outgoing:
@@ -49,7 +50,5 @@ class RelayTransport:
         await self.commits.flush()
 
     def drop_partitions(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop records of revoked partitions that the consumer holds."""
-        consumer = self.consumer()
-        if consumer is not None:
-            consumer.forget(partitions)
+        """Drop fetched records of revoked partitions."""
+        self.drop_queued(partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -51,7 +52,7 @@ class FakeBroker:
         """Revoke everything, then share the partitions out anew, as Kafka's eager protocol does."""
         living = [m for m in self.members if not m.dead]
         for member in living:
-            member.paused = True
+            member.rebalancing = True
             await member.listener.on_partitions_revoked(set(member.positions))
         topics = sorted({topic for m in living for topic in m.topics})
         shared: list[dict[TopicPartition, int]] = [{} for _ in living]
@@ -60,7 +61,7 @@ class FakeBroker:
                 tp = TopicPartition(topic, partition)
                 shared[partition % len(living)][tp] = self.committed.get(tp, 0)
         for member, positions in zip(living, shared, strict=True):
-            member.positions, member.paused = positions, False
+            member.positions, member.rebalancing = positions, False
             await member.listener.on_partitions_assigned(set(positions))
         self.notify()
 
@@ -98,8 +99,8 @@ class FakeConsumer(Mortal):
         self.group = group_id
         self.listener: Any = NoListener()
         self.positions: dict[TopicPartition, int] = {}
-        self.paused = False
-        self.forgotten: list[TopicPartition] = []
+        self.rebalancing = False
+        self._fetcher = self._coordinator = SimpleNamespace()
 
     def subscribe(self, topics: Iterable[str], listener: Any = None) -> None:
         """Choose topics and a rebalance listener."""
@@ -125,10 +126,6 @@ class FakeConsumer(Mortal):
         """Partitions that are ours."""
         return set(self.positions)
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """The service's consumer drops what it holds of revoked partitions."""
-        self.forgotten += partitions
-
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit explicit offsets of partitions that are ours."""
         await self.alive()
@@ -137,15 +134,18 @@ class FakeConsumer(Mortal):
         self.broker.committed.update(offsets)
         self.broker.commits += offsets.items()
 
-    async def getmany(self, limit: int = 500) -> list[ConsumerRecord[Any, Any]]:
-        """Up to `limit` records; waits for the first."""
+    async def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
+        """Partition → records, as many as there are; waits for the first of them."""
         while True:
             await self.alive()
-            found: list[ConsumerRecord[Any, Any]] = []
-            for tp in [] if self.paused else sorted(self.positions):
-                batch = self.broker.log.get(tp, [])[self.positions[tp] :][: limit - len(found)]
+            found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = {}
+            room = max_records
+            for tp in [] if self.rebalancing else sorted(self.positions):
+                batch = self.broker.log.get(tp, [])[self.positions[tp] :][:room]
                 self.positions[tp] += len(batch)
-                found += batch
+                room -= len(batch)
+                if batch:
+                    found[tp] = batch
             if found:
                 return found
             async with self.broker.changed:
@@ -153,7 +153,8 @@ class FakeConsumer(Mortal):
 
     async def getone(self) -> ConsumerRecord[Any, Any]:
         """The next record."""
-        return (await self.getmany(1))[0]
+        [[record]] = (await self.getmany(max_records=1)).values()
+        return record
 
     async def __aiter__(self) -> AsyncIterator[ConsumerRecord[Any, Any]]:
         while True:

@@ -14,6 +14,7 @@ from services.stage_worker.adapters.transport import RelayTransport
 from services.stage_worker.app import make_engine
 from services.stage_worker.handlers import TaskHandlers
 from shared.errors import Stop
+from shared.kafka.record_reader import RecordReader
 from shared.processing.outbox import Relay
 from shared.telemetry.tracing import Telemetry
 from stageline_kit import PartitionListener, Task, TaskEngine, Worker
@@ -114,7 +115,7 @@ class KitWorker(RunningWorker):
 
 
 class StageWorker(RunningWorker):
-    """Engine, transport, hooks and handlers of `services/stage_worker`; the loops are FastStream's and the host's there."""
+    """Engine, transport, hooks and handlers of `services/stage_worker`; the host starts the same loops."""
 
     async def run(self) -> None:
         telemetry = Telemetry("test", self.name)
@@ -127,9 +128,11 @@ class StageWorker(RunningWorker):
         self.engine = engine
         self.handlers = TaskHandlers(engine, telemetry, [TASKS], GROUP, self.fail)
         consumer.subscribe([TASKS.name], PartitionListener(engine))
+        reader = RecordReader(lambda: consumer, self.handlers.on_tasks, GROUP)
+        transport.drop_queued = reader.drop
         self.stopping = asyncio.Event()
         loops = [
-            self.poll(consumer, self.handlers.on_tasks), self.poll(cancellations, self.handlers.on_cancellations),
+            reader.run(), RecordReader(lambda: cancellations, self.handlers.on_cancellations, "cancellations").run(),
             engine.reports.run_publisher(), engine.announce_often(),
         ]  # fmt: skip
         await consumer.start()
@@ -145,11 +148,6 @@ class StageWorker(RunningWorker):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def poll(self, consumer: FakeConsumer, handle: Callable[[Any], Awaitable[None]]) -> None:
-        """Hand batches to a handler, as a batch subscription does."""
-        while True:
-            await handle(await consumer.getmany())
 
     def fail(self, error: Stop) -> None:
         """The process would end."""
