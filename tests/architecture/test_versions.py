@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import stageline_kit
-from stageline_kit.run import CLIENT
+from stageline_kit.worker import CLIENT
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pypdfium2 as pdfium
 import pytest
 from pikepdf import Array
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.integration.archivable import (
     CASES,
     PARTS,

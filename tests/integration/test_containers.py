@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.fetch import GuardedDownloads
+from services.stage_worker.adapters.downloads import GuardedDownloads
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Stop
 from shared.objects.containers import container_url, read_containers
 from shared.objects.object_store import open_objects
@@ -66,7 +66,7 @@ def downloads(tmp_path: Path, cloud: str, key: str = KEY) -> GuardedDownloads:
 
 @pytest.mark.parametrize("name", ["google", "azure"])
 async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, name: str) -> None:
-    fetch = downloads(tmp_path, cloud).fetch
+    fetch = downloads(tmp_path, cloud).fetch_file
     stored, _ = await fetch("acme", container_url(name, "note one.txt"))
     assert stored.sha256 == hashlib.sha256(b"Invoice No: C-1\n").hexdigest()
     with pytest.raises(DocumentFault, match="has no file") as lost:
@@ -80,7 +80,7 @@ async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, n
 async def test_a_wrong_account_key_is_an_error_that_may_be_retried(tmp_path: Path, cloud: str) -> None:
     wrong = base64.b64encode(b"another key, another signature..").decode()
     with pytest.raises(DocumentFault) as fault:
-        await downloads(tmp_path, cloud, wrong).fetch("acme", container_url("azure", "note one.txt"))
+        await downloads(tmp_path, cloud, wrong).fetch_file("acme", container_url("azure", "note one.txt"))
     assert fault.value.code == "source_unavailable" and fault.value.retriable
 
 

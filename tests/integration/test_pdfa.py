@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.stage_worker.adapters.documents.invoice import prepare
+from services.stage_worker.adapters.documents.invoice import make_invoice
 from tests.conftest import SAMPLES
 from tests.integration.archivable import CASES, PARTS, document, frames, hybrid, linked, made_of, pictured, sample_files, saved
 from tests.integration.test_invoice import GUIDELINES, INVOICE
@@ -36,7 +36,7 @@ def invoices(work: Path) -> Iterator[tuple[str, str, bytes]]:
     for guideline, level, _, _ in GUIDELINES:
         path = put(work, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
         put(work, INVOICE.format(guideline).encode(), "input-1")
-        prepare(path, {"kind": "pdf"}, quiet)
+        make_invoice(path, {"kind": "pdf"}, quiet)
         yield f"invoice {level}", "3b", (work / "output").read_bytes()
 
 

@@ -14,9 +14,10 @@ import pikepdf
 import pytest
 from PIL import Image
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
+from services.stage_worker.adapters.confinement import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
+from services.stage_worker.core.document_fault import DocumentFault
+from services.stage_worker.inspect import network_is_cut
 from tests.conftest import SAMPLES
 
 
@@ -26,7 +27,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 async def run(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> dict[str, Any]:
-    return await sandbox.run(action, data, config, timeout_s, lambda done, total: None)
+    return await sandbox.run_action(action, data, config, timeout_s, lambda done, total: None)
 
 
 async def fault(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> str:
@@ -141,8 +142,8 @@ async def test_a_child_has_no_network_and_cannot_fill_the_disk(tmp_path: Any) ->
     import sys
 
     check = (
-        "import socket\nfrom services.stage_worker.adapters.child import confine\nfrom services.stage_worker.adapters.limits import Limits\n"
-        "cut = confine(Limits(file_bytes=1000))\nimport signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import socket\nfrom services.stage_worker.adapters.confinement import Limits, confine_process\n"
+        "cut = confine_process(Limits(file_bytes=1000))\nimport signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try:\n    import os; fd = os.open('big', os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * 900); os.write(fd, b'x' * 900); wrote = os.fstat(fd).st_size > 1000\nexcept OSError: wrote = False\n"
         "try:\n    socket.create_connection(('127.0.0.1', 9), 1); net = 'open'\nexcept ConnectionRefusedError: net = 'open'\nexcept OSError: net = 'cut'\n"
         "print(cut, wrote, net)"
@@ -152,3 +153,4 @@ async def test_a_child_has_no_network_and_cannot_fill_the_disk(tmp_path: Any) ->
     cut, wrote, net = out.decode().split()
     assert wrote == "False"
     assert net == ("cut" if cut == "True" else "open")
+    assert network_is_cut() is (cut == "True"), "`stageline doctor` says the same"

@@ -10,7 +10,7 @@ from lxml import etree
 
 from services.stage_worker.adapters.documents import ocr
 from services.stage_worker.adapters.documents.as_xml import NAMESPACE, convert
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import protected, put, quiet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import JobStage, JobStageUpdate, JobState, TaskStatus
+from contracts import JobStage, JobStageUpdate, JobState, StageReport, TaskStatus
 from stageline_kit import Batch, Change, Event, Failed, Gap, Inbox, JobFeed, Queued, Skipped, Task, TryAgain, Worker
 from stageline_kit.producer import new_id, topic_of
 from stageline_kit.testing import run_action
@@ -89,7 +90,17 @@ async def test_an_unknown_action_and_a_result_that_is_not_json_are_reported() ->
     assert (await end("no_json")).code == "invalid_result"
 
 
-async def test_a_long_task_sends_heartbeats_with_progress_and_ends_at_its_limit() -> None:
+@pytest.mark.parametrize(("action", "config"), [("plain", {}), ("ok", {"x": 1}), ("raises", {"how": "wait"}), ("slow", {})])
+async def test_a_report_is_what_its_reader_reads(action: str, config: dict[str, Any]) -> None:
+    """Reports without facts of an action are made without validation, so they are checked here."""
+    inputs = {"fetch": {"y": 2}}
+    for report in await run_action(worker, action, config=config, inputs=inputs, heartbeat_s=0.01, timeout_s=0.05):
+        read = StageReport.read(report.to_json())
+        assert (read.status, read.result, read.progress) == (report.status, report.result, report.progress)
+        assert json.loads(read.to_json()) == json.loads(report.to_json())
+
+
+async def test_a_long_task_beats_with_its_progress_and_ends_at_its_limit() -> None:
     reports = await run_action(worker, "slow", heartbeat_s=0.02, timeout_s=0.2)
     beats = [r for r in reports if r.status is TaskStatus.RUN]
     assert len(beats) >= 2 and beats[-1].progress is not None and beats[-1].progress.done == 2
@@ -117,11 +128,11 @@ TP = TopicPartition("job.events", 0)
 def test_no_offset_is_committed_past_an_open_task(order: list[int], ended: int) -> None:
     mark = Watermark()
     for offset in range(12):
-        mark.opened((TP, offset))
+        mark.open_task((TP, offset))
     told = 0
     for n, offset in enumerate(order[:ended]):
-        mark.closed((TP, offset))
-        told = mark.moved().get(TP, told)
+        mark.close_task((TP, offset))
+        told = mark.advance().get(TP, told)
         assert told == min(set(range(12)) - set(order[: n + 1]), default=12)
 
 
@@ -172,7 +183,7 @@ def test_the_feed_is_in_order_without_repeats_or_gaps(seed: int, last: int, snap
     feed.jobs, feed._held = {}, {}
     changes: list[Change] = []
     for message in arriving:
-        changes += feed._adopt(message) if isinstance(message, JobState) else feed._event(message)
+        changes += feed._apply_state(message) if isinstance(message, JobState) else feed._apply_event(message)
     sequences = [c.state.sequence for c in changes]
     assert sequences == sorted(set(sequences)) and sequences[-1] == last
     for before, after in zip([0, *sequences], changes, strict=False):

@@ -9,10 +9,12 @@ import pikepdf
 import pytest
 from PIL import Image, ImageSequence
 
-from services.stage_worker.adapters.calling import headers, judge
 from services.stage_worker.adapters.documents import embedded, tiff
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import convert, merge
+from services.stage_worker.adapters.webhook_caller import judge_answer, make_headers
+from services.stage_worker.core.document_fault import DocumentFault
+from stageline_kit.outcomes import Outcome
+from stageline_kit.runner import STATUS
 from tests.conftest import SAMPLES
 
 
@@ -231,9 +233,14 @@ def test_a_pdf_without_xml(tmp_path: Path, kind: str, data: bytes, code: str) ->
         (400, b"null", 0, ("ERR", "http_400", None)),
     ],
 )  # fmt: skip
-def test_answers_of_a_remote_address(status: int, body: bytes, polls: int, found: tuple[str, str | None, float | None]) -> None:
-    answer = judge(status, body, polls)
-    assert (answer.status.value, answer.code, answer.retry_in) == found
+def test_what_an_address_answers(status: int, body: bytes, polls: int, found: tuple[str, str | None, float | None]) -> None:
+    try:
+        judge_answer(status, body, polls)
+    except Outcome as outcome:
+        kind, code = STATUS[type(outcome)].value, outcome.code
+        assert (kind, code, getattr(outcome, "retry_in", None)) == found
+    else:
+        assert found == ("OK", None, None)
 
 
 @pytest.mark.parametrize(
@@ -241,4 +248,4 @@ def test_answers_of_a_remote_address(status: int, body: bytes, polls: int, found
 )
 def test_invalid_headers(given: dict[str, str]) -> None:
     with pytest.raises(DocumentFault):
-        headers({"headers": given})
+        make_headers({"headers": given})

@@ -32,18 +32,18 @@ TP = TopicPartition("t", 0)
 def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
     mark = Watermark()
     for offset in (5, 6, 7):
-        mark.opened((TP, offset))
-    mark.closed((TP, 6))
-    assert mark.moved() == {TP: 5}
-    mark.closed((TP, 5))
-    assert mark.moved() == {TP: 7}
-    assert mark.moved() == {}
-    mark.closed((TP, 7))
-    assert mark.moved() == {TP: 8}
-    mark.opened((TP, 8))
-    mark.forget([TP])
-    mark.closed((TP, 8))
-    assert mark.moved() == {}
+        mark.open_task((TP, offset))
+    mark.close_task((TP, 6))
+    assert mark.advance() == {TP: 5}
+    mark.close_task((TP, 5))
+    assert mark.advance() == {TP: 7}
+    assert mark.advance() == {}
+    mark.close_task((TP, 7))
+    assert mark.advance() == {TP: 8}
+    mark.open_task((TP, 8))
+    mark.drop_partitions([TP])
+    mark.close_task((TP, 8))
+    assert mark.advance() == {}
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))

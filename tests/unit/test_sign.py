@@ -21,11 +21,12 @@ from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 
 from contracts import StageTask
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.sign import sign
-from services.stage_worker.converting import Converting
+from services.stage_worker.conversion import Conversion
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.settings import WorkerSettings
 from shared.errors import Stop
+from stageline_kit import Task
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import protected, put, quiet
 
@@ -105,10 +106,10 @@ async def test_a_key_signs_for_its_tenants_alone() -> None:
     class Unreached:
         """The object store and the reader are not used."""
 
-    converting = Converting(Unreached(), Unreached(), {"key": "eA=="}, ["acme"])  # type: ignore[arg-type]
-    task = StageTask.trusted(tenant_id="globex", step="sign", action="pdf.sign", config={}, inputs={})
+    conversion = Conversion(Unreached(), Unreached(), {"key": "eA=="}, ["acme"])  # type: ignore[arg-type]
+    message = StageTask.trusted(tenant_id="globex", step="sign", action="pdf.sign", config={}, inputs={})
     with pytest.raises(DocumentFault, match="not this tenant's") as refused:
-        await converting.sign(task, quiet)
+        await conversion.sign_file(Task(message))
     assert refused.value.code == "not_configured"
 
 
