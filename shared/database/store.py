@@ -43,8 +43,10 @@ class TakenRow(SQLModel, table=True):
 
 
 class OutboxBatchRow(SQLModel, table=True):
-    """What one transaction decided for one shard and Kafka has perhaps not acknowledged yet: `records` of them, in the order of their
-    decision, as `shared/processing/outbox_codec.py` writes them. On PostgreSQL the ids are of one count with those of `outbox`."""
+    """The records that one transaction emits for one shard, in order, until Kafka has acknowledged them.
+
+    `body` is written by `shared/processing/outbox_codec.py`; `records` is their number.
+    """
 
     __tablename__ = "outbox_batch"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -54,25 +56,11 @@ class OutboxBatchRow(SQLModel, table=True):
     created_at: float
 
 
-class OutboxRow(SQLModel, table=True):
-    """The same, a row per message: as the releases before wrote it, which may have left some or be running beside this one."""
-
-    __tablename__ = "outbox"
-    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
-    shard: str = Field(index=True)
-    topic: str
-    key: bytes
-    value: bytes
-    headers: str
-    created_at: float
-
-
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
 TAKEN: Table = TakenRow.__table__  # type: ignore[attr-defined]
-OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX, OUTBOX_BATCH)
-"""What every service's database has beside its own tables."""
+RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX_BATCH)
+"""Tables of the runtime, in every service's database."""
 
 
 def table_of(model: type[SQLModel]) -> Table:

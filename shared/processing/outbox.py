@@ -18,11 +18,11 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, OutOfOrderSequence
 from sqlalchemy import Connection, select
 
 from shared.database.statements import Statement
-from shared.database.store import OUTBOX, OUTBOX_BATCH, Store
+from shared.database.store import OUTBOX_BATCH, Store
 from shared.errors import Retry
 from shared.kafka.outgoing import Outgoing
 from shared.kafka.producer_batches import Batches
-from shared.processing.outbox_codec import insert_batch, of_row, unpack
+from shared.processing.outbox_codec import insert_batch, unpack
 from shared.telemetry.tracing import Telemetry
 
 T = TypeVar("T")
@@ -30,7 +30,6 @@ PUBLISH_TIMEOUT_S = 60.0
 _SEQUENCE = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerEpoch, ProducerFenced)
 """What a broker says to a producer that numbers its batches otherwise than the broker counts them."""
 _DROP = Statement("DELETE FROM outbox_batch WHERE shard = :shard AND id <= :upto")
-_DROP_ROWS = Statement("DELETE FROM outbox WHERE shard = :shard AND id <= :upto")
 
 
 class Relay:
@@ -71,9 +70,9 @@ class Relay:
             if found is None:
                 self.left_behind, self._published = False, None
                 return
-            rows, drop, last = found
+            rows, last = found
             await self.send_in_order(rows)
-            await store.transact(lambda c, d=drop, upto=last: d.run(c, {"shard": self.shard, "upto": upto}) and None)  # type: ignore[misc]
+            await store.transact(lambda c, upto=last: _DROP.run(c, {"shard": self.shard, "upto": upto}) and None)  # type: ignore[misc]
 
     async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
         """After a transaction: returns when Kafka has all `rows`, of which `write` said `written`. Raises `Retry`; then they stay."""
@@ -129,12 +128,9 @@ class Relay:
             self.telemetry.count("messaging.client.sent.messages", n, **{"messaging.destination.name": topic})
 
 
-def left_behind(connection: Connection, shard: str, limit: int = 1000) -> tuple[list[Outgoing], Statement, int] | None:
-    """What was decided first of what a shard holds, with what deletes it, up to which id; None when it holds nothing."""
-    query = select(OUTBOX).where(OUTBOX.c.shard == shard).order_by(OUTBOX.c.id).limit(limit)
-    if rows := connection.execute(query).all():
-        return [of_row(r) for r in rows], _DROP_ROWS, rows[-1].id
+def left_behind(connection: Connection, shard: str) -> tuple[list[Outgoing], int] | None:
+    """The oldest row of a shard: its records and its id. None when the shard holds nothing."""
     batch = connection.execute(
         select(OUTBOX_BATCH).where(OUTBOX_BATCH.c.shard == shard).order_by(OUTBOX_BATCH.c.id).limit(1)
     ).first()
-    return (unpack(batch.body), _DROP, batch.id) if batch else None
+    return (unpack(batch.body), batch.id) if batch else None

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import Connection
 
-from contracts.cloudevents import Headers
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.database.statements import Statement
 from shared.kafka.outgoing import Outgoing
@@ -22,13 +21,12 @@ COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
 _INSERT = Statement(
     "INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at) RETURNING id"
 )
-# Numbered with the rows of the release before: where both are at work, what was decided first has the lower id.
-NUMBERED = (
-    "INSERT INTO outbox_batch (id, shard, body, records, created_at) SELECT nextval(pg_get_serial_sequence('outbox', 'id')), given.shard, "
-    "given.body, given.records, CAST(:at AS double precision) FROM unnest(CAST(:places AS text[]), CAST(:bodies AS text[]), "
-    "CAST(:counts AS integer[])) AS given(shard, body, records) RETURNING id, shard"
+INSERT_SHARDS = (
+    "INSERT INTO outbox_batch (shard, body, records, created_at) SELECT given.shard, given.body, given.records, "
+    "CAST(:at AS double precision) FROM unnest(CAST(:places AS text[]), CAST(:bodies AS text[]), CAST(:counts AS integer[])) "
+    "AS given(shard, body, records) RETURNING id, shard"
 )
-"""Writes the rows of `numbered` on PostgreSQL."""
+"""Writes one row for each shard on PostgreSQL, with the values of `shard_values`; returns the ids and the shards."""
 
 
 def pack(rows: Sequence[Outgoing]) -> str:
@@ -72,13 +70,7 @@ def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], n
     return int(number)
 
 
-def numbered(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:
-    """The values of `NUMBERED`: shard → its rows."""
+def shard_values(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:
+    """The values of `INSERT_SHARDS`: `batches` maps a shard to its records, `now` is in Unix seconds."""
     bodies = list(map(pack, batches.values()))
     return {"places": list(batches), "bodies": bodies, "counts": list(map(len, batches.values())), "at": now}
-
-
-def of_row(row: Any) -> Outgoing:
-    """A row of the release before as it was decided."""
-    headers: Headers = tuple((name, value.encode("latin-1")) for name, value in json.loads(row.headers))
-    return Outgoing(row.topic, row.key or None, row.value, headers, is_urgent(row.topic))

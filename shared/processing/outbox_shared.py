@@ -8,8 +8,7 @@ server, and its rows are left to whoever comes next (same ids: receivers drop re
 one after the sending; a second transaction for the sending cost six, four of them before anything was sent.
 
 A queue's table is mostly dead rows, and looking past them costs more the longer nobody vacuums. So each replica remembers of every
-shard the last id that it wrote there: under the lock it saw all that came before. Only the release before writes without the
-lock; what one of its replicas left when it died is found by the sweep.
+shard the last id that it wrote there: under the lock it saw all that came before.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from shared.database.store import Store
 from shared.kafka.outgoing import Outgoing
 from shared.kafka.producer_batches import key_hash
 from shared.processing.outbox import Relay
-from shared.processing.outbox_codec import NUMBERED, numbered, of_row, unpack
+from shared.processing.outbox_codec import INSERT_SHARDS, shard_values, unpack
 from shared.telemetry.tracing import Telemetry
 
 T = TypeVar("T")
@@ -47,12 +46,9 @@ _TAKE = Statement(
     f"SELECT {_PLAIN.format('off', 'false')}, set_config('idle_session_timeout', '{PATIENCE_S}s', false), "
     f"pg_advisory_lock({_SHARD}) FROM [shards]"
 )
-# By id, not by the index on shards: that one does not know where the dead rows end. `outbox` is what the release before writes.
-_LEFT = (
-    "SELECT id, '' AS shard FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) UNION ALL "
-    "SELECT id, '' FROM outbox WHERE id > :low AND shard || '' IN (SELECT value FROM [shards])"
-)
-_WRITE = Statement(f"WITH new AS ({NUMBERED}) SELECT id, shard FROM new UNION ALL {_LEFT}")
+# By id, not by the index on shards: that one does not know where the dead rows end.
+_LEFT = "SELECT id, '' AS shard FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards])"
+_WRITE = Statement(f"WITH new AS ({INSERT_SHARDS}) SELECT id, shard FROM new UNION ALL {_LEFT}")
 # Deleted before the lock is given up, whatever order the planner likes; what a lazy commit loses in a crash are deletions, and the rows
 # are sent again. Whoever reads a row just then waits for the commit (`FOR UPDATE` in `_BATCHES`) and finds it gone.
 _GIVE = Statement(
@@ -61,15 +57,13 @@ _GIVE = Statement(
     f"pg_advisory_unlock({_SHARD}) FROM [shards] WHERE (SELECT count(*) FROM gone) >= 0"
 )
 _STILL_THERE = text("SELECT 1")
-_WAITING = text("SELECT shard FROM outbox_batch UNION SELECT shard FROM outbox")
+_WAITING = text("SELECT DISTINCT shard FROM outbox_batch")
 _LOCK = Statement(
     f"SELECT {_PLAIN.format('off', 'true')}, set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock({_SHARD}) FROM [shards]"
 )
 _PAGE = Statement(f"SELECT id FROM ({_LEFT}) x ORDER BY id")
 _BATCHES = text("SELECT id, body FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
-_ROWS = text("SELECT * FROM outbox WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
 _DROP = text("DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
-_DROP_ROWS = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 
 
 @dataclass(slots=True)
@@ -118,7 +112,7 @@ class SharedRelay(Relay):
             batches.setdefault(self._shard(row), []).append(row)
         shards = json.dumps(sorted(batches, key=int))
         _TAKE.run(connection, {"shards": shards})
-        values = {"shards": shards, "low": min(self.low.get(shard, 0) for shard in batches), **numbered(batches, now)}
+        values = {"shards": shards, "low": min(self.low.get(shard, 0) for shard in batches), **shard_values(batches, now)}
         # After the locks, in a statement of its own: it must see what was committed while we waited.
         found = _WRITE.run(connection, values).all()
         ours = {id_: batches[shard] for id_, shard in found if shard}
@@ -180,9 +174,7 @@ class SharedRelay(Relay):
             found = await connection.run_sync(lambda c, p=page: _read(c, p))  # type: ignore[misc]
             await self.send_in_order([row for id_ in sorted(found) for row in found[id_]])
             await connection.execute(_DROP, page)
-            await connection.execute(_DROP_ROWS, page)
 
 
 def _read(connection: Connection, page: Mapping[str, Sequence[int]]) -> dict[int, list[Outgoing]]:
-    batches = {row.id: unpack(row.body) for row in connection.execute(_BATCHES, page)}
-    return batches | {row.id: [of_row(row)] for row in connection.execute(_ROWS, page)}
+    return {row.id: unpack(row.body) for row in connection.execute(_BATCHES, page)}

@@ -17,7 +17,7 @@ from shared.database.open import open_store
 from shared.database.statements import Statement, as_list, is_shared
 from shared.errors import Retry
 from shared.kafka.outgoing import Outgoing
-from shared.processing.outbox_codec import NUMBERED, insert_batch, numbered, unpack
+from shared.processing.outbox_codec import INSERT_SHARDS, insert_batch, shard_values, unpack
 from tests.conformance.conftest import Opener
 
 _LANE = text(
@@ -86,7 +86,7 @@ async def test_what_is_decided_is_one_row_per_shard_in_the_order_given(opened: O
 
     def work(connection: Connection) -> Any:
         if is_shared(connection):
-            connection.execute(text(NUMBERED), numbered(batches, 1.5))
+            connection.execute(text(INSERT_SHARDS), shard_values(batches, 1.5))
         else:
             ids = [insert_batch(connection, shard, batch, 1.5) for shard, batch in batches.items()]
             assert ids == list(connection.execute(text("SELECT id FROM outbox_batch ORDER BY shard")).scalars())
