@@ -44,6 +44,7 @@ from shared.objects.object_store import open_objects
 from shared.processing.unit_of_work import Unit
 from shared.runtime.service import Host
 from shared.settings import read_secret
+from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access, enter_key
 from shared.web.key_format import key_hash, well_formed
 from shared.web.middleware import CloseOnShutdown, Traced
@@ -106,7 +107,7 @@ def _behind(host: Host, gateway: Gateway) -> None:
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:
     """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
-    app = FastAPI(title="Stageline", version="0.1.0", description="Documents in, typed events and results out.")
+    app = FastAPI(title="Stageline", version=VERSION, description="Documents in, typed events and results out.")
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)

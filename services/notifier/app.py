@@ -23,6 +23,7 @@ from services.notifier.registration import Registrar
 from services.notifier.settings import NotifierSettings
 from shared.processing.inbox import DedupPolicy
 from shared.runtime.service import Host
+from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access
 from shared.web.middleware import CloseOnShutdown, Traced
 
@@ -55,7 +56,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     host.background(sockets.run)
     host.background(sockets.recheck)
     state = NotifierState(settings, host.store, host.processor, keyring, stream)
-    app = FastAPI(title="Stageline notifier", version="0.1.0")
+    app = FastAPI(title="Stageline notifier", version=VERSION)
     app.state.state = state
     app.include_router(router)
     install_errors(app)

@@ -26,6 +26,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 
 from contracts import Message
 from shared.telemetry.metric_names import BUCKETS, SCHEMA_URL, Counter, Histogram
+from shared.version import VERSION
 
 PROMPT_S = 60.0
 """A record younger than this continues its producer's trace; an older one is only linked to it."""
@@ -55,7 +56,7 @@ class Telemetry:
         self.service = service
         self.enabled = bool(endpoint)
         resource = Resource.create(
-            {"service.name": f"stageline-{service}", "service.instance.id": instance, "service.version": "0.1.0"}
+            {"service.name": f"stageline-{service}", "service.instance.id": instance, "service.version": VERSION}
         )
         self._tracers: TracerProvider | None = None
         self._meters: MeterProvider | None = None
@@ -65,8 +66,8 @@ class Telemetry:
             self._tracers.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=20_000))
             reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics", timeout=5))
             self._meters = MeterProvider([reader], resource=resource)
-        self.tracer = (self._tracers or trace.NoOpTracerProvider()).get_tracer("stageline", "0.1.0", schema_url=SCHEMA_URL)
-        self._meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("stageline", "0.1.0", schema_url=SCHEMA_URL)
+        self.tracer = (self._tracers or trace.NoOpTracerProvider()).get_tracer("stageline", VERSION, schema_url=SCHEMA_URL)
+        self._meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("stageline", VERSION, schema_url=SCHEMA_URL)
         self._counters: dict[str, metrics.Counter] = {}
         self._histograms: dict[str, metrics.Histogram] = {}
 
