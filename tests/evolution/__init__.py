@@ -1,1 +1,1 @@
-"""Releases side by side: what was released runs on beside what is being built."""
+"""Releases side by side: services of an earlier release run with services of this tree."""
