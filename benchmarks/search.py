@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
 
+from services.ingest.adapters.store import operations, read_model  # noqa: F401 - what PostgreSQL must be told of the columns' types
 from services.ingest.adapters.store.job_search import Wanted, find
 from services.ingest.core.job_view import new_job
 from shared import clock

@@ -38,7 +38,7 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 def faults(path: Path) -> list[str]:
     """`file:line: field: reason` for everything that is wrong with a workflow file."""
-    from services.job_orchestrator.core.workflow import Workflow
+    from services.job_orchestrator.inspect import Workflow
 
     try:
         text = path.read_text()
@@ -128,7 +128,7 @@ def diff(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show what differs between two versions, or a version and a file. Exit code 1 when anything does."""
-    from services.job_orchestrator.core.workflow import Workflow
+    from services.job_orchestrator.inspect import Workflow
 
     def text_of(what: str) -> list[str]:
         if Path(what).is_file():
@@ -156,7 +156,7 @@ def check_running(
     elsewhere. Exit code 1 when there are any. The pipeline may run; nothing is changed."""
     from cli.inspect.history import reading
     from cli.inspect.running import check
-    from services.job_orchestrator.core.workflow import Workflow
+    from services.job_orchestrator.inspect import Workflow
 
     workflow = Workflow.model_validate(_definition(Path(new))) if new else None
     found = reading(check(workflow, data_dir))

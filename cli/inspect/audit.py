@@ -1,4 +1,4 @@
-"""Jobs rebuilt from the topics, compared with what the services keep."""
+"""Rebuilds jobs from the topics and compares them with the services' databases."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from cli.inspect.history import access, jobs, records, store_of
+from cli.inspect.history import access, records, store_of
 from contracts.job_events import JOB_EVENTS
 from contracts.topics import JOB_EVENTS_TOPIC
-from services.ingest.adapters.store.read_model import records as view_records
-from services.ingest.core import job_view
-from services.ingest.core.job_end import whole
-from services.job_orchestrator.core.job import Job
+from services.ingest.inspect import job_records, projected
+from services.job_orchestrator.inspect import Job, compared, stored_jobs
 
-COMPARED = ("stage", "sequence", "file_count", "workflow", "retries")
 PATIENCE = 5
-"""Looked at so often, a second apart, before what differs counts: events of a moment ago may be on their way."""
+"""Comparisons, a second apart, before a difference counts: the latest events may not have arrived yet."""
 
 
 async def patiently(data_dir: Path) -> dict[str, Any]:
-    """What `compare` finds once what is on its way has come."""
+    """The result of `compare`, repeated while it finds differences: at most `PATIENCE` times."""
     found = await compare(data_dir)
     for _ in range(PATIENCE):
         if not found["differences"]:
@@ -32,20 +29,21 @@ async def patiently(data_dir: Path) -> dict[str, Any]:
 
 
 async def compare(data_dir: Path) -> dict[str, Any]:
-    """`{jobs, events, older, differences: [{job_id, what}]}`. Jobs whose first events the topic holds no longer are `older`."""
-    orchestrator, door = store_of(data_dir, "job_orchestrator"), store_of(data_dir, "ingest")
+    """`{jobs, events, older, differences: [{job_id, what}]}`. `older` counts jobs whose first events
+    have left the topic; they cannot be rebuilt and are not compared. Raises `CliError` when there is no database."""
+    orchestrator, gateway = store_of(data_dir, "job_orchestrator"), store_of(data_dir, "ingest")
     try:
-        stored: dict[str, Job] = {j.id: j for j in await orchestrator.read(lambda c: jobs(c, only_open=False))}
-        views = {i: whole(r) for i, r in (await door.read(lambda c: view_records(c, "job_view", stored))).items()}
+        stored: dict[str, Job] = {j.id: j for j in await orchestrator.read(lambda c: stored_jobs(c, only_open=False))}
+        views = await gateway.read(lambda c: job_records(c, stored))
     finally:
         await orchestrator.close()
-        await door.close()
+        await gateway.close()
     rebuilt, events, older = await _rebuild(access(data_dir), stored)
     differences: list[dict[str, str]] = []
     for job_id, job in sorted(stored.items()):
         if job_id in older:
             continue
-        expected = _of_store(job)
+        expected = compared(job)
         for name, record in (("its events", rebuilt.get(job_id)), ("the read model", views.get(job_id))):
             differences += [{"job_id": job_id, "what": what} for what in _differences(expected, record, name)]
     return {"jobs": len(stored), "events": events, "older": len(older), "differences": differences}
@@ -62,22 +60,15 @@ async def _rebuild(kafka: Any, stored: dict[str, Job]) -> tuple[dict[str, Any], 
         job_id, sequence = event.event.job_id, event.event.sequence or 0
         job = stored.get(job_id)
         first.setdefault(job_id, sequence)
-        # Not beyond what the store had said when we asked it.
+        # Events newer than the store's answer would look like differences.
         if job is not None and sequence <= job.sequence:
-            record = rebuilt.get(job_id) or job_view.new_job(job_id, event.tenant, event.time)
-            rebuilt[job_id] = job_view.fold(record, event)
+            rebuilt[job_id] = projected(rebuilt.get(job_id), job_id, event)
     return rebuilt, count, {job_id for job_id, sequence in first.items() if sequence > 1}
-
-
-def _of_store(job: Job) -> dict[str, Any]:
-    return {
-        "stage": job.stage.value, "sequence": job.sequence, "file_count": job.total, "workflow": job.workflow.ref, "retries": job.retries,
-    }  # fmt: skip
 
 
 def _differences(expected: dict[str, Any], record: dict[str, Any] | None, name: str) -> list[str]:
     if record is None:
         return [f"{name} know nothing of it"]
     if record["sequence"] > expected["sequence"]:
-        return []  # it has gone on since
-    return [f"{name} say {k} is {record[k]!r}, the store {expected[k]!r}" for k in COMPARED if record[k] != expected[k]]
+        return []  # the job has moved on since the store was read
+    return [f"{name} say {k} is {record[k]!r}, the store {expected[k]!r}" for k in expected if record[k] != expected[k]]

@@ -1,4 +1,4 @@
-"""What the topics and the orchestrator's store say of jobs, side by side: `stageline verify`, `stageline workflows check-running`."""
+"""Reads the topics and the services' databases, for `stageline verify` and `stageline workflows check-running`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
-from sqlalchemy import Connection, text
 
 from cli.client import CliError
 from contracts import CreateJob, Message, SessionClosed, SessionFiles, StageReport, UndecodableRecord, from_record
 from contracts.job_control import JOB_COMMANDS, ExplainJob
 from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REPORTS_TOPIC, Topic
-from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
-from services.job_orchestrator.core.job import JOB_LANE, Job
-from services.job_orchestrator.core.replay import Recorded
+from services.job_orchestrator.inspect import Recorded
 from shared.database.open import open_store
 from shared.database.store import Store
 from shared.errors import Outcome
@@ -40,28 +37,15 @@ def access(data_dir: Path) -> KafkaAccess:
 
 
 def store_of(data_dir: Path, service: str) -> Store:
-    """A service's own database, to be read."""
+    """A service's own database, for reading. Raises `CliError` (code 3) when the data directory holds none."""
     settings = Settings(data_dir=data_dir)
     if settings.database_url is None and not (data_dir / f"{service}.db").exists():
         raise CliError(f"{data_dir} holds no {service}.db: name the data directory, or set STAGELINE_DATABASE_URL", 3)
     return open_store(settings.database_for(service))
 
 
-def jobs(connection: Connection, only_open: bool) -> list[Job]:
-    """Jobs of the orchestrator's store, open ones with all of their lanes."""
-    catalog = Catalog()
-    catalog.load(connection)
-    store = SqlJobStore(connection, catalog)
-    ids = list(connection.execute(text("SELECT id FROM job")).scalars())
-    found: list[Job] = []
-    for start in range(0, len(ids), 500):
-        page = store.load({i: {JOB_LANE} for i in ids[start : start + 500]}).values()
-        found += [store.with_all_lanes(j) if only_open else j for j in page if not (only_open and j.ended)]
-    return found
-
-
 async def records(kafka: KafkaAccess, topics: Iterable[Topic]) -> AsyncIterator[tuple[str, float, Message]]:
-    """Everything that the topics hold up to now, as far as it can be read: (topic, Unix time, message)."""
+    """Every decodable record up to the current end of the topics: (topic, Unix time, message)."""
     allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
     consumer = AIOKafkaConsumer(*allowed, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **kafka.options)
     await consumer.start()
@@ -81,7 +65,7 @@ async def records(kafka: KafkaAccess, topics: Iterable[Topic]) -> AsyncIterator[
 
 
 async def histories(kafka: KafkaAccess, wanted: set[str]) -> dict[str, list[Recorded]]:
-    """What was said to the orchestrator of some jobs, in the order it was written."""
+    """Job id → the messages that the orchestrator received about it, oldest first, for the `wanted` jobs."""
     found: dict[str, list[tuple[float, Any]]] = defaultdict(list)
     parts: dict[str, list[SessionFiles]] = defaultdict(list)
     kinds = (SessionClosed, StageReport, *JOB_COMMANDS)
@@ -98,13 +82,13 @@ async def histories(kafka: KafkaAccess, wanted: set[str]) -> dict[str, list[Reco
         whole = [
             (at, m.model_copy(update={"files": earlier + m.files}) if isinstance(m, SessionClosed) else m) for at, m in entries
         ]
-        # What makes the job stands first, whatever the clocks of two producers said.
+        # The creating message comes first, even when the producers' clocks disagree.
         found[job_id] = sorted(whole, key=lambda e: (not isinstance(e[1], (CreateJob, SessionClosed)), e[0]))
     return found
 
 
 def reading(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; what Kafka or a database refuses is one sentence. Raises `CliError`."""
+    """Run `work`. Raises `CliError` with one sentence when Kafka or a database refuses."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work)

@@ -1,13 +1,12 @@
-"""The jobs that have not ended, replayed: what a new version of a workflow, or of the code, would do to them."""
+"""Replays the jobs that have not ended: what would a new workflow version, or this code, do to them?"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from cli.inspect.history import access, histories, jobs, store_of
-from services.job_orchestrator.core.replay import differences, replay
-from services.job_orchestrator.core.workflow import Workflow
+from cli.inspect.history import access, histories, store_of
+from services.job_orchestrator.inspect import Workflow, differences, replay, stored_jobs
 
 
 async def check(workflow: Workflow | None, data_dir: Path) -> dict[str, Any]:
@@ -15,7 +14,9 @@ async def check(workflow: Workflow | None, data_dir: Path) -> dict[str, Any]:
     store = store_of(data_dir, "job_orchestrator")
     try:
         open_ = [
-            j for j in await store.read(lambda c: jobs(c, only_open=True)) if workflow is None or j.workflow.name == workflow.name
+            j
+            for j in await store.read(lambda c: stored_jobs(c, only_open=True))
+            if workflow is None or j.workflow.name == workflow.name
         ]
     finally:
         await store.close()
