@@ -67,8 +67,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
     # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
     host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
-    # Not under the instance's bare name: a release before was one member for all, and whoever comes back under a static member's name
-    # within its session is given what that one had, be it subscribed to it or not.
+    # Each member of the group has a name of its own: a static member's name stands for its topics.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
     gateway = Gateway(

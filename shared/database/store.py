@@ -94,17 +94,11 @@ _MARK = Statement(
     "INSERT INTO seen (message_id, seen_at) SELECT DISTINCT value, CAST(:at AS double precision) FROM [ids] WHERE true "
     "ORDER BY 1 ON CONFLICT DO NOTHING RETURNING message_id"
 )
-_IS_SEEN = Statement("SELECT 1 FROM seen WHERE message_id = :id")
 
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
     """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
     return {message_id for (message_id,) in _MARK.rows(connection, {"at": at, "ids": as_list(ids)})}
-
-
-def is_seen(connection: Connection, message_id: str) -> bool:
-    """True if an id is in the inbox."""
-    return bool(_IS_SEEN.rows(connection, {"id": message_id}))
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:

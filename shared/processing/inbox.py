@@ -10,7 +10,7 @@ from functools import lru_cache
 from sqlalchemy import Connection
 
 from contracts import Message
-from shared.database.store import is_seen, mark_seen, unmark_seen
+from shared.database.store import mark_seen, unmark_seen
 from shared.processing.inbox_by_offset import Place, mark_taken, sent_before, untake
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
@@ -61,8 +61,8 @@ def forget_parked(unit: Unit, parked: Sequence[Inbound]) -> None:
 
 
 def is_duplicate(connection: Connection, item: Inbound) -> bool:
-    """True if a message that the inbox keeps by place was sent before: it stands at an earlier one too, or a release that kept ids has its id."""
-    return is_seen(connection, seen_key(item)) or sent_before(connection, _place(item))
+    """True if a message that is deduplicated by offset was sent before: the same message has an earlier offset in its partition."""
+    return sent_before(connection, _place(item))
 
 
 def _place(item: Inbound) -> Place:

@@ -1,4 +1,4 @@
-"""A static member's name stands for what it reads: why the door's second member must not have that of an earlier release."""
+"""A static member's name stands for its topics, so two members with different topics need different names."""
 
 from __future__ import annotations
 

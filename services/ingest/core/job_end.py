@@ -44,8 +44,6 @@ def fold(record: Record, event: JobEvent) -> Record:
 
 def file_ended(record: Record) -> Record:
     """The record after one more of the job's files has ended."""
-    if "file_ends_read" not in record:
-        return record  # begun by a release that did not count
     return _shown(record, {**whole(record), "file_ends_read": record["file_ends_read"] + 1})
 
 
@@ -59,6 +57,6 @@ def _shown(before: Record, after: Record) -> Record:
 def _complete(record: Record) -> bool:
     if record["finish_date"] is None:
         return False
-    # A record without the count was begun by a release that did not keep it, and an event without it comes from one.
-    expected, read = record.get("file_ends"), record.get("file_ends_read")
-    return expected is None or read is None or read >= expected
+    # The count is optional in the contract: without it the end is shown at once.
+    expected = record["file_ends"]
+    return expected is None or record["file_ends_read"] >= expected
