@@ -14,7 +14,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, text
 
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, as_list, driver, is_shared
 
 SPAN = 10_000
@@ -35,14 +35,20 @@ _FOUND = Statement(
     "SELECT partition_name, first_offset, marks, last_offset FROM [[ranges]] CROSS JOIN taken WHERE partition_name = value ->> 0 AND "
     f"last_offset BETWEEN CAST(value ->> 1 AS bigint) AND CAST(value ->> 2 AS bigint) + {SPAN}"
 )
-_TAKE = text(
-    "INSERT INTO taken (partition_name, last_offset, first_offset, marks, taken_at) VALUES (:name, :last, :first, :marks, :at) "
-    "ON CONFLICT (partition_name, last_offset) DO UPDATE SET first_offset = excluded.first_offset, marks = excluded.marks, taken_at = excluded.taken_at"
+_KNOWN = "ON CONFLICT (partition_name, last_offset) DO UPDATE SET first_offset = excluded.first_offset, marks = excluded.marks, taken_at = excluded.taken_at"
+_TAKE = BulkStatement(
+    f"INSERT INTO taken (partition_name, last_offset, first_offset, marks, taken_at) VALUES (:name, :last, :first, :marks, :at) {_KNOWN}",
+    "INSERT INTO taken (partition_name, last_offset, first_offset, marks, taken_at) SELECT * FROM unnest(CAST(:name AS text[]), "
+    f"CAST(:last AS bigint[]), CAST(:first AS bigint[]), CAST(:marks AS bytea[]), CAST(:at AS double precision[])) {_KNOWN}",
 )
 _OLD = Statement(
     "SELECT partition_name, last_offset FROM taken WHERE taken_at < :before ORDER BY taken_at LIMIT :limit /*FOR UPDATE SKIP LOCKED*/"
 )
-_FORGET = text("DELETE FROM taken WHERE partition_name = :name AND last_offset = :last")
+_FORGET = BulkStatement(
+    "DELETE FROM taken WHERE partition_name = :name AND last_offset = :last",
+    "DELETE FROM taken USING unnest(CAST(:name AS text[]), CAST(:last AS bigint[])) AS given(name, last) "
+    "WHERE partition_name = given.name AND last_offset = given.last",
+)
 
 
 def mark_taken(connection: Connection, places: Sequence[Place], at: float) -> set[Place]:
@@ -61,7 +67,7 @@ def mark_taken(connection: Connection, places: Sequence[Place], at: float) -> se
         known = set(_marks(rows))
         repeats = {p for name, given in found.items() for p in given if (name, p[2], mark_of(p[3])) in known}
         found = {name: [p for p in given if p not in repeats] for name, given in found.items()}
-    many(connection, _TAKE, [_row(name, part, at) for name, given in found.items() for part in _spans(given)])
+    _TAKE.run(connection, [_row(name, part, at) for name, given in found.items() for part in _spans(given)])
     return repeats
 
 
@@ -74,7 +80,7 @@ def untake(connection: Connection, places: Sequence[Place], at: float) -> None:
             if left == held:
                 continue
             # A row is named by the last that it holds: were it that of one that it holds no more, this one taken anew would take its place.
-            many(connection, _FORGET, [{"name": name, "last": last}])
+            _FORGET.run(connection, [{"name": name, "last": last}])
             if left:
                 kept = {
                     "name": name,
@@ -82,7 +88,7 @@ def untake(connection: Connection, places: Sequence[Place], at: float) -> None:
                     "first": first,
                     "marks": _packed(n for pair in left for n in pair),
                 }
-                many(connection, _TAKE, [{**kept, "at": at}])
+                _TAKE.run(connection, [{**kept, "at": at}])
 
 
 def sent_before(connection: Connection, place: Place) -> bool:
@@ -96,7 +102,7 @@ def sent_before(connection: Connection, place: Place) -> bool:
 def forget_taken(connection: Connection, before: float, limit: int) -> int:
     """Drop at most `limit` rows older than any possible redelivery; returns how many. Replicas take different ones."""
     old = _OLD.rows(connection, {"before": before, "limit": limit})
-    many(connection, _FORGET, [{"name": name, "last": last} for name, last in old])
+    _FORGET.run(connection, [{"name": name, "last": last} for name, last in old])
     return len(old)
 
 

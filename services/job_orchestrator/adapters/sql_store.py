@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Index, text
@@ -19,8 +18,8 @@ from services.job_orchestrator.adapters.steering_store import MODELS as STEERING
 from services.job_orchestrator.core.decide import LaneDue
 from services.job_orchestrator.core.job import Job, Lane
 from services.job_orchestrator.core.workflow import Workflow
-from shared.database.bulk_statements import together
-from shared.database.statements import Statement, as_list
+from shared.database.bulk_statements import Rows, arrays, run_for_each
+from shared.database.statements import Statement, as_list, is_shared
 from shared.errors import Stop
 
 
@@ -89,17 +88,27 @@ _LOAD_LANES = Statement(
 )
 _LOAD_ALL_LANES = text("SELECT lane_id, body FROM lane WHERE job_id = :job_id")
 # Not an upsert: if another replica has made the job meanwhile, the batch is decided again on what that one wrote.
-_NEW_JOB = text("INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)")
-_SAVE_JOB = text("UPDATE job SET body = :body WHERE id = :id")
-_SAVE_LANE = text(
-    "INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) "
-    "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
+_NEW_JOB = "INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)"
+_SAVE_JOB = "UPDATE job SET body = :body WHERE id = :id"
+_ANEW = "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
+_SAVE_LANE = f"INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) {_ANEW}"
+_CHANGED = "INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING"
+# The four in one, over arrays. `job_changed` in ascending order, as every replica locks its rows.
+_SAVE_ALL = text(
+    "WITH new AS (INSERT INTO job (id, workflow_name, workflow_version, body, trace) SELECT * FROM unnest(CAST(:new_id AS text[]), "
+    "CAST(:new_name AS text[]), CAST(:new_version AS integer[]), CAST(:new_body AS text[]), CAST(:new_trace AS text[]))), "
+    "stored AS (UPDATE job SET body = given.body FROM unnest(CAST(:stored_id AS text[]), CAST(:stored_body AS text[])) "
+    "AS given(id, body) WHERE job.id = given.id), "
+    "lanes AS (INSERT INTO lane (job_id, lane_id, lease, due_at, body) SELECT * FROM unnest(CAST(:lane_job_id AS text[]), "
+    "CAST(:lane_lane_id AS text[]), CAST(:lane_lease AS text[]), CAST(:lane_due_at AS double precision[]), CAST(:lane_body AS text[])) "
+    f"{_ANEW}), "
+    "changed AS (INSERT INTO job_changed (job_id) SELECT * FROM unnest(CAST(:changed_id AS text[])) ORDER BY 1 ON CONFLICT DO NOTHING) "
+    "SELECT 1"
 )
 _DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
-_CHANGED = text("INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING")
 _HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
 # Two statements: in one, PostgreSQL may look for the first of them anew for every row, if it takes the table for a small one (it is
 # full and empty by turns); of 3,000 rows it read millions.
@@ -206,17 +215,19 @@ class SqlJobStore:
             recent.keep_job(job, body)
             name, version = job.workflow.name, job.workflow.version
             jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
-        together(
-            self.connection,
-            [
-                (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]),
-                (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored]),
-                (_SAVE_LANE, lanes),
-                # In ascending order, as everybody meets them.
-                (_CHANGED, sorted(({"id": j["id"]} for j in jobs), key=itemgetter("id"))),
-            ],
-        )
+        if jobs:
+            self._write(jobs, lanes)
         self.stored.update(j["id"] for j in jobs)
+
+    def _write(self, jobs: Rows, lanes: Rows) -> None:
+        new, stored = [j for j in jobs if j["id"] not in self.stored], [j for j in jobs if j["id"] in self.stored]
+        if is_shared(self.connection):
+            values = arrays(new, ("id", "name", "version", "body", "trace"), "new_") | arrays(stored, ("id", "body"), "stored_")
+            values |= arrays(lanes, ("job_id", "lane_id", "lease", "due_at", "body"), "lane_") | arrays(jobs, ("id",), "changed_")
+            self.connection.execute(_SAVE_ALL, values)
+            return
+        for statement, rows in ((_NEW_JOB, new), (_SAVE_JOB, stored), (_SAVE_LANE, lanes), (_CHANGED, jobs)):
+            run_for_each(self.connection, statement, rows)
 
     def has_changed(self) -> bool:
         return self.connection.execute(_HAS_CHANGED).scalar() is not None
