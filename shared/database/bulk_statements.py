@@ -6,13 +6,12 @@ protocol, so there one statement takes an array for each value and unnests them.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from shared.database.statements import driver, is_shared, raised
+from shared.database.statements import is_shared
 
 Rows = Sequence[dict[str, Any]]
 """The values of each row by name."""
@@ -41,11 +40,6 @@ def arrays(rows: Rows, names: Iterable[str], prefix: str = "") -> dict[str, list
 
 
 def run_for_each(connection: Connection, statement: str, rows: Rows) -> None:
-    """Run a statement on SQLite once for each row, in their order. Raises what SQLAlchemy does."""
-    if not rows:
-        return
-    try:
-        # The driver knows `:name` too, and takes half the CPU of SQLAlchemy's parameters.
-        driver(connection).executemany(statement, rows)
-    except sqlite3.Error as error:
-        raise raised(statement, rows, error) from error
+    """Run a statement on SQLite once for each row, in their order."""
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))

@@ -15,7 +15,7 @@ from zlib import crc32
 from sqlalchemy import Connection, text
 
 from shared.database.bulk_statements import BulkStatement
-from shared.database.statements import Statement, as_list, driver, is_shared
+from shared.database.statements import Statement, as_list, is_shared
 
 SPAN = 10_000
 """Most offsets that one row reaches over, so that a row that holds an offset is found from it."""
@@ -58,7 +58,7 @@ def mark_taken(connection: Connection, places: Sequence[Place], at: float) -> se
         found.setdefault(f"{place[0]}/{place[1]}", []).append(place)
     if is_shared(connection):
         connection.execute(_IN_TURN, {"names": as_list(found)})
-    elif not driver(connection).in_transaction:
+    elif not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
         # The driver begins with the first change, which would be after the look.
         _BEGIN.rows(connection)
     repeats: set[Place] = set()
