@@ -7,7 +7,7 @@ EXAMPLES ?= 1000
 export STAGELINE_DATA_DIR ?= .stageline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit simulate check format bench fuzz samples docs lock clean
+.PHONY: help setup demo up down test test-unit simulate check format bench fuzz samples docs dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,16 +60,22 @@ bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
 fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the door (Schemathesis, all checks)
 	STAGELINE_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
 
-docs: $(VENV)/dev ## Regenerate tables and diagrams
-	$(BIN)/python -m tests.architecture.generate
+docs: $(VENV)/dev ## Write the generated documents, and build the site into site/
+	$(BIN)/python -m scripts.docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 samples: $(VENV)/dev ## Make the sample documents again
 	$(BIN)/python samples/make_samples.py
+
+dist: $(VENV)/dev ## Build wheel, sdist and SBOM into dist/, and try the wheel in an empty environment
+	$(BIN)/python scripts/make_dist.py
 
 lock: $(VENV)/dev ## Resolve dependencies anew and pin them with hashes
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded pyproject.toml requirements-build.in -o requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml requirements-build.in -c requirements.lock -o requirements-services.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra embedded pyproject.toml requirements-build.in -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements-sbom.in -o requirements-sbom.lock
 
 clean: ## Remove the environment, caches and the local pipeline's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build $(STAGELINE_DATA_DIR)

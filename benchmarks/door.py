@@ -5,6 +5,7 @@ The bare route parses the same body with pydantic and answers JSON: what the fra
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -22,6 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
 
@@ -156,8 +158,27 @@ async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
     return made
 
 
+def figures_of(found: dict[str, list[tuple[float, float, float, float]]]) -> dict[str, Any]:
+    """What the result file holds: medians of the rounds; units are in the names."""
+    figures: dict[str, Any] = {}
+    for name, kind in (
+        ("create", "job/create"),
+        ("detail", "job/detail"),
+        ("bare_post", "bare route, POST"),
+        ("bare_get", "bare route, GET"),
+    ):
+        rate, p50, p99, cpu = (statistics.median(column) for column in zip(*found[kind], strict=True))
+        figures[f"{name}_per_s"] = round(rate)
+        figures[f"{name}_ms"] = {"p50": round(p50), "p99": round(p99)}
+        figures[f"{name}_cpu_ms"] = round(cpu, 2)
+    return figures
+
+
 async def main() -> None:
-    """Run it and print it; nothing in it is asserted."""
+    """Run it, print it and write its result; nothing in it is asserted."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.door")
+    results.add_option(parser)
+    folder = parser.parse_args().results
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     os.environ["STAGELINE_REQUESTS_PER_MINUTE"] = "100000000"
     plan = Plan(DATA_DIR, port=0, kafka_port=0)
@@ -177,6 +198,8 @@ async def main() -> None:
         table.add_row(name, f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{cpu:.2f}", f"{share:.0%}" if share else "")
     out.print(f"{COUNT} requests of each kind, {AT_ONCE} at a time, medians of {ROUNDS} rounds; jobs run meanwhile")
     out.print(table)
+    setup = {"store": "sqlite", "requests": COUNT, "rounds": ROUNDS, "at_once": AT_ONCE}
+    results.save(folder, "door", setup, figures_of(found), out.print)
 
 
 if __name__ == "__main__":

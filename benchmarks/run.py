@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scenarios
+from benchmarks import results, scenarios
 from benchmarks.load import Ends, Meter, backlog, bare_job, our_end, our_job, producer, trickle
 from cli.local.plan import Plan, free_ports
 from cli.local.supervisor import Supervisor
@@ -74,11 +75,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
     parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
     parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, on PostgreSQL; may repeat")
+    results.add_option(parser)
     return parser.parse_args()
 
 
 async def main() -> int:
-    """Run the benchmark and print it; nothing in it is asserted."""
+    """Run the benchmark, print it and write its result; nothing in it is asserted."""
     wanted = options()
     server = None
     if wanted.store == "postgres":
@@ -103,10 +105,13 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
-        await measure(plan, supervisor.pids() | beside)
-        await more(plan, wanted)
+        figures = await measure(plan, supervisor.pids() | beside)
+        figures |= await more(plan, wanted)
     finally:
         await supervisor.stop()
+    setup = {"store": wanted.store, "scale": scale, "jobs": JOBS, "rounds": ROUNDS, "latency_jobs": SLOW_JOBS * ROUNDS}
+    setup |= {"fan_out": wanted.fan_out, "in_flight": wanted.in_flight, "profile": wanted.profile}
+    results.save(wanted.results, "run", {name: value for name, value in setup.items() if value}, figures, out.print)
     for line in scenarios.profile_lines(DATA_DIR):
         out.print(line)
     return 0
@@ -124,8 +129,8 @@ class Found:
     cpu: Counter[str] = field(default_factory=Counter)
 
 
-async def measure(plan: Plan, pids: dict[str, int]) -> None:
-    """All measurements, ours and the limit's taking turns."""
+async def measure(plan: Plan, pids: dict[str, int]) -> dict[str, Any]:
+    """All measurements, ours and the limit's taking turns. Returns the figures of the result file."""
     bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
     await asyncio.sleep(10)
     idle = Meter(pids)
@@ -149,7 +154,9 @@ async def measure(plan: Plan, pids: dict[str, int]) -> None:
             await our_round(plan, sink, ends, pids, found)
             await bare_round(bootstrap, sink, done, found)
     await sink.stop()
-    report(found, Meter(pids).peak_mib(), idle_share)
+    peak = Meter(pids).peak_mib()
+    report(found, peak, idle_share)
+    return figures_of(found, sum(peak.values()), idle_share)
 
 
 async def our_round(plan: Plan, sink: AIOKafkaProducer, ends: Ends, pids: dict[str, int], found: Found) -> None:
@@ -170,10 +177,11 @@ async def bare_round(bootstrap: str, sink: AIOKafkaProducer, done: Ends, found: 
         found.limit.append(await backlog(sink, done, bare_job, JOBS))
 
 
-async def more(plan: Plan, wanted: argparse.Namespace) -> None:
-    """Wide jobs, and a store full of jobs that wait."""
+async def more(plan: Plan, wanted: argparse.Namespace) -> dict[str, Any]:
+    """Wide jobs, and a store full of jobs that wait. Returns their figures."""
+    figures: dict[str, Any] = {}
     if not wanted.fan_out and not wanted.in_flight:
-        return
+        return figures
     bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
     await scenarios.publish(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", scenarios.WIDE, scenarios.WAITS)
     sink = producer(bootstrap)
@@ -181,6 +189,7 @@ async def more(plan: Plan, wanted: argparse.Namespace) -> None:
     async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends:
         if wanted.fan_out:
             stages = await scenarios.fan_out(sink, ends, wanted.fan_out)
+            figures["file_stages_per_s"] = round(stages)
             out.print(f"fan-out of {wanted.fan_out}: {stages:.0f} stages of files completed per second")
         if wanted.in_flight:
             few = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
@@ -188,10 +197,25 @@ async def more(plan: Plan, wanted: argparse.Namespace) -> None:
             # Until the store has them all: jobs come after them in the same partitions.
             await trickle(sink, ends, our_job, 20, 5)
             many = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
+            figures["in_flight"] = {"jobs": wanted.in_flight, "jobs_per_s": round(many), "jobs_per_s_without": round(few)}
             out.print(
                 f"with {wanted.in_flight} jobs in flight (handed in over {took:.0f} s): {many:.0f} jobs/s, {many / few:.0%} of {few:.0f}"
             )
     await sink.stop()
+    return figures
+
+
+def figures_of(found: Found, peak_mib: float, idle_share: float) -> dict[str, Any]:
+    """What the result file holds of a run; units are in the names."""
+    shares = [ours / limit * 100 for ours, limit in zip(found.ours, found.limit, strict=True)]
+    figures: dict[str, Any] = {
+        "jobs_per_s": results.spread(found.ours), "limit_jobs_per_s": round(statistics.median(found.limit)),
+        "of_limit_percent": results.spread(shares, 1) | {"rounds": [round(share, 1) for share in shares]},
+        "latency_ms": results.latency(found.quick), "limit_latency_ms": results.latency(found.bare_quick),
+        "cpu_ms_per_job": round(sum(found.cpu.values()) / JOBS / len(found.ours) * 1000, 2),
+        "peak_mib": round(peak_mib), "idle_percent_of_a_core": round(idle_share * 100, 1),
+    }  # fmt: skip
+    return figures | ({"shown_ms": results.latency(found.lags)} if len(found.lags) > 1 else {})
 
 
 def report(found: Found, peak: dict[str, float], idle_share: float) -> None:

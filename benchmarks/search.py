@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -17,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection, text
 
-from services.ingest.adapters.store.job_search import Wanted, find
+from benchmarks import results
+from services.ingest.adapters.store.job_search import find
+from services.ingest.core.job_filter import JobQuery
 from services.ingest.core.job_view import new_job
 from shared import clock
 from shared.database.migrate import migrate
@@ -58,27 +61,27 @@ def fill(connection: Connection, first: int, count: int, now: float, body: dict[
     connection.execute(_TERM, terms)
 
 
-def queries(now: float) -> dict[str, Callable[[random.Random], Wanted]]:
+def queries(now: float) -> dict[str, Callable[[random.Random], JobQuery]]:
     """What people ask."""
     day = 86_400.0
     return {
-        "newest": lambda r: Wanted("big"),
-        "page 500 of the newest": lambda r: Wanted("big", after=(now - 2.0 * r.randrange(20_000, 40_000), "f")),
-        "one stage (common)": lambda r: Wanted("big", ("completed",)),
-        "one stage (rare)": lambda r: Wanted("big", ("in_progress",)),
-        "longest in a stage": lambda r: Wanted("big", ("in_progress",), since_before=now - day, sort="stage_since"),
-        "stage and workflow": lambda r: Wanted("big", ("failed",), f"flow-{r.randrange(8)}@1"),
-        "rare workflow": lambda r: Wanted("big", (), "flow-9@1"),
-        "tag (common)": lambda r: Wanted("big", (), None, ("tag:invoice",)),
-        "tag and stage": lambda r: Wanted("big", ("failed",), None, ("tag:contract",)),
-        "metadata": lambda r: Wanted("big", (), None, (f"metadata.case={r.randrange(JOBS // 10)}",)),
-        "key": lambda r: Wanted("big", (), None, (f"job_key:k-{r.randrange(JOBS)}",)),
-        "file name": lambda r: Wanted("big", (), None, (f"file:scan-{r.randrange(1000)}.pdf",)),
-        "error, workflow, tag, time": lambda r: Wanted(
+        "newest": lambda r: JobQuery("big"),
+        "page 500 of the newest": lambda r: JobQuery("big", after=(now - 2.0 * r.randrange(20_000, 40_000), "f")),
+        "one stage (common)": lambda r: JobQuery("big", ("completed",)),
+        "one stage (rare)": lambda r: JobQuery("big", ("in_progress",)),
+        "longest in a stage": lambda r: JobQuery("big", ("in_progress",), since_before=now - day, sort="stage_since"),
+        "stage and workflow": lambda r: JobQuery("big", ("failed",), f"flow-{r.randrange(8)}@1"),
+        "rare workflow": lambda r: JobQuery("big", (), "flow-9@1"),
+        "tag (common)": lambda r: JobQuery("big", (), None, ("tag:invoice",)),
+        "tag and stage": lambda r: JobQuery("big", ("failed",), None, ("tag:contract",)),
+        "metadata": lambda r: JobQuery("big", (), None, (f"metadata.case={r.randrange(JOBS // 10)}",)),
+        "key": lambda r: JobQuery("big", (), None, (f"job_key:k-{r.randrange(JOBS)}",)),
+        "file name": lambda r: JobQuery("big", (), None, (f"file:scan-{r.randrange(1000)}.pdf",)),
+        "error, workflow, tag, time": lambda r: JobQuery(
             "big", ("failed", "invalid"), f"flow-{r.randrange(4)}@1", ("error:encrypted", "tag:letter"), created_after=now - 10 * day
         ),
-        "nothing fits": lambda r: Wanted("big", ("completed",), "flow-1@1", ("error:encrypted",)),
-        "small tenant": lambda r: Wanted(f"t{r.randrange(9)}", ("failed",)),
+        "nothing fits": lambda r: JobQuery("big", ("completed",), "flow-1@1", ("error:encrypted",)),
+        "small tenant": lambda r: JobQuery(f"t{r.randrange(9)}", ("failed",)),
     }  # fmt: skip
 
 
@@ -111,28 +114,40 @@ async def prepared(store: Store) -> None:
         await store.transact(lambda c: c.execute(text("ANALYZE")))
 
 
+def figures_of(found: dict[str, list[float]]) -> dict[str, Any]:
+    """What the result file holds of one database: 95th percentiles in milliseconds."""
+    every = [ms for values in found.values() for ms in values]
+    kinds = {name: results.percentile(values, 95) for name, values in found.items()}
+    return {"p95_ms_of_all": results.percentile(every, 95), "p95_ms_of_the_slowest_kind": max(kinds.values()), "p95_ms": kinds}
+
+
 async def main() -> int:
     """`BENCH_POSTGRES_URL` names a database for the second column."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
+    results.add_option(parser)
+    target = parser.parse_args().results
     folder = Path(".stageline") / "bench-search"
     folder.mkdir(parents=True, exist_ok=True)
     stores = {"sqlite": open_store(f"sqlite:///{folder.resolve() / 'ingest.db'}")}
     if os.environ.get("BENCH_POSTGRES_URL"):
         stores["postgresql"] = open_store(Settings(database_url=os.environ["BENCH_POSTGRES_URL"]).database_for("ingest"))  # type: ignore[arg-type]
-    results: dict[str, dict[str, list[float]]] = {}
+    measured: dict[str, dict[str, list[float]]] = {}
     for name, store in stores.items():
         began = time.monotonic()
         await prepared(store)
         out.print(f"{name}: {JOBS} jobs there after {time.monotonic() - began:.0f} s")
-        results[name] = await measure(store)
+        measured[name] = await measure(store)
         await store.close()
-    table = Table("query", *(f"{n}: p50 ms" for n in results), *(f"{n}: p95 ms" for n in results), box=None)
-    for query in next(iter(results.values())):
-        spread = [sorted(r[query]) for r in results.values()]
+    table = Table("query", *(f"{n}: p50 ms" for n in measured), *(f"{n}: p95 ms" for n in measured), box=None)
+    for query in next(iter(measured.values())):
+        spread = [sorted(r[query]) for r in measured.values()]
         table.add_row(query, *(f"{statistics.median(s):.1f}" for s in spread), *(f"{s[int(len(s) * 0.95)]:.1f}" for s in spread))
     out.print(table)
-    for name, found in results.items():
+    for name, found in measured.items():
         every = sorted(ms for values in found.values() for ms in values)
         out.print(f"{name}: p95 of all {every[int(len(every) * 0.95)]:.1f} ms, longest {every[-1]:.1f} ms")
+        setup = {"store": "postgres" if name == "postgresql" else name, "jobs": JOBS, "kinds": len(found), "repeats": REPEATS}
+        results.save(target, "search", setup, figures_of(found), out.print)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The commands' HTTP client: finds the pipeline, carries the key, repeats what is safe to repeat while a service restarts."""
+"""HTTP client of the commands. It finds the pipeline, sends the key, and retries safe requests while a service restarts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_S = 60.0
 
 
 class CliError(Exception):
-    """A sentence for the user and the exit code: 3 not reachable, 4 not found, 5 refused."""
+    """A sentence for the user, and the exit code: 1 failed, 2 wrong usage, 3 unreachable, 4 not found, 5 refused."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class CliError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where the pipeline is and who calls."""
+    """Base URLs of the gateway and the notifier, and the API key."""
 
     url: str
     notifier_url: str
@@ -35,7 +35,10 @@ class Target:
 
 
 def find_target(data_dir: Path) -> Target:
-    """From `STAGELINE_URL`, `STAGELINE_NOTIFIER_URL`, `STAGELINE_KEY`, else from the pipeline running in `data_dir`."""
+    """The target from `STAGELINE_URL`, `STAGELINE_NOTIFIER_URL` and `STAGELINE_KEY`, else the pipeline that runs in `data_dir`.
+
+    Raises `CliError` when there is no pipeline (code 3) or no key (code 5).
+    """
     url, notifier, key = (os.environ.get(f"STAGELINE_{n}") for n in ("URL", "NOTIFIER_URL", "KEY"))
     state_file = data_dir / "run" / "state.json"
     state = json.loads(state_file.read_text()) if state_file.exists() else {}
@@ -51,7 +54,7 @@ def find_target(data_dir: Path) -> Target:
 
 
 class Client:
-    """One connection pool to door and notifier. Use as an async context manager."""
+    """One connection pool for the gateway and the notifier. Use it as an async context manager."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -73,21 +76,22 @@ class Client:
         form: Callable[[contextlib.ExitStack], aiohttp.FormData] | None = None,
         **more: Any,
     ) -> Any:
-        """JSON of an answer. Repeats while the service is away, for at most a minute; raises `CliError`.
+        """The decoded body of the response: JSON, text, or None for 204. Raises `CliError`.
 
-        `form` makes the body of one attempt; what it enters into the stack it is given is closed after that attempt.
+        Retries for up to `PATIENCE_S` while the service is unreachable or answers 503. `form` builds the multipart body of one
+        attempt; resources that it enters into its stack are closed after that attempt.
         """
         url = (self.target.notifier_url if notifier else self.target.url) + path
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                # aiohttp streams an open file, but closes it only where it came to that.
+                # aiohttp closes a streamed file only if it has begun to send it.
                 with contextlib.ExitStack() as opened:
                     body = form(opened) if form else None
                     async with self.http.request(method, url, data=body, **more) as answer:
                         if answer.status != 503:
                             return await self._read(answer)
-                        reason = (await self._message(answer)) or "503"
+                        reason = message_of(answer.status, answer.reason or "", await answer.read())
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             if time.monotonic() > deadline:
@@ -96,51 +100,53 @@ class Client:
 
     async def _read(self, answer: aiohttp.ClientResponse) -> Any:
         if answer.status >= 400:
-            raise CliError(await self._message(answer), 4 if answer.status == 404 else 5)
+            raise refused(answer.status, answer.reason or "", await answer.read())
         if answer.status == 204:
             return None
         return await answer.json() if answer.content_type.endswith("json") else await answer.text()
 
-    async def _message(self, answer: aiohttp.ClientResponse) -> str:
-        try:
-            body = await answer.json(content_type=None)
-        except ValueError:
-            return f"{answer.status} {answer.reason}"
-        return str(body.get("message") or body.get("detail") or f"{answer.status} {answer.reason}")
-
     async def events(self, start: str, types: str, job_id: str | None, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Server-sent events; when following, goes on after a broken connection where it stopped."""
-        cursor: str | None = None
+        """Server-sent events as `{type, data}`. With `follow`, reconnects and resumes after the last event received.
+
+        Without it, ends when the stream has been idle for 5 s. Raises `CliError`: refused, or unreachable without `follow`.
+        """
+        # Imported here because only this command needs them.
+        import httpx
+        from httpx_sse import aconnect_sse
+
+        url = self.target.notifier_url + "/events/stream"
         query = {"start": start, "types": types, **({"job_id": job_id} if job_id else {})}
-        while True:
-            headers = {"last-event-id": cursor} if cursor else {}
-            try:
-                async with self.http.get(
-                    self.target.notifier_url + "/events/stream", params=query, headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=40 if follow else 5),
-                ) as answer:  # fmt: skip
-                    if answer.status != 200:
-                        await self._read(answer)
-                    async for item in _parse(answer.content):
-                        cursor = item.get("id") or cursor
-                        if item["event"] not in ("hello", "resync"):
-                            yield {"type": item["event"], "data": json.loads(item["data"])}
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
-                if not follow:
-                    return
+        headers = {"authorization": f"Bearer {self.target.key}"}
+        async with httpx.AsyncClient(timeout=httpx.Timeout(5, read=40 if follow else 5), trust_env=False) as http:
+            while True:
+                try:
+                    async with aconnect_sse(http, "GET", url, params=query, headers=headers) as source:
+                        if source.response.status_code != 200:
+                            body = await source.response.aread()
+                            raise refused(source.response.status_code, source.response.reason_phrase, body)
+                        async for item in source.aiter_sse():
+                            headers |= {"last-event-id": item.id} if item.id else {}
+                            if item.event not in ("hello", "resync"):
+                                yield {"type": item.event, "data": item.json()}
+                except httpx.ReadTimeout:
+                    if not follow:
+                        return  # the stream is idle, so every retained event has been read
+                except httpx.TransportError as error:
+                    if not follow:
+                        raise CliError(f"{url} cannot be reached: {error or type(error).__name__}", 3) from None
                 await asyncio.sleep(0.5)
 
 
-async def _parse(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, str]]:
-    item: dict[str, str] = {}
-    while True:
-        raw = await stream.readuntil(b"\n") if not stream.at_eof() else b""
-        if not raw:
-            return
-        line = raw.decode().rstrip("\n")
-        if not line and "data" in item:
-            yield item
-            item = {}
-        elif line and not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            item[name] = value
+def refused(status: int, reason: str, body: bytes) -> CliError:
+    """The error for a response with a status of 400 or more, with the server's own message where it has one."""
+    return CliError(message_of(status, reason, body), 4 if status == 404 else 5)
+
+
+def message_of(status: int, reason: str, body: bytes) -> str:
+    """`message` or `detail` of a JSON body, else the status line."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    fields = found if isinstance(found, dict) else {}
+    return str(fields.get("message") or fields.get("detail") or f"{status} {reason}")

@@ -1,4 +1,4 @@
-"""What all commands share: a client of the pipeline, output for people or scripts."""
+"""Shared by all commands: common options, a client of the pipeline, and output for people or scripts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rich.console import Console
 
 from cli.client import Client, find_target
 
-# Piped output is for other programs: never cut to a terminal's width.
+# Other programs read piped output, so it is never wrapped to a terminal's width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 T = TypeVar("T")
 DEFAULT_DATA_DIR = Path(os.environ.get("STAGELINE_DATA_DIR", ".stageline"))
-DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the local pipeline keeps everything")]
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Data directory of the local pipeline")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-Reason = Annotated[str, typer.Option(help="Goes into the job's history and the audit")]
+Reason = Annotated[str, typer.Option(help="Recorded in the job's history and in the audit log")]
 
 
 def say(line: str) -> None:
-    """One line for people."""
+    """Print one line at once, even into a pipe."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with a client of the pipeline."""
+    """Run `work` with a client of the pipeline in `data_dir`; returns its result. Raises `CliError`."""
 
     async def body() -> T:
         async with Client(find_target(data_dir)) as client:
@@ -41,7 +41,7 @@ def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
 
 
 def show(value: Any, as_json: bool, plain: Callable[[], Any]) -> None:
-    """JSON for scripts, or what `plain` makes for people."""
+    """Print `value` as JSON, or the output of `plain` for people."""
     if as_json:
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     else:

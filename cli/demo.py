@@ -1,4 +1,4 @@
-"""`make demo`: the whole pipeline on the sample documents, shown step by step; exit 0 only if everything held."""
+"""`make demo`: runs the pipeline on the sample documents and shows the results. Exit code 0 only if every check passed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ EXPECTED_TROUBLE = {"locked-invoice.pdf": "encrypted", "damaged-contract.pdf": "
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
-class Neighbour:
-    """What lies outside the pipeline: a web server with documents, and a webhook receiver that verifies signatures."""
+class Outside:
+    """The world outside the pipeline: a web server with documents, and a webhook receiver that verifies signatures."""
 
     def __init__(self) -> None:
         self.secret = ""
@@ -77,43 +77,43 @@ async def main() -> int:
     """Run the demo; returns the exit code."""
     started = time.monotonic()
     shutil.rmtree(DATA_DIR, ignore_errors=True)
-    neighbour, telemetry = Neighbour(), OtlpReceiver()
-    await neighbour.start()
+    outside, telemetry = Outside(), OtlpReceiver()
+    await outside.start()
     await telemetry.start()
     plan = Plan(DATA_DIR, port=0, kafka_port=0, allow_loopback=True, otlp_endpoint=telemetry.endpoint)
     supervisor = Supervisor(plan, lambda line: out.print(f"[yellow]{line}[/yellow]"))
     out.print("[bold]Starting a real Kafka broker and five services …[/bold]")
     try:
         await supervisor.start()
-        out.print(f"  up after {time.monotonic() - started:.1f} s; door {plan.url}, Kafka 127.0.0.1:{plan.ports['kafka']}\n")
+        out.print(f"  up after {time.monotonic() - started:.1f} s; gateway {plan.url}, Kafka 127.0.0.1:{plan.ports['kafka']}\n")
         key = (await asyncio.to_thread(plan.key_file.read_text)).strip()
         async with Client(Target(plan.url, plan.notifier_url, key)) as client:
-            faults = await tour(client, neighbour, telemetry)
+            faults = await tour(client, outside, telemetry)
     finally:
         await supervisor.stop()
         await telemetry.stop()
-        await neighbour.stop()
+        await outside.stop()
     for fault in faults:
-        out.print(f"[red]NOT AS IT SHOULD BE: {fault}[/red]")
+        out.print(f"[red]CHECK FAILED: {fault}[/red]")
     out.print(
-        f"\n[bold]{'Everything held' if not faults else 'Something did not hold'}[/bold] after {time.monotonic() - started:.1f} s."
+        f"\n[bold]{'All checks passed' if not faults else 'Some checks failed'}[/bold] after {time.monotonic() - started:.1f} s."
     )
     return 1 if faults else 0
 
 
-async def tour(client: Client, neighbour: Neighbour, telemetry: OtlpReceiver) -> list[str]:
-    """Submit, watch, and print what came of it; returns what was not as it should be."""
+async def tour(client: Client, outside: Outside, telemetry: OtlpReceiver) -> list[str]:
+    """Submit jobs, watch them and print their results; returns the failed checks."""
     endpoint = await client.call(
-        "POST", "/v1/webhooks", notifier=True, json={"url": neighbour.url + "/hook", "events": ["job.*", "file.done"]}
+        "POST", "/v1/webhooks", notifier=True, json={"url": outside.url + "/hook", "events": ["job.*", "file.done"]}
     )
-    neighbour.secret = endpoint["secret"]
+    outside.secret = endpoint["secret"]
     files = sorted(SAMPLES.iterdir())
     out.print(
         f"[bold]Submitting {len(files)} documents as a deferred session, {len(REMOTE)} as remote URLs, one locked PDF alone[/bold]"
     )
     ids = [
         await submit_files(client, files, {"metadata": {"case": "demo"}}),
-        await submit_urls(client, [f"{neighbour.url}/files/{name}" for name in REMOTE], {}),
+        await submit_urls(client, [f"{outside.url}/files/{name}" for name in REMOTE], {}),
         await submit_files(client, [SAMPLES / "locked-invoice.pdf"], {}),
     ]
     jobs = await watch(client, ids, out, live=out.is_terminal)
@@ -121,15 +121,15 @@ async def tour(client: Client, neighbour: Neighbour, telemetry: OtlpReceiver) ->
     invoices = show_invoices(jobs[0])
     hits = await show_search(client)
     log = await settled_log(client, endpoint["id"])
-    show_webhooks(neighbour, log)
+    show_webhooks(outside, log)
     spans = await settled_trace(telemetry, ids[1])
     show_trace(spans)
     show_stages(telemetry.spans)
-    return check(jobs, invoices, hits, neighbour, log, spans)
+    return check(jobs, invoices, hits, outside, log, spans)
 
 
 def show_outcomes(jobs: list[dict[str, Any]]) -> None:
-    """Jobs by outcome, and every file that did not make it, with the reason."""
+    """Print the jobs by outcome, and every file that did not finish, with its reason."""
     out.print("\n[bold]Jobs by outcome[/bold]")
     for job in jobs:
         statuses = ", ".join(f"{n} {s}" for s, n in Counter(f["status"] for f in job["files"]).most_common())
@@ -140,7 +140,7 @@ def show_outcomes(jobs: list[dict[str, Any]]) -> None:
 
 
 def show_invoices(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Fields of the invoices."""
+    """Print the extracted fields of the invoices; returns the invoices."""
     invoices = [f for f in job["files"] if f["tag_name"] == "invoice" and f["fields"]]
     table = Table(
         "invoice",
@@ -165,7 +165,7 @@ def show_invoices(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def show_search(client: Client) -> list[dict[str, Any]]:
-    """A full-text hit; the index follows the events, so it is asked until it answers."""
+    """Print the hits of a full-text search; returns them. Repeats while the index catches up."""
     hits: list[dict[str, Any]] = []
     for _ in range(50):
         hits = (await client.call("GET", "/v1/search", params={"q": "hydraulic pump"}))["result"]
@@ -179,7 +179,7 @@ async def show_search(client: Client) -> list[dict[str, Any]]:
 
 
 async def settled_log(client: Client, endpoint_id: str) -> dict[str, Any]:
-    """The delivery log once nothing is pending any more."""
+    """The delivery log, once no delivery is pending."""
     log: dict[str, Any] = {}
     for _ in range(100):
         log = await client.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True)
@@ -189,17 +189,15 @@ async def settled_log(client: Client, endpoint_id: str) -> dict[str, Any]:
     return log
 
 
-def show_webhooks(neighbour: Neighbour, log: dict[str, Any]) -> None:
-    """Webhooks delivered and verified."""
-    out.print(
-        f"\n[bold]Webhooks[/bold]  {sum(neighbour.verified.values())} delivered and verified, {neighbour.rejected} rejected"
-    )
-    out.print("  " + ", ".join(f"{name} {n}" for name, n in sorted(neighbour.verified.items())))
+def show_webhooks(outside: Outside, log: dict[str, Any]) -> None:
+    """Print the number of verified webhooks by type."""
+    out.print(f"\n[bold]Webhooks[/bold]  {sum(outside.verified.values())} delivered and verified, {outside.rejected} rejected")
+    out.print("  " + ", ".join(f"{name} {n}" for name, n in sorted(outside.verified.items())))
     out.print(f"  the notifier's own log: {log['deliveries']}")
 
 
 async def settled_trace(telemetry: OtlpReceiver, job_id: str) -> list[ReceivedSpan]:
-    """The job's spans once they are all exported: one tree that reaches the webhook of its last event."""
+    """The job's spans, once all are exported: one tree that includes the webhook of the last event."""
     spans: list[ReceivedSpan] = []
     for _ in range(80):
         before = len(spans)
@@ -211,7 +209,7 @@ async def settled_trace(telemetry: OtlpReceiver, job_id: str) -> list[ReceivedSp
 
 
 def show_trace(spans: list[ReceivedSpan]) -> None:
-    """The job's trace as a tree. Where several files take the same way, the first is drawn and the others counted."""
+    """Print the job's trace as a tree. Of identical branches the first is drawn and the others are counted."""
     out.print(
         f"\n[bold]Trace of the remote job[/bold]  {len(spans)} spans, {len({s.service for s in spans})} services, {len(roots(spans))} root"
     )
@@ -229,7 +227,7 @@ def _draw(span: ReceivedSpan, children: dict[str, list[ReceivedSpan]], origin: i
     )
     groups: dict[tuple[str, str], list[ReceivedSpan]] = defaultdict(list)
     for child in children[span.span_id]:
-        # A message's `create` span is a moment; what follows from it is what its receivers did.
+        # A message's `create` span has no duration of interest; show the receivers' spans in its place.
         for shown in children[child.span_id] if child.name.startswith("create ") else [child]:
             groups[shown.name, shown.service].append(shown)
     for same in groups.values():
@@ -239,7 +237,7 @@ def _draw(span: ReceivedSpan, children: dict[str, list[ReceivedSpan]], origin: i
 
 
 def show_stages(spans: list[ReceivedSpan]) -> None:
-    """Time per stage: the workers' own spans."""
+    """Print the time per stage, from the workers' spans."""
     table = Table("stage", "runs", "mean ms", "max ms", box=None, title="\nTime per stage", title_justify="left")
     by_topic: dict[str, list[float]] = defaultdict(list)
     for span in spans:
@@ -254,11 +252,11 @@ def check(
     jobs: list[dict[str, Any]],
     invoices: list[Any],
     hits: list[Any],
-    neighbour: Neighbour,
+    outside: Outside,
     log: dict[str, Any],
     spans: list[ReceivedSpan],
 ) -> list[str]:
-    """What was not as it should be."""
+    """The failed checks, one sentence each."""
     ocr = shutil.which("tesseract") is not None
     faults: list[str] = []
     if [j["stage"] for j in jobs] != ["completed", "completed", "invalid"]:
@@ -273,12 +271,12 @@ def check(
             faults.append(f"no invoice with the total {value}: {sorted(map(str, totals))}")
     if not hits:
         faults.append("the search found nothing")
-    if neighbour.rejected or sum(neighbour.verified.values()) != sum(log["deliveries"].values()):
+    if outside.rejected or sum(outside.verified.values()) != sum(log["deliveries"].values()):
         faults.append(
-            f"webhooks: {sum(neighbour.verified.values())} verified, {neighbour.rejected} rejected, log {log['deliveries']}"
+            f"webhooks: {sum(outside.verified.values())} verified, {outside.rejected} rejected, log {log['deliveries']}"
         )
-    if neighbour.verified["job.finished"] != 2 or neighbour.verified["job.invalid"] != 1:
-        faults.append(f"webhooks by type: {dict(neighbour.verified)}")
+    if outside.verified["job.finished"] != 2 or outside.verified["job.invalid"] != 1:
+        faults.append(f"webhooks by type: {dict(outside.verified)}")
     if len(roots(spans)) != 1 or not any(s.name == "POST" for s in spans):
         faults.append(f"the trace has {len(roots(spans))} roots, webhook in it: {any(s.name == 'POST' for s in spans)}")
     return faults

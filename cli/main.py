@@ -1,6 +1,6 @@
-"""`stageline`: run the pipeline here, hand in documents, see what happens.
+"""`stageline`: run the pipeline on this machine, submit documents, follow what happens.
 
-Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong use · 3 not reachable ·
+Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong usage · 3 unreachable ·
 4 not found · 5 refused.
 """
 
@@ -44,16 +44,16 @@ def submit(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Hand in documents as one job. With --watch the exit code is 1 unless the job completed."""
+    """Submit documents as one job. With --watch, the exit code is 1 unless the job completed."""
     files = find_files(paths or [])
     if not files and not url:
         raise CliError("nothing to submit: name files, folders or --url", 2)
     if files and url:
-        raise CliError("files and --url make different jobs: submit them one after the other", 2)
-    wish = {"workflow": workflow, "metadata": parse_metadata(metadata)}
+        raise CliError("files and --url make separate jobs: submit them one after the other", 2)
+    request = {"workflow": workflow, "metadata": parse_metadata(metadata)}
 
     async def work(client: Client) -> dict[str, Any]:
-        job_id = await (submit_files(client, files, wish) if files else submit_urls(client, url or [], wish))
+        job_id = await (submit_files(client, files, request) if files else submit_urls(client, url or [], request))
         if not watching:
             return {"id": job_id}
         return (await watch(client, [job_id], out, live=out.is_terminal and not as_json))[0]
@@ -84,7 +84,7 @@ def jobs(
 
 @app.command()
 def job(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show a job: its stages, attempts and files, and why it waits."""
+    """Show a job: its stages, attempts and files, and why it is waiting."""
 
     async def work(client: Client) -> dict[str, Any]:
         record = await client.call("GET", f"/v1/jobs/{job_id}")
@@ -103,7 +103,7 @@ def text(file_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @app.command()
 def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Find files that hold all the words; `word*` matches beginnings. Exit code 4 when there is none."""
+    """Find files that contain all the words; `word*` matches prefixes. Exit code 4 when nothing matches."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/search", params={"q": " ".join(words)}))["result"]
 
     def plain() -> Table:
@@ -119,13 +119,13 @@ def search(words: list[str], as_json: AsJson = False, data_dir: DataDir = DEFAUL
 
 @app.command()
 def events(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events")] = False,
     job_id: Annotated[str | None, typer.Option("--job")] = None,
     types: Annotated[str, typer.Option(help="Names or patterns, e.g. job.*,file.done")] = "",
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Print events: all that are kept, or with --follow those from now on as well."""
+    """Print all retained events. With --follow, continue with new ones."""
 
     async def work(client: Client) -> None:
         async for event in client.events("beginning", types, job_id, follow):
@@ -143,7 +143,7 @@ def cancel(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Cancel a job; running workers are told."""
+    """Cancel a job. Its running workers are notified."""
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/cancel", json={"reason": reason}))
     show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")
 
@@ -151,7 +151,7 @@ def cancel(
 @webhooks.command("add")
 def webhooks_add(
     url: str,
-    event: Annotated[list[str] | None, typer.Option(help="Name or pattern; may repeat; none means all")] = None,
+    event: Annotated[list[str] | None, typer.Option(help="Event name or pattern; may repeat; default: all")] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -177,7 +177,7 @@ def webhooks_list(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR)
 
 @webhooks.command("log")
 def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show every attempt at an endpoint, newest first."""
+    """Show the delivery attempts of an endpoint, newest first."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True))
 
     def plain() -> Table:

@@ -21,24 +21,32 @@ class Settings(BaseSettings):
 
     kafka: KafkaAccess = Field(default_factory=KafkaAccess)
     data_dir: Path = Path(".stageline")
+    """Folder for everything that the local pipeline keeps."""
     database_url: SecretStr | None = None
     """`postgresql://user:password@host/database`; by default a SQLite file per service in the data directory."""
     object_store_url: str | None = None
     """`file:///…`, `s3://bucket`, `gs://…`, `az://…`; by default `objects/` in the data directory."""
     host: str = "127.0.0.1"
+    """Address that this service listens on."""
     port: int = 0
-    """Port of this service's HTTP (health, and its door if it has one); 0 takes a free one."""
+    """Port of this service's HTTP: health checks, and its API where it has one. 0 takes a free port."""
     instance: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
+    """Name of this process in consumer groups, logs and traces. By default made of host name and process id. A name given here is kept over restarts."""
     partitions: int = Field(default=6, ge=1, le=1000)
+    """Partitions of the hot topics when they are created. The number of processes of a service that can share the work."""
     replication_factor: int = Field(default=1, ge=1, le=10)
+    """Brokers that keep a copy of each topic, when topics are created."""
     session_timeout_ms: int = Field(default=6000, ge=1000, le=300_000)
-    """After this much silence a process's partitions go to another one. Brokers allow no less than `group.min.session.timeout.ms`,
-    6,000 unless they say otherwise; ours say 1,000."""
+    """Silence in milliseconds after which the partitions of a process go to another one. Brokers allow no less than their
+    `group.min.session.timeout.ms`, by default 6,000; the embedded broker allows 1,000."""
     drain_timeout_s: float = Field(default=15, gt=0)
+    """Seconds that a service has to finish its work after SIGTERM."""
     batch_records: int = Field(default=1000, ge=1, le=10_000)
+    """Records of a batch at most. A batch also ends at 8 MiB."""
     park_limit: int = Field(default=50, ge=1)
-    """Records that our own code failed on before the process stops: many of them mean a bug, not bad records."""
+    """Records that may be dead-lettered by an unexpected error before the process stops: many of them mean a bug, not bad records."""
     log_level: str = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     allow_loopback: bool = False
     """Development only: webhooks and remote files may lie on this machine, over plain http."""
     trusted_networks: tuple[IPvAnyNetwork, ...] = ()
@@ -50,7 +58,8 @@ class Settings(BaseSettings):
         return trusted_networks(self.allow_loopback, self.trusted_networks)
 
     containers_file: Path | None = None
-    """A JSON file with the containers that documents may be read from (`shared/objects/containers.py`)."""
+    """A JSON file with the containers that documents may be read from, e.g.
+    `{"archive": {"source": "aws", "url": "s3://bucket", "tenants": ["default"]}}`."""
 
     create_topics: bool = True
     """Create missing topics at the start. Off where a service may not: then `stageline kafka apply` does it once."""

@@ -1,3 +1,7 @@
-"""The version of this release. `pyproject.toml`, the HTTP applications and telemetry read it here."""
+"""The version of the installed package; `pyproject.toml` states it."""
 
-VERSION = "0.3.0"
+from importlib.metadata import version
+from typing import Final
+
+VERSION: Final = version("stageline")
+"""For OpenAPI documents and telemetry, e.g. `0.3.0`."""

@@ -8,7 +8,7 @@ from stageline_kit.producer import Producer
 from stageline_kit.task import Task
 from stageline_kit.worker import Worker
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "Batch", "Change", "Consumer", "Event", "Failed", "Gap", "Inbox", "JobFeed", "Producer", "Queued", "Skipped", "Task", "TryAgain",
     "Worker",

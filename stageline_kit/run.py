@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Action = Callable[[Task], Any]
 Report = Callable[[StageReport], Awaitable[None]]
 FIRST_BEAT_S = 1.0
-CLIENT = "stageline-kit/0.2.0"
+CLIENT = "stageline-kit/0.3.0"
 STATUS = {Failed: TaskStatus.KO, TryAgain: TaskStatus.ERR, Skipped: TaskStatus.SKIP, Queued: TaskStatus.QUEUED}
 
 

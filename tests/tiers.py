@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, docker_has
 HAS = {
     "docker": lambda: docker_has(POSTGRES_IMAGE) and docker_has(KAFKA_IMAGE),
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
+    "go": lambda: shutil.which("go") is not None,
 }
 
 
@@ -30,3 +33,10 @@ def missing(what: str) -> bool:
 def needs(what: str) -> pytest.MarkDecorator:
     """A marker for tests that need `what`."""
     return pytest.mark.skipif(missing(what), reason=f"no {what} here")
+
+
+def npm_installed(source: Path, target: Path) -> Path:
+    """A copy of a Node.js project beside the packages of its lock file; the copy's folder."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], check=True, cwd=target)
+    return target

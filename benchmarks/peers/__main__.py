@@ -6,6 +6,7 @@ Redis appends to its log every second, PostgreSQL commits durably. Medians of th
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -24,6 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from cli.local.plan import free_ports
 from shared.embedded.postgres import EmbeddedPostgres
 from shared.errors import Stop
@@ -33,6 +35,13 @@ PYTHON = Path(".stageline/peers/bin/python")
 PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2, "temporal_peer": 1}
 """Peer → how many worker programs to start (some start two processes of their own)."""
 JOBS, ROUNDS, QUICK = int(os.environ.get("BENCH_PEER_JOBS", "600")), 3, 50
+NAMES = {
+    "dramatiq_peer": "Dramatiq",
+    "taskiq_peer": "Taskiq",
+    "celery_peer": "Celery",
+    "dbos_peer": "DBOS",
+    "temporal_peer": "Temporal",
+}
 FEWER = {"temporal_peer": 6}
 """Peer → by how much fewer jobs a round has, so that it ends within minutes."""
 Server = tuple[dict[str, str], list[int]]
@@ -148,17 +157,28 @@ def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[
             worker.wait()
 
 
+def figures_of(found: dict[str, Any]) -> dict[str, Any]:
+    """What the result file holds of one peer; units are in the names."""
+    return {
+        "jobs_per_s": results.spread(found["rates"]), "latency_ms": results.latency(found["latencies"]),
+        "cpu_ms_per_job": round(found["cpu_ms"], 1),
+    }  # fmt: skip
+
+
 def main() -> int:
-    """All of them; what is not there is said."""
+    """All of them; one that is not there is named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(PEERS))
+    results.add_option(parser)
+    wanted = parser.parse_args()
+    unknown = set(wanted.peers) - PEERS.keys()
+    if unknown:
+        parser.error(f"no such peers: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     if not PYTHON.exists() or not shutil.which("redis-server"):
         out.print("The peers are not installed: benchmarks/peers/setup")
         return 1
-    unknown = set(sys.argv[1:]) - PEERS.keys()
-    if unknown:
-        out.print(f"no such peers: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
-        return 1
     table = Table("peer", "jobs/s (median, min-max)", "p50 ms at 5/s", "p99 ms", "CPU ms per job", box=None)
-    for peer in sys.argv[1:] or PEERS:
+    for peer in wanted.peers or PEERS:
         with contextlib.ExitStack() as stack:
             url, pid = stack.enter_context(redis_server())
             environment = {**os.environ, "PEER_REDIS": url}
@@ -166,6 +186,8 @@ def main() -> int:
                 more, servers = stack.enter_context(SERVERS[peer]()) if peer in SERVERS else ({}, [])
                 found = measure(peer, {**environment, **more}, [pid, *servers])
                 slow = found["latencies"]
+                setup = {"peer": NAMES[peer], "jobs": JOBS // FEWER.get(peer, 1), "rounds": ROUNDS}
+                results.save(wanted.results, "peers", setup, figures_of(found), out.print)
                 table.add_row(
                     peer.removesuffix("_peer"), f"{statistics.median(found['rates']):.0f} ({min(found['rates']):.0f}-{max(found['rates']):.0f})",
                     f"{statistics.median(slow) * 1000:.0f}", f"{slow[int(len(slow) * 0.99)] * 1000:.0f}", f"{found['cpu_ms']:.1f}",

@@ -1,4 +1,4 @@
-"""`stageline bulk`: one verb for all jobs that a search finds."""
+"""`stageline bulk`: apply one operation to every job that a filter matches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.client import Client, CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run, show
 from cli.commands.submit import parse_metadata
 
-app = typer.Typer(help="One verb for many jobs: counted first, at a rate, resumable, in the audit.", no_args_is_help=True)
+app = typer.Typer(help="Apply one operation to many jobs: counted first, rate limited, resumable, audited.", no_args_is_help=True)
 
 
 def _filter(where: list[str]) -> dict[str, Any]:
@@ -33,15 +33,15 @@ def _filter(where: list[str]) -> dict[str, Any]:
 def start(
     verb: Annotated[str, typer.Argument(help="cancel, terminate, pause, resume, retry or rerun")],
     where: Annotated[list[str], typer.Option(help="field=value as in GET /v1/jobs, e.g. stage=failed; may repeat")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, and show some")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the matching jobs")] = False,
     rate: Annotated[float, typer.Option(help="Jobs per second")] = 50.0,
     options: Annotated[str, typer.Option(help='JSON object for rerun, e.g. {"only": "failed"}')] = "{}",
-    watching: Annotated[bool, typer.Option("--watch", help="Wait for its end")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Wait until the run has ended")] = False,
     reason: Reason = "",
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Do it to every job that fits as of now."""
+    """Apply VERB to every job that matches now."""
     wanted = _filter(where)
     body = {
         "verb": verb,
@@ -61,7 +61,7 @@ def start(
 
     made = run(data_dir, work)
     plain = (
-        f"{made['count']} jobs fit"
+        f"{made['count']} jobs match"
         if dry_run
         else f"{made['id']}: {made['state']}, {made['done']} done, {made['refused']} refused"
     )
@@ -74,11 +74,11 @@ def listed(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> Non
     found = run(data_dir, lambda c: c.call("GET", "/v1/bulk"))["result"]
 
     def plain() -> Table:
-        table = Table("run", "verb", "state", "jobs", "done", "refused", "by", "reason", "begun", box=None)
+        table = Table("run", "verb", "state", "jobs", "done", "refused", "by", "reason", "started", box=None)
         for b in found:
-            begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(b["created_at"]))
+            started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(b["created_at"]))
             table.add_row(
-                b["id"], b["verb"], b["state"], str(b["count"]), str(b["done"]), str(b["refused"]), b["by"], b["reason"], begun
+                b["id"], b["verb"], b["state"], str(b["count"]), str(b["done"]), str(b["refused"]), b["by"], b["reason"], started
             )
         return table
 
@@ -87,11 +87,11 @@ def listed(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> Non
 
 @app.command("stop")
 def stop(bulk_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Stop a bulk run; what it has done stays done. `stageline bulk resume` goes on."""
+    """Stop a bulk run. Finished operations stay; `stageline bulk resume` continues the run."""
     run(data_dir, lambda c: c.call("POST", f"/v1/bulk/{bulk_id}/stop"))
 
 
 @app.command("resume")
 def resume(bulk_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Go on with a bulk run that was stopped."""
+    """Continue a stopped bulk run."""
     run(data_dir, lambda c: c.call("POST", f"/v1/bulk/{bulk_id}/resume"))

@@ -1,4 +1,4 @@
-"""`stageline kafka`: what an administrator does once on a cluster whose users may not create topics."""
+"""`stageline kafka`: one-time set-up of topics and ACLs on a cluster whose users may not create topics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import typer
 
 from cli.command import say
 
-app = typer.Typer(help="Topics and rights on a Kafka cluster (KAFKA_* says which, and who you are).", no_args_is_help=True)
+app = typer.Typer(
+    help="Topics and ACLs on a Kafka cluster. KAFKA_* variables name the cluster and the user.", no_args_is_help=True
+)
 Actions = Annotated[list[str] | None, typer.Option("--action", help="An action of your own workers; may repeat")]
 
 
@@ -16,33 +18,33 @@ Actions = Annotated[list[str] | None, typer.Option("--action", help="An action o
 def apply(
     partitions: Annotated[int, typer.Option(min=1)] = 6,
     replication: Annotated[int, typer.Option(min=1, help="Replicas of each topic")] = 3,
-    prefix: Annotated[str, typer.Option(help="The services' users are PREFIX and the service's name")] = "stageline-",
-    rights: Annotated[bool, typer.Option("--rights/--no-rights", help="Also grant the services' rights")] = True,
+    prefix: Annotated[str, typer.Option(help="A service's Kafka user is PREFIX plus the service's name")] = "stageline-",
+    rights: Annotated[bool, typer.Option("--rights/--no-rights", help="Also grant the services' ACLs")] = True,
     action: Actions = None,
 ) -> None:
-    """Create every topic that is missing and grant each service what it needs, and no more. Again: changes nothing."""
+    """Create missing topics and grant each service the ACLs it needs. Safe to repeat."""
     from cli.inspect import cluster
 
     topics, count = cluster.apply(action, partitions, replication, prefix, rights)
-    say(f"{topics} topics are there; {count} rights are granted")
+    say(f"{topics} topics exist; {count} ACLs are granted")
 
 
 @app.command()
 def grant(
-    user: Annotated[str, typer.Argument(help="Kafka user of a program outside")],
+    user: Annotated[str, typer.Argument(help="Kafka user of an external program")],
     role: Annotated[str, typer.Argument(help="producers, consumers or workers")],
-    groups: Annotated[str | None, typer.Option(help="What the names of its consumer groups begin with")] = None,
+    groups: Annotated[str | None, typer.Option(help="Prefix of its consumer groups")] = None,
 ) -> None:
-    """Grant a program outside the rights of its role."""
+    """Grant an external program the ACLs of its role."""
     from cli.inspect import cluster
 
     count = cluster.grant(user, role, groups)
-    say(f"{user} has the {count} rights of {role}")
+    say(f"{user} has the {count} ACLs of {role}")
 
 
 @app.command()
 def show(role: str, user: Annotated[str, typer.Option(help="Kafka user")] = "USER", action: Actions = None) -> None:
-    """Print the rights of a service or role as arguments of Kafka's own kafka-acls.sh."""
+    """Print the ACLs of a service or role as arguments for Kafka's kafka-acls.sh."""
     from cli.inspect import cluster
 
     for line in cluster.commands(role, user, action):

@@ -1,4 +1,4 @@
-"""What an operator asks and does: why, backlog, find, the verbs on one job, controls, audit."""
+"""Commands of an operator: why, backlog, find, operations on one job, controls, audit."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def _age(seconds: float | None) -> str:
 
 
 def why(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Say why a job (or an open session) does not move, and when that changes."""
+    """Explain why a job or an open session is waiting, and until when."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/jobs/{job_id}/why"))
     until = f"\nchanges at {found['changes_at']}" if found["changes_at"] else ""
     show(found, as_json, lambda: f"{escape(found['message'])} [dim]({found['code']})[/dim]{until}")
 
 
 def backlog(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show what waits, what runs, and when it will be worked off, by action and tenant."""
+    """Show waiting and running tasks by action and tenant, and when the backlog will be empty."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/backlog"))
 
     def plain() -> Table:
-        columns = ("action", "tenant", "waiting", "oldest", "in flight", "in/s", "out/s", "worked off", "wasted", "gate")
+        columns = ("action", "tenant", "waiting", "oldest", "in flight", "in/s", "out/s", "empty", "wasted", "gate")
         table = Table(*columns, box=None)
         for x in found["lines"]:
             drained = "" if x["drained_at"] is None else f"in {_age(x['drained_at'] - time.time())}"
@@ -55,16 +55,16 @@ def find(
     tag: Annotated[str | None, typer.Option()] = None,
     file_name: Annotated[str | None, typer.Option()] = None,
     error_code: Annotated[str | None, typer.Option()] = None,
-    key: Annotated[str | None, typer.Option(help="The producer's own name for the job")] = None,
+    key: Annotated[str | None, typer.Option(help="The producer's own job key")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="key=value; may repeat")] = None,
-    text: Annotated[str | None, typer.Option(help="Words in one of its files")] = None,
-    in_stage_for_s: Annotated[float | None, typer.Option(help="At least so long in its stage")] = None,
-    query: Annotated[str | None, typer.Option(help="A saved search, instead of the rest")] = None,
+    text: Annotated[str | None, typer.Option(help="Words in one of the job's files")] = None,
+    in_stage_for_s: Annotated[float | None, typer.Option(help="Seconds in the current stage, at least")] = None,
+    query: Annotated[str | None, typer.Option(help="Name of a saved search; excludes the other options")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Find jobs; all that is given must hold. Exit code 4 when there is none."""
+    """Find the jobs that match every given option. Exit code 4 when none does."""
     wanted = {
         "stage": stage, "workflow": workflow, "tag": tag, "file_name": file_name, "error_code": error_code, "job_key": key,
         "metadata": metadata, "text": text, "in_stage_for_s": in_stage_for_s,
@@ -103,13 +103,13 @@ def rerun(
     only: Annotated[str, typer.Option(help="all, failed, or changed")] = "all",
     file: Annotated[list[str] | None, typer.Option(help="Only this file; may repeat")] = None,
     version: Annotated[int | None, typer.Option(help="Another version of the workflow")] = None,
-    metadata: Annotated[str | None, typer.Option(help="JSON object that replaces the job's")] = None,
+    metadata: Annotated[str | None, typer.Option(help="JSON object that replaces the job's metadata")] = None,
     args: Annotated[str | None, typer.Option(help="JSON object: step → settings")] = None,
     reason: Reason = "",
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Run an ended job again, as a new job with the results that need not be made anew."""
+    """Run an ended job again as a new job. Results of unchanged steps are reused."""
     body: dict[str, Any] = {"only": only, "reason": reason, "file_ids": file or []}
     more = {
         "from_step": from_step,
@@ -124,15 +124,15 @@ def rerun(
 
 def poke(
     job_id: str,
-    step: Annotated[str | None, typer.Option(help="Which waiting step; without it, all")] = None,
-    refuse: Annotated[bool, typer.Option("--refuse", help="KO instead of OK")] = False,
+    step: Annotated[str | None, typer.Option(help="The waiting step; default: all waiting steps")] = None,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Answer KO instead of OK")] = False,
     code: Annotated[str | None, typer.Option()] = None,
     message: Annotated[str | None, typer.Option()] = None,
     data: Annotated[str | None, typer.Option(help="JSON object: the step's result")] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Tell a waiting step that what it waits for has happened: an approval, an answer from outside."""
+    """Answer a waiting step: an approval, or an event from outside."""
     body = {
         "step": step,
         "outcome": "KO" if refuse else "OK",
@@ -147,27 +147,27 @@ def poke(
 def control(
     what: Annotated[str, typer.Argument(help="action:NAME or tenant:ID")],
     pause: Annotated[bool | None, typer.Option("--pause/--resume")] = None,
-    limit: Annotated[int | None, typer.Option(help="Tasks in the hands of workers at a time; -1 for no limit")] = None,
-    rate: Annotated[float | None, typer.Option(help="Tasks per second; -1 for no limit")] = None,
-    weight: Annotated[float | None, typer.Option(help="A tenant's share where tasks wait")] = None,
+    limit: Annotated[int | None, typer.Option(help="Tasks that workers may hold at a time; -1: no limit")] = None,
+    rate: Annotated[float | None, typer.Option(help="Tasks per second; -1: no limit")] = None,
+    weight: Annotated[float | None, typer.Option(help="A tenant's share of the capacity while tasks wait")] = None,
     reason: Reason = "",
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Pause, limit or weigh an action or a tenant, while everything runs."""
+    """Pause, limit or weight an action or a tenant at run time."""
     kind, _, name = what.partition(":")
     if kind not in ("action", "tenant") or not name:
         raise CliError("what: action:NAME or tenant:ID is expected", 2)
     given = {"paused": pause, "limit": limit, "rate_per_s": rate, "weight": weight}
     body: dict[str, Any] = {k: None if v == -1 and v is not True else v for k, v in given.items() if v is not None}
     answer = run(data_dir, lambda c: c.call("PUT", f"/v1/controls/{kind}/{name}", json={**body, "reason": reason}))
-    show(answer, as_json, lambda: f"{what}: " + (", ".join(f"{k} {v}" for k, v in body.items()) or "as it was"))
+    show(answer, as_json, lambda: f"{what}: " + (", ".join(f"{k} {v}" for k, v in body.items()) or "unchanged"))
 
 
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR
 ) -> None:
-    """Show who did what, newest first."""
+    """Show the audit log, newest entry first."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/audit?limit={limit}"))["result"]
 
     def plain() -> Table:
@@ -181,12 +181,12 @@ def audit(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the operator's commands to `app`."""
     for command in (why, backlog, find, rerun, poke, control, audit):
         app.command()(command)
     verbs = {
-        "pause": "Hand out no further tasks of a job until it is resumed.", "resume": "Go on with a paused job.",
-        "terminate": "End a job as failed, at once and without its rescue.", "retry": "Do not wait for the back-off of a job's attempts.",
+        "pause": "Stop dispatching a job's tasks until it is resumed.", "resume": "Resume a paused job.",
+        "terminate": "Fail a job at once, without its rescue steps.", "retry": "Start a job's next attempts now, without their back-off.",
     }  # fmt: skip
     for word, help_ in verbs.items():
         app.command(word)(_verb(word, help_))

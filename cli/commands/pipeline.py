@@ -1,4 +1,4 @@
-"""Commands that run the pipeline on this machine, and the pages that other commands print."""
+"""Commands that start, stop and check the pipeline on this machine; and the pages that other commands print."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,15 +30,22 @@ from shared.errors import Outcome, Stop
 
 def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
-    port: Annotated[int, typer.Option(help="Port of the door; the others follow it. 0: any free ones")] = 8080,
-    kafka_port: Annotated[int, typer.Option(help="Port of the broker; its controller takes the next. 0: any free ones")] = 29092,
+    port: Annotated[
+        int, typer.Option(help="Port of the gateway; the other services take the next ports. 0: any free ports")
+    ] = 8080,
+    kafka_port: Annotated[
+        int, typer.Option(help="Port of the broker; its controller takes the next port. 0: any free ports")
+    ] = 29092,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes")] = 1,
-    scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: processes of a service; may repeat")] = None,
-    allow_loopback: Annotated[bool, typer.Option(help="Development: webhooks and remote files may be on this machine")] = False,
+    scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: number of processes of a service; may repeat")] = None,
+    allow_loopback: Annotated[bool, typer.Option(help="Development: allow webhooks and remote files on this machine")] = False,
     otlp: Annotated[str | None, typer.Option(help="OTLP/HTTP endpoint for traces and metrics")] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go to the background once everything is ready")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once everything is ready, and keep running in the background")
+    ] = False,
 ) -> None:
-    """Start broker and services here, and restart what dies. Ctrl-C stops them; a later start finds its jobs again."""
+    """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept."""
+    require_embedded_extra()
     if detach:
         _detach(data_dir)
         return
@@ -47,7 +55,7 @@ def up(
 
     async def ready() -> None:
         say(f"stageline is up in {data_dir}")
-        say(f"  door       {plan.url}  (documentation at {plan.url}/docs)")
+        say(f"  gateway    {plan.url}  (documentation at {plan.url}/docs)")
         say(f"  notifier   {plan.notifier_url}  (webhooks, {plan.notifier_url}/events/stream)")
         say(f"  kafka      127.0.0.1:{plan.ports['kafka']}")
         say(f"  admin key  in {plan.key_file}")
@@ -58,8 +66,14 @@ def up(
         raise CliError(str(error), 1) from None
 
 
+def require_embedded_extra() -> None:
+    """Raise `CliError` where the packages of the extra `embedded` are missing: images and plain installs leave them out."""
+    if any(find_spec(name) is None for name in ("jgo", "setproctitle")):
+        raise CliError("running the pipeline here needs the extra `embedded`: pipx install 'stageline[embedded]'", 1)
+
+
 def parse_scale(entries: list[str]) -> dict[str, int]:
-    """`SERVICE=N` as a mapping. Raises `CliError` for anything else."""
+    """Service → number of processes, from `SERVICE=N` entries. Raises `CliError` for anything else."""
     try:
         return {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
     except ValueError:
@@ -87,7 +101,7 @@ def _detach(data_dir: Path) -> None:
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Stop the pipeline that runs in the data directory. What it keeps stays."""
+    """Stop the pipeline that runs in the data directory. Its data is kept."""
     state_file = data_dir / "run" / "state.json"
     if not state_file.exists():
         raise CliError(f"no pipeline runs in {data_dir}", 3)
@@ -116,14 +130,14 @@ def _is_zombie(pid: int) -> bool:
 
 
 def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False) -> None:
-    """Delete everything the local pipeline keeps: jobs, events, documents, keys."""
+    """Delete all data of the local pipeline: jobs, events, documents, keys."""
     if (data_dir / "run" / "state.json").exists():
         raise CliError(f"a pipeline runs in {data_dir}: stop it first with `stageline down`", 1)
     if not data_dir.exists():
-        say(f"{data_dir} is not there")
+        say(f"{data_dir} does not exist")
         return
     if not (data_dir / "admin.key").exists():
-        raise CliError(f"{data_dir} does not look like a data directory of Stageline", 2)
+        raise CliError(f"{data_dir} is not a data directory of Stageline", 2)
     if not yes and not typer.confirm(f"Delete {data_dir} with all its jobs and documents?"):
         raise typer.Exit(1)
     shutil.rmtree(data_dir)
@@ -131,19 +145,19 @@ def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Optio
 
 
 def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Say what is here, what is missing, and how to get it. Exit code 1 when the pipeline cannot start."""
+    """Check this machine: what is present, what is missing, how to install it. Exit code 1 when the pipeline cannot start."""
     table = Table("what", "state", "how to get it", box=None)
     fatal = False
-    for name, state, cure, needed in findings(data_dir):
-        fatal = fatal or (needed and bool(cure))
-        table.add_row(name, f"[{'red' if needed else 'yellow'}]{state}[/]" if cure else f"[green]{state}[/]", cure)
+    for name, state, remedy, needed in findings(data_dir):
+        fatal = fatal or (needed and bool(remedy))
+        table.add_row(name, f"[{'red' if needed else 'yellow'}]{state}[/]" if remedy else f"[green]{state}[/]", remedy)
     out.print(table)
     if fatal:
         raise typer.Exit(1)
 
 
 def findings(data_dir: Path) -> list[tuple[str, str, str, bool]]:
-    """(what, state, cure or empty, needed to start)."""
+    """Checks as (name, state, remedy or empty, needed to start)."""
     found: list[tuple[str, str, str, bool]] = []
     version = ".".join(map(str, sys.version_info[:3]))
     found.append(("python", version, "" if sys.version_info >= (3, 11) else "Python 3.11 or newer", True))
@@ -159,8 +173,8 @@ def findings(data_dir: Path) -> list[tuple[str, str, str, bool]]:
     free = shutil.disk_usage(anchor).free
     found.append(("disk", f"{free >> 20} MiB free", "" if free >= MIN_FREE_BYTES else f"{MIN_FREE_BYTES >> 20} MiB", True))
     tesseract = shutil.which("tesseract")
-    cure = "scripts/install-system-packages (scans are not read without it)"
-    found.append(("tesseract (OCR)", tesseract or "missing", "" if tesseract else cure, False))
+    remedy = "scripts/install-system-packages (scans yield no text without it)"
+    found.append(("tesseract (OCR)", tesseract or "missing", "" if tesseract else remedy, False))
     found.append(("sandbox without network", *_network_cut(), False))
     return found
 
@@ -169,11 +183,11 @@ def _network_cut() -> tuple[str, str]:
     check = "from services.stage_worker.adapters.child import confine; from services.stage_worker.adapters.limits import Limits;"
     check += "import sys; sys.exit(0 if confine(Limits()) else 1)"
     cut = subprocess.run([sys.executable, "-c", check], capture_output=True, timeout=60).returncode == 0
-    return ("yes", "") if cut else ("no: readers run with the network open", "allow unprivileged user namespaces")
+    return ("yes", "") if cut else ("no: document readers can reach the network", "allow unprivileged user namespaces")
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """One event for people: time, name, job, and what changed."""
+    """One event as a line: time, name, job, and what changed."""
     data = event["data"]
     inner = data.get("event", data)
     when = (
@@ -186,7 +200,7 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def job_page(job: dict[str, Any], files: Table) -> Group:
-    """A job for people: where it is, why it waits, its files, its stages and attempts."""
+    """A job as a page: its stage, why it is waiting, its files, its history."""
     lines = [
         f"[bold]{job['id']}[/bold]  {job['stage']}  workflow {job['workflow']}",
         f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}",

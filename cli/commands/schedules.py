@@ -1,4 +1,4 @@
-"""`stageline schedules`: a job whenever a cron expression says so."""
+"""`stageline schedules`: jobs started by cron expressions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run, show
 from cli.commands.submit import parse_metadata
 
-app = typer.Typer(help="Jobs by the clock.", no_args_is_help=True)
+app = typer.Typer(help="Jobs started by cron expressions.", no_args_is_help=True)
 
 
 @app.command("set")
@@ -25,7 +25,7 @@ def set_schedule(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make or change a schedule. CRON has five fields: minute, hour, day of month, month, day of week."""
+    """Create or change a schedule. CRON has five fields: minute, hour, day of month, month, day of week."""
     body = {
         "cron": cron, "time_zone": time_zone, "workflow": workflow, "urls": url or [], "metadata": parse_metadata(metadata), "paused": paused,
     }  # fmt: skip
@@ -50,5 +50,5 @@ def list_schedules(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR
 
 @app.command("delete")
 def delete_schedule(name: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Delete a schedule; jobs that it has made stay as they are."""
+    """Delete a schedule. Jobs that it has started are not affected."""
     run(data_dir, lambda c: c.call("DELETE", f"/v1/schedules/{name}"))

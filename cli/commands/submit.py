@@ -1,4 +1,4 @@
-"""Hand in documents as a deferred session or as remote URLs, and watch them."""
+"""Submits documents as a deferred session or as remote URLs, and shows their progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STYLE = {"finished": "green", "completed": "green", "failed": "red", "invalid": 
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """Files named, and those in folders named, in order. Raises `CliError` when one does not exist or there are none."""
+    """The named files, and the files in the named folders, in order. Raises `CliError` when a path does not exist."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -39,8 +39,11 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-async def submit_files(client: Client, files: Sequence[Path], wish: dict[str, Any]) -> str:
-    """Open a session, upload side by side, close it into a job; returns the job id. Every request is safe to repeat."""
+async def submit_files(client: Client, files: Sequence[Path], request: dict[str, Any]) -> str:
+    """Open a session, upload up to eight files at a time, close it into a job; returns the job id.
+
+    Every request carries an idempotency key or is idempotent, so retries create nothing twice.
+    """
     run = secrets.token_hex(12)
     session = (await client.call("POST", "/api/deferred/create", headers={"idempotency-key": run}))["session_id"]
     gate = asyncio.Semaphore(8)
@@ -59,22 +62,22 @@ async def submit_files(client: Client, files: Sequence[Path], wish: dict[str, An
     try:
         await asyncio.gather(*uploads)
     finally:
-        # One has failed: the others would go on behind the back of whoever is told so.
+        # After a failure the remaining uploads must not continue unseen.
         for task in uploads:
             task.cancel()
         await asyncio.gather(*uploads, return_exceptions=True)
-    return str((await client.call("POST", "/api/job/create", json={"session_id": session, **wish}))["job_id"])
+    return str((await client.call("POST", "/api/job/create", json={"session_id": session, **request}))["job_id"])
 
 
-async def submit_urls(client: Client, urls: Sequence[str], wish: dict[str, Any]) -> str:
-    """One job of remote files; returns its id."""
+async def submit_urls(client: Client, urls: Sequence[str], request: dict[str, Any]) -> str:
+    """Create one job from remote files; returns its id."""
     headers = {"idempotency-key": secrets.token_hex(12)}
-    answer = await client.call("POST", "/api/file/upload", json={"urls": list(urls), **wish}, headers=headers)
+    answer = await client.call("POST", "/api/file/upload", json={"urls": list(urls), **request}, headers=headers)
     return str(answer["job_id"])
 
 
 async def watch(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
-    """Show the jobs until they end (live when on a terminal); returns their final records."""
+    """Show the jobs until they have ended, updating in place if `live`; returns their final records."""
     started = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) if live else _Silent() as view:
         while True:
@@ -93,11 +96,11 @@ class _Silent:
         return None
 
     def update(self, view: Any, refresh: bool) -> None:
-        """Nobody looks."""
+        """Ignore updates: the output is not a terminal."""
 
 
 def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group:
-    """A header per job and a line per file; long jobs show what is running and what went wrong."""
+    """A header per job and a line per file. When `height` is too small, failed and running files are shown first."""
     room = max(6, height - 4 * len(jobs) - 2)
     parts: list[Any] = []
     for job in jobs:
@@ -110,7 +113,7 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
 
 
 def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) -> Table:
-    """Files of a job, the interesting ones first when there is no room for all; with their ids when asked."""
+    """At most `rows` files of a job, failed and running ones first when not all fit; with `ids`, their ids too."""
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     shown = list(files)
     if len(shown) > rows:
@@ -129,7 +132,7 @@ def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) ->
 
 
 def parse_metadata(text: str | None, option: str = "--metadata") -> dict[str, Any] | None:
-    """JSON object of an option. Raises `CliError` that names it."""
+    """The JSON object given to an option, or None. Raises `CliError` naming the option."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`stageline verify`: what the topics say of every job, and what the services keep."""
+"""`stageline verify`: compares every job's events with the services' databases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import typer
 
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, show
 
-Every = Annotated[float, typer.Option("--every", help="Go on, so many seconds apart")]
+Every = Annotated[float, typer.Option("--every", help="Repeat with this many seconds between runs")]
 
 
 def verify(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR, every: Every = 0.0) -> None:
-    """Rebuild every job from its events and compare it with the orchestrator's store and the read model. Exit code 1 when they differ.
+    """Rebuild every job from its events and compare it with the databases. Exit code 1 when they differ.
 
-    The metric `pipeline.audit.differences` says how many there were, where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, the metric `pipeline.audit.differences` reports the number of differences.
     """
-    # Imported here, as everywhere in this folder what only one command needs: the others answer three times as soon.
+    # Imported here because only this command needs them; the other commands start faster.
     from cli.inspect.audit import patiently
     from cli.inspect.history import reading
     from shared.telemetry.tracing import Telemetry

@@ -1,4 +1,4 @@
-"""`stageline workflows`: look at workflow files before the orchestrator does."""
+"""`stageline workflows`: validate, publish, show and compare workflows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cli.client import Client, CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run, say, show
 
 app = typer.Typer(
-    help="Workflows: files, published versions, and what a new one would do to jobs that run.", no_args_is_help=True
+    help="Validate, publish and compare workflows, and check a new version against running jobs.", no_args_is_help=True
 )
 
 
 def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
-    """Line (from 1) of the value at `path`, or of the innermost part of it that is there."""
+    """Line number, from 1, of the value at `path`, or of its innermost existing parent."""
     line = 1
     while node is not None:
         line = node.start_mark.line + 1
@@ -37,7 +37,7 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 
 def faults(path: Path) -> list[str]:
-    """`file:line: field: reason` for everything that is wrong with a workflow file."""
+    """Errors in a workflow file as `file:line: field: reason`; empty when it is valid."""
     from services.job_orchestrator.inspect import Workflow
 
     try:
@@ -59,7 +59,7 @@ def faults(path: Path) -> list[str]:
 
 @app.command()
 def validate(files: Annotated[list[Path], typer.Argument(help="Workflow files (YAML)")]) -> None:
-    """Say what is wrong with workflow files, with the line. Exit code 1 when anything is."""
+    """Validate workflow files and print each error with its line. Exit code 1 when there are errors."""
     wrong = [fault for path in files for fault in faults(path)]
     for fault in wrong:
         say(fault)
@@ -84,7 +84,7 @@ def publish(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Publish workflow versions. From then on they never change; jobs that run stay with the version they began with."""
+    """Publish workflow versions. A published version never changes; running jobs keep the version they started with."""
     definitions = [_definition(path) for path in files]
 
     async def work(client: Client) -> list[Any]:
@@ -127,7 +127,7 @@ def diff(
     new: Annotated[str, typer.Argument(help="NAME@VERSION, or a workflow file")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Show what differs between two versions, or a version and a file. Exit code 1 when anything does."""
+    """Compare two versions, or a version and a file. Exit code 1 when they differ."""
     from services.job_orchestrator.inspect import Workflow
 
     def text_of(what: str) -> list[str]:
@@ -147,13 +147,15 @@ def diff(
 @app.command("check-running")
 def check_running(
     new: Annotated[
-        str | None, typer.Argument(help="A workflow file; without it, the same workflows through this version of the code")
+        str | None, typer.Argument(help="A workflow file. Default: each job's own workflow, with the installed code")
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Replay the recorded histories of jobs that have not ended through a new version, and list those that would be refused or go
-    elsewhere. Exit code 1 when there are any. The pipeline may run; nothing is changed."""
+    """Replay the histories of unfinished jobs with a new version, and list the jobs that would take another path.
+
+    Exit code 1 when there are any. Safe while the pipeline runs: nothing is changed.
+    """
     from cli.inspect.history import reading
     from cli.inspect.running import check
     from services.job_orchestrator.inspect import Workflow
@@ -163,7 +165,7 @@ def check_running(
 
     def plain() -> str:
         lines = [f"{j['job_id']} ({j['workflow']}): {'; '.join(j['would'])}" for j in found["affected"]]
-        lines += [f"{j['job_id']} ({j['workflow']}): cannot be told: {'; '.join(j['why'])}" for j in found["unknown"]]
+        lines += [f"{j['job_id']} ({j['workflow']}): cannot be checked: {'; '.join(j['why'])}" for j in found["unknown"]]
         return "\n".join(
             [
                 *lines,

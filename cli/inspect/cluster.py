@@ -1,4 +1,4 @@
-"""What `stageline kafka` does to a cluster: every topic, the rights of every service and role."""
+"""Topics and ACLs on a Kafka cluster, for `stageline kafka`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from shared.kafka.topics import ensure_topics
 
 
 def every_topic(actions: tuple[str, ...]) -> list[Topic]:
-    """All topics of a deployment, with the dead letters of every group."""
+    """All topics of a deployment, including the dead-letter topic of every group. `actions` names the task topics."""
     found = {t.name: t for t in all_topics(actions)}
     for service, groups in acls.GROUPS.items():
         for group, only in groups.items():
-            for topic in acls.consumed(service, actions):
+            for topic in acls.consumed_topics(service, actions):
                 if only in (None, topic.name):
                     found[dead_letter_topic(topic.name, group)] = dead_letters_of(topic, group)
     return list(found.values())
 
 
 def done(work: Coroutine[Any, Any, int]) -> int:
-    """Run it; whatever Kafka refuses is one line and exit code 1."""
-    # The client logs what it tries; we say what came of it.
+    """Run `work` and return its result. Raises `CliError` (code 1) with one sentence when Kafka refuses."""
+    # The client logs every attempt; the user needs the result alone.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work)
@@ -44,29 +44,29 @@ def done(work: Coroutine[Any, Any, int]) -> int:
 
 
 def apply(action: list[str] | None, partitions: int, replication: int, prefix: str, with_rights: bool) -> tuple[int, int]:
-    """Make every topic that is missing and grant each service's user its rights; how many there are of both. Raises `CliError`."""
+    """Create missing topics and grant each service's user its ACLs; returns how many topics and ACLs there are. Raises `CliError`."""
     actions = (*BUILT_IN_ACTIONS, *(action or ()))
-    granted = [(f"User:{prefix}{s}", acl) for s in acls.GROUPS for acl in acls.rights(s, actions)] if with_rights else []
+    granted = [(f"User:{prefix}{s}", acl) for s in acls.GROUPS for acl in acls.acls_for(s, actions)] if with_rights else []
 
     async def work() -> int:
         access = KafkaAccess()
         await ensure_topics(access, every_topic(actions), partitions, replication)
-        return await acls.apply(access, granted)
+        return await acls.create_acls(access, granted)
 
     return len(every_topic(actions)), done(work())
 
 
 def grant(user: str, role: str, groups: str | None) -> int:
-    """Grant a program outside the rights of its role; how many they are. Raises `CliError`."""
+    """Grant an external program the ACLs of its role; returns their number. Raises `CliError`."""
     if role not in acls.OUTSIDE:
-        raise CliError(f"role: {role!r} is none of {', '.join(acls.OUTSIDE)}", 2)
-    return done(acls.apply(KafkaAccess(), [(f"User:{user}", acl) for acl in acls.rights(role, group_prefix=groups)]))
+        raise CliError(f"role: {role!r} is not one of {', '.join(acls.OUTSIDE)}", 2)
+    return done(acls.create_acls(KafkaAccess(), [(f"User:{user}", acl) for acl in acls.acls_for(role, group_prefix=groups)]))
 
 
 def commands(role: str, user: str, action: list[str] | None) -> list[str]:
-    """The rights of a service or role as arguments of `kafka-acls.sh`. Raises `CliError`."""
+    """The ACLs of a service or role as arguments for `kafka-acls.sh`. Raises `CliError`."""
     try:
-        found = acls.rights(role, (*BUILT_IN_ACTIONS, *(action or ())))
+        found = acls.acls_for(role, (*BUILT_IN_ACTIONS, *(action or ())))
     except ValueError as error:
         raise CliError(str(error), 2) from None
     return [acl.command(f"User:{user}") for acl in found]

@@ -10,7 +10,10 @@ from services.job_orchestrator.inspect import Workflow, differences, replay, sto
 
 
 async def check(workflow: Workflow | None, data_dir: Path) -> dict[str, Any]:
-    """`{checked, affected: [{job_id, workflow, would}], unknown: [{job_id, workflow, why}]}`; without `workflow`, each job's own one."""
+    """`{checked, affected: [{job_id, workflow, would}], unknown: [{job_id, workflow, why}]}`.
+
+    Replays the unfinished jobs of `workflow` with it; with None, every unfinished job with its own workflow.
+    """
     store = store_of(data_dir, "job_orchestrator")
     try:
         open_ = [

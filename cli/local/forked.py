@@ -1,4 +1,4 @@
-"""The supervisor's side of `cli.local.forkserver`: start it, have it fork, know what its processes do."""
+"""Client of the fork server (`cli.local.forkserver`) in the supervisor: starts it, requests forks, tracks exit codes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cli.local.kernel import end_with_parent
 from shared.errors import Stop
 
 FORKS = sys.platform == "linux"
-"""Elsewhere, libraries that a forked process needs may not work in it (macOS), so that each service is started from nothing."""
+"""On other systems (macOS) some libraries fail in a forked process; there each service is started as a new process."""
 
 
 class Forked:
-    """A process of the fork server's, with the part of `asyncio.subprocess.Process` that a supervisor needs."""
+    """A forked process, with the part of `asyncio.subprocess.Process` that the supervisor uses."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -28,28 +28,28 @@ class Forked:
         self._ended = asyncio.Event()
 
     def ended(self, code: int) -> None:
-        """It has ended with `code`; negative: by that signal."""
+        """Record the exit code; a negative code is the signal that ended the process."""
         self.returncode = code
         self._ended.set()
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end of the process; returns its exit code."""
         await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Raises `ProcessLookupError` when it has ended."""
+        """Send a signal. Raises `ProcessLookupError` when the process has ended."""
         if self.returncode is not None:
             raise ProcessLookupError(self.pid)
         os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM. Raises `ProcessLookupError` when it has ended."""
+        """Send SIGTERM. Raises `ProcessLookupError` when the process has ended."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL. Raises `ProcessLookupError` when it has ended."""
+        """Send SIGKILL. Raises `ProcessLookupError` when the process has ended."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -57,13 +57,13 @@ PATIENCE_S = 60.0
 
 
 def last_words(log: Path) -> str:
-    """The last line of a process's log, for an error message."""
+    """The last line of a process's log, at most 400 characters, for an error message."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return lines[-1][:400] if lines else "it said nothing"
+    return lines[-1][:400] if lines else "its log is empty"
 
 
 class ForkServer:
-    """One fork server that has `modules` loaded; `log` takes its own output. It starts again if it has ended."""
+    """A fork server with `modules` preloaded. `log` receives its output. It is restarted when it has died."""
 
     def __init__(self, modules: list[str], environment: dict[str, str], log: Path, patience_s: float = PATIENCE_S) -> None:
         self._modules = modules
@@ -79,11 +79,11 @@ class ForkServer:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, once it was started."""
+        """Its process id, or None before the start."""
         return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
-        """Start it; what it imports is loaded while other things go on."""
+        """Start the process. It imports its modules in the background."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "cli.local.forkserver", str(theirs.fileno()), *self._modules]
         with theirs:
@@ -97,8 +97,10 @@ class ForkServer:
         self._reading = asyncio.create_task(self._read(reader, self._writer))
 
     async def fork(self, module: str, environment: dict[str, str], log: Path, niceness: int = 0) -> Forked:
-        """A process that runs `python -m module`, with the cores after others by `niceness`. Raises `Stop` when the fork server ends before it
-        has forked it, or does not answer in time."""
+        """Fork a process that runs `python -m module` with the given niceness (0 to 19).
+
+        Raises `Stop` when the fork server dies before it answers, or does not answer within `patience_s`.
+        """
         async with self._starting:
             if self._reading is None or self._reading.done():
                 await self.start()
@@ -120,7 +122,7 @@ class ForkServer:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-        # It is gone, and nobody can say any more how its processes end: they end now, and start again as after any crash.
+        # Without the server no exit code can be reported: kill its processes, so that the supervisor restarts them.
         for forked in list(self._forked.values()):
             with contextlib.suppress(ProcessLookupError):
                 forked.kill()
@@ -138,14 +140,14 @@ class ForkServer:
         forked = self._forked[answer["pid"]] = Forked(answer["pid"])
         asked = self._asked.pop(0)
         if asked.done():
-            # Whoever asked has given up, and may have asked again: nobody would watch this one. It may have ended before we read of it.
+            # The caller has timed out, so nobody would supervise this process. It may have ended already.
             with contextlib.suppress(ProcessLookupError):
                 forked.kill()
         else:
             asked.set_result(forked)
 
     async def stop(self) -> None:
-        """End it, and what it has forked and nobody has stopped."""
+        """Stop the server and kill the forked processes that still run."""
         for forked in self._forked.values():
             with contextlib.suppress(ProcessLookupError):
                 forked.kill()

@@ -1,11 +1,12 @@
-"""`python -m cli.local.forkserver FD`: imports what the services need once, and forks each of them from there.
+"""`python -m cli.local.forkserver FD`: imports the services' modules once and forks every service from that process.
 
-Five processes that import the same modules one by one take most of the time and CPU of a start, and of a service's way back after a crash.
-The one import runs beside the broker's start; what it loaded is shared by all of them until it is written to. As in Python's own
-`multiprocessing.forkserver`, nothing is opened before the fork: no thread, no connection, no event loop.
+Imports take most of the time and CPU of a start and of a restart. The single import runs while the broker starts, and the
+loaded pages are shared by all services. As in Python's `multiprocessing.forkserver`, nothing is opened before a fork: no
+thread, no connection, no event loop.
 
-Requests and answers are lines of JSON on the socket FD. In: `{"module", "env", "log", "nice"}`. Out: `{"pid"}` for each request, in order,
-and `{"pid", "code"}` when such a process has ended (negative: the signal that ended it). End of file: the supervisor is gone.
+The protocol is lines of JSON on the socket FD. Request: `{"module", "env", "log", "nice"}`. Answers: `{"pid"}` for each
+request, in order, and `{"pid", "code"}` when a process has ended (a negative code is a signal). End of file means that the
+supervisor has gone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Request:
 
 
 def preload(modules: list[str]) -> None:
-    """Import `modules` and keep what they made out of the garbage collector's way, so that its pages stay shared (`gc.freeze`)."""
+    """Import `modules` and freeze their objects (`gc.freeze`), so that garbage collection does not copy shared pages."""
     gc.disable()
     for module in modules:
         importlib.import_module(module)
@@ -47,7 +48,10 @@ def preload(modules: list[str]) -> None:
 
 
 def serve(requests: socket.socket) -> Request | None:
-    """Fork for each request and tell who has ended. Returns in the supervisor's process with None, in a forked one with its request."""
+    """Fork once per request and report exit codes.
+
+    Returns None in the server when the supervisor has gone, and the request in each forked process.
+    """
     wake, woken = socket.socketpair()
     woken.setblocking(False)
     signal.set_wakeup_fd(woken.fileno())
@@ -57,7 +61,7 @@ def serve(requests: socket.socket) -> Request | None:
         ready, _, _ = select.select([requests, wake], [], [])
         if wake in ready:
             wake.recv(4096)
-            _tell_ended(requests)
+            _report_ended(requests)
         if requests not in ready:
             continue
         read = requests.recv(1 << 16)
@@ -71,10 +75,10 @@ def serve(requests: socket.socket) -> Request | None:
                 for sock in (requests, wake, woken):
                     sock.close()
                 return request
-            _tell(requests, {"pid": pid})
+            _send(requests, {"pid": pid})
 
 
-def _tell_ended(requests: socket.socket) -> None:
+def _report_ended(requests: socket.socket) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -82,15 +86,15 @@ def _tell_ended(requests: socket.socket) -> None:
             return
         if pid == 0:
             return
-        _tell(requests, {"pid": pid, "code": os.waitstatus_to_exitcode(status)})
+        _send(requests, {"pid": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def _tell(requests: socket.socket, message: dict[str, object]) -> None:
+def _send(requests: socket.socket, message: dict[str, object]) -> None:
     requests.sendall(json.dumps(message).encode() + b"\n")
 
 
 def become(request: Request, parent: int) -> None:
-    """In the forked process: a session, an environment and an output of its own, then the service's `__main__`."""
+    """In the forked process: set up session, environment and output, then run the module's `__main__`."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
@@ -100,7 +104,7 @@ def become(request: Request, parent: int) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
-    # First: it looks for the place of the title where the environment was.
+    # Must come before os.environ is cleared: it uses the memory of the original environment.
     setproctitle.setproctitle(f"{sys.executable} -m {request.module}")
     os.environ.clear()
     os.environ.update(request.env)

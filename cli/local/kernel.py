@@ -1,4 +1,4 @@
-"""What a child process asks of the kernel: to end with its parent, to have the cores after others."""
+"""Process settings of the Linux kernel: parent-death signal and scheduling priority."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """SIGTERM to this process when `parent`, its parent's pid, is gone, however that ended: nobody would watch it any more (prctl(2); Linux).
-    Ends it at once when that has happened already."""
+    """Have the kernel send SIGTERM to this process when its parent dies (prctl(2), PR_SET_PDEATHSIG; Linux).
+
+    `parent` is the expected parent's pid. Exits at once when that process has died already.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGTERM)
 
 
 def give_way(niceness: int) -> None:
-    """Have the cores after others, by `niceness` (0 to 19), for this process and what it starts; it has called `setsid`.
+    """Lower the scheduling priority of this process and its children. `niceness` is 0 to 19. Call after `setsid`.
 
-    Where each session is a group of its own for the scheduler (sched(7), "autogroup"), niceness counts within a session alone, and between
-    sessions that of the group does. The kernel lets unprivileged users set one every tenth of a second, all together.
+    With autogrouping (sched(7)), niceness only counts within a session; the autogroup's niceness counts between sessions, so
+    both are set. The kernel allows unprivileged users one such write per tenth of a second, hence the retries.
     """
     if not niceness:
         return
     os.nice(niceness)
     group = Path("/proc/self/autogroup")
     deadline = time.monotonic() + 3
-    with contextlib.suppress(OSError):  # a kernel without them, or a container that may not
+    with contextlib.suppress(OSError):  # no autogroups in this kernel, or no permission in this container
         while time.monotonic() < deadline:
             try:
                 group.write_text(str(niceness))

@@ -1,4 +1,4 @@
-"""`python -m cli.local.keys DIR`: the secrets of a deployment, made once: `postgres` (a password) and `admin` (the first key)."""
+"""`python -m cli.local.keys DIR`: creates the secrets of a deployment once: `postgres` (a password) and `admin` (an API key)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from shared.web.key_format import new_key
 
 SERVICE_UID = 10001
-"""Whom the image runs as (Dockerfile)."""
+"""The user id of the services in the image (Dockerfile)."""
 
 
 def write_once(path: Path, value: str, mode: int) -> None:
-    """Write a secret unless it is there already."""
+    """Write `value` to `path` with the given mode, unless the file exists."""
     if not path.exists():
         part = path.with_suffix(".part")
         part.write_text(value + "\n")
@@ -23,8 +23,8 @@ def write_once(path: Path, value: str, mode: int) -> None:
 
 
 def main(folder: Path, objects: Path = Path("/objects")) -> None:
-    """Make what is missing in `folder`; hand the object folder, if there is one, to the services' user."""
-    # Read by PostgreSQL's user and by ours; the volume is mounted nowhere else.
+    """Create missing secrets in `folder`. As root, give the object folder, if there is one, to the services' user."""
+    # World-readable, because two different users read it: PostgreSQL's and the services'.
     write_once(folder / "postgres", secrets.token_urlsafe(32), 0o444)
     write_once(folder / "admin", new_key(), 0o440)
     if os.getuid() == 0:

@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP receiver for spans: what the demo draws its trace from, and what tests read."""
+"""A small OTLP/HTTP receiver that keeps spans in memory, for the demo's trace and for tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReceivedSpan:
 
 
 class OtlpReceiver:
-    """Listens on a loopback port and keeps what arrives, in memory."""
+    """Listens on a free loopback port and collects spans in `spans`."""
 
     def __init__(self) -> None:
         self.spans: list[ReceivedSpan] = []
@@ -46,7 +46,7 @@ class OtlpReceiver:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen; `endpoint` is then what `OTEL_EXPORTER_OTLP_ENDPOINT` takes."""
+        """Start listening and set `endpoint`, the value for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/traces", self._traces)
         app.router.add_post("/v1/metrics", self._metrics)
@@ -78,7 +78,7 @@ class OtlpReceiver:
         return web.Response(content_type="application/x-protobuf")
 
     def trace_of_job(self, job_id: str) -> list[ReceivedSpan]:
-        """All spans of the traces in which the job occurs, by start."""
+        """All spans of the traces that contain the job, by start time."""
         traces = {s.trace_id for s in self.spans if s.attributes.get("job.id") == job_id}
         return sorted((s for s in self.spans if s.trace_id in traces), key=lambda s: s.start)
 

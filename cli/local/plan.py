@@ -1,4 +1,4 @@
-"""What runs where: ports, processes and their environments, worked out before anything is started."""
+"""The plan of a local deployment: ports, processes and environments, fixed before anything starts."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from shared.web.key_format import new_key
 SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
 MIN_FREE_BYTES = 200 << 20
 NICENESS = {"job_orchestrator": 3, "stage_worker": 6}
-"""Who has the cores after others when all are busy, with half and a quarter of their weight: what people and programs wait for, the door
-before all, shall not wait for jobs, nor what hands out work for the work. As `cpu_shares` in docker-compose.yml."""
+"""Scheduling priority while all cores are busy: requests come before dispatch, and dispatch before the work itself.
+docker-compose.yml states the same as `cpu_shares`."""
 
 
 @dataclass
 class Plan:
-    """One embedded deployment in `data_dir`. Ports of 0 are replaced by free ones."""
+    """One embedded deployment in `data_dir`. A port of 0 stands for any free port."""
 
     data_dir: Path
     port: int = 8080
     kafka_port: int = 29092
     workers: int = 1
     scale: dict[str, int] = field(default_factory=dict)
-    """Processes of a service, by its name; one each by default. Several of what keeps a database need PostgreSQL."""
+    """Service → number of processes, 1 by default. More than one of a service with a database needs PostgreSQL."""
     allow_loopback: bool = False
     otlp_endpoint: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
     def resolve(self) -> None:
-        """Fix every port. Raises `Stop` naming the first that is taken, before anything has started."""
+        """Choose every port. Raises `Stop` naming the first port that is in use."""
         names = [n for s in ("ingest", "notifier", "session", "job_orchestrator", "stage_worker") for n in self.replicas(s)]
         self._check_scale()
         free = iter(free_ports(len(names) + 2))
@@ -68,7 +68,7 @@ class Plan:
         return {name: [sys.executable, "-m", f"services.{name.partition('-')[0]}"] for name in names}
 
     def environment(self, name: str) -> dict[str, str]:
-        """Environment of one service process: ours, then the settings of this deployment."""
+        """Environment of one service process: this process's own, plus the settings of this deployment."""
         env = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
@@ -86,32 +86,32 @@ class Plan:
 
     @property
     def interpreter(self) -> dict[str, str]:
-        """Environment that a Python reads as it starts."""
-        # Bytes of small processes, not of malloc arenas: each thread would keep its own.
+        """Environment variables that Python and malloc read at process start."""
+        # Few malloc arenas: by default every thread gets its own, which costs memory.
         return {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
 
     @property
     def run_dir(self) -> Path:
-        """Where pids, addresses and logs of the running deployment are."""
+        """Folder of the running deployment's state file and lock."""
         return self.data_dir / "run"
 
     @property
     def key_file(self) -> Path:
-        """The generated admin key, readable by its owner alone."""
+        """File with the generated admin key; mode 0600."""
         return (self.data_dir / "admin.key").resolve()
 
     @property
     def url(self) -> str:
-        """Address of the door."""
+        """Base URL of the gateway."""
         return f"http://127.0.0.1:{self.ports['ingest']}"
 
     @property
     def notifier_url(self) -> str:
-        """Address of the notifier."""
+        """Base URL of the notifier."""
         return f"http://127.0.0.1:{self.ports['notifier']}"
 
     def write_state(self, pids: dict[str, int]) -> None:
-        """Record what runs, for `stageline down` and every other command."""
+        """Write the state file that `stageline down` and all other commands read."""
         state = {
             "supervisor": os.getpid(), "pids": pids, "ports": self.ports, "url": self.url, "notifier_url": self.notifier_url,
             "kafka": f"127.0.0.1:{self.ports['kafka']}", "key_file": str(self.key_file),
@@ -123,12 +123,12 @@ class Plan:
 
 
 def niceness(name: str) -> int:
-    """Of the process `name`, which is a service's, or that with a number: `stage_worker-2`."""
+    """Niceness of a process, by its name: a service, or a service with a number (`stage_worker-2`)."""
     return NICENESS.get(name.partition("-")[0], 0)
 
 
 def free_ports(count: int) -> list[int]:
-    """Different loopback ports that are free now: all are held before the first is let go."""
+    """Distinct free loopback ports. All are bound before any is released, so that none is returned twice."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in socks:
@@ -137,7 +137,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def check_port(name: str, port: int) -> None:
-    """Raises `Stop` when a port is taken."""
+    """Raises `Stop` when the port is in use."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

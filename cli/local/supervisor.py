@@ -1,4 +1,4 @@
-"""Runs the broker and one process per service, restarts what dies, stops them in order."""
+"""Runs the broker and one process per service, restarts processes that die, and stops all in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRELOADED = [f"services.{service}.app" for service in SERVICES] + ["uvloop"]
 
 
 class Child:
-    """One supervised process. `forks` can have it forked, when it is one of our services."""
+    """One supervised process. Services are forked by `forks` when it is given; other commands are executed."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path, forks: ForkServer | None) -> None:
         self.name = name
@@ -39,14 +39,14 @@ class Child:
         self._forks = forks
 
     async def start(self) -> None:
-        """Start it, appending its output to its log file."""
+        """Start the process. Its output is appended to its log file."""
         try:
             if self._forks is not None and self.command[:2] == [sys.executable, "-m"]:
                 self.process = await self._forks.fork(self.command[2], self.environment, self.log, niceness(self.name))
             else:
                 self.process = await self._execute()
         finally:
-            # A planted crash is for the first life; the second must get through.
+            # A crash point applies to the first start only, so that the restart succeeds.
             self.environment.pop("STAGELINE_CRASH_AT", None)
 
     async def _execute(self) -> asyncio.subprocess.Process:
@@ -58,7 +58,7 @@ class Child:
             )  # fmt: skip
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL when it does not listen."""
+        """Send SIGTERM, and SIGKILL after `STOP_TIMEOUT_S`."""
         process = self.process
         if process is None or process.returncode is not None:
             return
@@ -73,7 +73,7 @@ class Child:
 
 
 class Supervisor:
-    """One embedded deployment. `say` prints a line for people."""
+    """One embedded deployment. `say` prints a line for the user."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
@@ -86,7 +86,7 @@ class Supervisor:
         self._forks: ForkServer | None = None
 
     async def start(self) -> None:
-        """Everything up and ready, or nothing: raises `Stop` in one line and leaves no process behind."""
+        """Start everything and wait until it is ready. Raises `Stop` when anything fails; then no process is left."""
         prepare_data_dir(self.plan.data_dir, self.plan.key_file)
         self._take_lock()
         self.plan.resolve()
@@ -97,7 +97,7 @@ class Supervisor:
             await self.stop()
             raise
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
-        self._note()
+        self._write_state()
 
     async def _start_processes(self) -> None:
         logs = self.plan.data_dir / "logs"
@@ -162,18 +162,18 @@ class Supervisor:
                 await child.start()
             except (OSError, Stop) as error:
                 self.say(f"{child.name} does not start: {error}")
-            self._note()
+            self._write_state()
 
     def pids(self) -> dict[str, int]:
-        """Name → process id of everything that runs, the fork server included."""
+        """Name → process id of every running process, including the fork server."""
         forks = {} if self._forks is None or self._forks.pid is None else {"forkserver": self._forks.pid}
         return {c.name: c.process.pid for c in self.children.values() if c.process is not None} | forks
 
-    def _note(self) -> None:
+    def _write_state(self) -> None:
         self.plan.write_state(self.pids())
 
     async def stop(self) -> None:
-        """Services first (they drain), then the broker."""
+        """Stop the services, which drain, and then the broker."""
         self.stopping.set()
         for watcher in self._watchers:
             watcher.cancel()

@@ -12,7 +12,7 @@ from contracts.registry.schemas import current
 from contracts.topics import BUILT_IN_ACTIONS, TASK_PREFIX, TOPICS, Topic, task_topic
 
 Node = dict[str, Any]
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 DESCRIPTION = """\
 Everything that Stageline says and hears, as Kafka topics. Any program may be a producer (`job.commands`, `session.commands`),
 a worker (`stage.tasks.*`, `stage.reports`) or a consumer (`job.events`, `file.events`, `job.state`). Records are CloudEvents 1.0

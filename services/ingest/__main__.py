@@ -1,4 +1,4 @@
-"""`python -m services.ingest`"""
+"""Starts the service: `python -m services.ingest`."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Binds the door: event streams into the read model, HTTP routes, the first key, the full-text index."""
+"""Builds the gateway: subscriptions into the read model, HTTP routes, background work, the first key."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from contracts.topics import (
     WORKFLOWS_TOPIC,
 )
 from services.ingest.adapters.background.bulk_runner import BulkRunner
-from services.ingest.adapters.background.held_ends import HeldEnds
+from services.ingest.adapters.background.held_ends import HeldEndReleaser
 from services.ingest.adapters.background.indexer import Indexer
-from services.ingest.adapters.background.result_delivery import ResultDelivery
-from services.ingest.adapters.background.retention import Erasures
+from services.ingest.adapters.background.retention import RetentionSweeper
 from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
 from services.ingest.adapters.store.quotas import Limits
-from services.ingest.dialects.pdftools.watched_folders import Folders, read_watched
+from services.ingest.dialects.pdftools.result_delivery import ResultDelivery
+from services.ingest.dialects.pdftools.watched_folders import WatchedFolders, read_watched
 from services.ingest.dialects.routes import ROUTERS
 from services.ingest.handlers import Projector, dedup_policy
 from services.ingest.http import errors, openapi
-from services.ingest.http.content_negotiation import Representation
+from services.ingest.http.content_negotiation import ContentNegotiation
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.errors import Stop
@@ -47,7 +47,7 @@ from shared.settings import read_secret
 from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access, enter_key
 from shared.web.key_format import key_hash, well_formed
-from shared.web.middleware import CloseOnShutdown, Traced
+from shared.web.middleware import CloseOnShutdown, TracingMiddleware
 
 log = logging.getLogger(__name__)
 GROUP = "ingest"
@@ -56,20 +56,21 @@ DEFAULT_TENANT = "default"
 
 
 async def build(host: Host, settings: IngestSettings) -> None:
-    """Open everything, enter the first key, declare subscriptions and routes."""
-    await host.open(TOPICS)
+    """Open Kafka, the store and the object store, enter the first key, declare subscriptions and routes."""
+    await host.open_resources(TOPICS)
     objects = open_objects(settings.objects())
     decisions = StoredDecisions(host.store)
-    host.processor.after.append(decisions.wake)
-    host.on_drain.append(decisions.close)
+    host.processor.after_commit.append(decisions.wake)
+    host.on_shutdown.append(decisions.close)
     await _first_key(host, settings)
-    folding = Projector(decisions.arrive)
-    # Requests wait for what sessions and commands have come to, not for a stage of a job: of those a few are read at a time.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, folding, dedup_policy, member="events").rest_s = 0.05
+    projector = Projector(decisions.arrive)
+    # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
+    # between.
+    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events").rest_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
-    # Each member of the group has a name of its own: a static member's name stands for its topics.
-    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, folding, member="answers")
-    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, keeps=True))
+    # Each member of the group has its own name: a static member's name stands for its topics.
+    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
+    host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     gateway = Gateway(
         settings,
         host.store,
@@ -81,40 +82,38 @@ async def build(host: Host, settings: IngestSettings) -> None:
         Limits(host.store, settings),
         read_containers(settings.containers_file),
     )
-    _behind(host, gateway)
+    _start_background(host, gateway)
     host.app = make_app(gateway, host)
 
 
-def _behind(host: Host, gateway: Gateway) -> None:
-    """What goes on without a request."""
-    indexer = Indexer(host, gateway)
-    host.processor.after.append(indexer.wake.set)
+def _start_background(host: Host, gateway: Gateway) -> None:
+    """Start what runs beside requests."""
     for part in (
-        indexer,
+        Indexer(gateway),
         BulkRunner(gateway),
-        Erasures(gateway),
+        RetentionSweeper(gateway),
         UploadAssembly(gateway),
         ResultDelivery(gateway),
-        HeldEnds(gateway),
+        HeldEndReleaser(gateway),
     ):
-        host.background(part.run)
+        host.add_background(part.run)
     watched = read_watched(gateway.settings.watched_folders_file)
     if watched:
-        host.background(Folders(gateway, watched).run)
+        host.add_background(WatchedFolders(gateway, watched).run)
     host.closers.append(gateway.remote.close)
 
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:
-    """The HTTP application; its OpenAPI document is at /openapi.json, readable at /docs."""
+    """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
     app = FastAPI(title="Stageline", version=VERSION, description="Documents in, typed events and results out.")
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
     openapi.install(app)
-    app.add_middleware(Representation)
+    app.add_middleware(ContentNegotiation)
     app.add_middleware(CloseOnShutdown, shape=errors.shaped)
-    app.add_middleware(Traced, telemetry=host.telemetry)
+    app.add_middleware(TracingMiddleware, telemetry=host.telemetry)
     return app
 
 
@@ -135,4 +134,4 @@ async def _first_key(host: Host, settings: IngestSettings) -> None:
         if enter_key(unit.connection, event):
             unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await host.settle(enter)
+    await host.run_startup_unit(enter)

@@ -1,4 +1,4 @@
-"""Settings of the door."""
+"""Settings of the gateway."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ class IngestSettings(Settings):
     """Sizes in bytes, times in seconds."""
 
     admin_key_file: Path | None = None
-    """A file holding the first admin key; the supervisor writes it (0600)."""
+    """A file with the first admin key. `stageline up` writes it, readable by its owner alone."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
+    """Bytes of one uploaded file at most."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)
-    """Of a resumable upload."""
+    """Bytes of a resumable upload at most."""
     upload_ttl_s: int = Field(default=86_400, ge=1)
-    """How long a resumable upload waits for more bytes."""
+    """Seconds that a resumable upload waits for more bytes."""
     session_ttl_s: int = Field(default=86_400, ge=1)
+    """Seconds that a deferred session stays open."""
     decision_timeout_s: float = Field(default=15.0, gt=0)
+    """Seconds that a request waits for the decision on its command."""
     conversion_needs_key: bool = False
-    """The Conversion Service's dialect asks for a key even from this machine."""
+    """The Conversion Service dialect asks for a key even from callers on this machine."""
     watched_folders_file: Path | None = None
-    """A JSON file with the folders whose documents are converted (`services/ingest/dialects/pdftools/watched_folders.py`)."""
+    """A JSON file with the folders whose documents are converted, e.g. `{"scans": {"path": "/srv/scans"}}`."""
     conversion_max_jobs: int = Field(default=1000, ge=1)
-    """Of its jobs that a tenant has not deleted."""
+    """Jobs of the Conversion Service dialect that a tenant may have at a time."""
     conversion_ttl_s: float = Field(default=86_400, ge=1, le=31_536_000)
-    """After this one of its jobs goes, deleted or not."""
+    """Seconds after which a job of the Conversion Service dialect is deleted."""
     amx_window_s: float = Field(default=300.0, gt=0, le=3600)
-    """How far the clock of a client that signs its requests may be off."""
+    """Seconds by which the clock of a client with `amx` signatures may be off."""
     token_ttl_s: int = Field(default=86_400, ge=60)
-    """How long a token that was given for a password stands."""
+    """Seconds that a token from `/token` is valid."""
     requests_per_minute: int = Field(default=120_000, ge=1)
-    """Of a tenant that has no limit of its own, over all replicas."""
+    """Requests per minute of a tenant without a limit of its own, over all replicas."""
     signins_per_minute: int = Field(default=20, ge=1)
-    """Tries at one user's password."""
+    """Attempts per minute at the password of one user."""

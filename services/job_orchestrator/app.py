@@ -20,7 +20,7 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     STAGE_WORKERS_TOPIC,
 )
-from services.job_orchestrator.adapters.codec import lane_from_text
+from services.job_orchestrator.adapters.codec import branch_from_text
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, next_schedule
@@ -59,25 +59,27 @@ def read_workflows(folders: Iterable[Path]) -> list[Workflow]:
 async def build(host: Host, settings: OrchestratorSettings) -> None:
     """Open the store, publish the workflows, declare the subscriptions and the timers."""
     workflows = read_workflows(f for f in (BUILT_IN, settings.workflows) if f)
-    await host.open(all_topics(_actions(workflows)))
+    await host.open_resources(all_topics(_actions(workflows)))
     catalog = Catalog()
     slot = zlib.crc32(settings.instance.encode()) % SLOTS
     stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=slot), SqlSteeringStore)
-    await host.settle(lambda unit: _prepare(unit, catalog, workflows, stores))
+    await host.run_startup_unit(lambda unit: _prepare(unit, catalog, workflows, stores))
     # Those that were published by command, maybe while this process was away.
-    await host.have(all_topics(_actions(catalog.versions.values())))
+    await host.await_topics(all_topics(_actions(catalog.versions.values())))
     orchestrator = Orchestrator(stores)
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
     host.subscribe(topics, GROUP, orchestrator.on_batch, dedup_policy)
-    host.due(TimerLoop(host.processor, next_due, orchestrator.fire))
-    host.due(TimerLoop(host.processor, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n)))
-    host.due(TimerLoop(host.processor, Dispatcher(orchestrator).next_at, orchestrator.grant))
-    host.background(Snapshots(host.processor, stores.jobs).run)
-    host.background(Backlog(host.processor, orchestrator, settings.instance).run)
+    host.add_timer_loop(TimerLoop(host.processor, next_due, orchestrator.fire))
+    host.add_timer_loop(
+        TimerLoop(host.processor, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n))
+    )
+    host.add_timer_loop(TimerLoop(host.processor, Dispatcher(orchestrator).next_at, orchestrator.grant))
+    host.add_background(Snapshots(host.processor, stores.jobs).run)
+    host.add_background(Backlog(host.processor, orchestrator, settings.instance).run)
 
     async def ensure(actions: set[str]) -> None:
         topics = [task_topic(action) for action in sorted(actions)]
-        missing = await host.lacking(topics)
+        missing = await host.missing_topics(topics)
         if missing:
             # A task for a topic that is not there would hold up everything behind it in the outbox.
             names = ", ".join(sorted(missing))
@@ -86,7 +88,7 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
                 f"steps: there is no topic {names}, and it cannot be made here; see stageline kafka apply --action",
             )
 
-    host.background(Publication(host.processor, stores, catalog, ensure).run)
+    host.add_background(Publication(host.processor, stores, catalog, ensure).run)
 
 
 def _actions(workflows: Iterable[Workflow]) -> tuple[str, ...]:
@@ -103,4 +105,4 @@ def _prepare(unit: Unit, catalog: Catalog, workflows: Iterable[Workflow], stores
     for workflow in catalog.versions.values():
         # Every time: the topic keeps one of each, and whoever lost it gets it back.
         announce(unit, workflow)
-    stores.dispatch(connection).recount(partial(counts_for, catalog, lane_from_text))
+    stores.dispatch(connection).recount(partial(counts_for, catalog, branch_from_text))

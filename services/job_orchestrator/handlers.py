@@ -31,11 +31,11 @@ from contracts import (
     WorkerSeen,
 )
 from services.job_orchestrator.core.allocation import Control
-from services.job_orchestrator.core.decide import JobInput, LaneDue, Start
+from services.job_orchestrator.core.decide import BranchDue, JobInput, Start
 from services.job_orchestrator.core.decision_builder import CHILD_ACTION
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
-from services.job_orchestrator.core.job import JOB_LANE
-from services.job_orchestrator.core.rerun import Fork
+from services.job_orchestrator.core.job import JOB_BRANCH
+from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.decisions.erasure import erase
 from services.job_orchestrator.decisions.job_batch import JobBatch
 from services.job_orchestrator.decisions.replies import decided, explained, wasted
@@ -47,7 +47,7 @@ from shared.errors import DeadLetter
 from shared.processing.inbox import DedupPolicy, is_duplicate
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
-from shared.telemetry.logs import about
+from shared.telemetry.logs import log_fields
 
 log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {
@@ -79,7 +79,7 @@ class Orchestrator:
     """Handlers for the orchestrator's topics and timers."""
 
     stores: Stores
-    meters: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=Rates)
     grant_at: float | None = None
     """When a rate has its next token, as far as this process knows; 0 for at once."""
 
@@ -95,7 +95,7 @@ class Orchestrator:
         wanted: dict[str, set[str]] = {}
         for item in batch:
             for job_id in _job_ids(item.message):
-                wanted.setdefault(job_id, {JOB_LANE}).add(getattr(item.message, "file_id", None) or JOB_LANE)
+                wanted.setdefault(job_id, {JOB_BRANCH}).add(getattr(item.message, "file_id", None) or JOB_BRANCH)
         work = self._work(unit, wanted)
         for item in batch:
             with item.guard():
@@ -109,7 +109,7 @@ class Orchestrator:
     def _finish(self, work: JobBatch) -> int:
         given = work.finish()
         self.grant_at = 0.0 if work.budget.more else work.budget.blocked_until
-        self.meters.add(work.budget, work.unit.now)
+        self.rates.add(work.budget, work.unit.now)
         return given
 
     def _one(self, work: JobBatch, item: Inbound) -> None:
@@ -151,7 +151,7 @@ class Orchestrator:
         if (
             report.worker
             and report.action != CHILD_ACTION
-            and self.meters.sign_of_life(report.action, report.worker, work.unit.now)
+            and self.rates.sign_of_life(report.action, report.worker, work.unit.now)
         ):
             work.budget.store.seen(report.worker, (report.action,), work.unit.now, 0)
         trace = item.trace
@@ -166,23 +166,23 @@ class Orchestrator:
             return
         work.unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
         if report.status is not TaskStatus.RUN:
-            self.meters.waste(report.action, report.tenant_id)
+            self.rates.waste(report.action, report.tenant_id)
             wasted(work.unit, report, refused, trace)
-        log.info("refused", extra=about(trace, report.job_id, type=report.TYPE, reason=refused))
+        log.info("refused", extra=log_fields(trace, report.job_id, type=report.TYPE, reason=refused))
 
     def _verb(self, work: JobBatch, message: Any, trace: str | None) -> None:
         event: JobInput = message
         decision = work.decide(message.job_id, event, trace)
         decided(work.unit, message, VERBS[type(message)], decision.refused, trace, decision.job)
         facts = {"by": message.owner.user_name, "refused": decision.refused}
-        log.info("command %s", VERBS[type(message)], extra=about(trace, message.job_id, **facts))
+        log.info("command %s", VERBS[type(message)], extra=log_fields(trace, message.job_id, **facts))
 
     def _rerun(self, work: JobBatch, message: RerunJob, trace: str | None) -> None:
         source = work.whole(message.job_id)
         workflow = None
         if source is not None:
             workflow = work.store.workflow(source.workflow.name, message.workflow_version or source.workflow.version)
-        decision = work.decide(message.new_job_id, Fork(message, source, workflow), trace)
+        decision = work.decide(message.new_job_id, Rerun(message, source, workflow), trace)
         made = decision.job if decision.job is not None and decision.job.rerun_of == message.job_id else None
         # The same command again finds the job it made: that is what it asked for.
         refused = None if decision.refused == "job exists" and made is not None else decision.refused
@@ -213,9 +213,9 @@ class Orchestrator:
         due = store.due(now, limit)
         wanted: dict[str, set[str]] = {}
         for event, _ in due:
-            wanted.setdefault(event.job_id, {JOB_LANE}).add(event.lane_id)
+            wanted.setdefault(event.job_id, {JOB_BRANCH}).add(event.branch_id)
         work = self._work(unit, wanted)
-        void: list[LaneDue] = []
+        void: list[BranchDue] = []
         for event, trace in due:
             if work.decide(event.job_id, event, trace).refused is not None:
                 void.append(event)

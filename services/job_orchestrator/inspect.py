@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
-from services.job_orchestrator.core.job import JOB_LANE, Job
+from services.job_orchestrator.core.job import JOB_BRANCH, Job
 from services.job_orchestrator.core.replay import Recorded, differences, replay
 from services.job_orchestrator.core.workflow import Workflow
 
@@ -23,8 +23,8 @@ def stored_jobs(connection: Connection, only_open: bool) -> list[Job]:
     ids = list(connection.execute(text("SELECT id FROM job")).scalars())
     found: list[Job] = []
     for start in range(0, len(ids), PAGE):
-        page = store.load({i: {JOB_LANE} for i in ids[start : start + PAGE]}).values()
-        found += [store.with_all_lanes(j) if only_open else j for j in page if not (only_open and j.ended)]
+        page = store.load({i: {JOB_BRANCH} for i in ids[start : start + PAGE]}).values()
+        found += [store.with_all_branches(j) if only_open else j for j in page if not (only_open and j.ended)]
     return found
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from contracts import FileRef, PublishWorkflow, ScheduleState
 from services.job_orchestrator.core.allocation import Control
-from services.job_orchestrator.core.decide import LaneDue
-from services.job_orchestrator.core.job import Job, Lane
+from services.job_orchestrator.core.decide import BranchDue
+from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
 
 Key = tuple[str, str]
@@ -21,7 +21,7 @@ class Ready:
     """An attempt that waits for a credit, and the trace of its job."""
 
     job_id: str
-    lane_id: str
+    branch_id: str
     lease: str
     trace: str | None
 
@@ -47,33 +47,33 @@ class Overview:
 
 
 class JobStore(Protocol):
-    """Jobs and lanes within the running transaction."""
+    """Jobs and branches within the running transaction."""
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
-        """Jobs by id, each with the named lanes and its own (`""`), as far as they exist."""
+        """Jobs by id, each with the named branches and its own (`""`), as far as they exist."""
         ...
 
     def look(self, wanted: Collection[str]) -> dict[str, Job]:
-        """Jobs by id without lanes, as they are and not held: to be told about, not to be decided."""
+        """Jobs by id without branches, as they are and not held: to be told about, not to be decided."""
         ...
 
-    def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
-        """Lanes of jobs that are loaded, as far as they exist."""
+    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+        """Branches of jobs that are loaded, as far as they exist."""
         ...
 
-    def with_all_lanes(self, job: Job) -> Job:
-        """The same job with every lane; lanes already on it win over the stored ones."""
+    def with_all_branches(self, job: Job) -> Job:
+        """The same job with every branch; branches already on it win over the stored ones."""
         ...
 
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
-        """Write headers and the named lanes; the third value is the trace that timers of the job descend from."""
+        """Write headers and the named branches; the third value is the trace that timers of the job descend from."""
         ...
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
+    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
         """Timers that are due, earliest first, each with its job's trace."""
         ...
 
-    def clear_due(self, void: Iterable[LaneDue], now: float) -> None:
+    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
         """Forget timers that the core refused, unless they were set anew to a time after `now` (Unix seconds)."""
         ...
 
@@ -90,7 +90,7 @@ class JobStore(Protocol):
         ...
 
     def erase(self, job_id: str) -> None:
-        """Forget a job and its lanes."""
+        """Forget a job and its branches."""
         ...
 
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
@@ -178,7 +178,7 @@ class DispatchStore(Protocol):
         ...
 
     def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
-        """Count what is in flight anew from the lanes. `count(workflow, version, lane, job)` (texts) names what one counts for."""
+        """Count what is in flight anew from the branches. `count(workflow, version, branch, job)` (texts) names what one counts for."""
         ...
 
 

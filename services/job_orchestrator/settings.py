@@ -8,6 +8,7 @@ from shared.settings import Settings
 
 
 class OrchestratorSettings(Settings):
-    """`STAGELINE_WORKFLOWS` names a folder of further workflow files."""
+    """What the orchestrator needs beside the common settings."""
 
     workflows: Path | None = None
+    """A folder with further workflow files (YAML). They are read at the start."""

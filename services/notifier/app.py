@@ -1,4 +1,4 @@
-"""Binds the notifier: events into deliveries, the dispatcher, HTTP."""
+"""Connects the notifier's topics, dispatcher, streams and HTTP routes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from services.notifier.adapters.sender import HttpSender
 from services.notifier.adapters.socket import Sockets
 from services.notifier.adapters.stream import EventStream
 from services.notifier.dispatcher import Dispatcher
-from services.notifier.handlers import Relevance, on_batch
-from services.notifier.registration import Registrar
+from services.notifier.handlers import EndpointTenants, on_batch
+from services.notifier.registration import WebhookVerifier
 from services.notifier.settings import NotifierSettings
 from shared.processing.inbox import DedupPolicy
 from shared.runtime.service import Host
 from shared.version import VERSION
 from shared.web.api_keys import Keyring, apply_access
-from shared.web.middleware import CloseOnShutdown, Traced
+from shared.web.middleware import CloseOnShutdown, TracingMiddleware
 
 GROUP = "notifier"
 ACCESS_GROUP = "notifier-access"
@@ -33,11 +33,11 @@ ACCESS_GROUP = "notifier-access"
 
 async def build(host: Host, settings: NotifierSettings) -> None:
     """Open the store, declare subscriptions, start the dispatcher, serve HTTP."""
-    await host.open(TOPICS)
+    await host.open_resources(TOPICS)
     events = [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, SESSION_EVENTS_TOPIC]
-    # A delivery's key is (endpoint, event): a repeated event changes nothing, so an inbox would only cost a write per event.
+    # A delivery's key is (endpoint, event), so a repeated event changes nothing and no inbox is needed.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=DedupPolicy.NONE)
-    deliveries.relevant = Relevance(host.store, events).of
+    deliveries.select_relevant = EndpointTenants(host.store, events).select
     deliveries.rest_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
@@ -45,22 +45,22 @@ async def build(host: Host, settings: NotifierSettings) -> None:
         host.processor, sender, host.telemetry, settings.webhook_schedule, settings.webhooks_in_flight,
         settings.webhooks_per_endpoint, settings.webhook_timeout_s,
     )  # fmt: skip
-    host.background(dispatcher.run)
-    host.background(Registrar(host.processor, sender).run)
+    host.add_background(dispatcher.run)
+    host.add_background(WebhookVerifier(host.processor, sender).run)
     host.drainers.append(dispatcher.drain)
     host.closers.append(sender.close)
     stream = EventStream(settings.kafka, events)
-    host.on_drain.append(stream.stopping.set)
+    host.on_shutdown.append(stream.stopping.set)
     keyring = Keyring(host.store)
     sockets = Sockets(settings.kafka, [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], keyring, settings.max_streams)
-    host.background(sockets.run)
-    host.background(sockets.recheck)
+    host.add_background(sockets.run)
+    host.add_background(sockets.recheck)
     state = NotifierState(settings, host.store, host.processor, keyring, stream)
     app = FastAPI(title="Stageline notifier", version=VERSION)
-    app.state.state = state
+    app.state.notifier = state
     app.include_router(router)
     install_errors(app)
     app.mount("/socket.io", sockets.application)
     app.add_middleware(CloseOnShutdown, shape=problem)
-    app.add_middleware(Traced, telemetry=host.telemetry)
+    app.add_middleware(TracingMiddleware, telemetry=host.telemetry)
     host.app = app

@@ -1,4 +1,4 @@
-"""The loop that sends what is due: many endpoints and jobs side by side, the events of one job one after the other."""
+"""Sends due deliveries: endpoints and jobs in parallel, the events of one job in order."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from shared.errors import Retry
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 from shared.runtime.timers import SHARED_SWEEP_S, SWEEP_S
-from shared.telemetry.logs import about
-from shared.telemetry.tracing import Telemetry, as_parent, carried, fail, parse_traceparent
+from shared.telemetry.logs import log_fields
+from shared.telemetry.tracing import Telemetry, as_parent, mark_failed, parse_traceparent, traceparent_of
 
 log = logging.getLogger(__name__)
 Tried = tuple[Delivery, Result, float]
-"""A delivery, what came of it, and when the try began (Unix seconds)."""
+"""A delivery, its result, and the start of the attempt in Unix seconds."""
 LINGER_S = 0.01
+"""Wait after a wake-up, so that one pass handles several commits."""
 RECORD_S = 0.05
-"""What came of a try is written down after this at the latest, though its run goes on."""
+"""Longest time until a result is recorded while its run continues."""
 
 
 class Dispatcher:
-    """Claims due deliveries in runs, sends them, records what came of it. One slow endpoint delays no other."""
+    """Claims due deliveries in runs, sends them and records the results. A slow endpoint delays no other."""
 
     def __init__(
         self, processor: BatchProcessor, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int,
@@ -47,21 +48,21 @@ class Dispatcher:
         self.in_flight = in_flight
         self.per_endpoint = per_endpoint
         self.begin_within_s = max(0.0, LEASE_S - timeout_s)
-        """A try that begins within this of its lease's beginning ends before the lease does."""
+        """An attempt that starts this soon after the lease began ends before the lease does."""
         self.busy: set[Job] = set()
         self.halted: set[str] = set()
-        """Endpoints that were deleted or disabled while runs of theirs were under way."""
+        """Endpoints that were deleted or disabled while their runs were in progress."""
         self.stopping = False
         self.tasks: set[asyncio.Task[None]] = set()
         self.tried: list[Tried] = []
         self.ended: list[tuple[Job, Run]] = []
-        """Runs that are over, with what is left of each."""
+        """Finished runs, each with its deliveries that were not attempted."""
         self.over = asyncio.Event()
         self.wake = asyncio.Event()
-        processor.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
-        """Until cancelled, or until all that is under way is written down once `drain` was called."""
+        """Run until cancelled or, after `drain`, until everything in progress is recorded."""
         try:
             while not (self.stopping and not (self.tasks or self.tried or self.ended)):
                 await self._pass()
@@ -74,7 +75,7 @@ class Dispatcher:
             await self._record()
             delay = await self._claim()
         except Retry as error:
-            log.warning("deliveries will be looked at again", extra={"code": error.code, "reason": str(error)})
+            log.warning("deliveries will be retried", extra={"code": error.code, "reason": str(error)})
             delay = 1.0
         if delay > 0:
             with contextlib.suppress(TimeoutError):
@@ -104,11 +105,11 @@ class Dispatcher:
         return 0.0 if runs else 0.25
 
     async def _send_run(self, run: Run, until: float) -> None:
-        """One after the other. What has not begun by `until` goes back: its lease must not end while it is being sent. The first one
-        always begins."""
+        """Send a run in order. Deliveries not started by `until` are released, because their lease could end while they are sent;
+        the first one is always sent."""
         left = run
         try:
-            while left and not self._must_end(left[0]) and (left is run or clock.unix() < until):
+            while left and not self._is_halted(left[0]) and (left is run or clock.unix() < until):
                 tried = await self._send(left[0])
                 left = left[1:]
                 self.tried.append(tried)
@@ -118,19 +119,19 @@ class Dispatcher:
             self.ended.append((job_of(run[0]), left))
             self.wake.set()
 
-    def _must_end(self, delivery: Delivery) -> bool:
+    def _is_halted(self, delivery: Delivery) -> bool:
         return self.stopping or delivery.endpoint_id in self.halted
 
     async def _send(self, delivery: Delivery) -> Tried:
         started = clock.unix()
         span = self._span(delivery) if self.telemetry.enabled else None
-        traced = replace(delivery, trace=carried(span, delivery.trace))
+        traced = replace(delivery, trace=traceparent_of(span, delivery.trace))
         result = await self.sender.send(traced, int(started))
         if span is not None:
             if result.status_code is not None:
                 span.set_attribute("http.response.status_code", result.status_code)
             if result.error or not 200 <= (result.status_code or 0) < 300:
-                fail(span, result.error or str(result.status_code))
+                mark_failed(span, result.error or str(result.status_code))
             span.end()
         return delivery, result, started
 
@@ -144,22 +145,22 @@ class Dispatcher:
         )  # fmt: skip
 
     async def _record(self) -> None:
-        """Write down all that has come in, in one transaction; only then are the places of runs that are over free again."""
+        """Record all results in one transaction. Slots of finished runs become free only after that."""
         tried, ended = self.tried[:], self.ended[:]
         if not tried and not ended:
             return
         left = [delivery for _, run in ended for delivery in run]
         if tried or left:
             concerned = {d.endpoint_id for d in (*(d for d, _, _ in tried), *left)}
-            stopped = await self.processor.run(lambda unit: self._settle(unit, concerned, tried, left))
+            stopped = await self.processor.run_unit(lambda unit: self._save(unit, concerned, tried, left))
             self.halted = (self.halted - concerned) | stopped
         del self.tried[: len(tried)], self.ended[: len(ended)]
         self.busy -= {job for job, _ in ended}
         if self.tried:
             self.wake.set()
 
-    def _settle(self, unit: Unit, concerned: set[str], tried: Sequence[Tried], left: Sequence[Delivery]) -> set[str]:
-        """Returns the endpoints, of those concerned, that are to be sent nothing more."""
+    def _save(self, unit: Unit, concerned: set[str], tried: Sequence[Tried], left: Sequence[Delivery]) -> set[str]:
+        """Save results and released deliveries; returns those of the `concerned` endpoints that must receive nothing more."""
         before = db.standing(unit.connection, concerned)
         since = {endpoint: failing for endpoint, (failing, _) in before.items()}
         made: list[Attempt] = []
@@ -171,21 +172,21 @@ class Dispatcher:
             verdict = judge(result, delivery.attempt, unit.now, id_, since[endpoint], self.schedule)
             made.append(Attempt(id_, delivery, result, verdict, started))
             since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
-            self._tell(unit, made[-1])
+            self._emit_attempt(unit, made[-1])
         delivery_queue.release(unit.connection, left)
-        db.settle(unit.connection, made)
+        db.save_attempts(unit.connection, made)
         db.mark_failing(unit.connection, {e: at for e, at in since.items() if at != before[e][0]})
         db.hold_back(unit.connection, _disabled(before, made))
         return (concerned - before.keys()) | _disabled(before, made)
 
-    def _tell(self, unit: Unit, made: Attempt) -> None:
+    def _emit_attempt(self, unit: Unit, made: Attempt) -> None:
         delivery, verdict, result = made.delivery, made.verdict, made.result
         self.telemetry.count("pipeline.webhook.attempts", 1, outcome=verdict.outcome)
         if verdict.outcome != "delivered":
             facts = {
                 "endpoint.id": delivery.endpoint_id, "outcome": verdict.outcome, "error": verdict.error, "attempt": delivery.attempt,
             }  # fmt: skip
-            log.warning("webhook not delivered", extra=about(delivery.trace, delivery.job_id, **facts))
+            log.warning("webhook not delivered", extra=log_fields(delivery.trace, delivery.job_id, **facts))
         at = clock.now()
         event = DeliveryAttempted(
             attempt_id=made.id, tenant_id=delivery.tenant_id, endpoint_id=delivery.endpoint_id, event_id=delivery.event_id,
@@ -197,8 +198,10 @@ class Dispatcher:
         unit.emit(DELIVERY_EVENTS_TOPIC.name, event, delivery.trace)
 
     async def drain(self) -> None:
-        """Begin nothing more; wait until what is in flight is recorded and the rest given back, 10 s at most. What is cut off comes
-        back when its lease ends."""
+        """Start no more attempts. Wait, at most 10 s, until those in flight are recorded and the rest is released.
+
+        Attempts that are cut off are repeated when their lease ends.
+        """
         self.stopping = True
         self.wake.set()
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Matching events to endpoints."""
+"""Turns events into deliveries for the endpoints that subscribe to them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from contracts import JobErased, RegisterWebhook, Topic
 from contracts.alfred import AlfredEvent
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, event_names, wanted
-from services.notifier.registration import enter
+from services.notifier.registration import add_pending
 from shared.database.store import Store
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 
 
-class Relevance:
-    """Which events concern an endpoint at all: those of tenants that have one. The others are not even decoded."""
+class EndpointTenants:
+    """Selects the records of tenants that have an endpoint. All other events are skipped without decoding."""
 
     def __init__(self, store: Store, events: Iterable[Topic]) -> None:
         self.store = store
         self.events = frozenset(t.name for t in events)
 
-    async def of(self, records: Sequence[Any]) -> list[Any]:
-        """The records that must be read, in their order: commands, events of these tenants, and what does not say whose it is."""
+    async def select(self, records: Sequence[Any]) -> list[Any]:
+        """The records to decode, in order: commands, events of these tenants, and events without a tenant header."""
         tenants = await self.store.read(db.tenants)
         return [r for r in records if r.topic not in self.events or _tenant(r) in tenants]
 
@@ -33,13 +33,13 @@ def _tenant(record: Any) -> bytes | None:
 
 
 def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
-    """`job.events`, `file.events`, `session.events` and `job.erasures`: a delivery row for every endpoint that wants the event.
-    `webhook.commands`: an address to be asked."""
+    """Handle a batch: a delivery row for every event and subscribed endpoint, deletions for `job.erasures`, and a pending
+    verification for every `RegisterWebhook` of `webhook.commands`."""
     for item in batch:
         if isinstance(item.message, JobErased):
             db.erase(unit.connection, item.message.job_id)
         elif isinstance(item.message, RegisterWebhook):
-            enter(unit.connection, item.message, unit.now)
+            add_pending(unit.connection, item.message, unit.now)
     endpoints: dict[str, list[db.Endpoint]] = {}
     for endpoint in db.endpoints_of(unit.connection, {i.message.tenant for i in batch}) if batch else ():
         endpoints.setdefault(endpoint.tenant_id, []).append(endpoint)

@@ -1,4 +1,4 @@
-"""What the notifier needs from outside."""
+"""What the notifier needs from the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.notifier.core.delivery import Result, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one endpoint, claimed for its next attempt (number `attempt`, from 1)."""
+    """One event for one endpoint, leased for attempt number `attempt` (from 1)."""
 
     endpoint_id: str
     event_id: str
@@ -23,12 +23,12 @@ class Delivery:
     url: str
     secret: str
     due_at: float = 0.0
-    """When it fell due, Unix seconds."""
+    """Time at which the attempt became due, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try that was made: what came of it and what follows. `started` in Unix seconds."""
+    """A finished attempt, its result, and the verdict on it. `started` is in Unix seconds."""
 
     id: str
     delivery: Delivery
@@ -38,16 +38,16 @@ class Attempt:
 
 
 class WebhookProbe(Protocol):
-    """Asks an address a question."""
+    """Sends the verification challenge to an address."""
 
     async def ask(self, url: str, body: bytes) -> Result:
-        """POST JSON; `detail` of the result is what came back (at most 1,000 characters). Never raises for what the network does."""
+        """POST JSON. The result's `detail` is the response body, at most 1,000 characters. Network errors are results."""
         ...
 
 
 class Sender(Protocol):
-    """Makes one attempt; decides nothing."""
+    """Sends one attempt. It makes no decision."""
 
     async def send(self, delivery: Delivery, timestamp: int) -> Result:
-        """POST the signed body. Never raises for what the receiver or the network does."""
+        """POST the signed body. `timestamp` is in Unix seconds. Errors of the receiver or the network are results."""
         ...

@@ -1,4 +1,4 @@
-"""Addresses registered at the door: the receiver is asked (`url_verification`) before anything is sent to it."""
+"""Verifies webhook addresses that were registered at the gateway: nothing is sent before the challenge is answered."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from shared.processing.unit_of_work import Unit
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
-"""An address whose process died while it asked is asked again after this."""
+"""Lease of a pending verification: after a crash it is repeated this much later."""
 ALFRED = json.dumps(["job.*", "file.*"])
-"""What the vendor's clients know."""
+"""The events that the vendor's clients handle."""
 _ENTER = text(
     "INSERT INTO webhook_pending (command_id, endpoint_id, tenant_id, url, due_at) VALUES (:c, :e, :t, :u, :at) ON CONFLICT DO NOTHING"
 )
@@ -38,32 +38,32 @@ _ENDPOINT = text(
 )
 
 
-def enter(connection: Connection, command: RegisterWebhook, now: float) -> None:
-    """Note an address that has to be asked; the same command again changes nothing."""
+def add_pending(connection: Connection, command: RegisterWebhook, now: float) -> None:
+    """Store an address for verification. A repeated command changes nothing. `now` is in Unix seconds."""
     values = {"c": command.command_id, "e": command.endpoint_id, "t": command.tenant, "u": command.url, "at": now}
     connection.execute(_ENTER, values)
 
 
-class Registrar:
-    """Asks addresses one after the other; what is open lies in the store."""
+class WebhookVerifier:
+    """Verifies pending addresses one after the other. Pending work is stored in the database."""
 
-    def __init__(self, processor: BatchProcessor, asker: WebhookProbe) -> None:
+    def __init__(self, processor: BatchProcessor, probe: WebhookProbe) -> None:
         self.processor = processor
-        self.asker = asker
+        self.probe = probe
         self.wake = asyncio.Event()
-        processor.after.append(self.wake.set)
+        processor.after_commit.append(self.wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Verify addresses until cancelled."""
         while True:
             self.wake.clear()
             try:
                 row = await self._claim()
                 if row is not None:
-                    await self._ask(row)
+                    await self._verify(row)
                     continue
             except Retry as error:
-                log.warning("registrations will be looked at again", extra={"code": error.code, "reason": str(error)})
+                log.warning("webhook verification will be retried", extra={"code": error.code, "reason": str(error)})
             try:
                 await asyncio.wait_for(self.wake.wait(), LEASE_S)
             except TimeoutError:
@@ -77,17 +77,17 @@ class Registrar:
         values = {"c": row.command_id, "later": now + LEASE_S, "now": now}
         return row if await self.processor.store.transact(lambda c: c.execute(_CLAIM, values).rowcount) else None
 
-    async def _ask(self, row: Any) -> None:
+    async def _verify(self, row: Any) -> None:
         challenge = secrets.token_urlsafe(24)
         body = {"token": secrets.token_urlsafe(16), "challenge": challenge, "type": "url_verification"}
-        result = await self.asker.ask(row.url, json.dumps(body).encode())
+        result = await self.probe.ask(row.url, json.dumps(body).encode())
         code, message = judge(result, challenge)
         event = WebhookDecided(
             event_id=derived(row.command_id, "decided"), command_id=row.command_id, endpoint_id=row.endpoint_id,
             tenant_id=row.tenant_id, ok=code is None, code=code, message=message, occurred_at=clock.now(),
         )  # fmt: skip
 
-        def settle(unit: Unit) -> None:
+        def save(unit: Unit) -> None:
             if code is None:
                 values = {
                     "e": row.endpoint_id,
@@ -96,15 +96,15 @@ class Registrar:
                     "s": new_secret(secrets.token_bytes(32)),
                     "f": ALFRED,
                 }
-                unit.connection.execute(_ENDPOINT, {**values, "d": "registered at the door", "at": unit.now})
+                unit.connection.execute(_ENDPOINT, {**values, "d": "registered at the gateway", "at": unit.now})
             unit.connection.execute(_DONE, {"c": row.command_id})
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 
-        await self.processor.run(settle)
+        await self.processor.run_unit(save)
 
 
 def judge(result: Result, challenge: str) -> tuple[str | None, str | None]:
-    """(None, None) when the answer holds the challenge, as JSON `{"challenge": …}` or as it is; else a code and a sentence."""
+    """(None, None) when the response holds the challenge, plain or as JSON `{"challenge": …}`; else an error code and a sentence."""
     if result.error is not None:
         return result.error, f"The address could not be reached: {result.detail or result.error}"[:1000]
     if result.status_code is None or not 200 <= result.status_code < 300:

@@ -9,10 +9,15 @@ from shared.settings import Settings
 
 
 class NotifierSettings(Settings):
-    """Times in seconds. `STAGELINE_WEBHOOK_SCHEDULE` is a JSON list of delays before each attempt."""
+    """What the notifier needs beside the common settings. Times in seconds."""
 
     webhook_schedule: tuple[float, ...] = Field(default=SCHEDULE_S, min_length=1, max_length=50)
+    """Seconds before each attempt at a delivery. The list has one entry per attempt."""
     webhook_timeout_s: float = Field(default=15.0, gt=0, le=60)
+    """Seconds that an endpoint has to answer."""
     webhooks_in_flight: int = Field(default=200, ge=1)
+    """Deliveries under way at a time."""
     webhooks_per_endpoint: int = Field(default=16, ge=1)
+    """Deliveries under way to one endpoint at a time."""
     max_streams: int = Field(default=100, ge=1)
+    """Open event streams at a time."""

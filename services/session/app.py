@@ -1,4 +1,4 @@
-"""Binds the session service's topic and timers to its handlers."""
+"""Connects the session service's topics and timers to its handlers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ GROUP = "session"
 
 
 async def build(host: Host, settings: SessionSettings) -> None:
-    """Open the store, declare the subscription and the expiry timer."""
-    await host.open(TOPICS)
+    """Open the resources, declare the subscription and the expiry timer."""
+    await host.open_resources(TOPICS)
     sessions = Sessions(SqlSessionStore)
     host.subscribe([SESSION_COMMANDS_TOPIC, JOB_ERASURES_TOPIC], GROUP, sessions.on_batch)
-    host.due(TimerLoop(host.processor, next_due, sessions.fire))
+    host.add_timer_loop(TimerLoop(host.processor, next_due, sessions.fire))

@@ -1,4 +1,4 @@
-"""Load, decide, save, emit."""
+"""Loads a session, decides, saves it and emits the events."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from shared.processing.unit_of_work import Unit
 
 
 class Sessions:
-    """Handlers of the session service. `stores` opens a `SessionStore` on a connection."""
+    """Handlers of the session service. `stores` makes a `SessionStore` for a connection."""
 
     def __init__(self, stores: Callable[[Connection], SessionStore]) -> None:
         self.stores = stores
 
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        """`session.commands` and `job.erasures`."""
+        """Handle a batch of `session.commands` and `job.erasures`."""
         store = self.stores(unit.connection)
         for item in batch:
             with item.guard():
@@ -30,21 +30,21 @@ class Sessions:
                     if item.message.session_id is not None:
                         store.erase(item.message.session_id)
                 elif isinstance(item.message, (OpenSession, AddFile, CloseSession)):
-                    self._one(unit, store, item.message.session_id, item.message, item.trace)
+                    self._apply(unit, store, item.message.session_id, item.message, item.trace)
 
     def fire(self, unit: Unit, limit: int) -> int:
-        """Sessions whose time is over."""
+        """Expire at most `limit` sessions that are due; returns how many were due."""
         store = self.stores(unit.connection)
         due = store.due(unit.now, limit)
         for session_id in due:
-            self._one(unit, store, session_id, Expire(session_id), None)
+            self._apply(unit, store, session_id, Expire(session_id), None)
         return len(due)
 
-    def _one(self, unit: Unit, store: SessionStore, session_id: str, event: SessionCommand | Expire, trace: str | None) -> None:
+    def _apply(self, unit: Unit, store: SessionStore, session_id: str, event: SessionCommand | Expire, trace: str | None) -> None:
         before = store.session(session_id)
         now = datetime.fromtimestamp(unit.now, UTC)
         decision = decide(before, event, now, store)
-        # First what may still be refused for its size; a parked command leaves the session as it was.
+        # Emit before saving: an event that is too large dead-letters the command and must leave the session unchanged.
         with unit.savepoint():
             for message in decision.outputs:
                 unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)

@@ -1,4 +1,4 @@
-"""What the session service needs from a store, inside one transaction."""
+"""The store that the session service needs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from services.session.core.session import Session
 
 
 class SessionStore(Protocol):
-    """Sessions and their files within the running transaction."""
+    """Sessions and their files, read and written in the running transaction."""
 
     def session(self, session_id: str) -> Session | None:
-        """The session, or None."""
+        """The session, or None. Locks its row until the transaction ends."""
         ...
 
     def file(self, session_id: str, file_id: str) -> FileRef | None:
@@ -21,21 +21,21 @@ class SessionStore(Protocol):
         ...
 
     def files(self, session_id: str) -> tuple[FileRef, ...]:
-        """Its files in the order they were added."""
+        """The session's files, in the order in which they were added."""
         ...
 
     def save(self, session: Session) -> None:
-        """Insert or update the header."""
+        """Insert or update the session, without its files."""
         ...
 
     def add_file(self, session_id: str, position: int, file: FileRef) -> None:
-        """Append a file."""
+        """Add a file at `position`, counted from 1."""
         ...
 
     def erase(self, session_id: str) -> None:
-        """Forget a session and its files."""
+        """Delete a session and its files."""
         ...
 
     def due(self, now: float, limit: int) -> Sequence[str]:
-        """Open sessions whose time is over."""
+        """Ids of at most `limit` open sessions that expire at or before `now` (Unix seconds)."""
         ...

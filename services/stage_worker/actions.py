@@ -85,7 +85,7 @@ class Actions:
             raise DocumentFault("object_missing", "The file has no stored content.")
         if not blob.startswith(f"{task.tenant_id}/"):
             raise DocumentFault("object_missing", "The file's content belongs to somebody else.")
-        return await self.objects.get(blob, sha256)
+        return await self.objects.get_object(blob, sha256)
 
     async def sandboxed(self, task: StageTask, progress: Progress) -> Answer:
         """An action that is all done inside the child process."""
@@ -107,11 +107,11 @@ class Actions:
         )
 
     async def _put_text(self, task: StageTask, pages: list[str]) -> str:
-        return (await self.objects.put(task.tenant_id, PAGE_BREAK.join(pages).encode("utf-8", "replace"))).name
+        return (await self.objects.put_object(task.tenant_id, PAGE_BREAK.join(pages).encode("utf-8", "replace"))).name
 
     async def _text(self, task: StageTask) -> str:
         blob = found(task, "text_blob")
-        return "" if blob is None else (await self.objects.get(blob)).decode("utf-8", "replace")
+        return "" if blob is None else (await self.objects.get_object(blob)).decode("utf-8", "replace")
 
     async def ocr(self, task: StageTask, progress: Progress) -> Answer:
         """Read the pages that have no text of their own; skipped when there are none or tesseract is not installed."""
@@ -144,7 +144,7 @@ class Actions:
     async def index(self, task: StageTask, progress: Progress) -> Answer:
         """The text as the full-text index takes it; the door enters it when the file is done."""
         text = normalise(await self._text(task))
-        stored = await self.objects.put(task.tenant_id, text.encode("utf-8", "replace"))
+        stored = await self.objects.put_object(task.tenant_id, text.encode("utf-8", "replace"))
         return ok(index_blob=stored.name, properties={"words": len(text.split())})
 
     async def package(self, task: StageTask, progress: Progress) -> Answer:
@@ -157,4 +157,4 @@ class Actions:
             "properties": properties, "text_blob": found(task, "text_blob"), "steps": list(task.inputs),
         }  # fmt: skip
         data = json.dumps(document, ensure_ascii=False, indent=1, default=str).encode()
-        return ok(result_blob=(await self.objects.put(task.tenant_id, data)).name)
+        return ok(result_blob=(await self.objects.put_object(task.tenant_id, data)).name)

@@ -34,7 +34,7 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     converting = Converting(objects, sandbox, settings.signing(), settings.signing_tenants)
     actions = actions_named(Actions(objects, sandbox, downloads, calling, converting).table(), settings.actions)
     topics = [task_topic(name) for name in actions]
-    await host.open(topics_of(tuple(actions)), keeps=False)
+    await host.open_resources(topics_of(tuple(actions)), with_database=False)
     reporter = Reporter(host.relay, host.telemetry, lambda: subscriber.consumer, GROUP)
     pool = Pool(actions, reporter, host.telemetry, settings.instance, settings.concurrency)
     ownership = Ownership(reporter)
@@ -60,8 +60,8 @@ async def build(host: Host, settings: WorkerSettings) -> None:
 
     host.health.checks.append(tasks_assigned)
     presence = Presence(host.relay, settings.instance, list(actions), settings.concurrency)
-    host.background(reporter.run)
-    host.background(presence.run)
+    host.add_background(reporter.run)
+    host.add_background(presence.run)
     host.drainers.append(presence.leave)
     host.drainers.append(pool.drain)
     host.closers += [downloads.close, calling.close]

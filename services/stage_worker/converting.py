@@ -61,7 +61,7 @@ class Converting:
         paper = [f for f in files if f.content_type == PDF or str(f.content_type).startswith("image/")]
         if len(xml) != 1 or len(paper) != 1 or len(files) != 2:
             raise DocumentFault("option", "An invoice is made of two files: a PDF or an image, and its data as XML.")
-        inputs = [await self.objects.get(_own(task, str(f.blob_name)), f.sha256) for f in (paper[0], xml[0])]
+        inputs = [await self.objects.get_object(_own(task, str(f.blob_name)), f.sha256) for f in (paper[0], xml[0])]
         kind = "pdf" if paper[0].content_type == PDF else "image"
         config = {**await self._with_options(task, paper[0]), "kind": kind}
         result = await self.reader.run("pdf.invoice", inputs, config, task.timeout_s, progress)
@@ -88,7 +88,7 @@ class Converting:
             raise DocumentFault("no_file", "There is no PDF to merge.")
         if sum(o.size for entry in task.files or () for o in entry.outputs) > MAX_MERGE_BYTES:
             raise DocumentFault("too_large", f"The PDFs together are larger than {MAX_MERGE_BYTES >> 20} MiB.")
-        inputs = [await self.objects.get(_own(task, blob)) for blob in blobs]
+        inputs = [await self.objects.get_object(_own(task, blob)) for blob in blobs]
         named = options.get("job", {})
         config = {"inputs": len(inputs), "meta": named, "linearize": named.get("PDF.LINEARIZE", False)}
         result = await self.reader.run("pdf.merge", inputs, config, task.timeout_s, progress)
@@ -105,7 +105,7 @@ class Converting:
     async def _made(self, task: StageTask, config: dict[str, Any], progress: Progress) -> dict[str, Any]:
         file = _file(task)
         kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
-        data = await self.objects.get(_own(task, str(file.blob_name)), file.sha256)
+        data = await self.objects.get_object(_own(task, str(file.blob_name)), file.sha256)
         return await self.reader.run(task.action, data, {**config, "kind": kind}, task.timeout_s, progress)
 
     async def _with_options(self, task: StageTask, file: FileRef) -> dict[str, Any]:
@@ -121,13 +121,13 @@ class Converting:
         blob = task.config.get("options_blob")
         if blob is None:
             return {}
-        found: dict[str, Any] = json.loads(await self.objects.get(_own(task, str(blob))))
+        found: dict[str, Any] = json.loads(await self.objects.get_object(_own(task, str(blob))))
         if found.get("invalid"):
             raise DocumentFault("option", str(found["invalid"]))
         return found
 
     async def _store(self, task: StageTask, data: bytes, name: str, media_type: str = PDF) -> dict[str, Any]:
-        stored = await self.objects.put(task.tenant_id, data)
+        stored = await self.objects.put_object(task.tenant_id, data)
         output = OutputFile(
             file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=media_type
         )

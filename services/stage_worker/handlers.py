@@ -17,7 +17,7 @@ from services.stage_worker.reporter import Reporter
 from shared import clock
 from shared.errors import Stop
 from shared.processing.processor import dead_letter
-from shared.processing.subscription import decode, start_spans
+from shared.processing.subscription import decode, start_process_spans
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Tasks:
         for r in records:
             self.reporter.watermark.opened((TopicPartition(r.topic, r.partition), r.offset))
         good, bad = decode(records, self.allowed)
-        start_spans(self.pool.telemetry, good, self.group)
+        start_process_spans(self.pool.telemetry, good, self.group)
         for fault in bad:
             r = fault.record
             letter = dead_letter(r, self.group, "stage_worker", fault.code, fault.reason, clock.unix())

@@ -18,7 +18,7 @@ from services.stage_worker.reporter import Mark, Reporter
 from shared import clock
 from shared.objects.object_store import ObjectMissing
 from shared.processing.records import Inbound
-from shared.telemetry.logs import about
+from shared.telemetry.logs import log_fields
 from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Pool:
             self._end(task, item, answer, elapsed, marks)
         except (ValueError, TypeError) as error:
             # The action's result is no JSON, or not what a report may hold: said so, instead of leaving the task open.
-            log.exception("result cannot be reported", extra=about(item.trace, task.job_id, action=task.action))
+            log.exception("result cannot be reported", extra=log_fields(item.trace, task.job_id, action=task.action))
             failed = Answer(TaskStatus.ERR, "invalid_result", f"{type(error).__name__}: {error}")
             self._end(task, item, failed, elapsed, marks)
 
@@ -125,7 +125,7 @@ class Pool:
         except TimeoutError:
             return Answer(TaskStatus.ERR, "limit_time", f"The step took longer than {task.timeout_s:.0f} s.")
         except Exception as error:
-            log.exception("action failed", extra=about(trace, task.job_id, action=task.action, attempt=task.attempt))
+            log.exception("action failed", extra=log_fields(trace, task.job_id, action=task.action, attempt=task.attempt))
             return Answer(TaskStatus.ERR, "worker_error", f"{type(error).__name__}: {str(error)[:500]}")
 
     def _beat(self, task: StageTask, number: int, progress: tuple[int, int | None] | None) -> StageReport:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from contracts import StageTask, TaskStatus
-from shared.objects.object_store import Stored
+from shared.objects.object_store import StoredObject
 
 Progress = Callable[[int, int | None], None]
 
@@ -52,7 +52,7 @@ class Calls(Protocol):
 class Downloads(Protocol):
     """Brings remote files in."""
 
-    async def fetch(self, tenant: str, url: str) -> tuple[Stored, str]:
+    async def fetch(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         """Store what lies behind `url`; returns it and its declared media type. Raises `DocumentFault`."""
         ...
 

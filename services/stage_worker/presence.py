@@ -40,6 +40,6 @@ class Presence:
         seen = WorkerSeen(worker=self.worker, actions=self.actions, slots=self.slots, leaving=leaving, seen_at=clock.now())
         record = to_record(seen, "/stageline/stage_worker", ())
         try:
-            await self.relay.send([Outgoing(STAGE_WORKERS_TOPIC.name, record.key, record.value, record.headers)])
+            await self.relay.send_records([Outgoing(STAGE_WORKERS_TOPIC.name, record.key, record.value, record.headers)])
         except Retry as error:
             log.warning("not said that this worker is here", extra={"code": error.code, "reason": str(error)})

@@ -12,7 +12,7 @@ from contracts import Message, to_record
 from contracts.cloudevents import Headers
 from shared import crashpoints
 from shared.errors import Retry
-from shared.kafka.offset_commits import Commits
+from shared.kafka.offset_commits import OffsetCommits
 from shared.kafka.outgoing import Outgoing
 from shared.processing.outbox import Relay
 from shared.telemetry.tracing import Telemetry
@@ -35,14 +35,14 @@ class Reporter:
     queue: list[tuple[Outgoing, Sequence[Mark]]] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    commits: Commits = field(init=False)
+    commits: OffsetCommits = field(init=False)
 
     def __post_init__(self) -> None:
-        self.commits = Commits(self.consumer, self.telemetry, self.group)
+        self.commits = OffsetCommits(self.consumer, self.telemetry, self.group)
 
     def put(self, topic: str, message: Message, trace: str | None, marks: Sequence[Mark]) -> None:
         """Queue a report; `marks` are closed once Kafka has it."""
-        carried = self.telemetry.create(message, topic, trace)
+        carried = self.telemetry.create_span(message, topic, trace)
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, "/stageline/stage_worker", extra)
         self.add(Outgoing(topic, record.key, record.value, record.headers), marks)
@@ -79,7 +79,7 @@ class Reporter:
             batch = self.queue[:1000]
             if batch:
                 crashpoints.reach("stage_worker", "before_report")
-                await self.relay.send([row for row, _ in batch])
+                await self.relay.send_records([row for row, _ in batch])
                 del self.queue[: len(batch)]
                 crashpoints.reach("stage_worker", "after_publish")
             for _, marks in batch:
@@ -87,4 +87,4 @@ class Reporter:
                     self.watermark.closed(mark)
             if self.queue:
                 self.wake.set()
-            self.commits.add(self.watermark.moved())
+            self.commits.mark_done(self.watermark.moved())

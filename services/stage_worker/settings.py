@@ -13,17 +13,22 @@ from shared.settings import Settings, read_secret
 
 
 class WorkerSettings(Settings):
-    """`STAGELINE_ACTIONS` (JSON list) limits what this worker serves; empty serves every built-in action."""
+    """What a worker needs beside the common settings. Sizes in bytes, times in seconds."""
 
     actions: tuple[str, ...] = ()
+    """Actions that this worker serves. Empty serves every built-in action."""
     concurrency: int = Field(default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=1000)
+    """Tasks at a time. By default the number of cores, at least 2."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
+    """Bytes of a downloaded file at most."""
     child_memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
+    """Memory of the process that opens a document."""
     signing_key_file: Path | None = None
-    """A PKCS#12 file with the key and certificate that `pdf.sign` signs with; without one that action says so."""
+    """A PKCS#12 file with the key and certificate of `pdf.sign`. Without one that action fails with the reason."""
     signing_password_file: Path | None = None
+    """A file with the password of the signing key."""
     signing_tenants: tuple[str, ...] = ("default",)
-    """Whose documents it may sign (JSON list): a key speaks for somebody, and not for every tenant there is."""
+    """Tenants whose documents may be signed with that key."""
 
     def signing(self) -> dict[str, str]:
         """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` where a file that is named cannot be read."""
@@ -37,3 +42,4 @@ class WorkerSettings(Settings):
         return {"key": key} | ({"key_password": read_secret(password)} if password is not None else {})
 
     child_cpu_s: int = Field(default=600, ge=1)
+    """CPU seconds of the process that opens a document."""

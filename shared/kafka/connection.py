@@ -19,16 +19,23 @@ class KafkaAccess(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KAFKA_", frozen=True, extra="ignore", ignored_types=(cached_property,))
 
     bootstrap_servers: str = "127.0.0.1:29092"
+    """Addresses of the brokers, separated by commas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How clients connect: with or without TLS, with or without a user."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How a user proves its password."""
     sasl_username: str | None = None
+    """User of this service, where the protocol is SASL."""
     sasl_password: SecretStr | None = None
+    """Password of the user. A file is safer."""
     sasl_password_file: Path | None = None
+    """A file with the password of the user."""
     ssl_cafile: Path | None = None
-    """Certificates that the brokers' are signed with; by default the system's."""
+    """A file with the authorities that signed the brokers' certificates. By default the system's."""
     ssl_certfile: Path | None = Field(default=None)
-    """Our own certificate, for mutual TLS; with `ssl_keyfile`."""
+    """A file with this service's certificate, for mutual TLS. Needs `KAFKA_SSL_KEYFILE`."""
     ssl_keyfile: Path | None = None
+    """A file with the key of that certificate."""
 
     @cached_property
     def options(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 COMMIT_SOON_S, COMMIT_EVERY_S = 0.1, 0.5
 
 
-class Commits:
+class OffsetCommits:
     """Offsets that may be committed, of one consumer; a rebalance and an end wait for `flush`."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Commits:
         self._turn = asyncio.Lock()
         self._flushed_at = float("-inf")
 
-    def add(self, offsets: dict[TopicPartition, int]) -> None:
+    def mark_done(self, offsets: dict[TopicPartition, int]) -> None:
         """What lies below these offsets is done: committed after `COMMIT_SOON_S`, or `COMMIT_EVERY_S` after the last commit."""
         if not offsets:
             return
@@ -82,7 +82,7 @@ async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], tele
     if not mine:
         return
     try:
-        with telemetry.batch("commit", "settle", next(iter(mine)).topic, [], **{"messaging.consumer.group.name": group}):
+        with telemetry.batch_span("commit", "settle", next(iter(mine)).topic, [], **{"messaging.consumer.group.name": group}):
             await consumer.commit(mine)
     except (CommitFailedError, IllegalStateError, KafkaError) as error:
         telemetry.count("pipeline.offset_commit.failures", 1, group=group)

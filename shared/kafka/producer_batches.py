@@ -27,7 +27,7 @@ def key_hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-class Batches:
+class ProducerBatches:
     """Puts records into batches of one producer. Order within a partition is the order given."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:

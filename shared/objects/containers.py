@@ -68,15 +68,15 @@ def read_containers(path: Path | None) -> Containers:
     return containers
 
 
-def address(name: str, path: str) -> str:
+def container_url(name: str, path: str) -> str:
     """How a file of a container is named on its way. Raises `ValueError` for a path that leaves the container."""
     if not _PATH.fullmatch(path) or any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError("a path inside the container is expected, without empty, . or .. parts")
     return f"{SCHEME}{name}/{path}"
 
 
-def parse(url: str) -> tuple[str, str]:
-    """Name and path of `address`. Raises `ValueError`."""
+def parse_container_url(url: str) -> tuple[str, str]:
+    """Name and path of `container_url`. Raises `ValueError`."""
     name, _, path = url.removeprefix(SCHEME).partition("/")
-    address(name, path)
+    container_url(name, path)
     return name, path

@@ -38,7 +38,7 @@ class TooLarge(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """An object and its facts: `name` in the store, `size` in bytes, hex digests."""
 
     name: str
@@ -63,7 +63,7 @@ class Objects:
         self.store = store
         self.folder = Path(store.prefix) if isinstance(store, LocalStore) and store.prefix is not None else None
 
-    async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
+    async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> StoredObject:
         """Store a stream under its SHA-256, hashing while it passes. Raises `TooLarge` past `limit` bytes."""
         digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         size = 0
@@ -85,9 +85,9 @@ class Objects:
         sha256, md5 = (digest.hexdigest() for digest in digests)
         name = object_name(tenant, sha256)
         await obstore.rename_async(self.store, staging, name, overwrite=True)
-        return Stored(name, size, sha256, md5)
+        return StoredObject(name, size, sha256, md5)
 
-    async def put(self, tenant: str, data: bytes) -> Stored:
+    async def put_object(self, tenant: str, data: bytes) -> StoredObject:
         """Store bytes under their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
         name = object_name(tenant, sha256)
@@ -100,20 +100,20 @@ class Objects:
                 await obstore.rename_async(self.store, staging, name, overwrite=True)
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
-        return Stored(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
+        return StoredObject(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
-    async def put_as(self, name: str, data: bytes) -> None:
+    async def put_named(self, name: str, data: bytes) -> None:
         """Store bytes under a name of ours."""
         try:
             await obstore.put_async(self.store, name, data)
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
 
-    async def put_json(self, tenant: str, value: Any) -> Stored:
+    async def put_json(self, tenant: str, value: Any) -> StoredObject:
         """Store a JSON value."""
-        return await self.put(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+        return await self.put_object(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
 
-    async def get(self, name: str, sha256: str | None = None) -> bytes:
+    async def get_object(self, name: str, sha256: str | None = None) -> bytes:
         """The bytes of an object. Raises `ObjectMissing` when absent or not what `sha256` promises."""
         try:
             data = bytes(await (await obstore.get_async(self.store, name)).bytes_async())
@@ -125,7 +125,7 @@ class Objects:
             raise ObjectMissing("hash_mismatch", f"object {name} does not hash to what was stored")
         return data
 
-    async def size(self, name: str) -> int:
+    async def object_size(self, name: str) -> int:
         """Size in bytes. Raises `ObjectMissing`."""
         try:
             return int((await obstore.head_async(self.store, name))["size"])
@@ -134,7 +134,7 @@ class Objects:
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
 
-    async def stream(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
+    async def stream_object(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
         """Size in bytes and the chunks of an object, or of its `part` (first byte, byte after the last). Raises `ObjectMissing`."""
         try:
             result = await obstore.get_async(self.store, name, options={"range": part} if part else None)
@@ -149,7 +149,7 @@ class Objects:
 
         return result.meta["size"], chunks()
 
-    async def signed_put(self, name: str, valid: timedelta) -> str | None:
+    async def presigned_put_url(self, name: str, valid: timedelta) -> str | None:
         """An address to PUT an object to, or None where the store cannot sign."""
         if not isinstance(self.store, (S3Store, GCSStore, AzureStore)):
             return None
@@ -158,7 +158,7 @@ class Objects:
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
 
-    async def stale(self, prefix: str, before: datetime, limit: int = 1000) -> list[str]:
+    async def list_stale(self, prefix: str, before: datetime, limit: int = 1000) -> list[str]:
         """Names of objects under `prefix` that were last written before `before`, at most `limit`."""
         found: list[str] = []
         try:
@@ -170,7 +170,7 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
         return found[:limit]
 
-    async def clear_torn(self, before: datetime) -> int:
+    async def delete_torn(self, before: datetime) -> int:
         """Delete what killed processes were writing before `before`; answers how many files. In a bucket nothing is visible until it is
         whole, and its own rule for incomplete uploads applies. Raises `Retry` when the folder is away."""
         if self.folder is None:
@@ -180,7 +180,7 @@ class Objects:
         except OSError as error:
             raise Retry("object_store_unavailable", str(error)) from error
 
-    async def delete(self, name: str) -> None:
+    async def delete_object(self, name: str) -> None:
         """Delete an object, whether it is there or not. Raises `Retry` when the store is away."""
         try:
             await obstore.delete_async(self.store, name)

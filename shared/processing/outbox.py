@@ -21,7 +21,7 @@ from shared.database.statements import Statement
 from shared.database.store import OUTBOX_BATCH, Store
 from shared.errors import Retry
 from shared.kafka.outgoing import Outgoing
-from shared.kafka.producer_batches import Batches
+from shared.kafka.producer_batches import ProducerBatches
 from shared.processing.outbox_codec import insert_batch, unpack
 from shared.telemetry.tracing import Telemetry
 
@@ -37,7 +37,7 @@ class Relay:
     next `write` may run beside it."""
 
     def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, shard: str) -> None:
-        self.batches = Batches(producer)
+        self.batches = ProducerBatches(producer)
         self.telemetry = telemetry
         self.shard = shard
         self.left_behind = True
@@ -52,7 +52,7 @@ class Relay:
         """Run a transaction, of which `write` is the last act."""
         return await store.transact(work)
 
-    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
+    def write_rows(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         """In the batch's transaction: drop what is published, add what is decided. Returns what `after` must be told."""
         self._dropped = self._published
         if self._dropped is not None:
@@ -62,7 +62,7 @@ class Relay:
         rows.sort(key=lambda row: not row.urgent)
         return insert_batch(connection, self.shard, rows, now)
 
-    async def before(self, store: Store) -> None:
+    async def publish_left_behind(self, store: Store) -> None:
         """Before a transaction, while nothing is being published: what an earlier life or a failed publish left behind goes first.
         Raises `Retry`."""
         while self.left_behind:
@@ -74,7 +74,7 @@ class Relay:
             await self.send_in_order(rows)
             await store.transact(lambda c, upto=last: _DROP.run(c, {"shard": self.shard, "upto": upto}) and None)  # type: ignore[misc]
 
-    async def after(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
+    async def publish_rows(self, store: Store, rows: Sequence[Outgoing], written: Any) -> None:
         """After a transaction: returns when Kafka has all `rows`, of which `write` said `written`. Raises `Retry`; then they stay."""
         if self.left_behind:
             raise Retry("kafka_unavailable", "what was decided before is not published yet")
@@ -86,7 +86,7 @@ class Relay:
         if written is not None:
             self._published = written
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """The transaction of the last `write` is durable. What was published beside it is dropped with the next."""
         if self._published == self._dropped:
             self._published = None
@@ -102,9 +102,9 @@ class Relay:
     async def send_in_order(self, rows: Sequence[Outgoing]) -> None:
         """Facts, then the commands that follow from them, on their way together: what is on its way lies in the outbox until Kafka
         has all of it, and no later decision is published before. Waiting for the facts first cost a round trip per stage."""
-        await self.send(sorted(rows, key=lambda row: not row.urgent))
+        await self.send_records(sorted(rows, key=lambda row: not row.urgent))
 
-    async def send(self, rows: Sequence[Outgoing]) -> None:
+    async def send_records(self, rows: Sequence[Outgoing]) -> None:
         """Send without the table (also used by services that keep none). Raises `Retry` after a bounded wait."""
         if not rows:
             return
@@ -114,7 +114,7 @@ class Relay:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                 destination = next(iter(topics)) if len(topics) == 1 else "(several)"
                 traces = [row.traceparent for row in rows] if self.telemetry.enabled else []
-                with self.telemetry.batch("send", "send", destination, traces):
+                with self.telemetry.batch_span("send", "send", destination, traces):
                     # Enqueued one after the other: per partition, this order is the order in the log.
                     await asyncio.gather(*await self.batches.enqueue(rows))
         except (TimeoutError, KafkaError) as error:

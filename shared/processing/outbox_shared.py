@@ -103,7 +103,7 @@ class SharedRelay(Relay):
         else:
             self._taken.connection = connection
 
-    def write(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
+    def write_rows(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         if not rows:
             return None
         rows.sort(key=lambda row: not row.urgent)
@@ -120,12 +120,12 @@ class SharedRelay(Relay):
         self._taken = _Taken(shards, ours, others)
         return self._taken
 
-    async def before(self, store: Store) -> None:
+    async def publish_left_behind(self, store: Store) -> None:
         if self.left_behind:
             await self._clear(store)
             self.left_behind = False
 
-    async def after(self, store: Store, rows: Sequence[Outgoing], written: _Taken | None) -> None:
+    async def publish_rows(self, store: Store, rows: Sequence[Outgoing], written: _Taken | None) -> None:
         if written is None:
             return
         connection = written.connection
@@ -148,7 +148,7 @@ class SharedRelay(Relay):
         newest = max(written.ours)
         self.low.update((shard, newest) for shard in json.loads(written.shards))
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Nothing is kept in memory."""
 
     def sweep(self) -> None:

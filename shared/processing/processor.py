@@ -22,8 +22,8 @@ from shared.processing.inbox_by_offset import forget_taken
 from shared.processing.outbox import Relay
 from shared.processing.records import Inbound, Undecodable
 from shared.processing.unit_of_work import Unit
-from shared.telemetry.logs import about
-from shared.telemetry.tracing import Telemetry, fail
+from shared.telemetry.logs import log_fields
+from shared.telemetry.tracing import Telemetry, mark_failed
 
 log = logging.getLogger(__name__)
 SEEN_RETENTION_S = 14 * 86_400
@@ -49,12 +49,12 @@ class BatchProcessor:
     park_limit: int = 50
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     parked_by_fault: int = 0
-    after: list[Callable[[], None]] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called after each commit, once what it decided is published, in the event loop: wakes timers and waiters."""
     _pruned_at: float = 0.0
     _publishing: asyncio.Task[None] | None = None
 
-    async def batch(
+    async def process_batch(
         self,
         handler: Handler,
         inbound: Sequence[Inbound],
@@ -66,9 +66,9 @@ class BatchProcessor:
 
         What `inbox` leaves out is for handlers whose own keys make a repeat change nothing; they get its repeats too.
         """
-        await (await self.decide(handler, inbound, bad, group, inbox))
+        await (await self.decide_batch(handler, inbound, bad, group, inbox))
 
-    async def decide(
+    async def decide_batch(
         self,
         handler: Handler,
         inbound: Sequence[Inbound],
@@ -86,12 +86,12 @@ class BatchProcessor:
             if not inbound:
                 raise
             for item in inbound:
-                item.parked = None
+                item.dead_letter = None
             if len(inbound) == 1:
                 return await self._taken(handler, [], [*bad, Undecodable(inbound[0], error.code, str(error))], group, inbox)
         middle = len(inbound) // 2
-        await self.decide(handler, inbound[:middle], bad, group, inbox)
-        return await self.decide(handler, inbound[middle:], [], group, inbox)
+        await self.decide_batch(handler, inbound[:middle], bad, group, inbox)
+        return await self.decide_batch(handler, inbound[middle:], [], group, inbox)
 
     async def _taken(
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox
@@ -100,13 +100,13 @@ class BatchProcessor:
             todo = unseen(unit, inbound, inbox)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
-            forget_parked(unit, [i for i in todo if i.parked is not None])
+            forget_parked(unit, [i for i in todo if i.dead_letter is not None])
             self._dead_letters(unit, todo, bad, group)
 
         _, published = await self._begun(work)
         return published
 
-    async def run(self, work: Callable[[Unit], Any]) -> Any:
+    async def run_unit(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
         result, published = await self._begun(work)
         await published
@@ -123,9 +123,9 @@ class BatchProcessor:
         async with self.order:
             if self.relay.left_behind:
                 await self._idle()
-                await self.relay.before(self.store)
+                await self.relay.publish_left_behind(self.store)
             result, unit, written = await self.relay.transact(self.store, lambda c: self._transaction(c, work))
-            self.relay.committed()
+            self.relay.mark_committed()
             crashpoints.reach(self.service, "after_commit")
             await self._idle()
             self._publishing = publishing = asyncio.create_task(self._publish(unit, written))
@@ -135,26 +135,26 @@ class BatchProcessor:
                 await asyncio.wait([publishing])
         return result, asyncio.shield(publishing)
 
-    async def rest(self) -> None:
+    async def flush_outbox(self) -> None:
         """Wait for what is being published, and leave no row behind, if nobody else is about to do it. Raises `Retry`."""
         await self._idle()
         if self.relay.work_left and not self.order.locked():
-            await self.run(lambda unit: None)
+            await self.run_unit(lambda unit: None)
 
     async def _idle(self) -> None:
         if self._publishing is not None:
             await asyncio.wait([self._publishing])
 
     async def _publish(self, unit: Unit, written: Any) -> None:
-        await self.relay.after(self.store, unit.outgoing, written)
+        await self.relay.publish_rows(self.store, unit.outgoing, written)
         crashpoints.reach(self.service, "after_publish")
-        for wake in (*self.after, *unit.committed):
+        for wake in (*self.after_commit, *unit.after_commit):
             wake()
 
     def _transaction(self, connection: Connection, work: Callable[[Unit], Any]) -> tuple[Any, Unit, Any]:
         unit = Unit(connection, clock.unix(), f"/stageline/{self.service}", self.telemetry)
         result = work(unit)
-        written = self.relay.write(connection, unit.outgoing, unit.now)
+        written = self.relay.write_rows(connection, unit.outgoing, unit.now)
         self._prune(connection, unit.now)
         crashpoints.reach(self.service, "before_commit")
         return result, unit, written
@@ -177,13 +177,15 @@ class BatchProcessor:
             codes = sorted({fault.code for fault in bad})
             log.warning("records parked that cannot be read", extra={"group": group, "count": len(bad), "codes": codes})
         for item in done:
-            if item.parked is not None:
-                why = {"code": item.parked.code, "reason": str(item.parked), "topic": item.topic, "offset": item.offset}
-                log.warning("record parked", extra=about(item.trace, getattr(item.message, "job_id", None), **why))
-                fail(item.span, item.parked.code)
-                unit.outgoing.append(dead_letter(item, group, self.service, item.parked.code, str(item.parked), unit.now))
-                self.telemetry.count("pipeline.dead_letters", 1, code=item.parked.code)
-                self.parked_by_fault += item.parked.code == "handler_error"
+            if item.dead_letter is not None:
+                why = {"code": item.dead_letter.code, "reason": str(item.dead_letter), "topic": item.topic, "offset": item.offset}
+                log.warning("record parked", extra=log_fields(item.trace, getattr(item.message, "job_id", None), **why))
+                mark_failed(item.span, item.dead_letter.code)
+                unit.outgoing.append(
+                    dead_letter(item, group, self.service, item.dead_letter.code, str(item.dead_letter), unit.now)
+                )
+                self.telemetry.count("pipeline.dead_letters", 1, code=item.dead_letter.code)
+                self.parked_by_fault += item.dead_letter.code == "handler_error"
         if self.parked_by_fault > self.park_limit:
             raise Stop("too_many_faults", f"our own code failed on {self.parked_by_fault} records; see the dead letters")
 

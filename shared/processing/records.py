@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 from contracts import Message
 from contracts.cloudevents import Headers
 from shared.errors import DeadLetter, Outcome
-from shared.telemetry.logs import about
-from shared.telemetry.tracing import carried
+from shared.telemetry.logs import log_fields
+from shared.telemetry.tracing import traceparent_of
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ class Inbound:
     headers: Headers
     traceparent: str | None = None
     span: Span | None = None
-    parked: Outcome | None = None
+    dead_letter: Outcome | None = None
 
     @property
     def trace(self) -> str | None:
         """What outputs of this message descend from."""
-        return carried(self.span, self.traceparent)
+        return traceparent_of(self.span, self.traceparent)
 
     def guard(self) -> Guard:
         """Handle one message: `Park` and faults of our own code park it alone; `Retry` and `Stop` stop the batch."""
@@ -60,16 +60,16 @@ class Guard:
         if error is None or not isinstance(error, Exception):
             return False
         if isinstance(error, DeadLetter):
-            self.item.parked = error
+            self.item.dead_letter = error
             return True
         if isinstance(error, (Outcome, OperationalError)) or getattr(getattr(error, "orig", None), "sqlstate", None) is not None:
             # With a state, PostgreSQL has aborted the whole transaction (a deadlock, say), which is not this record's fault.
             return False
         item = self.item
         where = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "event.id": item.message.message_id}
-        extra = about(item.trace, getattr(item.message, "job_id", None), **where)
+        extra = log_fields(item.trace, getattr(item.message, "job_id", None), **where)
         log.error("handler failed on one record", exc_info=error, extra=extra)
-        item.parked = DeadLetter("handler_error", f"{type(error).__name__}: {error}")
+        item.dead_letter = DeadLetter("handler_error", f"{type(error).__name__}: {error}")
         return True
 
 

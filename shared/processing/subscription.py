@@ -20,7 +20,7 @@ from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.backoff import backoff
 from shared.errors import Retry, Stop
-from shared.kafka.offset_commits import Commits, next_offsets, rewind
+from shared.kafka.offset_commits import OffsetCommits, next_offsets, rewind
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.processor import BatchProcessor, Handler
 from shared.processing.records import Inbound, Undecodable
@@ -32,7 +32,7 @@ MAX_INPUT_BYTES = 917_504
 """Larger records are parked: what follows from a message repeats parts of it, and must fit into a record too."""
 
 
-class Gate(ConsumerRebalanceListener):  # type: ignore[misc]
+class RebalanceGate(ConsumerRebalanceListener):  # type: ignore[misc]
     """Holds a rebalance until what is in hand is settled: then nothing in flight is delivered twice."""
 
     def __init__(self) -> None:
@@ -119,15 +119,15 @@ class Subscription:
         self.handler = handler
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
-        self.gate = Gate()
+        self.gate = RebalanceGate()
         self.rest_s = 0.0
         """How long the broker is not asked again after a few records (`WaitingConsumer`): for topics that nobody waits for."""
-        self.relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
+        self.select_relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
         """Which records of a batch concern this service, told before they are decoded; all of them, when it is not set."""
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
-        self.commits = Commits(lambda: self.consumer, processor.telemetry, group, self._committed)
+        self.commits = OffsetCommits(lambda: self.consumer, processor.telemetry, group, self._committed)
         self._finishing: asyncio.Task[None] | None = None
         self._gave_up = False
         self._subscriber: Any = None
@@ -190,13 +190,13 @@ class Subscription:
         started = time.monotonic()
         # A tombstone of a compacted topic says nothing to anybody: whoever knew the key has forgotten it himself.
         told: Sequence[Any] = [r for r in records if r.value is not None or r.topic not in self.compacted]
-        if self.relevant is not None:
-            told = await self.relevant(told)
+        if self.select_relevant is not None:
+            told = await self.select_relevant(told)
         good, bad = decode(told, self.allowed)
-        start_spans(self.processor.telemetry, good, self.group)
+        start_process_spans(self.processor.telemetry, good, self.group)
         try:
             published = (
-                await self.processor.decide(self.handler, good, bad, self.group, self.inbox) if good or bad else _nothing()
+                await self.processor.decide_batch(self.handler, good, bad, self.group, self.inbox) if good or bad else _nothing()
             )
             if self._finishing is not None:
                 await self._finishing
@@ -221,7 +221,7 @@ class Subscription:
         telemetry.record("pipeline.batch.records", len(records), group=self.group)
         telemetry.count("messaging.client.consumed.messages", len(records), group=self.group)
         crashpoints.reach(self.processor.service, "before_settle")
-        self.commits.add(next_offsets(records))
+        self.commits.mark_done(next_offsets(records))
 
     async def _until_published(self, published: Awaitable[None]) -> None:
         while True:
@@ -230,7 +230,7 @@ class Subscription:
             except Retry as error:
                 # Not decided anew: what was decided lies in the outbox, and leaves before anything that is decided later.
                 await self._back_off(error)
-                published = self.processor.run(lambda unit: None)
+                published = self.processor.run_unit(lambda unit: None)
             else:
                 self.failures = 0
                 return
@@ -272,13 +272,13 @@ def leave_group(consumer: Any) -> None:
         coordinator._group_instance_id = None
 
 
-def start_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> None:
+def start_process_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> None:
     """Open the `process` span of each record, when spans are recorded at all."""
     if not telemetry.enabled:
         return
     wall = time.time()
     for item in batch:
         where = {"messaging.destination.partition.id": str(item.partition), "messaging.kafka.offset": item.offset}
-        item.span = telemetry.start_process(
+        item.span = telemetry.start_process_span(
             item.topic, group, item.message, item.traceparent, wall - item.timestamp, where
         )  # fmt: skip

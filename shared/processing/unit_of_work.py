@@ -44,7 +44,7 @@ class Unit:
     source: str
     telemetry: Telemetry
     outgoing: list[Outgoing] = field(default_factory=list)
-    committed: list[Callable[[], None]] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop once the transaction is durable and what it decided is published; not at all if it fails."""
 
     def savepoint(self) -> Savepoint:
@@ -54,7 +54,7 @@ class Unit:
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
         """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""
         # What sums up several causes belongs to none of their traces, and a root span of its own would split the job's tree.
-        carried = self.telemetry.create(message, topic, trace) if traced else None
+        carried = self.telemetry.create_span(message, topic, trace) if traced else None
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, self.source, extra)
         if len(record.value) > MAX_VALUE_BYTES:
@@ -64,6 +64,6 @@ class Unit:
             )
         self.outgoing.append(Outgoing(topic, record.key, record.value, record.headers, not command))
 
-    def forget(self, topic: str, key: str) -> None:
+    def emit_tombstone(self, topic: str, key: str) -> None:
         """Let a compacted topic forget a key, by a tombstone: a record of the key without a value."""
         self.outgoing.append(Outgoing(topic, key.encode(), b"", ()))

@@ -38,7 +38,7 @@ from shared.runtime.timers import TimerLoop
 from shared.settings import Settings
 from shared.telemetry import logs
 from shared.telemetry.tracing import Telemetry
-from shared.web.slow_clients import Paced, PatientProtocol
+from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
 
 log = logging.getLogger(__name__)
 START_PATIENCE_S = 60.0
@@ -62,7 +62,7 @@ class Host:
         self.app: Starlette | None = None
         self.fatal: Outcome | None = None
         self.closers: list[Callable[[], Awaitable[None]]] = []
-        self.on_drain: list[Callable[[], None]] = []
+        self.on_shutdown: list[Callable[[], None]] = []
         """Told first: whoever would keep a connection open for ever lets go of it."""
         self.drainers: list[Callable[[], Awaitable[None]]] = []
         self._stop = asyncio.Event()
@@ -70,12 +70,12 @@ class Host:
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.dead_letters: list[Topic] = []
 
-    async def open(self, topics: Iterable[Topic], keeps: bool = True) -> None:
-        """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it `keeps` one."""
+    async def open_resources(self, topics: Iterable[Topic], with_database: bool = True) -> None:
+        """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it has one."""
         self.producer = await clients.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await self.have(topics)
+        await self.await_topics(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
-        if keeps:
+        if with_database:
             self.store = open_store(self.settings.database_for(self.service))
             await migrate(self.store, self.service)
             if self.store.shared:
@@ -83,32 +83,32 @@ class Host:
 
                 self.relay = SharedRelay(self.producer, self.telemetry, self.settings.partitions)
             self.processor = BatchProcessor(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
-            self.background(self._tidy)
+            self.add_background(self._tidy)
 
-    async def ensure(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
+    async def ensure_topics(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
         """Create missing topics, where this deployment lets a service do that. Raises `KafkaError`."""
         if not self.settings.create_topics:
             return
         settings = self.settings
         await ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
 
-    async def have(self, topics: Iterable[Topic]) -> None:
+    async def await_topics(self, topics: Iterable[Topic]) -> None:
         """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""
         try:
-            await self.ensure(topics, START_PATIENCE_S)
+            await self.ensure_topics(topics, START_PATIENCE_S)
         except KafkaError as error:
             raise Retry("topics_unavailable", str(error) or repr(error)) from error
 
-    async def lacking(self, topics: Sequence[Topic]) -> set[str]:
+    async def missing_topics(self, topics: Sequence[Topic]) -> set[str]:
         """Names of those that are still missing after `ensure`. Raises `Retry` while Kafka cannot say."""
         try:
             with contextlib.suppress(KafkaError):
-                await self.ensure(topics)
+                await self.ensure_topics(topics)
             return {t.name for t in topics} - await existing_topics(self.settings.kafka)
         except KafkaError as error:
             raise Retry("kafka_unavailable", repr(error)) from error
 
-    async def settle(self, work: Callable[[Unit], Any]) -> Any:
+    async def run_startup_unit(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work`, which may be repeated, in a transaction of its own before anything else does, and publish its outputs.
 
         A cluster that comes up together with us takes records seconds after it takes connections, so this is patient. Raises `Retry`.
@@ -116,7 +116,7 @@ class Host:
         deadline = time.monotonic() + START_PATIENCE_S
         while True:
             try:
-                return await self.processor.run(work)
+                return await self.processor.run_unit(work)
             except Retry as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -145,12 +145,12 @@ class Host:
         """Have the dead-letter topics of `group` ready before the first record is read."""
         self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
 
-    def due(self, loop: TimerLoop) -> None:
+    def add_timer_loop(self, loop: TimerLoop) -> None:
         """Run a timer loop."""
         self.health.timers.append(loop)
-        self.background(loop.run)
+        self.add_background(loop.run)
 
-    def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def add_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine for the life of the service; if it ends in an error, so does the service."""
         self._background.append(work)
 
@@ -167,10 +167,10 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
-            await self.have(self.dead_letters)
+            await self.await_topics(self.dead_letters)
             await clients.connect(self.broker)
             await self.broker.start()
-            self.background(lambda: self.health.watch(self._clients, self.fail))
+            self.add_background(lambda: self.health.watch(self._clients, self.fail))
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
             self.health.started = True
             log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})
@@ -199,8 +199,8 @@ class Host:
         app.router.routes.extend(self.health.routes())
         sock = listen(self.settings.host, self.settings.port)
         config = uvicorn.Config(
-            Paced(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
-            http=PatientProtocol,
+            BodyTimeout(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
+            http=HeadTimeoutProtocol,
         )  # fmt: skip
         server = HttpServer(config)
         return server, asyncio.create_task(server.serve(sockets=[sock]))
@@ -211,13 +211,13 @@ class Host:
             await asyncio.sleep(5)
             self.relay.sweep()
             try:
-                await self.processor.rest()
+                await self.processor.flush_outbox()
             except Retry as error:
                 log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
 
     async def _drain(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
-        for notice in self.on_drain:
+        for notice in self.on_shutdown:
             notice()
         # The door first, while we still read: what a request waits for may be on its way, and it must get its answer.
         server.should_exit = True
@@ -241,7 +241,7 @@ class Host:
     async def _close_stores(self) -> None:
         if hasattr(self, "processor"):
             with contextlib.suppress(Outcome):
-                await self.processor.rest()
+                await self.processor.flush_outbox()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self.producer.stop(), 5)
         if hasattr(self, "store"):

@@ -14,7 +14,7 @@ from shared.backoff import backoff
 from shared.errors import Retry
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 SWEEP_S = 30.0
@@ -38,8 +38,8 @@ class TimerLoop:
         self.fire = fire
         self.last_pass = time.monotonic()
         self.sweep_s = SHARED_SWEEP_S if processor.store.shared else SWEEP_S
-        self._wake = Wake()
-        processor.after.append(self._wake.set)
+        self._wake = Wakeup()
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -64,5 +64,5 @@ class TimerLoop:
         wait = self.sweep_s if due is None else due - clock.unix()
         if wait > 0:
             return min(wait, self.sweep_s)
-        fired = await self.processor.run(lambda unit: self.fire(unit, 200))
+        fired = await self.processor.run_unit(lambda unit: self.fire(unit, 200))
         return 0.0 if fired else 0.25

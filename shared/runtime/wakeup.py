@@ -10,7 +10,7 @@ SHARE = 20
 """Times what the last look took: looks of up to 25 ms take a twentieth of a loop's time, and those that cost next to nothing come soon."""
 
 
-class Wake:
+class Wakeup:
     """One per loop that looks for work in the store. `set` may be called from anywhere in the event loop."""
 
     def __init__(self) -> None:

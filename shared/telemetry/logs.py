@@ -38,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def about(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
+def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
     """`extra=` for a line about a message: its trace (a `traceparent`) and job, and whatever else is known."""
     parts = (trace or "").split("-")
     if len(parts) == 4:

@@ -92,11 +92,11 @@ class Telemetry:
                 )
             self._histograms[name].record(value, attributes)
 
-    def root(self) -> str:
+    def new_traceparent(self) -> str:
         """A fresh `traceparent` for a request that brought none, when no span is recorded."""
         return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-00"
 
-    def create(self, message: Message, topic: str, parent: str | None) -> str | None:
+    def create_span(self, message: Message, topic: str, parent: str | None) -> str | None:
         """`create <topic>`: returns the context that the message carries for ever (outbox row, record header)."""
         if not self.enabled:
             return parent
@@ -110,7 +110,7 @@ class Telemetry:
         span.end()
         return format_traceparent(span.get_span_context())
 
-    def start_process(
+    def start_process_span(
         self, topic: str, group: str, message: Message, parent: str | None, age_s: float, where: Mapping[str, Any]
     ) -> Span | None:
         """`process <topic>`: child of the message's context when prompt, else a new root linked to it. End it yourself."""
@@ -129,7 +129,9 @@ class Telemetry:
         )
 
     @contextmanager
-    def batch(self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any) -> Iterator[None]:
+    def batch_span(
+        self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any
+    ) -> Iterator[None]:
         """A CLIENT span over a whole batch (`send`, `poll`, `commit`), linked to each message's creation context."""
         if not self.enabled:
             yield
@@ -185,13 +187,13 @@ def message_attributes(operation: str, type_: str, topic: str, message: Message)
     return attributes
 
 
-def fail(span: Span | None, error: BaseException | str) -> None:
+def mark_failed(span: Span | None, error: BaseException | str) -> None:
     """Mark a span as failed, with a low-cardinality `error.type`."""
     if span is not None:
         span.set_attribute("error.type", error if isinstance(error, str) else type(error).__name__)
         span.set_status(StatusCode.ERROR)
 
 
-def carried(span: Span | None, incoming: str | None) -> str | None:
+def traceparent_of(span: Span | None, incoming: str | None) -> str | None:
     """The context that outputs of this handling descend from: the span's own, else what came in."""
     return incoming if span is None else format_traceparent(span.get_span_context())

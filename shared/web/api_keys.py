@@ -58,8 +58,8 @@ class Principal:
         return self.role == "admin" or self.role in roles
 
 
-def apply_access(unit: Unit, batch: Sequence[Inbound], keeps: bool = False) -> None:
-    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in. `keeps` is for the
+def apply_access(unit: Unit, batch: Sequence[Inbound], owns_topic: bool = False) -> None:
+    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in. `owns_topic` is for the
     service that writes the topic, and lets it forget what this table forgets."""
     for item in batch:
         message = item.message
@@ -67,7 +67,7 @@ def apply_access(unit: Unit, batch: Sequence[Inbound], keeps: bool = False) -> N
             if isinstance(message, AccessKeyIssued):
                 enter_key(unit.connection, message)
                 if message.expires_at is not None:
-                    forget_expired(unit, keeps)
+                    forget_expired(unit, owns_topic)
             elif isinstance(message, AccessKeyRevoked):
                 unit.connection.execute(ACCESS.update().where(ACCESS.c.key_hash == message.key_hash).values(revoked=True))
 
@@ -83,12 +83,12 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
     return True
 
 
-def forget_expired(unit: Unit, keeps: bool) -> None:
-    """Drop keys whose time was over a day ago: short-lived ones come with every sign-in. `keeps`: the compacted topic forgets them too."""
+def forget_expired(unit: Unit, owns_topic: bool) -> None:
+    """Drop keys whose time was over a day ago: short-lived ones come with every sign-in. `owns_topic`: the compacted topic forgets them too."""
     over = ACCESS.delete().where(ACCESS.c.expires_at < unit.now - EXPIRED_KEPT_S).returning(ACCESS.c.key_hash)
     for digest in unit.connection.execute(over).scalars().all():
-        if keeps:
-            unit.forget(ACCESS_EVENTS_TOPIC.name, digest)
+        if owns_topic:
+            unit.emit_tombstone(ACCESS_EVENTS_TOPIC.name, digest)
 
 
 class Keyring:
@@ -98,16 +98,16 @@ class Keyring:
         self.store = store
         self._known: dict[str, tuple[float, Principal]] = {}
 
-    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
         # A credential that is there counts, even an empty one: a wrong key is never made good by another header.
         presented = next((headers[name] for name in KEY_HEADERS if name in headers), None)
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if presented is None and scheme.lower() == "bearer":
             presented = value.strip()
-        return await self.holder(presented or "")
+        return await self.principal_of(presented or "")
 
-    async def holder(self, presented: str) -> Principal | None:
+    async def principal_of(self, presented: str) -> Principal | None:
         """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""
         if not presented or not well_formed(presented):
             return None
@@ -125,6 +125,6 @@ class Keyring:
         self._known[digest] = min(now + FRESH_S, row.expires_at or now + FRESH_S), Principal(tenancy, row.role)
         return self._known[digest][1]
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """A key has been revoked here: look all of them up anew."""
         self._known.clear()

@@ -13,13 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import DeadLetter, Outcome
-from shared.telemetry.tracing import Telemetry, as_parent, carried, parse_traceparent
+from shared.telemetry.tracing import Telemetry, as_parent, parse_traceparent, traceparent_of
 
 log = logging.getLogger(__name__)
 _QUIET = ("/health/",)
 
 
-class Traced:
+class TracingMiddleware:
     """ASGI middleware: `scope["state"]["trace"]` is the context that everything a request causes descends from."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
@@ -36,7 +36,7 @@ class Traced:
         context = parse_traceparent(incoming)
         state: dict[str, Any] = scope.setdefault("state", {})
         if not self.telemetry.enabled:
-            state["trace"] = incoming if context else self.telemetry.root()
+            state["trace"] = incoming if context else self.telemetry.new_traceparent()
             await self.app(scope, receive, send)
             return
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
@@ -46,7 +46,7 @@ class Traced:
             kind=SpanKind.SERVER,
             attributes=attributes,
         )
-        state["trace"] = carried(span, None)
+        state["trace"] = traceparent_of(span, None)
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":

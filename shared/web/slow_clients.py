@@ -20,7 +20,7 @@ BYTES_PER_S = 1024
 """The slowest that a body may come on the whole."""
 
 
-class PatientProtocol(HttpToolsProtocol):
+class HeadTimeoutProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which closes a connection whose request's head does not end in `HEAD_S`."""
 
     _late: asyncio.TimerHandle | None = None
@@ -57,7 +57,7 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class Paced:
+class BodyTimeout:
     """ASGI middleware: a body that pauses for `BODY_S`, or comes slower than `BYTES_PER_S` after that, is taken for a client that went."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +155,21 @@ async def test_containers_are_confined(compose: Compose) -> None:
             )
             assert code.stdout.strip() == "0", f"{service} did not stop by itself"
             break
+
+
+def test_the_image_says_what_it_is_and_what_it_holds(compose: Compose) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    shown = subprocess.run(["docker", "inspect", "stageline:local"], capture_output=True, text=True, check=True).stdout
+    labels = json.loads(shown)[0]["Config"]["Labels"]
+    prefix = "org.opencontainers.image"
+    assert labels[f"{prefix}.version"] == project["version"] and labels[f"{prefix}.licenses"] == project["license"]
+    assert labels[f"{prefix}.description"] == project["description"]
+    assert {f"{prefix}.{name}" for name in ("title", "revision", "created", "source")} <= set(labels)
+    read = ["docker", "run", "--rm", "--entrypoint", "cat", "stageline:local", "/usr/share/doc/stageline/sbom.cdx.json"]
+    contents = json.loads(subprocess.run(read, capture_output=True, text=True, check=True).stdout)
+    assert contents["metadata"]["component"]["name"] == "stageline"
+    names = {component["name"] for component in contents["components"]}
+    assert "aiokafka" in names and not names & {"jgo", "cyclonedx-bom"}
 
 
 def shell(block: int, compose: Compose) -> str:

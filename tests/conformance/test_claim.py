@@ -47,7 +47,7 @@ def events(runs: Iterable[delivery_queue.Run]) -> list[tuple[str, list[str]]]:
 
 def settle(connection: Connection, delivery: Delivery, result: Result = Result(204), now: float = 10.0) -> None:
     verdict = judge(result, delivery.attempt, now, "s", None)
-    db.settle(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
+    db.save_attempts(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
 
 
 async def test_a_backlog_of_one_job_hides_nobody(state: Store) -> None:
@@ -151,7 +151,7 @@ async def test_attempts_are_settled_together(state: Store) -> None:
             Attempt(d.event_id, d, result, judge(result, 1, 10.0, "s", None), 10.0)
             for d, result in ((taken, Result(200)), (refused, Result(503)), (gone, Result(410)))
         ]
-        db.settle(connection, made)
+        db.save_attempts(connection, made)
         db.mark_failing(connection, {"slow": 10.0, "other": None})
         assert db.standing(connection, ["slow", "other", "no such"]) == {"slow": (10.0, False), "other": (None, True)}
         rows = connection.execute(text("SELECT event_id, state, attempt, due_at FROM delivery ORDER BY event_id")).all()

@@ -137,13 +137,15 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
     store = await opened("ingest")
 
     def check(c: Any) -> None:
-        first = silo.ask(c, "t", "j1", "k", "f1", {}, 100.0)
-        assert first.job_id == "j1" and silo.ask(c, "t", "j2", "k", "f2", {}, 101.0).job_id == "j1", "the key is the first job's"
-        assert silo.ask(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "keys are the tenant's own"
-        assert silo.ask(c, "t", "j3", "k", "f3", {}, 100.0 + silo.KEPT_S + 1).job_id == "j3", "for two years"
+        first = silo.save_request(c, "t", "j1", "k", "f1", {}, 100.0)
+        assert first.job_id == "j1" and silo.save_request(c, "t", "j2", "k", "f2", {}, 101.0).job_id == "j1", (
+            "the key is the first job's"
+        )
+        assert silo.save_request(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "keys are the tenant's own"
+        assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.KEPT_S + 1).job_id == "j3", "for two years"
         assert (
-            silo.ask(c, "t", "j4", None, "f4", {}, 100.0).job_id == "j4"
-            and silo.ask(c, "t", "j5", None, "f5", {}, 100.0).job_id == "j5"
+            silo.save_request(c, "t", "j4", None, "f4", {}, 100.0).job_id == "j4"
+            and silo.save_request(c, "t", "j5", None, "f5", {}, 100.0).job_id == "j5"
         )
         assert silo.enter_entry(c, "t", {"id": "e1", "key": "k"}, 1.0) and not silo.enter_entry(
             c, "t", {"id": "e1", "key": "x"}, 1.0
@@ -167,12 +169,12 @@ async def test_conversions_are_bounded_and_go_after_a_while(opened: Opener) -> N
         conversion.save_data(c, "d1", "c1", [["a", "b"]])
         assert conversion.enter(c, job(4, 1101.0), 3, 1000.0), "what nobody deleted has gone"
         assert conversion.find(c, "c1", "t") is None and conversion.data_options(c, "c1") == {}
-        conversion.outlet(c, "j", "t", "url", "https://x", 10.0)
-        assert [r.job_id for r in conversion.due_outlets(c, 10.0)] == ["j"]
-        conversion.settle_outlet(c, "j", 1, 20.0)
-        assert conversion.due_outlets(c, 19.0) == [] and conversion.due_outlets(c, 20.0)[0].attempt == 1
-        conversion.settle_outlet(c, "j", 1, None)
-        assert conversion.due_outlets(c, 99.0) == []
-        accounts.note_act(c, WHO, 5.0, "key.issue", "x")
+        conversion.add_delivery(c, "j", "t", "url", "https://x", 10.0)
+        assert [r.job_id for r in conversion.due_deliveries(c, 10.0)] == ["j"]
+        conversion.reschedule_delivery(c, "j", 1, 20.0)
+        assert conversion.due_deliveries(c, 19.0) == [] and conversion.due_deliveries(c, 20.0)[0].attempt == 1
+        conversion.reschedule_delivery(c, "j", 1, None)
+        assert conversion.due_deliveries(c, 99.0) == []
+        accounts.add_audit(c, WHO, 5.0, "key.issue", "x")
 
     await store.transact(check)

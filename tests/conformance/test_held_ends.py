@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from contracts import JobErased, to_record
 from services.ingest.adapters.background.held_ends import release
 from services.ingest.adapters.store import read_model as rm
-from services.ingest.fold import HELD_S
+from services.ingest.adapters.store.record_batch import HOLD_S
 from services.ingest.handlers import on_batch
 from shared.database.store import Store
 from shared.processing.records import Inbound
@@ -67,8 +67,8 @@ async def test_the_end_is_not_hidden_for_ever(opened: Opener) -> None:
     store = await opened("ingest")
     ours, theirs = ended_job()
     await fold(store, ours, 1_000.0)
-    assert await store.transact(lambda c: release(c, 1_000.0 + HELD_S)) == []
-    assert await store.transact(lambda c: release(c, 1_000.1 + HELD_S)) == ["job-1"]
+    assert await store.transact(lambda c: release(c, 1_000.0 + HOLD_S)) == []
+    assert await store.transact(lambda c: release(c, 1_000.1 + HOLD_S)) == ["job-1"]
     assert await shown(store) == ("completed", 0)
     await fold(store, theirs, 2_000.0)
     assert await shown(store) == ("completed", 0), "what comes after all changes nothing of it"

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection
 
 from services.ingest.adapters.store import job_search, operations, read_model
-from services.ingest.adapters.store.job_search import Wanted, count, cursor_of, find, read_cursor
+from services.ingest.adapters.store.job_search import count, find
+from services.ingest.core.job_filter import JobQuery, decode_cursor, encode_cursor
 from services.ingest.core.job_view import new_job
 from shared.database.parse_cache import Recent
 from tests.conformance.conftest import Opener
@@ -58,7 +59,7 @@ def enter(connection: Connection, known: list[Known]) -> None:
     operations.save_terms(connection, [(j.tenant, term, j.created_at, j.id) for j in known for term in j.terms])
 
 
-def fits(job: Known, wanted: Wanted) -> bool:
+def fits(job: Known, wanted: JobQuery) -> bool:
     """What a search means."""
     return (
         job.tenant == wanted.tenant
@@ -71,7 +72,7 @@ def fits(job: Known, wanted: Wanted) -> bool:
     )
 
 
-def searches() -> list[Wanted]:
+def searches() -> list[JobQuery]:
     """Every mixture of conditions, and every order."""
     stages: list[tuple[str, ...]] = [(), ("completed",), ("failed", "cancelled")]
     workflows = [None, "flow-1@1", "flow-2@1"]
@@ -79,12 +80,12 @@ def searches() -> list[Wanted]:
     times: list[dict[str, float]] = [{}, {"created_after": START + 20, "created_before": START + 90, "since_before": START + 80}]
     sorts = ["-created_at", "created_at", "stage_since"]
     return [
-        Wanted("x", s, w, t, sort=sort, **bounds)  # type: ignore[arg-type]
+        JobQuery("x", s, w, t, sort=sort, **bounds)  # type: ignore[arg-type]
         for s, w, t, bounds, sort in itertools.product(stages, workflows, terms, times, sorts)
     ]
 
 
-def expected(known: list[Known], wanted: Wanted) -> list[str]:
+def expected(known: list[Known], wanted: JobQuery) -> list[str]:
     """Ids in the order that was asked for."""
     found = [job for job in known if fits(job, wanted)]
     found.sort(
@@ -119,11 +120,11 @@ async def test_any_conditions_find_what_plain_python_finds(opened: Opener, monke
 async def test_pages_together_are_the_whole(opened: Opener, sort: Any, conditions: dict[str, Any]) -> None:
     store, known = await opened("ingest"), jobs()
     await store.transact(lambda c: enter(c, known))
-    wanted = Wanted("x", sort=sort, **conditions)
+    wanted = JobQuery("x", sort=sort, **conditions)
     found: list[str] = []
-    cursor: str | None = cursor_of(-1.0 if not sort.startswith("-") else START * 2, "")
+    cursor: str | None = encode_cursor(-1.0 if not sort.startswith("-") else START * 2, "")
     while cursor is not None:
-        after = read_cursor(cursor)
+        after = decode_cursor(cursor)
         page, cursor = await store.read(lambda c, a=after: find(c, replace(wanted, after=a), 7))  # type: ignore[misc]
         assert page and len(page) <= 7
         found += [r["id"] for r in page]

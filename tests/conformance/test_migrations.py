@@ -23,14 +23,19 @@ from shared.errors import Stop
 from tests.conformance.conftest import Opener
 from tests.eventually import eventually
 
-MODELS = {"session": "sql_store", "job_orchestrator": "sql_store", "notifier": "sql_store", "ingest": "store.read_model"}
+MODELS = {
+    "session": "adapters.sql_store",
+    "job_orchestrator": "adapters.sql_store",
+    "notifier": "adapters.sql_store",
+    "ingest": "schema",
+}
 NOT_IN_MODELS = ("search", "runtime_revision", "service_revision")
 """The full-text table differs by database (`test_the_full_text_table`); the others belong to Alembic."""
 
 
 def declared(service: str) -> MetaData:
     """The runtime's and the service's tables as the models declare them."""
-    models = importlib.import_module(f"services.{service}.adapters.{MODELS[service]}").MODELS
+    models = importlib.import_module(f"services.{service}.{MODELS[service]}").MODELS
     metadata = MetaData()
     for table in (*RUNTIME_TABLES, *map(table_of, models)):
         table.to_metadata(metadata)

@@ -17,8 +17,8 @@ from contracts import FileRef, TaskStatus, Tenancy
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.search_index import enter_search, search
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
-from services.job_orchestrator.core.decide import LaneDue
-from services.job_orchestrator.core.job import JOB_LANE
+from services.job_orchestrator.core.decide import BranchDue
+from services.job_orchestrator.core.job import JOB_BRANCH
 from services.session.adapters.sql_store import SqlSessionStore
 from services.session.core.session import Session, SessionState
 from shared.database.store import Store, forget_seen, mark_seen
@@ -82,13 +82,14 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
 
         def keep(c: Connection, job: Any = job) -> Any:
             jobs = SqlJobStore(c, catalog)
-            jobs.load({job.id: {JOB_LANE}})
-            jobs.save([(job, list(job.lanes), None)])
+            jobs.load({job.id: {JOB_BRANCH}})
+            jobs.save([(job, list(job.branches), None)])
             remembered, decoded = (
-                SqlJobStore(c, known).load({job.id: {JOB_LANE, "f1"}})[job.id] for known in (catalog, _knowing(catalog.versions))
+                SqlJobStore(c, known).load({job.id: {JOB_BRANCH, "f1"}})[job.id]
+                for known in (catalog, _knowing(catalog.versions))
             )
-            assert remembered == decoded and set(decoded.lanes) <= {JOB_LANE, "f1"}
-            return jobs.with_all_lanes(decoded)
+            assert remembered == decoded and set(decoded.branches) <= {JOB_BRANCH, "f1"}
+            return jobs.with_all_branches(decoded)
 
         assert await store.transact(keep) == job
 
@@ -111,13 +112,13 @@ async def test_what_another_replica_wrote_or_a_rollback_took_back_is_not_remembe
 
     def save(c: Connection, job: Any, known: Catalog, fail: bool = False) -> None:
         jobs = SqlJobStore(c, known)
-        jobs.load({job.id: set(job.lanes)})
-        jobs.save([(job, list(job.lanes), None)])
+        jobs.load({job.id: set(job.branches)})
+        jobs.save([(job, list(job.branches), None)])
         if fail:
             raise Retry("test", "no")
 
     def load(c: Connection) -> Any:
-        return SqlJobStore(c, catalog).load({first.id: set(second.lanes)})[first.id]
+        return SqlJobStore(c, catalog).load({first.id: set(second.branches)})[first.id]
 
     await store.transact(lambda c: save(c, first, catalog))
     assert await store.transact(load) == first
@@ -147,17 +148,17 @@ async def test_timers_come_due_in_order_and_a_refused_one_goes_only_if_nobody_se
     drive.feed(drive.start)
     job = drive.job
     assert job is not None
-    await store.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.lanes), "trace")]))
+    await store.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), "trace")]))
     at = await store.read(next_due)
-    assert at == job.lanes["f0"].due_at
+    assert at == job.branches["f0"].due_at
     assert await store.transact(lambda c: SqlJobStore(c, catalog).due(at - 1, 10)) == []
     due = await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))
-    assert {(d.lane_id, d.lease, trace) for d, trace in due} == {(f, job.lanes[f].lease, "trace") for f in ("f0", "f1")}
-    lease = job.lanes["f0"].lease
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([LaneDue(job.id, "f0", lease)], at - 1))
+    assert {(d.branch_id, d.lease, trace) for d, trace in due} == {(f, job.branches[f].lease, "trace") for f in ("f0", "f1")}
+    lease = job.branches["f0"].lease
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at - 1))
     assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))) == 2, "set anew to later: it stays"
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([LaneDue(job.id, "f0", lease)], at))
-    assert [d.lane_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))] == ["f1"]
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at))
+    assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))] == ["f1"]
 
 
 async def test_replicas_deciding_on_one_job_do_not_overwrite_each_other(opened: Opener) -> None:
@@ -168,15 +169,15 @@ async def test_replicas_deciding_on_one_job_do_not_overwrite_each_other(opened: 
     drive.feed(drive.start)
     job = drive.job
     assert job is not None
-    await one.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.lanes), None)]))
+    await one.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), None)]))
 
     def count(c: Connection) -> None:
         jobs = SqlJobStore(c, catalog)
-        loaded = jobs.load({job.id: {JOB_LANE}})[job.id]
+        loaded = jobs.load({job.id: {JOB_BRANCH}})[job.id]
         jobs.save([(type(loaded)(**{**vars(loaded), "retries": loaded.retries + 1}), [], None)])
 
     await asyncio.gather(*(store.transact(count) for store in (one, other) for _ in range(20)))
-    loaded = await one.read(lambda c: SqlJobStore(c, catalog).load({job.id: {JOB_LANE}}))
+    loaded = await one.read(lambda c: SqlJobStore(c, catalog).load({job.id: {JOB_BRANCH}}))
     assert loaded[job.id].retries == 40
 
 
@@ -186,10 +187,10 @@ async def test_a_job_made_twice_at_once_is_made_once(opened: Opener) -> None:
     drive.feed(drive.start)
     job = drive.job
     assert job is not None
-    await one.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.lanes), None)]))
+    await one.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), None)]))
     other = await opened("job_orchestrator")
     with pytest.raises(Exception, match=r"store_unavailable|UNIQUE|duplicate"):
-        await other.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.lanes), None)]))
+        await other.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), None)]))
 
 
 async def test_sessions_and_their_files(opened: Opener) -> None:

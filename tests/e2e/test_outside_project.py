@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,7 +23,7 @@ from shared import clock
 from stageline_kit import JobFeed, Producer
 from tests.conftest import Pipeline
 from tests.eventually import eventually
-from tests.tiers import needs
+from tests.tiers import needs, npm_installed
 
 pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).parents[2]
@@ -36,8 +37,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    subprocess.run([*pip, str(ROOT / "contracts")], check=True, env=environment, cwd=folder)
+    environment, sources = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, folder.parent / "sources"
+    for package in ("contracts", "stageline_kit"):  # from copies: a build leaves its files beside the source
+        shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    subprocess.run([*pip, str(sources / "contracts")], check=True, env=environment, cwd=folder)
     alone = subprocess.run(
         [str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, check=True, cwd=folder
     ).stdout
@@ -49,7 +52,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     read = "import contracts; from contracts.registry import check; print(len(contracts.MODELS), check())"
     out = subprocess.run([str(python), "-c", read], capture_output=True, text=True, check=True, cwd=folder).stdout
     assert out.split()[0] == "64" and out.split()[1] == "[]", out
-    subprocess.run([*pip, str(ROOT / "stageline_kit")], check=True, env=environment, cwd=folder)
+    subprocess.run([*pip, str(sources / "stageline_kit")], check=True, env=environment, cwd=folder)
     return python
 
 
@@ -65,29 +68,19 @@ def started(*command: str) -> Iterator[subprocess.Popen[str]]:
         assert process.returncode == 0, out
 
 
-@pytest.fixture(scope="module")
-def node_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example beside its installed packages."""
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json"):
-        (folder / name).write_text((ROOT / "tests" / "node" / name).read_text())
-    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], check=True, cwd=folder)
-    (folder / "worker.mjs").write_text((ROOT / "examples" / "worker.mjs").read_text())
-    (folder / "parse.mjs").write_text((ROOT / "tests" / "node" / "parse.mjs").read_text())
-    return folder
-
-
+@pytest.mark.slow
 @needs("node")
-def test_the_official_parser_finds_nothing_to_say_about_the_asyncapi_document(node_worker: Path) -> None:
+def test_the_official_parser_finds_nothing_to_say_about_the_asyncapi_document(tmp_path: Path) -> None:
     document = ROOT / "contracts" / "asyncapi.json"
-    out = subprocess.run(["node", "parse.mjs", str(document)], cwd=node_worker, capture_output=True, text=True)
+    folder = npm_installed(ROOT / "tests" / "node", tmp_path / "node")
+    out = subprocess.run(["node", "parse.mjs", str(document)], cwd=folder, capture_output=True, text=True)
     assert out.returncode == 0 and out.stdout.startswith("20 channels, 20 operations, 64 messages"), out.stdout + out.stderr
 
 
+@pytest.mark.slow
 @needs("node")
-async def test_producer_and_workers_in_two_languages(
-    pipeline: Pipeline, client: Client, outside: Path, node_worker: Path
-) -> None:
+async def test_producer_and_workers_in_two_languages(pipeline: Pipeline, client: Client, outside: Path, tmp_path: Path) -> None:
+    node_worker = npm_installed(ROOT / "examples" / "nodejs", tmp_path / "nodejs")
     with (
         started(str(outside), "worker.py", pipeline.kafka),
         started("node", str(node_worker / "worker.mjs"), pipeline.kafka, "acme.node"),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import tomllib
 import zipfile
 from pathlib import Path
-
-from shared.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 RELEASES = Path(__file__).parent / "releases"
@@ -33,8 +32,9 @@ def sources() -> list[str]:
 def write(version: str, again: bool = False) -> Path:
     """Write the snapshot of `version`, which must be this tree's. Raises `SystemExit` for another, or where one exists."""
     path = release_file(version)
-    if version != VERSION:
-        raise SystemExit(f"this tree is {VERSION}, not {version}; see shared/version.py")
+    here = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    if version != here:
+        raise SystemExit(f"this tree is {here}, not {version}; see pyproject.toml")
     if path.exists() and not again:
         raise SystemExit(f"{path.name} exists, and a release never changes; --again replaces one that was not published")
     path.parent.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ async def test_a_gap_in_the_numbers_is_known_for_what_it_is(kafka_url: str) -> N
     producer = await make_producer(KafkaAccess(bootstrap_servers=kafka_url), "gap")
     try:
         relay = Relay(producer, Telemetry("t", "i"), "t")
-        await relay.send([Outgoing(topic, b"k", b"one", ())])
+        await relay.send_records([Outgoing(topic, b"k", b"one", ())])
         assert relay.broken is None
         # What aiokafka does with the number of a batch that the broker refuses for good.
         [place] = [tp for tp, n in producer._txn_manager._sequence_numbers.items() if tp.topic == topic and n]
@@ -29,7 +29,7 @@ async def test_a_gap_in_the_numbers_is_known_for_what_it_is(kafka_url: str) -> N
         producer._txn_manager.increment_sequence_number(place, 1)
         for _ in range(2):
             with pytest.raises(Retry, match="publish failed"):
-                await relay.send([Outgoing(topic, b"k", b"two", ())])
+                await relay.send_records([Outgoing(topic, b"k", b"two", ())])
         assert relay.broken is not None and "OutOfOrderSequenceNumber" in repr(relay.broken)
     finally:
         await producer.stop()

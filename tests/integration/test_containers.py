@@ -16,7 +16,7 @@ from aiohttp import web
 from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.fetch import GuardedDownloads
 from shared.errors import Stop
-from shared.objects.containers import address, read_containers
+from shared.objects.containers import container_url, read_containers
 from shared.objects.object_store import open_objects
 
 ACCOUNT, KEY = "papers", base64.b64encode(b"0123456789abcdef" * 4).decode()
@@ -67,20 +67,20 @@ def downloads(tmp_path: Path, cloud: str, key: str = KEY) -> GuardedDownloads:
 @pytest.mark.parametrize("name", ["google", "azure"])
 async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, name: str) -> None:
     fetch = downloads(tmp_path, cloud).fetch
-    stored, _ = await fetch("acme", address(name, "note one.txt"))
+    stored, _ = await fetch("acme", container_url(name, "note one.txt"))
     assert stored.sha256 == hashlib.sha256(b"Invoice No: C-1\n").hexdigest()
     with pytest.raises(DocumentFault, match="has no file") as lost:
-        await fetch("acme", address(name, "other.txt"))
+        await fetch("acme", container_url(name, "other.txt"))
     assert lost.value.code == "source_refused"
     with pytest.raises(DocumentFault) as closed:
-        await fetch("other", address(name, "note one.txt"))
+        await fetch("other", container_url(name, "note one.txt"))
     assert closed.value.code == "container_unknown"
 
 
 async def test_a_wrong_account_key_is_said_and_may_be_mended(tmp_path: Path, cloud: str) -> None:
     wrong = base64.b64encode(b"another key, another signature..").decode()
     with pytest.raises(DocumentFault) as fault:
-        await downloads(tmp_path, cloud, wrong).fetch("acme", address("azure", "note one.txt"))
+        await downloads(tmp_path, cloud, wrong).fetch("acme", container_url("azure", "note one.txt"))
     assert fault.value.code == "source_unavailable" and fault.value.retriable
 
 

@@ -24,7 +24,7 @@ from cli.inspect.cluster import every_topic
 from contracts import TOPICS, task_topic
 from contracts.topics import BUILT_IN_ACTIONS
 from shared.embedded.kafka import EmbeddedKafka
-from shared.kafka.acls import GROUPS, OUTSIDE, rights
+from shared.kafka.acls import GROUPS, OUTSIDE, acls_for
 from shared.kafka.connection import KafkaAccess
 from shared.web.key_format import new_key
 from tests.eventually import eventually
@@ -107,7 +107,7 @@ def applied(cluster: Cluster) -> bool:
     """`stageline kafka apply`, as an administrator runs it."""
     command = [sys.executable, "-m", "cli", "kafka", "apply", "--replication", "1", "--partitions", "2"]
     out = subprocess.run(command, env={**os.environ, **cluster.environment("admin")}, capture_output=True, text=True)
-    return out.returncode == 0 and "rights are granted" in out.stdout
+    return out.returncode == 0 and "ACLs are granted" in out.stdout
 
 
 async def may_write(cluster: Cluster, user: str, topic: str) -> bool:
@@ -199,7 +199,7 @@ async def test_the_pipeline_runs_with_least_privilege(cluster: Cluster, tmp_path
 async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, service: str) -> None:
     granted = {
         (acl.operation, name)
-        for acl in rights(service)
+        for acl in acls_for(service)
         for name in NAMES
         if acl.name == name or (acl.prefixed and name.startswith(acl.name))
     }
@@ -216,14 +216,14 @@ async def test_a_program_outside_gets_the_rights_of_its_role_and_no_more(cluster
     environment = {**os.environ, **cluster.environment("admin")}
     grant = [*command, "grant", "consumers", "consumers"]
     out = await asyncio.to_thread(subprocess.run, grant, env=environment, capture_output=True, text=True)
-    assert out.returncode == 0 and "rights of consumers" in out.stdout, out.stderr
+    assert out.returncode == 0 and "ACLs of consumers" in out.stdout, out.stderr
     allowed = await asyncio.gather(may_read(cluster, "consumers", "job.events"), may_read(cluster, "consumers", "job.commands"))
     assert allowed == [True, False] and not await may_write(cluster, "consumers", "job.events")
     shown = await asyncio.to_thread(subprocess.run, [*command, "show", "consumers"], capture_output=True, text=True)
     assert "--operation Read --topic job.events" in shown.stdout
     for words in (["show", "nobody"], ["grant", "u", "nobody"]):
         refused = await asyncio.to_thread(subprocess.run, [*command, *words], capture_output=True, text=True)
-        assert refused.returncode == 2 and "'nobody' is none of" in refused.stderr
+        assert refused.returncode == 2 and "'nobody' is not one of" in refused.stderr
 
 
 async def test_a_group_is_its_owners_alone(cluster: Cluster) -> None:

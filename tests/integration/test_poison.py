@@ -69,5 +69,5 @@ async def test_what_the_database_cannot_hold_is_parked_alone(
 
 async def test_a_request_that_the_database_cannot_hold_is_refused(processor: BatchProcessor) -> None:
     with pytest.raises(DeadLetter, match="out of int32 range"):
-        await processor.run(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
-    assert await processor.run(lambda unit: 5) == 5
+        await processor.run_unit(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
+    assert await processor.run_unit(lambda unit: 5) == 5

@@ -69,14 +69,14 @@ async def test_what_is_stored_is_read_back_and_named_by_its_content(objects: Obj
     first = await objects.put_stream("tenant", pieces(body[:70_000], body[70_000:]), 1_000_000)
     again = await objects.put_stream("tenant", pieces(body), 1_000_000)
     assert first == again and first.size == len(body) and re.search(first.sha256, first.name)
-    assert await objects.get(first.name) == body
+    assert await objects.get_object(first.name) == body
 
 
 async def test_what_is_too_large_or_missing_is_said(objects: Objects) -> None:
     with pytest.raises(TooLarge):
         await objects.put_stream("tenant", pieces(b"x" * 600, b"x" * 600), 1000)
     with pytest.raises(ObjectMissing):
-        await objects.get("tenant/aa/nothing")
+        await objects.get_object("tenant/aa/nothing")
 
 
 async def presigned(client: Client) -> None:

@@ -30,7 +30,7 @@ class Noting(SharedRelay):
         super().__init__(None, Telemetry("t", "i"), 6)  # type: ignore[arg-type]
         self.sent = sent
 
-    async def send(self, rows: Sequence[Outgoing]) -> None:
+    async def send_records(self, rows: Sequence[Outgoing]) -> None:
         self.sent += [row.value for row in rows]
 
 
@@ -53,8 +53,8 @@ def row(n: int) -> Outgoing:
 async def emit(relay: SharedRelay, store: PostgresStore, n: int) -> None:
     """What the settler does with a batch that decides one record."""
     rows = [row(n)]
-    written: Any = await relay.transact(store, lambda c: relay.write(c, rows, 1.0))
-    await relay.after(store, rows, written)
+    written: Any = await relay.transact(store, lambda c: relay.write_rows(c, rows, 1.0))
+    await relay.publish_rows(store, rows, written)
 
 
 def left(connection: Connection, *numbers: int) -> list[int]:
@@ -77,11 +77,11 @@ async def test_nobody_comes_between_what_is_decided_and_its_sending(store: Postg
     sent: list[bytes] = []
     slow, other = Noting(sent), Noting(sent)
     rows = [row(1)]
-    written: Any = await slow.transact(store, lambda c: slow.write(c, rows, 1.0))
+    written: Any = await slow.transact(store, lambda c: slow.write_rows(c, rows, 1.0))
     later = asyncio.create_task(emit(other, store, 2))
     done, _ = await asyncio.wait([later], timeout=0.3)
     assert not done and not sent
-    await slow.after(store, rows, written)
+    await slow.publish_rows(store, rows, written)
     await later
     assert sent == [b"1", b"2"]
 
@@ -93,16 +93,16 @@ async def test_what_one_left_that_fell_silent_goes_first(store: PostgresStore) -
     for n in range(3):
         await emit(other, store, n)
     rows = [row(100)]
-    written: Any = await silent.transact(store, lambda c: silent.write(c, rows, 1.0))
+    written: Any = await silent.transact(store, lambda c: silent.write_rows(c, rows, 1.0))
     started = time.monotonic()
     await emit(other, store, 3)
     assert time.monotonic() - started < 15, "long before it gives up waiting for the lock"
     assert sent == [b"0", b"1", b"2", b"100", b"3"]
     with pytest.raises(Retry):
-        await silent.after(store, rows, written)
+        await silent.publish_rows(store, rows, written)
     assert silent.left_behind
     await emit(other, store, 4)
-    await silent.before(store)
+    await silent.publish_left_behind(store)
     await emit(silent, store, 5)
     assert sent == [b"0", b"1", b"2", b"100", b"3", b"4", b"5"]
 
@@ -112,7 +112,7 @@ async def test_what_failed_in_the_transaction_holds_nobody_up(store: PostgresSto
     relay = Noting(sent)
 
     def fails(connection: Connection) -> None:
-        relay.write(connection, [row(1)], 1.0)
+        relay.write_rows(connection, [row(1)], 1.0)
         raise ValueError("after the lock")
 
     with pytest.raises(ValueError):
@@ -156,5 +156,5 @@ async def test_rows_that_another_replica_left_leave_in_their_turn(store: Postgre
     assert sent == [b"%d" % n for n in range(5)]
     assert await store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
     await store.transact(lambda c: left(c, 5))
-    await Noting(sent).before(store)
+    await Noting(sent).publish_left_behind(store)
     assert sent[-1] == b"5", "a replica that starts sends them too"

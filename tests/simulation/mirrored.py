@@ -27,7 +27,7 @@ class Mirror:
 
 
 def plain(value: Any) -> Any:
-    """Without what is not the same by right: the order of lanes, counters of zero, and the trace."""
+    """Without what is not the same by right: the order of branches, counters of zero, and the trace."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in sorted(value.items()) if v != 0 and v != {}}
     return list(value) if isinstance(value, tuple) else value

@@ -23,7 +23,7 @@ class Silent:
 
     enabled = False
 
-    def create(self, message: Message, topic: str, trace: str | None) -> str | None:
+    def create_span(self, message: Message, topic: str, trace: str | None) -> str | None:
         return None
 
     def count(self, name: str, value: int, **facts: Any) -> None:
@@ -170,19 +170,19 @@ class Node:
         refused = {m.report_id for m in unit.messages.values() if isinstance(m, ReportRefused)}  # type: ignore[attr-defined]
         for item in inbound:
             place = (item.topic, item.partition)
-            if item.parked is None:
+            fault = item.dead_letter
+            if fault is None:
                 self.world.observer.settled(self, place, item.offset, "applied")
                 if self.inbox(item.message) is DedupPolicy.BY_OFFSET:
                     self.world.observer.judged(item.message.message_id, item.message.message_id in refused)
                 continue
-            if isinstance(item.parked, DeadLetter) and item.parked.code == "handler_error" and not self.world.switches.any_bug:
-                raise AssertionError(f"a handler failed: {item.parked}")
+            if isinstance(fault, DeadLetter) and fault.code == "handler_error" and not self.world.switches.any_bug:
+                raise AssertionError(f"a handler failed: {fault}")
             if not self.world.switches.keeps_parked_as_seen:
                 seen.pop(f"{item.message.message_id}|{item.message.TYPE}", None)
                 taken.pop((*place, item.offset), None)
-            self._park(
-                unit, Entry(item.key.decode() if item.key else "", item.value, item.message), place, item.offset, item.parked.code
-            )
+            key = item.key.decode() if item.key else ""
+            self._park(unit, Entry(key, item.value, item.message), place, item.offset, fault.code)
 
     def _park(self, unit: Unit, entry: Entry, place: Place, offset: int, code: str) -> None:
         self.world.observer.settled(self, place, offset, "parked")

@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts import Message, StageTask, TaskCancelled, derived
 from contracts.alfred import AlfredEvent
-from services.job_orchestrator.core.job import IN_FLIGHT, Job, Lane, LaneState
+from services.job_orchestrator.core.job import IN_FLIGHT, Branch, BranchState, Job
 from services.job_orchestrator.dispatch.budget import flight_keys
 from shared.kafka.outgoing import Outgoing
 from tests.simulation.broker import Place
@@ -68,15 +68,15 @@ class Observer:
 
     def _jobs(self, tx: Transaction) -> None:
         jobs: dict[str, tuple[Job, Any]] = tx.table("job")
-        lanes: dict[str, dict[str, Lane]] = defaultdict(dict)
-        for (job_id, key), lane in tx.table("lane").items():
-            lanes[job_id][key] = lane
+        branches: dict[str, dict[str, Branch]] = defaultdict(dict)
+        for (job_id, key), branch in tx.table("lane").items():
+            branches[job_id][key] = branch
         flight: Counter[Any] = Counter()
         ready = tx.table("ready")
         for job_id, (job, _) in jobs.items():
-            self._job(job, lanes[job_id], ready)
-            for lane in lanes[job_id].values():
-                flight.update(flight_keys(job, lane))
+            self._job(job, branches[job_id], ready)
+            for branch in branches[job_id].values():
+                flight.update(flight_keys(job, branch))
         counted = {k: n for k, n in tx.table("flight").items() if n}
         must(dict(flight) == counted, "credits", f"in flight are {dict(flight)}, counted are {counted}")
         for key, control in tx.table("control").items():
@@ -92,52 +92,62 @@ class Observer:
                 self.world.limits[key] = version
                 self.world.limit_base[key] = flight[key]
         for place in ready:
-            must(lanes[place[0]][place[1]].state is LaneState.READY, "credits", f"{place} waits for a credit and is not ready")
+            must(
+                branches[place[0]][place[1]].state is BranchState.READY, "credits", f"{place} waits for a credit and is not ready"
+            )
 
     def _moves(self, tx: Transaction, before: Database) -> None:
-        old_jobs, old_lanes = before.tables.get("job", {}), before.tables.get("lane", {})
-        for place, lane in tx.table("lane").items():
-            old = old_lanes.get(place)
-            if old is lane:
+        old_jobs, old_branches = before.tables.get("job", {}), before.tables.get("lane", {})
+        for place, branch in tx.table("lane").items():
+            old = old_branches.get(place)
+            if old is branch:
                 continue
             job: Job = tx.table("job")[place[0]][0]
-            step = job.step_of(lane)
-            if lane.state is LaneState.BACKOFF and not lane.waiting and (old is None or old.state is not LaneState.BACKOFF):
+            step = job.step_of(branch)
+            if (
+                branch.state is BranchState.BACKOFF
+                and not branch.waiting
+                and (old is None or old.state is not BranchState.BACKOFF)
+            ):
                 least = self.world.now + step.retry.initial_s * (1 - step.retry.jitter) - 1e-6
-                bound = (lane.entered_at or float("inf")) + (step.timeouts.total_s or float("inf"))
-                must(lane.due_at is None or lane.due_at >= min(least, bound), "S11", f"{place}: a retry before its time")
+                bound = (branch.entered_at or float("inf")) + (step.timeouts.total_s or float("inf"))
+                must(branch.due_at is None or branch.due_at >= min(least, bound), "S11", f"{place}: a retry before its time")
             held = place[0] in old_jobs and old_jobs[place[0]][0].paused_by and job.paused_by
-            if held and lane.state is LaneState.QUEUED:
+            if held and branch.state is BranchState.QUEUED:
                 must(
-                    old is not None and old.lease == lane.lease and old.state in IN_FLIGHT,
+                    old is not None and old.lease == branch.lease and old.state in IN_FLIGHT,
                     "pause",
                     f"{place} was handed out while paused",
                 )
 
-    def _job(self, job: Job, lanes: dict[str, Lane], ready: Any) -> None:
-        files = [lane for key, lane in lanes.items() if key]
+    def _job(self, job: Job, branches: dict[str, Branch], ready: Any) -> None:
+        files = [branch for key, branch in branches.items() if key]
         for name in ("done", "failed", "invalid", "cancelled"):
-            n = sum(lane.state.value == name for lane in files)
-            must(getattr(job, name) == n, "S4", f"{job.id}: {name} is {getattr(job, name)}, lanes say {n}")
-        for lane in lanes.values():
-            policy = job.step_of(lane).retry
+            n = sum(branch.state.value == name for branch in files)
+            must(getattr(job, name) == n, "S4", f"{job.id}: {name} is {getattr(job, name)}, branches say {n}")
+        for branch in branches.values():
+            policy = job.step_of(branch).retry
             must(
-                lane.attempt <= policy.max_attempts, "S11", f"{job.id}/{lane.id}: attempt {lane.attempt} of {policy.max_attempts}"
+                branch.attempt <= policy.max_attempts,
+                "S11",
+                f"{job.id}/{branch.id}: attempt {branch.attempt} of {policy.max_attempts}",
             )
-            if lane.state is LaneState.BACKOFF and lane.due_at is not None and not lane.waiting and policy.initial_s:
-                must(lane.attempt < policy.max_attempts, "S11", "a retry beyond the policy")
+            if branch.state is BranchState.BACKOFF and branch.due_at is not None and not branch.waiting and policy.initial_s:
+                must(branch.attempt < policy.max_attempts, "S11", "a retry beyond the policy")
             if job.ended:
                 must(
-                    lane.ended or lane.state in (LaneState.ARRIVED, LaneState.IDLE) or (not lane.id and not lane.attempt),
+                    branch.ended
+                    or branch.state in (BranchState.ARRIVED, BranchState.IDLE)
+                    or (not branch.id and not branch.attempt),
                     "S14",
-                    f"{job.id} has ended, {lane.id} is {lane.state}",
+                    f"{job.id} has ended, {branch.id} is {branch.state}",
                 )
         if not job.ended:
             # L3: something moves it: a timer, a worker, a credit to come, an answer, a child, or whoever paused it.
             moved = any(
-                x.due_at is not None or x.state is LaneState.WAITING or (job.id, x.id) in ready or (x.state is LaneState.READY and job.paused_by)
+                x.due_at is not None or x.state is BranchState.WAITING or (job.id, x.id) in ready or (x.state is BranchState.READY and job.paused_by)
                 or (x.state in IN_FLIGHT and job.step_of(x).job is not None)
-                for x in lanes.values()
+                for x in branches.values()
             )  # fmt: skip
             must(bool(moved), "L3", f"{job.id} is {job.stage.value} and nothing moves it")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from contracts import FileRef, Message, PublishWorkflow, ScheduleState
 from services.job_orchestrator.core.allocation import Control
-from services.job_orchestrator.core.decide import LaneDue
-from services.job_orchestrator.core.job import Job, Lane, evolve
+from services.job_orchestrator.core.decide import BranchDue
+from services.job_orchestrator.core.job import Branch, Job, evolve
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
 from services.session.core.session import Session
@@ -60,38 +60,40 @@ class ModelJobStore:
         self.tx: Transaction = tx
         self.workflows = workflows
         self.jobs = tx.table("job")
-        self.lane = tx.table("lane")
+        self.branch = tx.table("lane")
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         found = {i: self.jobs[i][0] for i in wanted if i in self.jobs}
-        lanes = self.lanes({i: wanted[i] for i in found})
-        return {i: evolve(job, {"lanes": lanes.get(i, {})}) for i, job in found.items()}
+        branches = self.branches({i: wanted[i] for i in found})
+        return {i: evolve(job, {"branches": branches.get(i, {})}) for i, job in found.items()}
 
     def look(self, wanted: Collection[str]) -> dict[str, Job]:
         return self.load({job_id: () for job_id in wanted})
 
-    def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
-        return {i: {k: self.lane[i, k] for k in keys if (i, k) in self.lane} for i, keys in wanted.items()}
+    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+        return {i: {k: self.branch[i, k] for k in keys if (i, k) in self.branch} for i, keys in wanted.items()}
 
-    def with_all_lanes(self, job: Job) -> Job:
-        stored = {k: lane for (i, k), lane in sorted(self.lane.items(), key=lambda x: x[0]) if i == job.id}
-        return replace(job, lanes={**stored, **job.lanes})
+    def with_all_branches(self, job: Job) -> Job:
+        stored = {k: branch for (i, k), branch in sorted(self.branch.items(), key=lambda x: x[0]) if i == job.id}
+        return replace(job, branches={**stored, **job.branches})
 
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
-        for job, lanes, trace in changes:
-            self.jobs[job.id] = (evolve(job, {"lanes": {}}), trace)
-            for key in lanes:
-                self.lane[job.id, key] = job.lanes[key]
+        for job, branches, trace in changes:
+            self.jobs[job.id] = (evolve(job, {"branches": {}}), trace)
+            for key in branches:
+                self.branch[job.id, key] = job.branches[key]
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
-        rows = sorted((lane.due_at, i, k) for (i, k), lane in self.lane.items() if lane.due_at is not None and lane.due_at <= now)
-        return [(LaneDue(i, k, self.lane[i, k].lease), None) for _, i, k in rows[:limit]]
+    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
+        rows = sorted(
+            (branch.due_at, i, k) for (i, k), branch in self.branch.items() if branch.due_at is not None and branch.due_at <= now
+        )
+        return [(BranchDue(i, k, self.branch[i, k].lease), None) for _, i, k in rows[:limit]]
 
-    def clear_due(self, void: Iterable[LaneDue], now: float) -> None:
+    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
         for v in void:
-            lane = self.lane[v.job_id, v.lane_id]
-            if lane.lease == v.lease and lane.due_at is not None and lane.due_at <= now:
-                self.lane[v.job_id, v.lane_id] = evolve(lane, {"due_at": None})
+            branch = self.branch[v.job_id, v.branch_id]
+            if branch.lease == v.lease and branch.due_at is not None and branch.due_at <= now:
+                self.branch[v.job_id, v.branch_id] = evolve(branch, {"due_at": None})
 
     def has_changed(self) -> bool:
         return False
@@ -105,8 +107,8 @@ class ModelJobStore:
 
     def erase(self, job_id: str) -> None:
         self.jobs.pop(job_id, None)
-        for key in [k for k in self.lane if k[0] == job_id]:
-            del self.lane[key]
+        for key in [k for k in self.branch if k[0] == job_id]:
+            del self.branch[key]
 
     def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         self.tx.table("part")[job_id, part] = tuple(files)

@@ -11,11 +11,12 @@ from unittest.mock import patch
 
 from contracts import StageReport
 from services.ingest.core import job_end, numbering
+from services.job_orchestrator.core import advance as advance_module
+from services.job_orchestrator.core import attempts, verbs
 from services.job_orchestrator.core import decide as decide_module
-from services.job_orchestrator.core import decision_builder as draft_module
-from services.job_orchestrator.core import ending, steps, verbs
-from services.job_orchestrator.core.decision_builder import Draft
-from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, Decision, Job, Lane, LaneState, evolve
+from services.job_orchestrator.core import decision_builder as builder_module
+from services.job_orchestrator.core.decision_builder import DecisionBuilder
+from services.job_orchestrator.core.job import IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
 from services.job_orchestrator.dispatch import budget
 from services.session.core import decide as session_decide
 
@@ -52,9 +53,11 @@ def _patched(target: Any, name: str, make: Callable[[Any], Any]) -> Callable[[],
 
 def _any_lease(real: Any) -> Any:
     def report(job: Job, message: StageReport, *more: Any) -> Decision:
-        lane = job.lanes.get(message.file_id or JOB_LANE)
-        if lane is not None and lane.lease:
-            message = message.model_copy(update={"lease": lane.lease, "attempt": lane.attempt, "step": job.step_of(lane).name})
+        branch = job.branches.get(message.file_id or JOB_BRANCH)
+        if branch is not None and branch.lease:
+            message = message.model_copy(
+                update={"lease": branch.lease, "attempt": branch.attempt, "step": job.step_of(branch).name}
+            )
         found: Decision = real(job, message, *more)
         return found
 
@@ -63,13 +66,13 @@ def _any_lease(real: Any) -> Any:
 
 def _after_the_end(real: Any) -> Any:
     def report(job: Job, message: StageReport, *more: Any) -> Decision:
-        lane = job.lanes.get(message.file_id or JOB_LANE)
-        if job.ended and lane is not None and lane.lease == message.lease:
+        branch = job.branches.get(message.file_id or JOB_BRANCH)
+        if job.ended and branch is not None and branch.lease == message.lease:
             job = evolve(
                 job,
                 {
                     "stage": type(job.stage)("in_progress"),
-                    "lanes": {**job.lanes, lane.id: evolve(lane, {"state": LaneState.RUNNING})},
+                    "branches": {**job.branches, branch.id: evolve(branch, {"state": BranchState.RUNNING})},
                 },
             )
         found: Decision = real(job, message, *more)
@@ -79,10 +82,10 @@ def _after_the_end(real: Any) -> Any:
 
 
 def _same_sequence(real: Any) -> Any:
-    def event(self: Draft, *args: Any, **fields: Any) -> None:
+    def event(self: DecisionBuilder, *args: Any, **fields: Any) -> None:
         real(self, *args, **fields)
         if self.job.sequence == 5:
-            self.change(sequence=4)
+            self.change_job(sequence=4)
 
     return event
 
@@ -92,13 +95,14 @@ def _random_ids(real: Any) -> Any:
 
 
 def _no_timer(real: Any) -> Any:
-    def again(draft: Draft, lane: Lane, *more: Any) -> None:
-        real(draft, lane, *more)
-        now = draft.lanes[lane.id]
-        if now.state is LaneState.BACKOFF:
-            draft.put(now, due_at=None)
+    def retry(builder: DecisionBuilder, branch: Branch, *more: Any) -> Any:
+        moves = real(builder, branch, *more)
+        now = builder.branches[branch.id]
+        if now.state is BranchState.BACKOFF:
+            builder.change_branch(now, due_at=None)
+        return moves
 
-    return again
+    return retry
 
 
 def _early_retry(real: Any) -> Any:
@@ -110,26 +114,26 @@ def _endless_attempts(real: Any) -> Any:
 
 
 def _hasty_join(real: Any) -> Any:
-    def join(draft: Draft, boundary: int) -> None:
-        if draft.job.live > 1 and draft.job.arrived == draft.job.live - 1:
-            draft.change(arrived=draft.job.live)
-        real(draft, boundary)
+    def join(builder: DecisionBuilder, boundary: int) -> Any:
+        if builder.job.live > 1 and builder.job.arrived == builder.job.live - 1:
+            builder.change_job(arrived=builder.job.live)
+        return real(builder, boundary)
 
     return join
 
 
-def _forgotten_lanes(real: Any) -> Any:
-    def withdraw(draft: Draft, reason: str) -> None:
-        ready = {k: x for k, x in draft.lanes.items() if x.state is LaneState.READY or x.state in IN_FLIGHT}
-        real(draft, reason)
-        for lane in list(ready.values())[:1]:
-            draft.lanes[lane.id] = lane
+def _forgotten_branches(real: Any) -> Any:
+    def withdraw(builder: DecisionBuilder, reason: str) -> None:
+        ready = {k: x for k, x in builder.branches.items() if x.state is BranchState.READY or x.state in IN_FLIGHT}
+        real(builder, reason)
+        for branch in list(ready.values())[:1]:
+            builder.branches[branch.id] = branch
 
     return withdraw
 
 
 def _two_ends(real: Any) -> Any:
-    def finished(self: Draft) -> None:
+    def finished(self: DecisionBuilder) -> None:
         real(self)
         real(self)
 
@@ -137,14 +141,14 @@ def _two_ends(real: Any) -> Any:
 
 
 def _pause_is_ignored(real: Any) -> Any:
-    def dispatch(self: Draft, *args: Any, **more: Any) -> Lane:
-        held = self.job.paused_by
-        self.change(paused_by=None)
-        lane: Lane = real(self, *args, **more)
-        self.change(paused_by=held)
-        return lane
+    def start(builder: DecisionBuilder, *args: Any, **more: Any) -> Branch:
+        held = builder.job.paused_by
+        builder.change_job(paused_by=None)
+        branch: Branch = real(builder, *args, **more)
+        builder.change_job(paused_by=held)
+        return branch
 
-    return dispatch
+    return start
 
 
 def _limit_off_by_one(real: Any) -> Any:
@@ -181,18 +185,18 @@ def _adds_after_close(real: Any) -> Any:
 def _cancel_goes_on(real: Any) -> Any:
     def end(job: Job, command: Any, now: Any, *more: Any) -> Decision:
         decision: Decision = real(job, command, now, *more)
-        tasks = Draft(job, command.message_id + "x", now)
-        for lane in list(tasks.lanes.values()):
-            if not lane.ended and lane.attempt and job.step_of(lane).action and not tasks.outputs:
-                tasks.hand_out(evolve(lane, {"lease": lane.lease + "x"}))
+        tasks = DecisionBuilder(job, command.message_id + "x", now)
+        for branch in list(tasks.branches.values()):
+            if not branch.ended and branch.attempt and job.step_of(branch).action and not tasks.outputs:
+                attempts.hand_out(tasks, evolve(branch, {"lease": branch.lease + "x"}), job.step_of(branch))
         return Decision(decision.job, decision.outputs + tuple(tasks.outputs))
 
     return end
 
 
 def _silent_failure(real: Any) -> Any:
-    def ended(draft: Draft, stage: Any) -> None:
-        draft.move(stage)
+    def ended(builder: DecisionBuilder, stage: Any) -> None:
+        builder.stage_reached(stage)
 
     return ended
 
@@ -209,15 +213,15 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     **{f.name: _on(**{f.name: True}) for f in fields(Switches) if f.name != "any_bug"},
     "any lease will do": _patched(decide_module, "_report", _any_lease),
     "a report counts after the end": _patched(decide_module, "_report", _after_the_end),
-    "a sequence number twice": _patched(Draft, "job_event", _same_sequence),
-    "event ids by chance": _patched(draft_module, "derived", _random_ids),
-    "a back-off without a timer": _patched(decide_module, "again", _no_timer),
-    "no back-off at all": _patched(steps, "backoff_s", _early_retry),
-    "attempts without end": _patched(steps, "may_retry", _endless_attempts),
-    "a join that does not wait for all": _patched(steps, "join", _hasty_join),
-    "an end that forgets a lane": _patched(ending, "withdraw", _forgotten_lanes),
-    "a job finishes twice": _patched(Draft, "finished", _two_ends),
-    "pause is ignored": _patched(Draft, "dispatch", _pause_is_ignored),
+    "a sequence number twice": _patched(DecisionBuilder, "job_event", _same_sequence),
+    "event ids by chance": _patched(builder_module, "derived", _random_ids),
+    "a back-off without a timer": _patched(advance_module, "_retry", _no_timer),
+    "no back-off at all": _patched(advance_module, "backoff_s", _early_retry),
+    "attempts without end": _patched(advance_module, "may_retry", _endless_attempts),
+    "a join that does not wait for all": _patched(advance_module, "_join", _hasty_join),
+    "an end that forgets a lane": _patched(advance_module, "withdraw", _forgotten_branches),
+    "a job finishes twice": _patched(DecisionBuilder, "job_finished", _two_ends),
+    "pause is ignored": _patched(attempts, "start_attempt", _pause_is_ignored),
     "a limit off by one": _patched(budget, "capacity", _limit_off_by_one),
     "credits are not given back": _patched(budget.Budget, "_count", _uncounted),
     "what waits is forgotten": _patched(budget.Budget, "write", _never_enters),
@@ -226,5 +230,5 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "a task after the cancel": _patched(verbs, "_end", _cancel_goes_on),
     "an end before its files": _patched(job_end, "_complete", _complete_at_once),
     "a repeat is taken for news": _patched(numbering, "read_before", _always_news),
-    "a failure that nobody is told": _patched(ending, "end_badly", _silent_failure),
+    "a failure that nobody is told": _patched(advance_module, "end_badly", _silent_failure),
 }

@@ -40,7 +40,7 @@ def read_model(records: dict[str, Any], early: dict[str, int], event: Any, histo
         history[job_id] = [*history.get(job_id, ()), event.event.sequence]
         if record is None:
             record = {**job_view.new_job(job_id, event.tenant, event.time), "file_ends_read": early.pop(job_id, 0)}
-        records[job_id] = job_end.fold(record, event)
+        records[job_id] = job_end.apply_event(record, event)
     elif job_end.ends_file(event) and job_id in records:
         records[job_id] = job_end.file_ended(records[job_id])
     elif job_end.ends_file(event):

@@ -28,10 +28,10 @@ from contracts import (
 from contracts.alfred import AlfredEvent
 from contracts.stage import TaskCancelled
 from services.ingest.core.job_end import ends_file
-from services.job_orchestrator.core.decide import Granted, JobInput, LaneDue, Start, decide
+from services.job_orchestrator.core.decide import BranchDue, Granted, JobInput, Start, decide
 from services.job_orchestrator.core.decision_builder import unlimited
-from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane
-from services.job_orchestrator.core.rerun import Fork
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, Decision, Job
+from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.core.workflow import Workflow
 
 OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
@@ -46,7 +46,7 @@ def workflow(*steps: dict[str, Any], join: str = "best_effort", **more: Any) -> 
 class Drive:
     """One job under test. Checks after each decision what must always hold."""
 
-    def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1", **wish: Any) -> None:
+    def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1", **request: Any) -> None:
         self.flow = flow
         self.job: Job | None = None
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ class Drive:
             job_id=job_id,
             owner=OWNER,
             issued_at=self.now,
-            job=JobRequest(workflow="w", **wish),
+            job=JobRequest(workflow="w", **request),
             files=refs,
         )
         self.start = Start(command, flow)
@@ -110,9 +110,9 @@ class Drive:
                 assert e.event.previous_stage == stage
                 stage = e.event.stage
         assert stage == self.job.stage
-        for lane in self.job.lanes.values():
-            assert lane.attempt <= self.job.step_of(lane).retry.max_attempts
-            assert not (self.job.ended and lane.due_at is not None), "a timer outlives the job"
+        for branch in self.job.branches.values():
+            assert branch.attempt <= self.job.step_of(branch).retry.max_attempts
+            assert not (self.job.ended and branch.due_at is not None), "a timer outlives the job"
 
     def report(self, task: StageTask, status: TaskStatus = TaskStatus.OK, **more: Any) -> Decision:
         """A worker's word on a task."""
@@ -120,15 +120,15 @@ class Drive:
         fields = task.model_dump(include={"job_id", "tenant_id", "file_id", "step", "action", "attempt", "lease"})
         return self.feed(StageReport(report_id=role, reported_at=self.now, status=status, **{**fields, **more}))
 
-    def due(self, lane_id: str = "f0") -> Decision:
-        """Let the lane's timer go off when it is due."""
-        lane = self.lane(lane_id)
-        assert lane.due_at is not None
-        self.now = max(self.now, datetime.fromtimestamp(lane.due_at, UTC) + timedelta(milliseconds=1))
-        return self.feed(LaneDue(self.job.id if self.job else "", lane_id, lane.lease))
+    def due(self, branch_id: str = "f0") -> Decision:
+        """Let the branch's timer go off when it is due."""
+        branch = self.branch(branch_id)
+        assert branch.due_at is not None
+        self.now = max(self.now, datetime.fromtimestamp(branch.due_at, UTC) + timedelta(milliseconds=1))
+        return self.feed(BranchDue(self.job.id if self.job else "", branch_id, branch.lease))
 
     def cancel(self, tenant: str = "t1") -> Decision:
-        """The owner's (or somebody else's) wish to end it."""
+        """The owner's (or somebody else's) request to end it."""
         owner = replace_tenant(tenant)
         return self.feed(CancelJob(command_id="cancel", job_id="job-1", owner=owner, issued_at=self.now, reason="enough"))
 
@@ -140,21 +140,21 @@ class Drive:
         assert isinstance(command, (PauseJob, ResumeJob, TerminateJob, RetryJobNow, PokeJob))
         return self.feed(command)
 
-    def grant(self, lane_id: str = "f0") -> Decision:
-        """A credit for a lane that is ready."""
-        return self.feed(Granted("job-1", lane_id, self.lane(lane_id).lease))
+    def grant(self, branch_id: str = "f0") -> Decision:
+        """A credit for a branch that is ready."""
+        return self.feed(Granted("job-1", branch_id, self.branch(branch_id).lease))
 
-    def fork(self, flow: Workflow | None = None, **fields: Any) -> tuple[Drive, Decision]:
+    def rerun(self, flow: Workflow | None = None, **fields: Any) -> tuple[Drive, Decision]:
         """The job run again, as a drive of its own."""
         command = RerunJob(command_id="rerun", job_id="job-1", owner=OWNER, issued_at=self.now, new_job_id="job-2", **fields)
         other = Drive(flow or self.flow, job_id="job-2")
         other.now = self.now
-        return other, other.feed(Fork(command, self.job, flow or self.flow))
+        return other, other.feed(Rerun(command, self.job, flow or self.flow))
 
-    def lane(self, lane_id: str) -> Lane:
-        """A lane as it is now."""
+    def branch(self, branch_id: str) -> Branch:
+        """A branch as it is now."""
         assert self.job is not None
-        return self.job.lanes[lane_id]
+        return self.job.branches[branch_id]
 
     def names(self) -> list[str]:
         """Names of all events so far."""
@@ -165,9 +165,9 @@ class Drive:
         return [e.event.stage.value for e in self.events if e.event.NAME == "job_stage_update_event"]
 
     def unloaded(self, *keep: str) -> None:
-        """Forget all lanes but some, as a store does that loads only what an event touches."""
+        """Forget all branches but some, as a store does that loads only what an event touches."""
         assert self.job is not None
-        self.job = replace(self.job, lanes={k: v for k, v in self.job.lanes.items() if k in (*keep, JOB_LANE)})
+        self.job = replace(self.job, branches={k: v for k, v in self.job.branches.items() if k in (*keep, JOB_BRANCH)})
 
 
 def replace_tenant(tenant: str) -> Tenancy:

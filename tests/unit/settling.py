@@ -32,7 +32,7 @@ class NotingRelay(Relay):
         self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
         self._published = self._dropped = None
 
-    async def send(self, rows: Sequence[Outgoing]) -> None:
+    async def send_records(self, rows: Sequence[Outgoing]) -> None:
         await self.slow.wait()
         if self.down:
             raise Retry("kafka_unavailable", "down")

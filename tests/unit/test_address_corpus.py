@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from contracts import StageTask
-from services.ingest.adapters.remote_files import Remote, RemoteFailed
+from services.ingest.adapters.remote_files import RemoteFailed, RemoteFiles
 from services.notifier.adapters.sender import HttpSender
 from services.stage_worker.adapters.calling import Calling
 from services.stage_worker.adapters.documents.fault import DocumentFault
@@ -111,7 +111,7 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
         yield b"x"
 
     def make(trusted: Any = ()) -> dict[str, Callable[[str], Awaitable[Any]]]:
-        remote, sender = Remote(objects, trusted), HttpSender(5, trusted)
+        remote, sender = RemoteFiles(objects, trusted), HttpSender(5, trusted)
         downloads, calling = GuardedDownloads(objects, 1000, trusted), Calling(trusted)
         opened.extend((remote, sender, downloads, calling))
         return {

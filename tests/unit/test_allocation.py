@@ -115,7 +115,7 @@ def test_every_state_of_a_job_has_its_reason() -> None:
     drive.report(drive.tasks[0], TaskStatus.OK)
     drive.report(drive.tasks[1], TaskStatus.ERR, code="disk")
     found = why(drive, seen=2)
-    assert found.code == "retry_due" and found.at == drive.lane("f1").due_at
+    assert found.code == "retry_due" and found.at == drive.branch("f1").due_at
     drive.verb(PauseJob, reason="stop")
     assert why(drive).code == "job_paused" and "stop" in why(drive).message
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.http.commands import _shown
+from services.ingest.http.commands import wait_for_sequence
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,12 @@ from services.ingest.http.commands import _shown
 async def test_what_an_answer_waits_for(body: str | None, waits: bool) -> None:
     asked: list[Any] = []
 
-    async def until(look: Any, timeout_s: float) -> Any:
+    async def wait_until(look: Any, timeout_s: float) -> Any:
         connection = SimpleNamespace(execute=lambda *a: SimpleNamespace(scalar=lambda: body))
         asked.append(look(connection))
 
-    gateway: Any = SimpleNamespace(decisions=SimpleNamespace(until=until), settings=SimpleNamespace(decision_timeout_s=1))
-    await _shown(gateway, "j", 5)
+    gateway: Any = SimpleNamespace(
+        decisions=SimpleNamespace(wait_until=wait_until), settings=SimpleNamespace(decision_timeout_s=1)
+    )
+    await wait_for_sequence(gateway, "j", 5)
     assert (asked == [None]) is waits

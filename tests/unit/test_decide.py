@@ -9,8 +9,8 @@ import pytest
 from contracts import FileStatus, JobStage, StageReport, TaskStatus
 from contracts.file_events import FileFailed
 from contracts.job_events import JobInvalid
-from services.job_orchestrator.core.decide import LaneDue, Start, decide
-from services.job_orchestrator.core.job import JOB_LANE, LaneState, NeedsAllLanes
+from services.job_orchestrator.core.decide import BranchDue, Start, decide
+from services.job_orchestrator.core.job import JOB_BRANCH, BranchState, NeedsAllBranches
 from tests.unit.orchestration import Drive, workflow
 
 TWO = workflow({"stage": "downloading"}, {"stage": "in_progress"})
@@ -54,7 +54,7 @@ def test_a_job_step_waits_for_every_file() -> None:
     d = Drive(workflow({}, {"scope": "job"}, {}), files=2)
     d.feed(d.start)
     d.report(d.tasks[0])
-    assert d.lane("f0").state is LaneState.ARRIVED and len(d.tasks) == 2
+    assert d.branch("f0").state is BranchState.ARRIVED and len(d.tasks) == 2
     d.report(d.tasks[1])
     assert d.tasks[-1].file_id is None
     d.report(d.tasks[-1])
@@ -64,11 +64,11 @@ def test_a_job_step_waits_for_every_file() -> None:
     assert d.job is not None and d.job.stage is JobStage.COMPLETED
 
 
-def test_a_join_with_lanes_that_are_not_loaded_asks_for_them() -> None:
+def test_a_join_with_branches_that_are_not_loaded_asks_for_them() -> None:
     d = Drive(workflow({"scope": "job"}, {}), files=2)
     d.feed(d.start)
     d.unloaded()
-    with pytest.raises(NeedsAllLanes):
+    with pytest.raises(NeedsAllBranches):
         d.report(d.tasks[0])
 
 
@@ -81,7 +81,7 @@ def test_best_effort_drops_a_failed_file_and_names_it() -> None:
     d.report(d.tasks[3], TaskStatus.KO, code="broken", message="no text")
     d.report(d.tasks[4])
     assert d.job is not None and d.job.stage is JobStage.COMPLETED
-    assert d.lane("f0").status is FileStatus.INVALID and d.lane("f1").status is FileStatus.FAILED
+    assert d.branch("f0").status is FileStatus.INVALID and d.branch("f1").status is FileStatus.FAILED
     finished = d.events[-1].event
     assert finished.finished_files == 1 and finished.failed_files == 2
     assert finished.error_messages == ("file0.pdf: needs a password [encrypted]", "file1.pdf: no text [broken]")
@@ -159,11 +159,11 @@ def test_a_silent_worker_loses_its_lease_and_a_living_one_keeps_it() -> None:
     d = Drive(workflow({"timeouts": {"heartbeat_s": 10, "running_s": 1000}}))
     d.feed(d.start)
     d.report(d.tasks[0], TaskStatus.RUN, worker="w-1")
-    first = d.lane("f0").due_at
+    first = d.branch("f0").due_at
     assert first == pytest.approx(d.now.timestamp() + 30)
     d.now = d.now.replace(second=20)
     d.report(d.tasks[0], TaskStatus.RUN, worker="w-1")
-    assert d.lane("f0").due_at == pytest.approx((first or 0) + 20)
+    assert d.branch("f0").due_at == pytest.approx((first or 0) + 20)
     d.due()
     assert d.events[-1].event.code == "lease_expired" and "w-1" in (d.events[-1].event.message or "")
 
@@ -171,10 +171,10 @@ def test_a_silent_worker_loses_its_lease_and_a_living_one_keeps_it() -> None:
 def test_a_void_timer_changes_nothing() -> None:
     d = Drive(TWO)
     d.feed(d.start)
-    old = d.lane("f0").lease
+    old = d.branch("f0").lease
     d.report(d.tasks[0])
 
-    assert d.feed(LaneDue("job-1", "f0", old)).refused == "timer is void"
+    assert d.feed(BranchDue("job-1", "f0", old)).refused == "timer is void"
 
 
 def test_cancel_reaches_the_worker_and_ends_the_job() -> None:
@@ -207,7 +207,7 @@ def test_a_repeated_report_counts_once() -> None:
 
 def test_a_workflow_that_does_not_exist_makes_the_job_invalid() -> None:
     d = Drive(TWO)
-    decision = decide(None, Start(d.start.wish, None), d.now)
+    decision = decide(None, Start(d.start.request, None), d.now)
     assert decision.job is not None and decision.job.stage is JobStage.INVALID
     assert "no workflow 'w'" in decision.job.errors[0]
     events = [o.message for o in decision.outputs]
@@ -264,7 +264,7 @@ def test_a_job_without_files_runs_job_steps() -> None:
     d.report(d.tasks[0])
     d.report(d.tasks[1])
     assert d.job is not None and d.job.stage is JobStage.COMPLETED
-    assert d.lane(JOB_LANE).state is LaneState.DONE
+    assert d.branch(JOB_BRANCH).state is BranchState.DONE
 
 
 def test_a_failed_job_step_fails_the_job() -> None:
@@ -280,7 +280,7 @@ def test_ten_thousand_files_need_not_be_loaded_for_one_report() -> None:
     d.feed(d.start)
     d.unloaded("f7")
     decision = decide(d.job, d_report(d, 7), d.now)
-    assert decision.refused is None and set(decision.job.lanes) == {"f7"}  # type: ignore[union-attr]
+    assert decision.refused is None and set(decision.job.branches) == {"f7"}  # type: ignore[union-attr]
 
 
 def d_report(d: Drive, n: int) -> StageReport:
@@ -292,6 +292,6 @@ def d_report(d: Drive, n: int) -> StageReport:
 
 def test_files_that_share_an_id_are_refused() -> None:
     d = Drive(TWO, files=2)
-    wish = d.start.wish.model_copy(update={"files": (d.start.wish.files[0], d.start.wish.files[0])})
-    decision = decide(None, replace(d.start, wish=wish), d.now)
+    request = d.start.request.model_copy(update={"files": (d.start.request.files[0], d.start.request.files[0])})
+    decision = decide(None, replace(d.start, request=request), d.now)
     assert decision.job is not None and decision.job.stage is JobStage.INVALID

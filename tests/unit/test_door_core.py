@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.ingest.core import tus
 from services.ingest.dialects.pdftools import options
-from services.ingest.dialects.v1.results_zip import entries_of
+from services.ingest.http.archive import entries_of
 from services.ingest.http.content_negotiation import to_xml, wants_xml, xml_name
 from services.ingest.http.download import NotInRange, byte_range
 from shared.objects import containers
@@ -119,11 +119,11 @@ def test_upload_checksum() -> None:
 @pytest.mark.parametrize("path", ["", "/a", "a/../b", "../a", "a//b", "a\\b", "a\nb", ".", "a/"])
 def test_no_path_leaves_its_container(path: str) -> None:
     with pytest.raises(ValueError, match="inside the container"):
-        containers.address("scans", path)
+        containers.container_url("scans", path)
 
 
 def test_a_containers_address_comes_back() -> None:
-    assert containers.parse(containers.address("scans", "2026/a b.pdf")) == ("scans", "2026/a b.pdf")
+    assert containers.parse_container_url(containers.container_url("scans", "2026/a b.pdf")) == ("scans", "2026/a b.pdf")
 
 
 def test_equal_names_do_not_meet_in_an_archive() -> None:
@@ -140,14 +140,14 @@ def test_equal_names_do_not_meet_in_an_archive() -> None:
 )  # fmt: skip
 def test_a_number_among_the_options(value: str, right: bool) -> None:
     job = options.options_of([("IMAGE.LONGEST_SIDE", value)])
-    found = options.together(options.Options(), job, {})
+    found = options.merge_options(options.Options(), job, {})
     assert ("invalid" not in found) == right
     if right:
         assert found["job"] == {"IMAGE.LONGEST_SIDE": int(value)}
 
 
 def test_every_connection_that_is_there_leads_to_a_profile_that_is_there() -> None:
-    for workflow, profile in options.READY_MADE.values():
+    for workflow, profile in options.BUILT_IN_CONNECTIONS.values():
         assert workflow in options.WORKFLOWS
         assert profile == options.DEFAULT_PROFILE or (workflow, profile) in options.PROFILES
     for values in options.PROFILES.values():

@@ -37,7 +37,7 @@ def read(record: dict[str, Any] | None, event: Any) -> dict[str, Any]:
     """The record after one event of either topic."""
     known = record or job_view.new_job("job-1", "t1", BEGAN)
     if event.event.KIND == "job_event":
-        return job_end.fold(known, event)
+        return job_end.apply_event(known, event)
     return job_end.file_ended(known) if job_end.ends_file(event) else known
 
 
@@ -72,7 +72,7 @@ def test_an_end_that_is_held_back_says_what_is_missing() -> None:
     record: dict[str, Any] | None = None
     for event in [e for e in drive.events if e.event.KIND == "job_event"]:
         record = read(record, event)
-    assert record is not None and record["stage"] != "completed" and job_end.whole(record)["stage"] == "completed"
+    assert record is not None and record["stage"] != "completed" and job_end.with_held_end(record)["stage"] == "completed"
     reason = why(record, [], 0.0)
     assert reason is not None and reason["message"] == "the job is completed; 3 of 3 ends of its files are on the way here"
     assert (reason["stage"], reason["file_ends"], reason["file_ends_read"]) == ("completed", 3, 0)

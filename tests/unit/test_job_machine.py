@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from contracts import JobStage, PauseJob, PokeJob, ResumeJob, RetryJobNow, TaskStatus, TerminateJob
-from services.job_orchestrator.adapters.codec import job_from_text, job_to_text, lane_from_text, lane_to_text
-from services.job_orchestrator.core.job import LANE_TABLE, LaneState, Signal
+from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_from_text, job_to_text
+from services.job_orchestrator.core.job import BRANCH_TABLE, BranchState, Trigger
 from tests.unit.orchestration import Drive, workflow
 
 WAIT = st.sampled_from(
@@ -75,14 +75,14 @@ class JobMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_timer_goes_off(self, data: st.DataObject) -> None:
         assert self.drive.job is not None
-        waiting = [lane.id for lane in self.drive.job.lanes.values() if lane.due_at is not None]
+        waiting = [branch.id for branch in self.drive.job.branches.values() if branch.due_at is not None]
         if waiting:
             self.drive.due(data.draw(st.sampled_from(sorted(waiting))))
 
     @rule(data=st.data())
     def a_credit_comes(self, data: st.DataObject) -> None:
         assert self.drive.job is not None
-        ready = sorted(lane.id for lane in self.drive.job.lanes.values() if lane.state is LaneState.READY)
+        ready = sorted(branch.id for branch in self.drive.job.branches.values() if branch.state is BranchState.READY)
         if ready:
             paused = self.drive.job.paused_by is not None
             before = len(self.drive.tasks)
@@ -119,27 +119,27 @@ class JobMachine(RuleBasedStateMachine):
     def store_and_load(self) -> None:
         job = self.drive.job
         assert job is not None
-        lanes = {k: lane_from_text(k, lane_to_text(v)) for k, v in job.lanes.items()}
-        self.drive.job = job_from_text(job.id, job_to_text(job), job.workflow, lanes)
+        branches = {k: branch_from_text(k, branch_to_text(v)) for k, v in job.branches.items()}
+        self.drive.job = job_from_text(job.id, job_to_text(job), job.workflow, branches)
         assert self.drive.job == job
 
     @invariant()
     def an_open_job_has_somebody_who_moves_it(self) -> None:
         job = getattr(self, "drive", None) and self.drive.job
         if job and not job.ended:
-            held = (LaneState.READY, LaneState.WAITING)
-            assert any(x.due_at is not None or x.state in held for x in job.lanes.values()), "orphan: no attempt and no timer"
+            held = (BranchState.READY, BranchState.WAITING)
+            assert any(x.due_at is not None or x.state in held for x in job.branches.values()), "orphan: no attempt and no timer"
 
     @invariant()
-    def counters_say_what_the_lanes_say(self) -> None:
+    def counters_say_what_the_branches_say(self) -> None:
         job = getattr(self, "drive", None) and self.drive.job
         if job:
-            states = [lane.state for key, lane in job.lanes.items() if key]
+            states = [branch.state for key, branch in job.branches.items() if key]
             counted = {
-                "done": LaneState.DONE,
-                "failed": LaneState.FAILED,
-                "invalid": LaneState.INVALID,
-                "cancelled": LaneState.CANCELLED,
+                "done": BranchState.DONE,
+                "failed": BranchState.FAILED,
+                "invalid": BranchState.INVALID,
+                "cancelled": BranchState.CANCELLED,
             }
             for name, state in counted.items():
                 assert getattr(job, name) == states.count(state), name
@@ -152,9 +152,9 @@ TestJobMachine = JobMachine.TestCase
 
 
 def test_every_pair_is_listed_or_refused() -> None:
-    ended = {LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED}
-    for state in LaneState:
-        for signal in Signal:
+    ended = {BranchState.DONE, BranchState.FAILED, BranchState.INVALID, BranchState.CANCELLED}
+    for state in BranchState:
+        for trigger in Trigger:
             if state in ended:
-                assert (state, signal) not in LANE_TABLE
-    assert all(targets for targets in LANE_TABLE.values())
+                assert (state, trigger) not in BRANCH_TABLE
+    assert all(targets for targets in BRANCH_TABLE.values())

@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.core.numbering import MISSING, MOST, noted, read_before
+from services.ingest.core.numbering import MISSING, MOST, note_gap, read_before
 
 
 def read(record: dict[str, Any], number: int) -> dict[str, Any]:
     """The record after an event, whose number the fold keeps if it is the newest."""
-    after = noted(record, number)
+    after = note_gap(record, number)
     return {**after, "sequence": max(number, record["sequence"])}
 
 

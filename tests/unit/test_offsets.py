@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from shared.kafka import offset_commits
-from shared.kafka.offset_commits import Commits
+from shared.kafka.offset_commits import OffsetCommits
 from shared.telemetry.tracing import Telemetry
 
 PLACE = TopicPartition("job.events", 0)
@@ -31,11 +31,11 @@ async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatc
     monkeypatch.setattr(offset_commits, "COMMIT_SOON_S", 0.01)
     monkeypatch.setattr(offset_commits, "COMMIT_EVERY_S", 30.0)
     consumer = Consumer()
-    commits = Commits(lambda: consumer, Telemetry("test", "test"), "group")
-    commits.add({PLACE: 5})
+    commits = OffsetCommits(lambda: consumer, Telemetry("test", "test"), "group")
+    commits.mark_done({PLACE: 5})
     assert await asyncio.wait_for(consumer.committed.get(), 5) == 5
-    commits.add({PLACE: 6})
-    commits.add({PLACE: 9})
+    commits.mark_done({PLACE: 6})
+    commits.mark_done({PLACE: 9})
     early = asyncio.create_task(consumer.committed.get())
     done, _ = await asyncio.wait([early], timeout=0.2)
     assert not done, "the last commit was just now"

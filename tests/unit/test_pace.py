@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from shared.web import slow_clients
-from shared.web.slow_clients import Paced, PatientProtocol
+from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
 from tests.eventually import eventually
 
 
@@ -34,12 +34,12 @@ class Served:
             self.outcomes.append("taken")
             return PlainTextResponse(str(len(body)))
 
-        self.app = Paced(Starlette(routes=[Route("/", take, methods=["GET", "POST"])]))
+        self.app = BodyTimeout(Starlette(routes=[Route("/", take, methods=["GET", "POST"])]))
 
     async def __aenter__(self) -> Served:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
-        self.server = uvicorn.Server(uvicorn.Config(self.app, http=PatientProtocol, lifespan="off", log_config=None))
+        self.server = uvicorn.Server(uvicorn.Config(self.app, http=HeadTimeoutProtocol, lifespan="off", log_config=None))
         self.serving = asyncio.create_task(self.server.serve(sockets=[self.sock]))
         await eventually(self._up, 10)
         return self

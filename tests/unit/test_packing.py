@@ -41,9 +41,9 @@ async def test_what_an_earlier_process_left_goes_first(tmp_path: Path) -> None:
     crashed = NotingRelay()
     for n in range(4):
         rows = [Outgoing("a", b"k", b"%d" % n, ())]
-        await store.transact(lambda c, r=rows: crashed.write(c, r, 1.0))  # type: ignore[misc]
+        await store.transact(lambda c, r=rows: crashed.write_rows(c, r, 1.0))  # type: ignore[misc]
     relay = NotingRelay()
-    await relay.before(store)
+    await relay.publish_left_behind(store)
     assert [row.value for row in relay.sent] == [b"0", b"1", b"2", b"3"] and isinstance(relay, Relay) and not relay.work_left
     assert await store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
     await store.close()

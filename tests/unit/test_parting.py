@@ -18,7 +18,7 @@ from starlette.routing import Route
 from services.ingest.http import errors
 from services.notifier.adapters.http import problem
 from shared.web.middleware import CloseOnShutdown, Shape
-from shared.web.slow_clients import PatientProtocol
+from shared.web.slow_clients import HeadTimeoutProtocol
 from tests.eventually import eventually
 
 NEVER = 3600
@@ -45,7 +45,7 @@ async def go(shape: Shape, path: str) -> tuple[int, str, str]:
     app.add_middleware(CloseOnShutdown, shape=shape)
     sock = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, http=HeadTimeoutProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     )
     serving = asyncio.create_task(server.serve(sockets=[sock]))
 

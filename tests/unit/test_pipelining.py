@@ -17,7 +17,7 @@ from contracts import AccessKeyIssued
 from contracts.topics import ACCESS_EVENTS_TOPIC, JOB_COMMANDS_TOPIC
 from shared import clock
 from shared.errors import Retry
-from shared.kafka.offset_commits import Commits
+from shared.kafka.offset_commits import OffsetCommits
 from shared.processing import subscription as consume
 from shared.processing.processor import BatchProcessor
 from shared.processing.records import Inbound
@@ -82,33 +82,33 @@ def subscription(processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     relay.slow.clear()
-    first = await processor.decide(echo, inbound(CREATE), [], "g")
-    second = asyncio.create_task(processor.batch(echo, inbound(CANCEL), [], "g"))
+    first = await processor.decide_batch(echo, inbound(CREATE), [], "g")
+    second = asyncio.create_task(processor.process_batch(echo, inbound(CANCEL), [], "g"))
 
     async def both_durable() -> bool:
         return await decided(processor) == 2
 
     await eventually(both_durable, 5)
-    third = asyncio.create_task(processor.run(lambda unit: unit.emit("job.events", CREATE, None)))
+    third = asyncio.create_task(processor.run_unit(lambda unit: unit.emit("job.events", CREATE, None)))
     done, _ = await asyncio.wait([third], timeout=0.2)
     rows = await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar())
     assert not done and rows == 2 and not relay.sent, "a third waits for the first to be published"
     relay.slow.set()
     await asyncio.gather(first, second, third)
     assert sent(processor) == ["create_command", "cancel_command", "create_command"]
-    await processor.rest()
+    await processor.flush_outbox()
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
 async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     relay.slow.clear()
     relay.down = True
-    first = await processor.decide(echo, inbound(CREATE), [], "g")
-    second = asyncio.create_task(processor.batch(echo, inbound(CANCEL), [], "g"))
+    first = await processor.decide_batch(echo, inbound(CREATE), [], "g")
+    second = asyncio.create_task(processor.process_batch(echo, inbound(CANCEL), [], "g"))
 
     async def both_durable() -> bool:
         return await decided(processor) == 2
@@ -126,13 +126,13 @@ async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: Batc
     with pytest.raises(Retry):
         await second
     assert not relay.sent, "the second was decided later, and Kafka has not got the first"
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     assert sent(processor) == ["create_command", "cancel_command"]
 
 
 async def test_a_waiter_that_is_cancelled_stops_no_publishing(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     inside, go_on = threading.Event(), threading.Event()
 
     def slow(unit: Unit) -> None:
@@ -140,14 +140,14 @@ async def test_a_waiter_that_is_cancelled_stops_no_publishing(processor: BatchPr
         go_on.wait(5)
         unit.emit("job.events", CREATE, None)
 
-    request = asyncio.create_task(processor.run(slow))
+    request = asyncio.create_task(processor.run_unit(slow))
     await asyncio.to_thread(inside.wait, 5)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
     go_on.set()
     # The next one deletes what is published, and must not take the other's row with it.
-    await processor.run(lambda unit: unit.emit("job.events", CANCEL, None))
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: unit.emit("job.events", CANCEL, None))
+    await processor.run_unit(lambda unit: None)
     assert sent(processor) == ["create_command", "cancel_command"] and not relay.left_behind
 
 
@@ -156,7 +156,7 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
 ) -> None:
     relay: Any = processor.relay
     consumer: Any = subscription.consumer
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     relay.slow.clear()
     await subscription.on_batch([record(CREATE, 4)])
     assert await decided(processor) == 1 and subscription.gate.idle.is_set()
@@ -171,7 +171,7 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
 async def test_a_failed_publish_is_made_good_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
     relay: Any = processor.relay
     consumer: Any = subscription.consumer
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     relay.down = True
     await subscription.on_batch([record(CREATE, 4)])
 
@@ -198,15 +198,15 @@ async def test_what_is_not_begun_when_the_group_is_shared_out_anew_is_left_to_wh
 
 async def test_several_small_batches_are_committed_together() -> None:
     consumer, times = NotingConsumer(), []
-    commits = Commits(lambda: consumer, Telemetry("t", "i"), "g", lambda: times.append(1))
+    commits = OffsetCommits(lambda: consumer, Telemetry("t", "i"), "g", lambda: times.append(1))
     for offset in (3, 7, 9):
-        commits.add({PLACE: offset})
+        commits.mark_done({PLACE: offset})
 
     async def committed() -> list[int]:
         return consumer.committed
 
     assert await eventually(committed, 5) == [9] and times == [1]
-    commits.add({PLACE: 12})
+    commits.mark_done({PLACE: 12})
     await commits.flush()
     assert consumer.committed == [9, 12], "asked to, at once"
     await commits.flush()
@@ -221,10 +221,10 @@ async def test_a_key_long_over_is_forgotten_by_its_topic_too(processor: BatchPro
     await processor.store.transact(lambda c: (ACCESS.create(c), enter_key(c, over)))
     relay: Any = processor.relay
     item = dataclasses.replace(inbound(CREATE)[0], message=unseen)
-    await processor.run(lambda unit: apply_access(unit, [item]))
+    await processor.run_unit(lambda unit: apply_access(unit, [item]))
     assert not relay.sent, "only the service that writes the topic writes tombstones"
     await processor.store.transact(lambda c: enter_key(c, over))
-    await processor.run(lambda unit: apply_access(unit, [item], keeps=True))
+    await processor.run_unit(lambda unit: apply_access(unit, [item], owns_topic=True))
     [grave] = relay.sent
     assert (grave.topic, grave.key, grave.value) == (ACCESS_EVENTS_TOPIC.name, b"0" * 64, b"")
 
@@ -233,9 +233,9 @@ async def test_a_tombstone_of_a_compacted_topic_is_no_dead_letter(processor: Bat
     relay: Any = processor.relay
     tombstone = dataclasses.replace(record(CREATE), topic=ACCESS_EVENTS_TOPIC.name, value=None, headers=())
     await Subscription(processor, [ACCESS_EVENTS_TOPIC], "g", echo).on_batch([tombstone])
-    await processor.rest()
+    await processor.flush_outbox()
     assert not relay.sent
     lost = dataclasses.replace(record(CREATE), value=None)
     await Subscription(processor, [JOB_COMMANDS_TOPIC], "g", echo).on_batch([lost])
-    await processor.rest()
+    await processor.flush_outbox()
     assert [row.topic for row in relay.sent] == ["job.commands.g.dlq"], "where nothing is compacted, it is"

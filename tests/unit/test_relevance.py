@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from contracts.topics import JOB_COMMANDS_TOPIC, JOB_ERASURES_TOPIC, JOB_EVENTS_TOPIC
 from services.notifier.adapters import sql_store as db
-from services.notifier.handlers import Relevance
+from services.notifier.handlers import EndpointTenants
 from shared.database.migrate import migrate
 from shared.database.open import open_store
 from shared.processing.processor import BatchProcessor
@@ -31,17 +31,17 @@ def made(topic: str, tenant: bytes | None) -> Any:
 async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/notifier.db")
     await migrate(store, "notifier")
-    relevance = Relevance(store, [JOB_EVENTS_TOPIC])
+    relevance = EndpointTenants(store, [JOB_EVENTS_TOPIC])
     events = [made(JOB_EVENTS_TOPIC.name, tenant) for tenant in (b"with", b"without", None)]
     command = made(JOB_ERASURES_TOPIC.name, b"without")
-    assert await relevance.of([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
+    assert await relevance.select([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
 
     def enter(connection: Connection) -> None:
         row = {"id": "e", "tenant_id": "with", "url": "u", "secret": "s", "events": "[]", "description": "", "created_at": 0.0}
         connection.execute(db.EndpointRow.__table__.insert(), row)  # type: ignore[attr-defined]
 
     await store.transact(enter)
-    assert await relevance.of([*events, command]) == [events[0], events[2], command]
+    assert await relevance.select([*events, command]) == [events[0], events[2], command]
     await store.close()
 
 
@@ -57,7 +57,7 @@ async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
         return [r for r in records if r.offset % 2]
 
     subscription = Subscription(processor, [JOB_COMMANDS_TOPIC], "g", note)
-    subscription.relevant = odd
+    subscription.select_relevant = odd
     consumer = NotingConsumer()
     monkeypatch.setattr(Subscription, "consumer", property(lambda self: consumer))
     for offsets in ((0,), (2, 3, 5), (6,)):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from contracts.identity import NAMESPACE, derived
 from services.ingest.adapters.store.search_index import match_expression
+from services.ingest.core.file_names import clean_name
 from services.ingest.core.waiting import why
-from services.ingest.http.multipart import clean_name
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
 from shared.embedded.kafka import new_cluster_id
@@ -66,7 +66,7 @@ def test_malformed_trace_contexts_are_none(value: str | None) -> None:
 
 
 def test_trace_contexts_round_trip() -> None:
-    made = Telemetry("t", "i").root()
+    made = Telemetry("t", "i").new_traceparent()
     context = parse_traceparent(made)
     assert context is not None and format_traceparent(context) == made
 

@@ -26,8 +26,8 @@ async def test_a_repeat_reaches_the_handler_once(processor: BatchProcessor) -> N
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         seen.extend(i.message.message_id + i.message.TYPE for i in batch)
 
-    await processor.batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
-    await processor.batch(handler, inbound(CREATE), [], "g")
+    await processor.process_batch(handler, inbound(CREATE, CREATE, CANCEL), [], "g")
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
     assert len(seen) == 2
 
 
@@ -42,17 +42,17 @@ async def test_a_parked_record_leaves_no_trace_at_its_place_and_its_neighbours_d
                     raise DeadLetter("unknown", "not yet")
 
     _, parked, _ = batch = inbound(CREATE, CANCEL, CREATE)
-    await processor.batch(handler, batch, [], "g", DedupPolicy.BY_OFFSET)
-    assert [i.parked is not None for i in batch] == [False, True, False]
+    await processor.process_batch(handler, batch, [], "g", DedupPolicy.BY_OFFSET)
+    assert [i.dead_letter is not None for i in batch] == [False, True, False]
     for item in batch:
-        item.parked = None
+        item.dead_letter = None
         item.offset += 10
     before = [await processor.store.read(lambda c, i=i: is_duplicate(c, i)) for i in batch]  # type: ignore[misc]
     assert before == [True, False, True], "sent again, only the parked one is no repeat"
     for item in batch:
         item.offset -= 10
     handled.clear()
-    await processor.batch(
+    await processor.process_batch(
         lambda unit, rest: handled.extend(i.message.message_id for i in rest), batch, [], "g", DedupPolicy.BY_OFFSET
     )
     assert handled == [parked.message.message_id]
@@ -67,13 +67,13 @@ async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor)
             await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen WHERE seen_at = 1.0")).scalar()) or 0
         )
 
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     await processor.store.transact(lambda c: c.execute(old, [{"id": f"m{n}"} for n in range(many)]))
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     assert await left() == many, "it has just been looked at"
     processor._pruned_at = float("-inf")
     for step in (PRUNED_AT_ONCE + 5, 5, 0):
-        await processor.run(lambda unit: None)
+        await processor.run_unit(lambda unit: None)
         assert await left() == step
 
 
@@ -84,15 +84,15 @@ async def test_facts_leave_before_commands_and_survive_an_outage(processor: Batc
             unit.emit("job.events", item.message, None)
 
     relay: Any = processor.relay
-    await processor.batch(lambda unit, batch: None, [], [], "g")
+    await processor.process_batch(lambda unit, batch: None, [], [], "g")
     relay.down = True
     with pytest.raises(Retry):
-        await processor.batch(handler, inbound(CREATE), [], "g")
+        await processor.process_batch(handler, inbound(CREATE), [], "g")
     relay.down = False
     # The same input comes again: the inbox drops it, and what it had decided goes out all the same.
-    await processor.batch(handler, inbound(CREATE), [], "g")
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
     assert [row.topic for row in relay.sent] == ["job.events", "stage.tasks.noop"]
-    await processor.run(lambda unit: None)
+    await processor.run_unit(lambda unit: None)
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
@@ -107,7 +107,7 @@ async def test_a_parked_message_is_a_dead_letter_and_no_repeat(processor: BatchP
                 unit.emit("job.events", item.message, None)
 
     relay: Any = processor.relay
-    await processor.batch(handler, inbound(CREATE), [], "g")
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
     (letter,) = relay.sent
     headers = dict(letter.headers)
     assert (
@@ -116,7 +116,7 @@ async def test_a_parked_message_is_a_dead_letter_and_no_repeat(processor: BatchP
         and headers["ce_id"] == CREATE.message_id.encode()
     )
     refuse = False
-    await processor.batch(handler, inbound(CREATE), [], "g")
+    await processor.process_batch(handler, inbound(CREATE), [], "g")
     assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
 
 
@@ -127,11 +127,11 @@ async def test_a_fault_on_one_record_parks_it_alone_until_there_are_too_many(pro
                 raise KeyError("bug")
 
     processor.park_limit = 2
-    await processor.batch(handler, inbound(CREATE, CANCEL), [], "g")
+    await processor.process_batch(handler, inbound(CREATE, CANCEL), [], "g")
     relay: Any = processor.relay
     assert [dict(r.headers)["dlq-code"] for r in relay.sent] == [b"handler_error"] * 2
     with pytest.raises(Stop, match="failed on"):
-        await processor.batch(handler, inbound(CREATE), [], "g")
+        await processor.process_batch(handler, inbound(CREATE), [], "g")
 
 
 async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
@@ -162,4 +162,4 @@ async def test_a_transaction_that_is_over_is_no_fault_of_the_record_at_hand(proc
     [item] = inbound(CREATE)
     with pytest.raises(type(fault)), item.guard():
         raise fault
-    assert item.parked is None, "it is handled again, with its whole batch"
+    assert item.dead_letter is None, "it is handled again, with its whole batch"

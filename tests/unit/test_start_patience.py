@@ -19,7 +19,7 @@ class Settling:
         self.outcomes = list(outcomes)
         self.now = 0.0
 
-    async def run(self, work: Any) -> Any:
+    async def run_unit(self, work: Any) -> Any:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -33,7 +33,7 @@ class Settling:
         monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: self.now))
         host = Host.__new__(Host)
         host.processor = self  # type: ignore[assignment]
-        return await host.settle(lambda unit: None)
+        return await host.run_startup_unit(lambda unit: None)
 
 
 async def test_what_passes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,15 +29,15 @@ async def test_an_object_has_its_name_only_when_it_is_whole(tmp_path: Path, monk
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(obstore, "rename_async", killed)
-        await objects.put("acme", b"result")
+        await objects.put_object("acme", b"result")
     assert all(name.startswith("incoming/") for name in files(tmp_path))
-    stored = await objects.put("acme", b"result")
-    assert await objects.get(stored.name, stored.sha256) == b"result"
+    stored = await objects.put_object("acme", b"result")
+    assert await objects.get_object(stored.name, stored.sha256) == b"result"
 
 
 async def test_only_what_is_torn_and_old_is_cleared(tmp_path: Path) -> None:
     objects = open_objects(f"file://{tmp_path}")
-    assert await objects.clear_torn(clock.now()) == 0, "there need not be anything yet"
+    assert await objects.delete_torn(clock.now()) == 0, "there need not be anything yet"
     names = ["incoming/a#1", "incoming/acme/b#12", "incoming/c", "incoming/d#1", "acme/e#1"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -45,5 +45,5 @@ async def test_only_what_is_torn_and_old_is_cleared(tmp_path: Path) -> None:
     old = (clock.now() - timedelta(days=2)).timestamp()
     for name in names[:3]:
         os.utime(tmp_path / name, (old, old))
-    assert await objects.clear_torn(clock.now() - timedelta(days=1)) == 2
+    assert await objects.delete_torn(clock.now() - timedelta(days=1)) == 2
     assert files(tmp_path) == set(names[2:])

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shared.runtime import wakeup
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 
 class Clock:
@@ -50,7 +50,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
 )
 async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: list[float], took_s: float, pause_s: float) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     clock.at += took_s
     made.set()
@@ -59,7 +59,7 @@ async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: li
 
 
 async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     clock.at += 3.0
     made.set()
@@ -68,14 +68,14 @@ async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: li
 
 
 async def test_without_being_asked_it_waits_for_its_time_alone(pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.begin()
     await asyncio.wait_for(made.wait(0.01), 5)
     assert pauses == []
 
 
 async def test_what_is_asked_for_during_a_look_asks_for_the_next_one(clock: Clock, pauses: list[float]) -> None:
-    made = Wake()
+    made = Wakeup()
     made.set()
     made.begin()
     waiting = asyncio.create_task(made.wait(None))

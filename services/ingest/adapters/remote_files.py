@@ -1,4 +1,4 @@
-"""Files from and to addresses that a caller names: guarded against internal ones, at every redirect."""
+"""Reads and writes files at URLs that callers name. Internal addresses are refused, also after a redirect."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
 
-from services.ingest.http.multipart import clean_name
+from services.ingest.core.file_names import clean_name
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
-from shared.objects.object_store import Objects, Stored, TooLarge
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 MAX_REDIRECTS = 5
 _REDIRECT = (301, 302, 303, 307, 308)
 
 
 class RemoteFailed(Exception):
-    """The address could not be read from, or written to; the text says why."""
+    """Reading from or writing to the URL failed; the text has the reason."""
 
 
-class Remote:
-    """Reads and writes by HTTP. `trusted` internal networks may be talked to."""
+class RemoteFiles:
+    """An HTTP client for callers' URLs. Only the internal networks in `trusted` are allowed."""
 
     def __init__(self, objects: Objects, trusted: Networks) -> None:
         self.objects = objects
@@ -29,14 +29,15 @@ class Remote:
         self._session: aiohttp.ClientSession | None = None
 
     def session(self) -> aiohttp.ClientSession:
-        """One pool for all."""
+        """The connection pool, opened by the first use."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=120, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(connector=guarded_connector(self.trusted), timeout=timeout, trust_env=False)
         return self._session
 
-    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[Stored, str, str]:
-        """Store what lies behind `url`: the object, its name and its declared type. Raises `RemoteFailed`, `TooLarge`."""
+    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[StoredObject, str, str]:
+        """Store the file at `url`, of at most `limit` bytes. Returns the object, its name and its media type. Raises
+        `RemoteFailed`, `TooLarge`."""
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
@@ -56,7 +57,7 @@ class Remote:
         raise RemoteFailed(f"{url}: redirects more than {MAX_REDIRECTS} times")
 
     async def store(self, method: str, url: str, size: int, chunks: AsyncIterator[bytes], media_type: str) -> None:
-        """PUT or POST bytes to `url`. Raises `RemoteFailed`."""
+        """Send `size` bytes to `url` by PUT or POST. Raises `RemoteFailed`."""
         try:
             check_url(url, self.trusted)
             headers = {"content-type": media_type, "content-length": str(size)}
@@ -67,13 +68,13 @@ class Remote:
             raise RemoteFailed(f"{url}: {why(error)}"[:1000]) from None
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connection pool."""
         if self._session is not None:
             await self._session.close()
 
 
 def why(error: BaseException) -> str:
-    """What to tell people: the refusal of an internal address lies inside what the library raises."""
+    """The reason in words. A refused address is wrapped in the HTTP library's own errors."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AddressRefused):

@@ -22,7 +22,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AmxHeader:
-    """What the header says. `app_id` is the vendor's "secret key", which is sent in clear; `timestamp` in Unix seconds."""
+    """The signature's fields. `app_id` is the vendor's "secret key", which is sent in clear; `timestamp` is in Unix seconds."""
 
     app_id: str
     signature: str
@@ -32,7 +32,7 @@ class AmxHeader:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was asked for, as it came over the wire: `path` still encoded, `query` without its question mark."""
+    """The requested URL as it came over the wire: `path` still encoded, `query` without its question mark."""
 
     schemes: tuple[str, ...]
     host: str
@@ -41,7 +41,7 @@ class Target:
 
 
 def parse(value: str) -> AmxHeader | None:
-    """What follows `amx ` in the Authorization header; None for anything that no client sends."""
+    """The value after `amx ` in the Authorization header; None when it is malformed."""
     found = _HEADER.fullmatch(value)
     return AmxHeader(found["app"], found["signature"], found["nonce"], found["at"]) if found else None
 
@@ -52,17 +52,17 @@ def fresh(header: AmxHeader, now: float, window_s: float) -> bool:
 
 
 def body_digest(md5: bytes | None) -> str:
-    """The digest's part of the text: base64 of the MD5 of the body; empty without one."""
+    """The digest as it stands in the signed text: base64 of the body's MD5; empty without a body."""
     return "" if md5 is None else base64.b64encode(md5).decode()
 
 
 def md5_of(body: bytes) -> bytes | None:
-    """MD5 of a body, None for no body."""
+    """MD5 of a body; None for an empty body."""
     return hashlib.md5(body, usedforsecurity=False).digest() if body else None
 
 
 def uris(target: Target) -> Iterable[str]:
-    """Every form of the encoded, lower-cased URL that a client of the vendor's signs."""
+    """Every form of the encoded, lower-cased URL that one of the vendor's clients signs."""
     paths = dict.fromkeys((target.path, unquote(target.path)))
     queries = dict.fromkeys(("", *((f"?{target.query}", f"?{unquote(target.query)}") if target.query else ())))
     for scheme in target.schemes:
@@ -104,10 +104,10 @@ def signature(app_id: str, key: bytes, method: str, uri: str, header: AmxHeader,
 
 
 def verified(header: AmxHeader, key: bytes, method: str, target: Target, digest: str) -> bool:
-    """True when the header is the signature of this very request. Takes the same time whichever form matches."""
+    """True when the header signs this request. Takes the same time whichever form of the URL matches."""
     right = False
     for uri in uris(target):
-        # Texts are compared, not bytes: base64 has several spellings of one value, and one is enough.
+        # Compare texts, not bytes: base64 has several texts for the same bytes, and only one of them is accepted.
         right |= hmac.compare_digest(signature(header.app_id, key, method, uri, header, digest), header.signature)
     return right
 

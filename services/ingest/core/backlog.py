@@ -1,4 +1,4 @@
-"""The backlog as several orchestrators tell it, as one."""
+"""Merges the backlogs that several orchestrators publish into one. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 
 Record = dict[str, Any]
 STALE_S = 60.0
-"""An orchestrator that has said nothing for so long is gone, or idle: its rates count no more."""
+"""After this time without news an orchestrator is gone or idle, and its rates no longer count."""
 
 
-def merged(states: Iterable[Record], tenant: str | None, now: float) -> Record:
-    """Newest state last. What waits is the same for all, so the newest word counts; rates and waste are each one's own."""
+def merge(states: Iterable[Record], tenant: str | None, now: float) -> Record:
+    """The backlog of all orchestrators, of one tenant or of all (None). `states` has the newest last, `now` is in Unix seconds.
+
+    All orchestrators see the same waiting tasks, so the newest state counts. Rates and wasted tasks are per orchestrator and are
+    added.
+    """
     known = list(states)
     lines: dict[tuple[str, str], Record] = {}
     workers: dict[str, float] = {}

@@ -1,8 +1,9 @@
-"""A file as the door shows it: Alfred's record, folded from session and file events. Pure: (record, event) → record."""
+"""A file as the gateway shows it: Alfred's record, made from session and file events. Pure: (record, event) → record."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +47,7 @@ def new_file(file_id: str, tenant: str, at: datetime) -> Record:
 
 
 def of_reference(record: Record, file: FileRef) -> Record:
-    """What a claim check says of a file."""
+    """The record with what a file reference says."""
     return {
         **record, "file_name": file.file_name, "file_name_without_extension": stem(file.file_name),
         "blob_name": file.blob_name, "blob_url": file.blob_url, "md5_hash": file.md5, "content_type": file.content_type,
@@ -54,11 +55,11 @@ def of_reference(record: Record, file: FileRef) -> Record:
     }  # fmt: skip
 
 
-def fold(record: Record, event: AlfredEvent[Any]) -> Record:
-    """The record after `event`; event types that say nothing the record holds leave it as it is."""
+def apply_event(record: Record, event: AlfredEvent[Any]) -> Record:
+    """The record after `event`. Types that concern no field of the record change its update date alone."""
     new = {**record, "update_date": text(event.time), "job_id": event.event.job_id or record["job_id"]}
-    handler = _FOLDS.get(type(event))
-    return new | handler(new, event.event) if handler else new
+    change = _CHANGES.get(type(event))
+    return new | change(new, event.event) if change else new
 
 
 def _added(record: Record, f: Any) -> Record:
@@ -120,7 +121,8 @@ def _failed(record: Record, f: Any) -> Record:
     }
 
 
-_FOLDS: dict[type, Any] = {
+_CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
     FileAddToJob: _added, FileStatusUpdate: _status, FileUpdate: _updated, FileCategoryCreate: _tagged,
     FileExtractedDataCreate: _extracted, FilePropertyCreate: _property, FileDone: _done, FileFailed: _failed,
 }  # fmt: skip
+"""Event type → function that returns the changed fields."""

@@ -1,9 +1,8 @@
-"""A job's end is shown once everything of its files is. Pure: (record, event) → record.
+"""The end of a job is shown once the ends of all its files are. Pure: (record, event) → record.
 
-What becomes of a job and what becomes of its files are on two topics, and a reader may be ahead on either: a broker that was
-away may bring the job's end before the last of its files. Whoever then asked would be told `completed`, and find results
-missing. So the record holds an end back, under `ending`, until the job's last event has come, and as many ends of its files as
-that event says there are.
+Job events and file events are on two topics, and a reader may be ahead on either of them. The event that ends a job may arrive before the
+last event of its files; a client that sees `completed` would then find results missing. So the record holds the end back under `ending`
+until two conditions are met: the job's last event was read, and as many file ends as that event counts were read.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from contracts.file_events import FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobEvent
 from contracts.status import TERMINAL_STAGES
 from services.ingest.core import job_view
-from services.ingest.core.numbering import MISSING, noted, number_of
+from services.ingest.core.numbering import MISSING, note_gap, number_of
 
 Record = dict[str, Any]
-_AT_ONCE = frozenset({"sequence", "update_date", "file_ends_read", "ending", MISSING})
-"""What is shown of an end that is held back."""
+_NEVER_HELD = frozenset({"sequence", "update_date", "file_ends_read", "ending", MISSING})
+"""Fields that show their new value also while the end is held back."""
 
 
 def ends_file(event: AlfredEvent[Any]) -> bool:
@@ -29,28 +28,28 @@ def ends_file(event: AlfredEvent[Any]) -> bool:
     return isinstance(event, (FileDone, FileFailed))
 
 
-def whole(record: Record) -> Record:
-    """The record with the end that is held back, if one is."""
+def with_held_end(record: Record) -> Record:
+    """The record as it is with the end that is held back, if there is one."""
     held = record.get("ending")
     return {**record, **held, "ending": None} if held else record
 
 
-def fold(record: Record, event: JobEvent) -> Record:
+def apply_event(record: Record, event: JobEvent) -> Record:
     """The record after a job event."""
-    before, number = whole(record), number_of(event)
-    after = job_view.fold(before if number is None else noted(before, number), event)
-    return record if after is before else _shown(record, after)
+    before, number = with_held_end(record), number_of(event)
+    after = job_view.apply_event(before if number is None else note_gap(before, number), event)
+    return record if after is before else _hold_back(record, after)
 
 
 def file_ended(record: Record) -> Record:
     """The record after one more of the job's files has ended."""
-    return _shown(record, {**whole(record), "file_ends_read": record["file_ends_read"] + 1})
+    return _hold_back(record, {**with_held_end(record), "file_ends_read": record["file_ends_read"] + 1})
 
 
-def _shown(before: Record, after: Record) -> Record:
+def _hold_back(before: Record, after: Record) -> Record:
     if after["stage"] not in TERMINAL_STAGES or before["stage"] in TERMINAL_STAGES or _complete(after):
         return after
-    held = {key: value for key, value in after.items() if key not in _AT_ONCE and value != before.get(key)}
+    held = {key: value for key, value in after.items() if key not in _NEVER_HELD and value != before.get(key)}
     return {**after, **{key: before.get(key) for key in held}, "ending": held}
 
 

@@ -1,8 +1,9 @@
-"""A job as the door shows it: Alfred's record, folded from job events. Pure: (record, event) → record."""
+"""A job as the gateway shows it: Alfred's record, made from job events, one function per event type. Pure: (record, event) → record."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -25,7 +26,7 @@ Record = dict[str, Any]
 
 @lru_cache(maxsize=10_000)
 def text(at: datetime) -> str:
-    """A time as the door writes it."""
+    """A time as answers show it: ISO 8601 in UTC with milliseconds."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -48,7 +49,7 @@ def new_job(job_id: str, tenant: str, at: datetime) -> Record:
 
 
 def of_session(record: Record, event: SessionClosed) -> Record:
-    """What only the closing of the session knows: the wish."""
+    """The record with what only the closing of the session says: the job request."""
     job = event.job
     return {
         **record, "deferred_session_id": event.session_id, "user_name": event.owner.user_name, "channel": job.channel,
@@ -61,28 +62,16 @@ def of_session(record: Record, event: SessionClosed) -> Record:
     }  # fmt: skip
 
 
-def fold(record: Record, event: JobEvent) -> Record:
+def apply_event(record: Record, event: JobEvent) -> Record:
     """The record after `event`. An event that is not newer than the record changes nothing."""
     fields = event.event
     if fields.sequence is not None and fields.sequence <= record["sequence"]:
         return record
     new = {**record, "sequence": fields.sequence or record["sequence"], "update_date": text(fields.update_date)}
-    if isinstance(event, JobCreate):
-        new |= _created(event)
-    elif isinstance(event, JobStart):
-        new |= {"stage": JobStage.STARTED.value, "start_date": text(event.time), "stage_since": event.event_time}
-    elif isinstance(event, JobStageUpdate):
-        new |= _moved(record, event)
-    elif isinstance(event, JobFinished):
-        new |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
-        new |= {"finished_files": event.event.finished_files or 0, "file_ends": event.event.file_ends}
-        new |= {"outputs": [o.model_dump(exclude_none=True) for o in event.event.outputs or ()]}
-    else:
-        new |= _trouble(event)
-    return new
+    return new | _CHANGES[type(event)](record, event)
 
 
-def _created(event: JobCreate) -> Record:
+def _created(record: Record, event: JobCreate) -> Record:
     f = event.event
     return {
         "creation_date": text(f.creation_date), "user_name": f.user_name, "merge": f.merge, "metadata": f.metadata,
@@ -91,6 +80,10 @@ def _created(event: JobCreate) -> Record:
         "job_key": f.job_key, "priority": f.priority or "normal", "parent_job_id": f.parent_job_id, "rerun_of": f.rerun_of,
         "start_at": f.start_at,
     }  # fmt: skip
+
+
+def _started(record: Record, event: JobStart) -> Record:
+    return {"stage": JobStage.STARTED.value, "start_date": text(event.time), "stage_since": event.event_time}
 
 
 def _moved(record: Record, event: JobStageUpdate) -> Record:
@@ -109,8 +102,39 @@ def _moved(record: Record, event: JobStageUpdate) -> Record:
     return found
 
 
+def _finished(record: Record, event: JobFinished) -> Record:
+    f = event.event
+    return {
+        "error_messages": list(f.error_messages), "finish_date": text(event.time), "retry": None, "finished_files": f.finished_files or 0,
+        "file_ends": f.file_ends, "outputs": [o.model_dump(exclude_none=True) for o in f.outputs or ()],
+    }  # fmt: skip
+
+
+def _retried(record: Record, event: JobRetry) -> Record:
+    f = event.event
+    why = {"step": f.step, "file_id": f.file_id, "attempt": f.attempt, "code": f.code, "message": f.message}
+    return {**_attempts(record, event), "retry": {**why, "retry_at": f.retry_at}}
+
+
+def _failed(record: Record, event: JobFailed | JobInvalid) -> Record:
+    f = event.event
+    end = {"error_messages": list(f.error_messages), "finish_date": text(event.time), "retry": None, "file_ends": f.file_ends}
+    return {**_attempts(record, event), **end}
+
+
+def _attempts(record: Record, event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> Record:
+    return {"retries": event.event.retries, "exceeded_retries": event.event.exceeded_retries}
+
+
+_CHANGES: Mapping[type, Callable[[Record, Any], Record]] = {
+    JobCreate: _created, JobStart: _started, JobStageUpdate: _moved, JobFinished: _finished, JobRetry: _retried,
+    JobExceededRetries: _attempts, JobFailed: _failed, JobInvalid: _failed,
+}  # fmt: skip
+"""Event type → function that returns the changed fields."""
+
+
 def terms(record: Record) -> list[str]:
-    """What a job is found by beside its stage and workflow: key, lineage, and the plain values of its metadata's first level."""
+    """Search terms of a job: its key, its lineage, and the plain values on the first level of its metadata (at most 50)."""
     found = [f"{name}:{record[name]}" for name in ("job_key", "parent_job_id", "rerun_of") if record.get(name)]
     metadata = record.get("metadata")
     if isinstance(metadata, dict):
@@ -120,18 +144,6 @@ def terms(record: Record) -> list[str]:
 
 
 def meta_term(key: str, value: Any) -> str:
-    """The term of one value of the metadata; numbers and booleans as JSON writes them."""
+    """The search term of one metadata value; numbers and booleans as in JSON."""
     shown = value if isinstance(value, str) else json.dumps(value)
     return f"metadata.{key[:100]}={shown[:200]}"
-
-
-def _trouble(event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> Record:
-    f = event.event
-    found: Record = {"retries": f.retries, "exceeded_retries": f.exceeded_retries}
-    if isinstance(event, JobRetry):
-        why = {"step": f.step, "file_id": f.file_id, "attempt": f.attempt, "code": f.code, "message": f.message}
-        found["retry"] = {**why, "retry_at": f.retry_at}
-    if isinstance(event, (JobFailed, JobInvalid)):
-        found |= {"error_messages": list(event.event.error_messages), "finish_date": text(event.time), "retry": None}
-        found["file_ends"] = event.event.file_ends
-    return found

@@ -1,7 +1,7 @@
-"""Which of a job's numbered events its record has read, so that a repeat is known without a row for every event. Pure.
+"""Which of a job's numbered events its record has read, so that a repeat is known without an inbox row per event. Pure.
 
-A job's events are numbered from 1 without a gap and come in that order: what is not newer than the record was read before. Where one
-was left out all the same (it could not be read, and may be sent again when it can), the record says which.
+A job's events are numbered from 1 without gaps and arrive in that order, so an event that is not newer than the record was read before.
+There is one exception: an event that could not be read leaves a gap, and may be sent again later. The record lists these gaps.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from contracts.job_events import JobEvent
 
 Record = dict[str, Any]
 MISSING = "missing_events"
-"""Field of a record: what was not read of the numbers below its `sequence`, as [first, last]; absent where there is nothing."""
+"""Field of a record: gaps below its `sequence`, as [first, last]; absent when there was none."""
 MOST = 100
-"""Gaps kept of one record, however wide each is."""
+"""Gaps kept per record, however wide each is."""
 
 
 def number_of(event: JobEvent) -> int | None:
-    """The event's number; None for a foreign one that has none, or none of ours."""
+    """The event's number; None for an event of another author, which has none or an invalid one."""
     number = event.event.sequence
     return number if number is not None and number > 0 else None
 
 
 def read_before(record: Record, number: int) -> bool:
-    """True when the event of this number has been read."""
+    """True when the event of this number was read."""
     return bool(number <= record["sequence"] and not any(a <= number <= b for a, b in record.get(MISSING, ())))
 
 
-def noted(record: Record, number: int) -> Record:
-    """The record before an event that it has not read yet, with what that event says of gaps; its `sequence` is the fold's to change."""
+def note_gap(record: Record, number: int) -> Record:
+    """The record with its gaps as they are once event `number` is read. `sequence` is left to the caller."""
     last = record["sequence"]
     if number == last + 1:
         return record

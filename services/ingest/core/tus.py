@@ -1,4 +1,4 @@
-"""The headers of tus 1.0.0 (tus.io/protocols/resumable-upload), read and checked. Pure."""
+"""Parses and checks the headers of tus 1.0.0 (tus.io/protocols/resumable-upload). Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,100}")
 
 
 class BadHeader(ValueError):
-    """A header is not what the protocol says; the text begins with its name."""
+    """A header violates the protocol; the text begins with its name."""
 
 
 def number(headers: Mapping[str, str], name: str) -> int | None:
-    """A header that is a count of bytes; None when it is absent."""
+    """A header with a number of bytes; None when it is absent. Raises `BadHeader`."""
     value = headers.get(name)
     if value is None:
         return None
@@ -31,23 +31,23 @@ def number(headers: Mapping[str, str], name: str) -> int | None:
 
 
 def metadata(value: str) -> dict[str, str]:
-    """`Upload-Metadata`: comma-separated pairs of a key and a base64 value, which may be absent."""
+    """`Upload-Metadata`: comma-separated pairs of a key and an optional base64 value. Raises `BadHeader`."""
     found: dict[str, str] = {}
     for pair in value.split(",") if value.strip() else ():
         key, _, encoded = pair.strip().partition(" ")
         if not _KEY.fullmatch(key) or key in found:
-            raise BadHeader("Upload-Metadata: keys are ASCII without spaces and commas, and each is there once")
+            raise BadHeader("Upload-Metadata: keys are ASCII without spaces and commas, and each appears once")
         try:
             found[key] = base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, ValueError):
             raise BadHeader(f"Upload-Metadata: {key}: base64 of text in UTF-8 is expected") from None
         if "\x00" in found[key]:
-            raise BadHeader(f"Upload-Metadata: {key}: U+0000 cannot be kept")
+            raise BadHeader(f"Upload-Metadata: {key}: U+0000 is not allowed")
     return found
 
 
 def checksum(value: str | None) -> tuple[str, bytes] | None:
-    """`Upload-Checksum`: algorithm and digest; None when it is absent."""
+    """`Upload-Checksum`: algorithm and digest; None when it is absent. Raises `BadHeader`."""
     if value is None:
         return None
     algorithm, _, encoded = value.strip().partition(" ")
@@ -60,7 +60,7 @@ def checksum(value: str | None) -> tuple[str, bytes] | None:
 
 
 def concat(value: str | None) -> tuple[str, list[str]]:
-    """`Upload-Concat`: `partial`, or `final` with the ids at the end of its URLs; empty when it is absent."""
+    """`Upload-Concat`: ("partial", []), or ("final", the ids in its URLs); ("", []) when it is absent. Raises `BadHeader`."""
     if value is None:
         return "", []
     if value.strip() == "partial":

@@ -1,4 +1,4 @@
-"""Why does it wait? One reason code with its facts, from what the read model knows."""
+"""The reason why a job waits: one code with its facts, from what the read model knows. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contracts import FileStatus, JobStage
 
 
 def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dict[str, Any] | None:
-    """`{code, message, …facts}` for a job that has not ended, else None. `now` in Unix seconds.
+    """`{code, message, …facts}` for a job that has not ended, else None. `now` is in Unix seconds.
 
-    Codes: `retry_due` (with `at`), `running` (with `workers`), `queued` (released, no worker has it yet), `results_pending`
-    (it has ended at `stage`, and what became of all its files is not here yet: `file_ends_read` of `file_ends`, if that is known).
+    Codes: `retry_due` (with `at`), `running` (with `workers`), `queued` (dispatched, no worker has reported), `results_pending`
+    (the job has ended at `stage`; only `file_ends_read` of `file_ends` ends of its files are read so far).
     """
     if JobStage(job["stage"]).terminal:
         return None

@@ -1,4 +1,4 @@
-"""What an answer looks like on the wire: XML for clients that ask for it, and how much of the rate is left."""
+"""The form of an answer on the wire: XML for clients that ask for it, and the rate-limit headers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from services.ingest.adapters.store.quotas import Rate
 from services.ingest.http import errors
 
 DIALECTS = ("/api/", "/conversion/", "/token")
-"""Whose clients may ask for XML. Our own API and Invopop's are JSON alone."""
+"""Paths whose clients may ask for XML. Our own API and Invopop's answer in JSON only."""
 _TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold."""
+"""Characters that XML 1.0 does not allow."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
@@ -36,7 +36,7 @@ def wants_xml(accept: str) -> bool:
 
 
 def to_xml(value: Any, root: str = "root") -> bytes:
-    """A JSON value as XML: an element per key, `item` elements in lists, as the Conversion Service's examples (seed 003)."""
+    """A JSON value as XML: an element per key, and `item` elements in lists, as in the Conversion Service's examples (seed 003)."""
     element = ElementTree.Element(root)
     _fill(element, value)
     return bytes(ElementTree.tostring(element, encoding="utf-8", xml_declaration=True))
@@ -55,15 +55,15 @@ def _fill(element: ElementTree.Element, value: Any) -> None:
 
 
 def xml_name(key: str) -> str:
-    """A key as an element's name; what a name may not hold is written `_x002E_`, as .NET does."""
+    """A key as an element name. Characters that a name may not contain are written `_x002E_`, as .NET does."""
     if _NAME.fullmatch(key):
         return key
     found = "".join(c if re.fullmatch(r"[A-Za-z0-9_.\-]", c) else f"_x{ord(c):04X}_" for c in key)
     return found if found and re.fullmatch(r"[A-Za-z_]", found[0]) else f"_x{ord(found[0]):04X}_{found[1:]}" if found else "_"
 
 
-class Representation:
-    """ASGI middleware: turns JSON answers into XML where that was asked for, and adds the rate-limit headers."""
+class ContentNegotiation:
+    """ASGI middleware: translates JSON answers into XML on request, and adds the rate-limit headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -107,7 +107,7 @@ class Representation:
 
 
 def _too_large(scope: Scope, send: Send) -> Send:
-    """The framework answers a body past the limit in plain text: it gets the dialect's shape."""
+    """Give a 413 answer the dialect's shape. The framework answers a body past the limit in plain text."""
     shaped: list[bytes] = []
 
     async def forward(message: Message) -> None:

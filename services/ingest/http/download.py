@@ -1,4 +1,5 @@
-"""Bytes out: whole or a range (RFC 9110 §14), with an ETag that is the content's hash, and never in a form that a browser runs."""
+"""Downloads: a whole object or a range of it (RFC 9110 §14). The ETag is the content's hash, and browsers save the file, never
+run it."""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ class NotInRange(ValueError):
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first byte, byte after the last) that a Range header asks for; None when the whole is to be sent, which is also the answer to
-    several ranges and to what is no range. Raises `NotInRange`."""
+    """(first byte, byte after the last) of a Range header; None to send the whole object.
+
+    Several ranges and an invalid header also give None, as RFC 9110 allows. Raises `NotInRange`.
+    """
     found = _RANGE.fullmatch((header or "").strip())
     if found is None or not (found[1] or found[2]):
         return None
@@ -37,7 +40,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 async def send(request: Request, gateway: Gateway, blob: str, file_name: str, media_type: str | None = None) -> Response:
-    """An object as an answer: 200, 206, 304 or 416. Raises `ObjectMissing`."""
+    """Answer with an object: 200, 206, 304 or 416. Raises `ObjectMissing`."""
     etag = f'"{blob.rpartition("/")[2]}"'
     headers = {
         "etag": etag, "accept-ranges": "bytes", "x-content-type-options": "nosniff", "cache-control": "private, no-cache",
@@ -46,7 +49,7 @@ async def send(request: Request, gateway: Gateway, blob: str, file_name: str, me
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    size = await gateway.objects.size(blob)
+    size = await gateway.objects.object_size(blob)
     wanted = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     try:
         part = byte_range(wanted, size)
@@ -58,5 +61,5 @@ async def send(request: Request, gateway: Gateway, blob: str, file_name: str, me
     status, kind = 206 if part else 200, media_type or "application/octet-stream"
     if request.method == "HEAD" or size == 0:
         return Response(status_code=status, headers=headers, media_type=kind)
-    _, chunks = await gateway.objects.stream(blob, part)
+    _, chunks = await gateway.objects.stream_object(blob, part)
     return StreamingResponse(chunks, status, headers, media_type=kind)

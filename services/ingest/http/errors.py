@@ -1,4 +1,4 @@
-"""Errors in the dialect of the path: `{error, message}` for Alfred's, problem details (RFC 9457) for our own."""
+"""Errors in the shape of the path's dialect: `{error, message}` for Alfred's, problem details (RFC 9457) for our own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from starlette.routing import Route
 
 from contracts.cloudevents import describe
 from services.ingest.adapters.store.quotas import OverLimit
+from services.ingest.core.job_filter import BadFilter
 from services.ingest.http.multipart import BadUpload
 from shared.objects.object_store import ObjectMissing, TooLarge
 from shared.web.middleware import failure_handlers
 
 TITLES = {460: "Checksum Mismatch", 427: "Option Problem"}
-"""Of status codes that only protocols we speak know (tus, the Conversion Service)."""
+"""Titles of status codes that only tus and the Conversion Service define."""
 
 
 class ApiError(Exception):
-    """An answer with a status, a sentence for people and, where one field is at fault, its name."""
+    """An error answer: a status, a sentence for people and, where one field is at fault, its name."""
 
     def __init__(
         self, status: int, message: str, field: str | None = None, retry_after_s: int | None = None, code: str | None = None
@@ -37,7 +38,7 @@ class ApiError(Exception):
 
 
 class Unprocessable(ApiError):
-    """Fields that are wrong, each with its reason (Invopop's dialect)."""
+    """Several wrong fields, each with its reason (Invopop's dialect)."""
 
     def __init__(self, fields: dict[str, str]) -> None:
         name, reason = next(iter(fields.items()))
@@ -52,12 +53,15 @@ def _invopop(status: int, code: str, message: str, fields: dict[str, str] | None
 
 
 MAX_FIELDS = 100
-"""Faults that an answer names; a body may have as many as it has members."""
+"""Most faults that one answer names."""
 
 
 def nested(fields: dict[str, str]) -> dict[str, Any]:
-    """`{"steps.0.id": "…"}` as nested objects. What is said of a field that has others within it stands under the empty name: members'
-    names may hold dots, so one path may lead through another."""
+    """`{"steps.0.id": "…"}` as nested objects.
+
+    A message about a field that also has inner fields stands under the empty name. Field names may contain dots, so one path can
+    lead through another.
+    """
     found: dict[str, Any] = {}
     for path, message in list(fields.items())[:MAX_FIELDS]:
         place = found
@@ -75,11 +79,11 @@ def nested(fields: dict[str, str]) -> dict[str, Any]:
 
 INVOPOP = ("/transform/", "/silo/")
 PDFTOOLS = "http://www.pdf-tools.com/service/rest/errors/"
-"""What the Conversion Service's problem types begin with; `jobNotFound` is the one that is documented."""
+"""Prefix of the Conversion Service's problem types. The vendor documents `jobNotFound` alone."""
 
 
 def shaped(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
-    """The error body in the dialect of the path."""
+    """The error answer in the shape of the path's dialect."""
     title = TITLES.get(status) or HTTPStatus(status).phrase
     if request.url.path.startswith(INVOPOP):
         return _invopop(status, code, message, {field: message.removeprefix(f"{field}: ")} if field else None)
@@ -121,10 +125,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _contract(request: Request, error: Exception) -> Response:
-    # A value that passed the route's own checks but not the contract's is still the caller's.
+    # The value passed the route's checks but not the contract's: still the caller's error.
     assert isinstance(error, ValidationError)
     field = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else "body"
     return shaped(request, 400, "invalid_request", describe(error), field)
+
+
+async def _filter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadFilter)
+    return shaped(request, 400, "bad_request", str(error), error.field)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -137,7 +146,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """What the path can be asked for: the router knows of the first route alone."""
+    """All methods of the path. The framework's own `Allow` header names those of the first matching route only."""
     path = request.scope["path"]
     matching = (r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path))
     return {method for route in matching for method in route.methods or ()}
@@ -166,7 +175,7 @@ def install(app: FastAPI) -> None:
     """Register every handler."""
     handlers: dict[Any, Any] = {
         ApiError: _api, RequestValidationError: _invalid, ValidationError: _contract, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
-        ObjectMissing: _missing, OverLimit: _over, **failure_handlers(shaped),
+        ObjectMissing: _missing, BadFilter: _filter, OverLimit: _over, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -1,9 +1,9 @@
-"""Multipart uploads as a stream: the file goes straight to the object store and is never spooled or held in memory."""
+"""Multipart uploads as a stream: the file goes straight to the object store and is never buffered as a whole."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email.message import Message as MailMessage
 
@@ -11,29 +11,29 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from shared.objects.object_store import Objects, Stored, TooLarge
+from services.ingest.core.file_names import clean_name
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
-Observe = Callable[[bytes], object]
 
 
 class BadUpload(ValueError):
-    """The body is not what the endpoint takes; the text names the part and the reason."""
+    """The body is not what the endpoint accepts; the text names the part and the reason."""
 
 
 @dataclass
 class Upload:
-    """What a form held: text fields, and the one stored file with its name and declared type."""
+    """Content of a form: its text fields, and the one stored file with its name and declared type."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    stored: Stored | None = None
+    stored: StoredObject | None = None
     file_name: str = ""
     content_type: str = "application/octet-stream"
 
 
 class _Parts:
-    """Collects parser callbacks; file data goes to a bounded queue, so a slow store slows the client down."""
+    """Collects the parser's callbacks as events, in order."""
 
     def __init__(self) -> None:
         self.header_name = b""
@@ -54,7 +54,7 @@ class _Parts:
         }
 
     def _begin(self) -> None:
-        # One chunk may hold several parts: the headers are kept with their own part.
+        # One chunk may contain several parts, so each part keeps its own headers.
         self.begun.append(dict(self.headers))
         self.events.append(("part", b""))
 
@@ -64,22 +64,20 @@ class _Parts:
 
 
 async def receive(
-    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", observe: Observe = len
+    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", body: AsyncIterator[bytes] | None = None
 ) -> Upload:
-    """Read a `multipart/form-data` request with one `file` part (or one of another name) of at most `limit` bytes.
+    """Read a `multipart/form-data` request with one file, in the part named `part`, of at most `limit` bytes.
 
-    `observe` is called with every chunk of the body, in order.
-
-    Raises `BadUpload`, `TooLarge`, and `Retry` when the store is away. What was stored of a bad upload is content-addressed
-    and named by nothing, so nothing is visible of it.
+    `body` replaces the request's own stream; what it raises is passed on. Raises `BadUpload`, `TooLarge`, and `Retry` when the object
+    store is unavailable. A bad upload may leave an object behind: it is content-addressed and no record names it, so nobody can see it.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
     try:
-        reader = _Reader(request, objects, tenant, limit, boundary, part, observe)
-        await reader.read()
+        reader = _Reader(objects, tenant, limit, boundary, part)
+        await reader.read(body or request.stream())
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None
     except ClientDisconnect:
@@ -88,11 +86,7 @@ async def receive(
 
 
 class _Reader:
-    def __init__(
-        self, request: Request, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str, observe: Observe
-    ) -> None:
-        self.request = request
-        self.observe = observe
+    def __init__(self, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str) -> None:
         self.objects = objects
         self.tenant = tenant
         self.limit = limit
@@ -103,12 +97,11 @@ class _Reader:
         self.name = ""
         self.text = bytearray()
         self.queue: asyncio.Queue[bytes | None] | None = None
-        self.storing: asyncio.Task[Stored] | None = None
+        self.storing: asyncio.Task[StoredObject] | None = None
 
-    async def read(self) -> None:
+    async def read(self, body: AsyncIterator[bytes]) -> None:
         try:
-            async for chunk in self.request.stream():
-                self.observe(chunk)
+            async for chunk in body:
                 self.parser.write(chunk)
                 await self._dispatch()
             self.parser.finalize()
@@ -179,7 +172,7 @@ async def _drain(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def clean_name(name: str) -> str:
-    """A file name for showing: no folders, no control characters, at most 255 characters. Never used as a path."""
-    base = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(c for c in base if c.isprintable()).strip()[:255]
+def declared_size(request: Request) -> int | None:
+    """Size of the body by its Content-Length header; None without a valid one."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() and len(length) < 19 else None

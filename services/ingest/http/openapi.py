@@ -1,4 +1,4 @@
-"""The door's OpenAPI document: FastAPI's, with what every operation of a dialect may answer, and who may call it."""
+"""The OpenAPI document: FastAPI's, completed by each operation's error answers and credentials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OAUTH: Schema = {
     "properties": {"error": TEXT, "error_description": TEXT, "message": TEXT},
 }
 COMMON = (400, 401, 403, 404, 405, 409, 413, 415, 429, 503)
-"""What any operation may answer: nonsense, no credential or not the right one, nothing there, too early or too late, too much, away."""
+"""Error statuses that every operation may answer."""
 DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
     ("/api/", "application/json", ALFRED, (422,)),
     ("/token", "application/json", OAUTH, ()),
@@ -39,10 +39,10 @@ DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
     ("/v1/uploads", "application/problem+json", PROBLEM, (412, 460)),
     ("/v1/", "application/problem+json", PROBLEM, ()),
 )
-"""Where a path begins: the type and shape of its errors, and what it answers beside `COMMON`."""
+"""(path prefix, media type and schema of its errors, error statuses beside `COMMON`). The first match counts."""
 OPEN = ("/token", "/api/tagshelf/ping", "/api/tagshelf/status", "/api/file/shared/{token}")
 BYTES = ("download", "shared", "content", "outputs", "result/{result_id}")
-"""In paths whose answers are bytes: whole, in part, not modified, out of range."""
+"""Parts of paths that answer with bytes: 200, 206, 304 and 416."""
 KEYS: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
 SCHEMES: Schema = {
     "key": {"type": "apiKey", "in": "header", "name": "X-TagshelfAPI-Key"},
@@ -51,7 +51,7 @@ SCHEMES: Schema = {
 
 
 def document(app: FastAPI) -> Schema:
-    """The OpenAPI 3.1 document of the door."""
+    """The OpenAPI 3.1 document of the gateway."""
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     found.setdefault("components", {})["securitySchemes"] = SCHEMES
     for path, operations in found["paths"].items():
@@ -63,7 +63,7 @@ def document(app: FastAPI) -> Schema:
 def _complete(path: str, method: str, operation: Schema) -> None:
     kind, schema, more = next((k, s, m) for prefix, k, s, m in DIALECTS if path.startswith(prefix))
     responses = operation["responses"]
-    # FastAPI documents its own answer to what is wrong; ours has the dialect's shape.
+    # FastAPI documents its own validation error. Ours is a 400 in the dialect's shape.
     responses.pop("422", None)
     for status in (*COMMON, *more):
         described = responses.setdefault(str(status), {"description": TITLES.get(status) or HTTPStatus(status).phrase})
@@ -86,7 +86,7 @@ def _complete(path: str, method: str, operation: Schema) -> None:
 
 
 def _tus(method: str, operation: Schema) -> None:
-    """The headers of tus 1.0.0, which are read by hand."""
+    """Describe the headers of tus 1.0.0, which the routes read themselves."""
     number = {"type": "string", "pattern": "^[0-9]{1,15}$"}
     wanted: dict[str, Schema] = {} if method == "options" else {"Tus-Resumable": {"type": "string", "enum": ["1.0.0"]}}
     if method == "post":

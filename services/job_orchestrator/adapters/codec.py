@@ -1,4 +1,4 @@
-"""Job headers and lanes as JSON text and back."""
+"""Job headers and branches as JSON text and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from contracts import Contract, FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
-from services.job_orchestrator.core.job import Job, Lane, LaneState
+from services.job_orchestrator.core.job import Branch, BranchState, Job
 from services.job_orchestrator.core.workflow import Workflow
 
 _COUNTERS = (
@@ -20,8 +20,8 @@ _COUNTERS = (
 )  # fmt: skip
 _RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None}
 """Of few jobs; written only where they are set."""
-_LANE_RARE = ("entered_at", "since")
-_LANE_PLAIN = tuple(f.name for f in fields(Lane) if f.name not in ("id", "file", "state", "status", "results", *_LANE_RARE))
+_BRANCH_RARE = ("entered_at", "since")
+_BRANCH_PLAIN = tuple(f.name for f in fields(Branch) if f.name not in ("id", "file", "state", "status", "results", *_BRANCH_RARE))
 
 
 MOST = 4096
@@ -29,7 +29,7 @@ MOST = 4096
 LARGEST = 4000
 """Characters of a request's text; longer ones are not kept, so the memory has a bound."""
 _counters = attrgetter(*_COUNTERS)
-_lane_plain = attrgetter(*_LANE_PLAIN)
+_branch_plain = attrgetter(*_BRANCH_PLAIN)
 _rare = attrgetter(*_RARE)
 _RARE_UNSET = tuple(_RARE.values())
 
@@ -94,36 +94,36 @@ def job_to_text(job: Job) -> str:
     return to_json(body).decode()
 
 
-def job_from_text(job_id: str, text: str, workflow: Workflow, lanes: dict[str, Lane]) -> Job:
+def job_from_text(job_id: str, text: str, workflow: Workflow, branches: dict[str, Branch]) -> Job:
     """Inverse of `job_to_text`."""
     body = from_json(text)
     return Job(
         id=job_id, owner=_owner(body["owner"]), request=_request(body["request"]),
         workflow=workflow, created_at=datetime.fromisoformat(body["created_at"]),
-        updated_at=datetime.fromisoformat(body["updated_at"]), stage=JobStage(body["stage"]), lanes=lanes,
+        updated_at=datetime.fromisoformat(body["updated_at"]), stage=JobStage(body["stage"]), branches=branches,
         errors=tuple(body["errors"]), ending=JobStage(body["ending"]) if "ending" in body else None,
         parent=ParentTask(**body["parent"]) if "parent" in body else None,
         **{name: body[name] for name in _COUNTERS}, **{name: body[name] for name in _RARE if name in body},
     )  # fmt: skip
 
 
-def lane_to_text(lane: Lane) -> str:
-    """A lane as JSON text."""
-    body: dict[str, Any] = dict(zip(_LANE_PLAIN, _lane_plain(lane), strict=True))
-    body |= {name: value for name in _LANE_RARE if (value := getattr(lane, name)) is not None}
-    body["state"] = str(lane.state)
-    body["status"] = str(lane.status)
-    body["results"] = lane.results
+def branch_to_text(branch: Branch) -> str:
+    """A branch as JSON text."""
+    body: dict[str, Any] = dict(zip(_BRANCH_PLAIN, _branch_plain(branch), strict=True))
+    body |= {name: value for name in _BRANCH_RARE if (value := getattr(branch, name)) is not None}
+    body["state"] = str(branch.state)
+    body["status"] = str(branch.status)
+    body["results"] = branch.results
     text = to_json(body).decode()
     # Put in as the text that it was before: a file's facts seldom change.
-    return f'{text[:-1]},"file":{_files.of(lane.file) if lane.file else "null"}}}'
+    return f'{text[:-1]},"file":{_files.of(branch.file) if branch.file else "null"}}}'
 
 
-def lane_from_text(lane_id: str, text: str) -> Lane:
+def branch_from_text(branch_id: str, text: str) -> Branch:
     """Inverse of `lane_to_text`."""
     body = from_json(text)
-    return Lane(
-        id=lane_id, file=FileRef.model_validate(body["file"]) if body["file"] else None, state=LaneState(body["state"]),
-        status=FileStatus(body["status"]), results=body["results"], **{name: body[name] for name in _LANE_PLAIN},
-        **{name: body[name] for name in _LANE_RARE if name in body},
+    return Branch(
+        id=branch_id, file=FileRef.model_validate(body["file"]) if body["file"] else None, state=BranchState(body["state"]),
+        status=FileStatus(body["status"]), results=body["results"], **{name: body[name] for name in _BRANCH_PLAIN},
+        **{name: body[name] for name in _BRANCH_RARE if name in body},
     )  # fmt: skip

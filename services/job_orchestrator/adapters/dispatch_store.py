@@ -146,7 +146,7 @@ _SEEN = text(
 _LONG_GONE = text("DELETE FROM worker_seen WHERE seen_at < :old")
 _LAST_SEEN = text("SELECT action, max(seen_at) AS at FROM worker_seen GROUP BY action")
 _TRY = text("SELECT pg_try_advisory_xact_lock(hashtext(current_schema()), hashtext('grants'))")
-# In flight by the stored lanes themselves; only those with a timer can be.
+# In flight by the stored branches themselves; only those with a timer can be.
 _COUNT = Statement(
     "SELECT j.workflow_name AS w, j.workflow_version AS v, l.body, j.body AS job FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at IS NOT NULL"
@@ -252,9 +252,9 @@ class SqlDispatchStore:
         return not is_shared(self.connection) or bool(self.connection.execute(_TRY).scalar())
 
     def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
-        """Count what is in flight anew from the lanes. `count(workflow, version, lane body, job body)` names the keys of one, or none."""
+        """Count what is in flight anew from the branches. `count(workflow, version, branch body, job body)` names the keys of one, or none."""
         if is_shared(self.connection):
-            # Whoever has yet to add does so after us, and its lanes are not in what we count.
+            # Whoever has yet to add does so after us, and its branches are not in what we count.
             self.connection.execute(text("LOCK TABLE flight IN EXCLUSIVE MODE"))
         totals: dict[Key, int] = {}
         for row in _COUNT.run(self.connection):

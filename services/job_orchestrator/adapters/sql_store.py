@@ -1,4 +1,4 @@
-"""The job store on SQL: a header row per job, a row per lane, timers as a column with an index. No ORM on the hot path."""
+"""The job store on SQL: a header row per job, a row per branch, timers as a column with an index. No ORM on the hot path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef
-from services.job_orchestrator.adapters.codec import job_to_text, lane_from_text, lane_to_text
+from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
 from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
-from services.job_orchestrator.core.decide import LaneDue
-from services.job_orchestrator.core.job import Job, Lane
+from services.job_orchestrator.core.decide import BranchDue
+from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
 from shared.database.bulk_statements import Rows, arrays, run_for_each
 from shared.database.statements import Statement, as_list, is_shared
@@ -36,7 +36,7 @@ class JobRow(SQLModel, table=True):
 
 
 class LaneRow(SQLModel, table=True):
-    """One file of a job, or the job's own lane. `due_at` in Unix seconds is its timer."""
+    """One file of a job, or the job's own branch. `due_at` in Unix seconds is its timer."""
 
     __tablename__ = "lane"
     job_id: str = Field(primary_key=True)
@@ -79,7 +79,7 @@ class ChangedRow(SQLModel, table=True):
 MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow, PartRow, *DISPATCH_MODELS, *STEERING_MODELS)
 
 _LOOK_AT_JOBS = Statement("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids])")
-# Locked in the order of their ids, and before their lanes are read: whoever waited here sees what the other replica wrote.
+# Locked in the order of their ids, and before their branches are read: whoever waited here sees what the other replica wrote.
 _LOAD_JOBS = Statement(
     "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids]) /*ORDER BY id FOR UPDATE*/"
 )
@@ -172,61 +172,65 @@ class SqlJobStore:
         if not wanted:
             return {}
         rows = _LOAD_JOBS.rows(self.connection, {"ids": as_list(wanted)})
-        lanes = self._lanes(wanted)
+        branches = self._branches(wanted)
         self.stored.update(row[0] for row in rows)
-        return self._jobs(rows, lanes)
+        return self._jobs(rows, branches)
 
     def look(self, wanted: Collection[str]) -> dict[str, Job]:
         return self._jobs(_LOOK_AT_JOBS.rows(self.connection, {"ids": as_list(wanted)}), {})
 
-    def _jobs(self, rows: Sequence[Any], lanes: Mapping[str, dict[str, Lane]]) -> dict[str, Job]:
+    def _jobs(self, rows: Sequence[Any], branches: Mapping[str, dict[str, Branch]]) -> dict[str, Job]:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
-            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), lanes.get(job_id, {}))
+            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
             for job_id, name, version, body in rows
         }
 
-    def _lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
-        pairs = as_list((job_id, lane) for job_id, lanes in wanted.items() for lane in lanes)
-        lanes: dict[str, dict[str, Lane]] = {}
-        for job_id, lane_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
-            lanes.setdefault(job_id, {})[lane_id] = self.catalog.recent.lane(job_id, lane_id, body)
-        return lanes
+    def _branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+        pairs = as_list((job_id, branch) for job_id, branches in wanted.items() for branch in branches)
+        branches: dict[str, dict[str, Branch]] = {}
+        for job_id, branch_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
+            branches.setdefault(job_id, {})[branch_id] = self.catalog.recent.branch(job_id, branch_id, body)
+        return branches
 
-    def lanes(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Lane]]:
-        return self._lanes(wanted)
+    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+        return self._branches(wanted)
 
-    def with_all_lanes(self, job: Job) -> Job:
+    def with_all_branches(self, job: Job) -> Job:
         rows = self.connection.execute(_LOAD_ALL_LANES, {"job_id": job.id})
-        return replace(job, lanes={**{i: lane_from_text(i, body) for i, body in rows}, **job.lanes})
+        return replace(job, branches={**{i: branch_from_text(i, body) for i, body in rows}, **job.branches})
 
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
         jobs: list[dict[str, Any]] = []
-        lanes: list[dict[str, Any]] = []
+        branches: list[dict[str, Any]] = []
         recent = self.catalog.recent
         for job, changed, trace in changes:
-            for lane_id in changed:
-                lane = job.lanes[lane_id]
-                body = lane_to_text(lane)
-                recent.keep_lane(job.id, lane, body)
-                lanes.append({"job_id": job.id, "lane_id": lane_id, "lease": lane.lease, "due_at": lane.due_at, "body": body})
+            for branch_id in changed:
+                branch = job.branches[branch_id]
+                body = branch_to_text(branch)
+                recent.keep_branch(job.id, branch, body)
+                branches.append(
+                    {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at, "body": body}
+                )
             body = job_to_text(job)
             recent.keep_job(job, body)
             name, version = job.workflow.name, job.workflow.version
             jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
         if jobs:
-            self._write(jobs, lanes)
+            self._write(jobs, branches)
         self.stored.update(j["id"] for j in jobs)
 
-    def _write(self, jobs: Rows, lanes: Rows) -> None:
+    def _write(self, jobs: Rows, branches: Rows) -> None:
         new, stored = [j for j in jobs if j["id"] not in self.stored], [j for j in jobs if j["id"] in self.stored]
         if is_shared(self.connection):
             values = arrays(new, ("id", "name", "version", "body", "trace"), "new_") | arrays(stored, ("id", "body"), "stored_")
-            values |= arrays(lanes, ("job_id", "lane_id", "lease", "due_at", "body"), "lane_") | arrays(jobs, ("id",), "changed_")
+            values |= arrays(branches, ("job_id", "lane_id", "lease", "due_at", "body"), "lane_") | arrays(
+                jobs, ("id",), "changed_"
+            )
             self.connection.execute(_SAVE_ALL, values)
             return
-        for statement, rows in ((_NEW_JOB, new), (_SAVE_JOB, stored), (_SAVE_LANE, lanes), (_CHANGED, jobs)):
+        for statement, rows in ((_NEW_JOB, new), (_SAVE_JOB, stored), (_SAVE_LANE, branches), (_CHANGED, jobs)):
             run_for_each(self.connection, statement, rows)
 
     def has_changed(self) -> bool:
@@ -238,12 +242,12 @@ class SqlJobStore:
             _TAKE_CHANGED.run(self.connection, {"ids": as_list(found)})
         return found
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[LaneDue, str | None]]:
+    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
         rows = _DUE.run(self.connection, {"now": now, "limit": limit})
-        return [(LaneDue(job_id, lane_id, lease), trace) for job_id, lane_id, lease, trace in rows]
+        return [(BranchDue(job_id, branch_id, lease), trace) for job_id, branch_id, lease, trace in rows]
 
-    def clear_due(self, void: Iterable[LaneDue], now: float) -> None:
-        rows = [{"job_id": v.job_id, "lane_id": v.lane_id, "lease": v.lease, "now": now} for v in void]
+    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
+        rows = [{"job_id": v.job_id, "lane_id": v.branch_id, "lease": v.lease, "now": now} for v in void]
         if rows:
             self.connection.execute(_CLEAR, rows)
 

@@ -1,4 +1,4 @@
-"""`decide`: the only place where the pipeline moves. No I/O, no clock, no randomness; what is not listed is refused."""
+"""`decide`: what follows from one event for one job. The only place where the pipeline moves; an event that is not listed is refused."""
 
 from __future__ import annotations
 
@@ -23,72 +23,76 @@ from contracts import (
     TerminateJob,
     derived,
 )
-from contracts.job_events import JobInvalid
-from services.job_orchestrator.core import verbs
+from services.job_orchestrator.core import attempts, verbs
+from services.job_orchestrator.core.advance import advance, end_badly
 from services.job_orchestrator.core.apply_result import apply_result
 from services.job_orchestrator.core.condition import ConditionFailed
-from services.job_orchestrator.core.decision_builder import Credits, Draft, unlimited
-from services.job_orchestrator.core.job import IN_FLIGHT, JOB_LANE, LANE_TABLE, Decision, Job, Lane, LaneState, Signal
+from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder, unlimited
+from services.job_orchestrator.core.job import BRANCH_TABLE, IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Decision, Job, Trigger
+from services.job_orchestrator.core.moves import GiveUp, Leave, Release, Retry, StepEnd
 from services.job_orchestrator.core.policy import silence_s
-from services.job_orchestrator.core.rerun import Fork, fork
-from services.job_orchestrator.core.steps import advance, again, ended_with, give_up, release
-from services.job_orchestrator.core.workflow import Workflow
+from services.job_orchestrator.core.rerun import Rerun, rerun
+from services.job_orchestrator.core.workflow import Step, Workflow
+
+WORKER_WAIT_S = 5.0
+"""Back-off of a worker that asks for time (QUEUED) and does not say how much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A job is wanted. `workflow` is what the request's name (and version) stand for now, or None."""
+    """A request for a job. `workflow` is the published version that the request names, or None if there is none."""
 
-    wish: SessionClosed | CreateJob
+    request: SessionClosed | CreateJob
     workflow: Workflow | None
 
 
 @dataclass(frozen=True, slots=True)
-class LaneDue:
-    """A lane's timer went off: back-off over, or nobody took the task, or its worker fell silent."""
+class BranchDue:
+    """A branch's timer is due: its back-off or wait is over, no worker took its task, or its worker fell silent."""
 
     job_id: str
-    lane_id: str
+    branch_id: str
     lease: str
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """There is a credit for the attempt that a lane is ready for."""
+    """A credit for the attempt that a branch is ready for."""
 
     job_id: str
-    lane_id: str
+    branch_id: str
     lease: str
 
 
 Verb = CancelJob | TerminateJob | PauseJob | ResumeJob | RetryJobNow | PokeJob
-JobInput = Start | Fork | StageReport | Verb | LaneDue | Granted
+JobInput = Start | Rerun | StageReport | Verb | BranchDue | Granted
 
-SIGNALS = {
-    TaskStatus.OK: Signal.OK, TaskStatus.SKIP: Signal.SKIP, TaskStatus.KO: Signal.KO, TaskStatus.ERR: Signal.ERR,
-    TaskStatus.QUEUED: Signal.WAIT, TaskStatus.RUN: Signal.RUN,
+TRIGGERS = {
+    TaskStatus.OK: Trigger.OK, TaskStatus.SKIP: Trigger.SKIP, TaskStatus.KO: Trigger.KO, TaskStatus.ERR: Trigger.ERR,
+    TaskStatus.QUEUED: Trigger.WAIT, TaskStatus.RUN: Trigger.RUN,
 }  # fmt: skip
 _VERBS: dict[type, Callable[..., Decision]] = {
     CancelJob: verbs.cancel, TerminateJob: verbs.terminate, PauseJob: verbs.pause, ResumeJob: verbs.resume,
-    RetryJobNow: verbs.retry_now, PokeJob: verbs.poke,
+    RetryJobNow: verbs.retry_now, PokeJob: verbs.signal,
 }  # fmt: skip
 
 
 def decide(job: Job | None, event: JobInput, now: datetime, credits: Credits = unlimited) -> Decision:
-    """What follows from `event` for `job` at `now`, with `credits` for its tasks.
+    """What follows from `event` for `job` at `now` (UTC).
 
-    Returns the job unchanged with a reason in `refused` when the event does not apply. Raises `NeedsAllLanes` when the
-    decision concerns lanes that are not loaded.
+    `credits(action)` says how many tasks of an action the decision may hand out; the others wait as `ready`.
+    Returns the job unchanged, with a reason in `refused`, when the event does not apply. Raises `NeedsAllBranches` when the decision
+    concerns branches that are not loaded.
     """
-    if isinstance(event, (Start, Fork)):
+    if isinstance(event, (Start, Rerun)):
         if job is not None:
             return Decision(job, refused="job exists")
-        return _start(event, now, credits) if isinstance(event, Start) else fork(event, now, credits)
+        return _start(event, now, credits) if isinstance(event, Start) else rerun(event, now, credits)
     if job is None:
         return Decision(None, refused="unknown job")
     if isinstance(event, StageReport):
         return _report(job, event, now, credits)
-    if isinstance(event, LaneDue):
+    if isinstance(event, BranchDue):
         return _due(job, event, now, credits)
     if isinstance(event, Granted):
         return _granted(job, event, now)
@@ -98,38 +102,40 @@ def decide(job: Job | None, event: JobInput, now: datetime, credits: Credits = u
 
 
 def _start(event: Start, now: datetime, credits: Credits) -> Decision:
-    wish = event.wish
-    workflow = event.workflow or _missing(wish)
-    lanes = {f.file_id: Lane(f.file_id, f) for f in wish.files}
+    request = event.request
+    branches = {f.file_id: Branch(f.file_id, f) for f in request.files}
     job = Job(
-        wish.job_id, wish.owner, wish.job, workflow, now, now, total=len(lanes), lanes=lanes,
-        session_id=wish.session_id if isinstance(wish, SessionClosed) else None,
-        parent=wish.parent if isinstance(wish, CreateJob) else None,
+        request.job_id, request.owner, request.job, event.workflow or _missing(request), now, now, total=len(branches),
+        branches=branches, session_id=request.session_id if isinstance(request, SessionClosed) else None,
+        parent=request.parent if isinstance(request, CreateJob) else None,
     )  # fmt: skip
-    draft = Draft(job, wish.message_id, now, credits)
-    draft.created(tuple(f.url for f in wish.files if f.url))
-    fault = _fault(event.workflow, wish.files, wish.job.workflow)
+    builder = DecisionBuilder(job, request.message_id, now, credits)
+    builder.job_created(tuple(f.url for f in request.files if f.url))
+    fault = _fault(event.workflow, request.files, request.job.workflow)
     if fault is not None:
-        draft.change(errors=(fault,), invalid=len(lanes))
-        for lane in lanes.values():
-            lane = draft.put(lane, state=LaneState.INVALID, status=FileStatus.INVALID)
-            draft.file_failed(lane, FileStatus.INVALID, "invalid_job", fault)
-        draft.move(JobStage.INVALID)
-        draft.ended_badly(JobInvalid, error_messages=(fault,), stage=JobStage.INVALID, file_ends=draft.job.file_ends)
-        draft.tell_parent()
-        return draft.decision()
-    if wish.job.start_at is not None and wish.job.start_at > now:
+        _end_invalid(builder, fault)
+    elif request.job.start_at is not None and request.job.start_at > now:
         lease = derived(job.id, "start_at", "lease")
-        draft.put(Lane(JOB_LANE, lease=lease), state=LaneState.WAITING, due_at=wish.job.start_at.timestamp())
-        return draft.decision()
-    draft.started()
-    release(draft, 0)
-    return draft.decision()
+        due_at = request.job.start_at.timestamp()
+        builder.change_branch(Branch(JOB_BRANCH, lease=lease), state=BranchState.WAITING, due_at=due_at)
+    else:
+        builder.job_started()
+        advance(builder, Release(0))
+    return builder.decision()
 
 
-def _missing(wish: SessionClosed | CreateJob) -> Workflow:
+def _end_invalid(builder: DecisionBuilder, fault: str) -> None:
+    builder.change_job(errors=(fault,), invalid=len(builder.branches))
+    for branch in list(builder.branches.values()):
+        branch = builder.change_branch(branch, state=BranchState.INVALID, status=FileStatus.INVALID)
+        builder.file_failed(branch, FileStatus.INVALID, "invalid_job", fault)
+    end_badly(builder, JobStage.INVALID)
+
+
+def _missing(request: SessionClosed | CreateJob) -> Workflow:
+    """A stand-in for a workflow that does not exist: every job has one, also an invalid job."""
     step = {"name": "none", "action": "none", "scope": "job"}
-    return Workflow.model_validate({"name": "unknown", "version": wish.job.workflow_version or 1, "steps": [step]})
+    return Workflow.model_validate({"name": "unknown", "version": request.job.workflow_version or 1, "steps": [step]})
 
 
 def _fault(workflow: Workflow | None, files: tuple[FileRef, ...], wanted: str) -> str | None:
@@ -137,139 +143,140 @@ def _fault(workflow: Workflow | None, files: tuple[FileRef, ...], wanted: str) -
         return f"workflow: there is no workflow {wanted!r}"
     if workflow.needs_files and not files:
         return f"files: workflow {workflow.ref} needs at least one file"
-    if len({f.file_id for f in files}) < len(files) or any(f.file_id == JOB_LANE for f in files):
+    if len({f.file_id for f in files}) < len(files) or any(f.file_id == JOB_BRANCH for f in files):
         return "files: file ids must be unique and not empty"
     return None
 
 
 def _report(job: Job, report: StageReport, now: datetime, credits: Credits) -> Decision:
-    lane = job.lanes.get(report.file_id or JOB_LANE)
-    if lane is None:
+    branch = job.branches.get(report.file_id or JOB_BRANCH)
+    if branch is None:
         return Decision(job, refused="unknown file")
     if report.tenant_id != job.owner.tenant_id:
         return Decision(job, refused="other tenant")
-    if (report.attempt, report.lease) != (lane.attempt, lane.lease) or report.step != job.step_of(lane).name:
+    step = job.step_of(branch)
+    if (report.attempt, report.lease, report.step) != (branch.attempt, branch.lease, step.name):
         return Decision(job, refused="stale attempt")
-    signal = SIGNALS[report.status]
-    if job.ended or (lane.state, signal) not in LANE_TABLE:
+    trigger = TRIGGERS[report.status]
+    if job.ended or (branch.state, trigger) not in BRANCH_TABLE:
         return Decision(job, refused="attempt is closed")
-    draft = _freeing(job, lane, report.message_id, now, credits, signal is not Signal.RUN)
+    builder = _freeing(job, branch, step, report.message_id, now, credits, trigger is not Trigger.RUN)
     try:
-        _apply(draft, lane, signal, report)
+        _apply(builder, branch, step, trigger, report)
     except (ValueError, TypeError) as error:
-        # The worker's result is not what the contract says: its attempt has failed, and that is all that has happened.
-        draft = _freeing(job, lane, report.message_id, now, credits, True)
-        again(draft, lane, "invalid_result", f"{step_name(job, lane)}: {str(error)[:500]}")
-    return draft.decision()
+        # The worker's result breaks the contract: the attempt failed, and nothing else of the report counts.
+        builder = _freeing(job, branch, step, report.message_id, now, credits, True)
+        advance(builder, Retry(branch, "invalid_result", f"{step.name}: {str(error)[:500]}"))
+    return builder.decision()
 
 
-def _freeing(job: Job, lane: Lane, cause: str, now: datetime, credits: Credits, closed: bool) -> Draft:
-    """A draft in which the lane's open attempt is over, and its credit free for what follows."""
-    draft = Draft(job, cause, now, credits)
-    if closed and lane.state in IN_FLIGHT:
-        draft.freed[job.step_of(lane).action] = 1
-    return draft
+def _freeing(job: Job, branch: Branch, step: Step, cause: str, now: datetime, credits: Credits, closed: bool) -> DecisionBuilder:
+    """A builder that counts the branch's credit as free if its open attempt is `closed` by the event."""
+    builder = DecisionBuilder(job, cause, now, credits)
+    if closed and branch.state in IN_FLIGHT:
+        builder.freed[step.action] = 1
+    return builder
 
 
-def step_name(job: Job, lane: Lane) -> str:
-    """Name of the step that a lane is at."""
-    return job.step_of(lane).name
-
-
-def _apply(draft: Draft, lane: Lane, signal: Signal, report: StageReport) -> None:
+def _apply(builder: DecisionBuilder, branch: Branch, step: Step, trigger: Trigger, report: StageReport) -> None:
     code, message = report.code or "unspecified", report.message or report.code or "no reason given"
-    if signal is Signal.RUN:
-        _heartbeat(draft, lane, report)
-    elif signal is Signal.ERR:
-        again(draft, lane, code, message)
-    elif signal is Signal.WAIT:
-        due = draft.unix + (report.retry_in if report.retry_in is not None else 5.0)
-        if lane.id == JOB_LANE or draft.job.total == 1:
-            # Of many files' steps it would only be noise.
-            draft.note("queued", report.worker or "worker", f"{code}: {message}" if report.code else message)
-        draft.put(lane, state=LaneState.BACKOFF, due_at=draft.bounded(lane, due), polls=lane.polls + 1, waiting=True)
+    if trigger is Trigger.RUN:
+        _heartbeat(builder, branch, step, report)
+    elif trigger is Trigger.WAIT:
+        _asked_for_time(builder, branch, step, report, f"{code}: {message}" if report.code else message)
+    elif trigger is Trigger.ERR:
+        advance(builder, Retry(branch, code, message))
     else:
-        draft.step_ended(lane, report.status.value, report.code, report.message)
-        if signal is Signal.OK:
-            lane = apply_result(draft, lane, report.step, report.result)
-        if ended_with(draft, lane, report.status.value, report.code):
-            return
-        if signal is Signal.KO:
-            give_up(draft, lane, code, message)
-        else:
-            advance(draft, lane)
+        builder.remember_step_end(step, report.status.value, report.code, report.message)
+        if trigger is Trigger.OK:
+            branch = apply_result(builder, branch, report.step, report.result)
+        usual = GiveUp(branch, code, message) if trigger is Trigger.KO else Leave(branch, branch.step + 1)
+        advance(builder, StepEnd(branch, report.status.value, report.code, usual))
 
 
-def _heartbeat(draft: Draft, lane: Lane, report: StageReport) -> None:
-    step = draft.job.step_of(lane)
-    started = lane.started_at or draft.unix
-    # A worker may be silent for a while, but never beyond the step's own limit plus that while.
-    due = min(draft.unix, started + step.timeouts.running_s) + silence_s(step.timeouts)
-    first = lane.state is LaneState.QUEUED
-    due_at = draft.bounded(lane, due)
-    lane = draft.put(lane, state=LaneState.RUNNING, started_at=started, due_at=due_at, worker=report.worker)
+def _asked_for_time(builder: DecisionBuilder, branch: Branch, step: Step, report: StageReport, why: str) -> None:
+    """The worker cannot begin yet. The same attempt is handed out again after a back-off."""
+    due = builder.unix + (report.retry_in if report.retry_in is not None else WORKER_WAIT_S)
+    if branch.id == JOB_BRANCH or builder.job.total == 1:
+        # A job of many files would have one such note per file.
+        builder.operator_note("queued", report.worker or "worker", why)
+    due_at = attempts.deadline(step.timeouts, branch.entered_at, due)
+    builder.change_branch(branch, state=BranchState.BACKOFF, due_at=due_at, polls=branch.polls + 1, waiting=True)
+
+
+def _heartbeat(builder: DecisionBuilder, branch: Branch, step: Step, report: StageReport) -> None:
+    started = branch.started_at or builder.unix
+    # The lease outlives each sign of life by the allowed silence, but never the step's running time by more than that.
+    due = min(builder.unix, started + step.timeouts.running_s) + silence_s(step.timeouts)
+    first = branch.state is BranchState.QUEUED
+    due_at = attempts.deadline(step.timeouts, branch.entered_at, due)
+    branch = builder.change_branch(branch, state=BranchState.RUNNING, started_at=started, due_at=due_at, worker=report.worker)
     if first or report.progress is not None:
         progress = report.progress
-        draft.status(
-            lane, lane.status, role="progress", worker=report.worker,
+        builder.file_status(
+            branch, branch.status, role="progress", worker=report.worker,
             progress_done=progress.done if progress else None, progress_total=progress.total if progress else None,
         )  # fmt: skip
 
 
 def _granted(job: Job, event: Granted, now: datetime) -> Decision:
-    lane = job.lanes.get(event.lane_id)
-    if lane is None or lane.lease != event.lease or job.ended or (lane.state, Signal.GRANT) not in LANE_TABLE:
+    branch = job.branches.get(event.branch_id)
+    if branch is None or branch.lease != event.lease or job.ended or (branch.state, Trigger.GRANT) not in BRANCH_TABLE:
         return Decision(job, refused="grant is void")
     if job.paused_by is not None:
         return Decision(job, refused="job is paused")
-    draft = Draft(job, derived(lane.lease, "granted"), now)
+    builder = DecisionBuilder(job, derived(branch.lease, "granted"), now)
     try:
-        draft.hand_out(lane)
+        attempts.hand_out(builder, branch, job.step_of(branch))
     except ConditionFailed as error:
-        give_up(draft, lane, "condition_failed", f"{step_name(job, lane)}: {error}")
-    return draft.decision()
+        advance(builder, GiveUp(branch, "condition_failed", f"{job.step_of(branch).name}: {error}"))
+    return builder.decision()
 
 
-def _due(job: Job, event: LaneDue, now: datetime, credits: Credits) -> Decision:
-    lane = job.lanes.get(event.lane_id)
-    if lane is None or lane.lease != event.lease or lane.due_at is None or lane.due_at > now.timestamp():
+def _due(job: Job, event: BranchDue, now: datetime, credits: Credits) -> Decision:
+    branch = job.branches.get(event.branch_id)
+    if branch is None or branch.lease != event.lease or branch.due_at is None or branch.due_at > now.timestamp():
         return Decision(job, refused="timer is void")
-    if job.ended or (lane.state, Signal.DUE) not in LANE_TABLE:
+    if job.ended or (branch.state, Trigger.DUE) not in BRANCH_TABLE:
         return Decision(job, refused="job has ended")
-    draft = _freeing(job, lane, derived(lane.lease, "due", lane.state), now, credits, True)
-    step = job.step_of(lane)
-    if lane.state is LaneState.WAITING and job.stage is JobStage.QUEUED:
-        draft.put(lane, state=LaneState.IDLE, due_at=None, lease="")
-        draft.started()
-        release(draft, 0)
-    elif step.timeouts.total_s is not None and draft.bounded(lane, None) == lane.due_at:
-        _out_of_time(draft, lane, "timeout_total", f"{step.name} took longer than {step.timeouts.total_s:.0f} s in all")
-    elif lane.state is LaneState.WAITING:
-        _waited(draft, lane)
-    elif lane.state is LaneState.BACKOFF:
-        draft.dispatch(lane, lane.attempt if lane.waiting else lane.attempt + 1, lane.polls if lane.waiting else 0)
+    step = job.step_of(branch)
+    builder = _freeing(job, branch, step, derived(branch.lease, "due", branch.state), now, credits, True)
+    if branch.state is BranchState.WAITING and job.stage is JobStage.QUEUED:
+        builder.change_branch(branch, state=BranchState.IDLE, due_at=None, lease="")
+        builder.job_started()
+        advance(builder, Release(0))
+    elif step.timeouts.total_s is not None and attempts.deadline(step.timeouts, branch.entered_at, None) == branch.due_at:
+        _out_of_time(builder, branch, "timeout_total", f"{step.name} took longer than {step.timeouts.total_s:.0f} s in all")
+    elif branch.state is BranchState.WAITING:
+        _waited(builder, branch, step)
+    elif branch.state is BranchState.BACKOFF:
+        attempts.start_next_attempt(builder, branch)
     else:
-        draft.revoke(lane, "its time is over")
-        if lane.state is LaneState.QUEUED:
-            again(draft, lane, "timeout_queued", f"no worker took {step.action} in time")
-        else:
-            again(draft, lane, "lease_expired", f"worker {lane.worker or 'unknown'} fell silent")
-    return draft.decision()
+        _lease_over(builder, branch, step)
+    return builder.decision()
 
 
-def _out_of_time(draft: Draft, lane: Lane, code: str, message: str) -> None:
-    if lane.state in IN_FLIGHT:
-        draft.revoke(lane, "its time is over")
-    if not ended_with(draft, lane, "ERR", code):
-        give_up(draft, lane, code, message)
+def _lease_over(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
+    """No worker took the task, or the worker that did fell silent."""
+    attempts.revoke(builder, branch, "its time is over")
+    if branch.state is BranchState.QUEUED:
+        advance(builder, Retry(branch, "timeout_queued", f"no worker took {step.action} in time"))
+    else:
+        advance(builder, Retry(branch, "lease_expired", f"worker {branch.worker or 'unknown'} fell silent"))
 
 
-def _waited(draft: Draft, lane: Lane) -> None:
-    """A wait step's time is over: that is its end, or nobody came."""
-    wait = draft.job.step_of(lane).wait
+def _out_of_time(builder: DecisionBuilder, branch: Branch, code: str, message: str) -> None:
+    if branch.state in IN_FLIGHT:
+        attempts.revoke(builder, branch, "its time is over")
+    advance(builder, StepEnd(branch, "ERR", code, GiveUp(branch, code, message)))
+
+
+def _waited(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
+    """A wait step's time is over: it has ended well, or nobody answered it in time."""
+    wait = step.wait
     assert wait is not None
     if wait.kind == "time" or wait.on_timeout == "OK":
-        if not ended_with(draft, lane, "OK", None if wait.kind == "time" else "timeout_wait"):
-            advance(draft, lane)
+        code = None if wait.kind == "time" else "timeout_wait"
+        advance(builder, StepEnd(branch, "OK", code, Leave(branch, branch.step + 1)))
     else:
-        _out_of_time(draft, lane, "timeout_wait", f"nobody answered {draft.job.step_of(lane).name} in time")
+        _out_of_time(builder, branch, "timeout_wait", f"nobody answered {step.name} in time")

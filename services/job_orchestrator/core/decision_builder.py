@@ -1,4 +1,4 @@
-"""The decision in the making: replaces frozen values, collects outputs, numbers and names events by their cause."""
+"""A decision in the making: replaces values, collects messages, and names each message by its cause. What happens is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from contracts import (
     CancelJob,
     CreateJob,
+    FileRef,
     FileStatus,
     JobRequest,
     JobStage,
@@ -18,7 +19,7 @@ from contracts import (
     derived,
 )
 from contracts.alfred import AlfredEvent
-from contracts.file_events import FileAddToJob, FileFailed, FileStatusUpdate
+from contracts.file_events import FileAddToJob, FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobCreate, JobFinished, JobStageUpdate, JobStart
 from contracts.stage import StageTask, TaskCancelled
 from contracts.topics import (
@@ -29,48 +30,46 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     TASK_PREFIX,
 )
-from contracts.work import MAX_FILES
-from services.job_orchestrator.core.condition import ConditionFailed, moment
-from services.job_orchestrator.core.condition_facts import facts
-from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane, LaneState, Output, evolve, outputs_of
-from services.job_orchestrator.core.task_inputs import child_id, files_of, made_of
-from services.job_orchestrator.core.workflow import ChildJob, Wait
+from contracts.work import TaskFile
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, Decision, Job, Output, child_id, evolve, outputs_of
+from services.job_orchestrator.core.workflow import ChildJob, Step
 
 Credits = Callable[[str], int]
-"""How many tasks of an action may be handed out to this job now."""
+"""How many tasks of an action this job may hand out now."""
 CHILD_ACTION = "job"
-MAX_DEPTH = 10
+"""The action that a child job reports its end under."""
 
 
 def unlimited(action: str) -> int:
-    """No limit: one credit more than a job can use."""
+    """More credits than any job can use."""
     return 1 << 30
 
 
-class Draft:
-    """Works on one job for one event. `cause` is the id that all outputs' ids are derived from."""
+class DecisionBuilder:
+    """Builds the decision on one event for one job. The ids of all messages derive from `cause`, the event's id."""
 
     def __init__(self, job: Job, cause: str, now: datetime, credits: Credits = unlimited) -> None:
         self.job = job
         self._own = False
-        self.lanes = dict(job.lanes)
+        self.branches = dict(job.branches)
         self.cause = cause
         self.now = now
         self.unix = now.timestamp()
         self.outputs: list[Output] = []
         self.credits = credits
-        self.ended: dict[str, str | None] = {}
-        """How the step ended that led to what follows: goes out with the next stage update."""
+        self.step_end: dict[str, str | None] = {}
+        """How the step ended that led to what follows. The next stage update carries it."""
         self.freed: dict[str, int] = {}
-        """Credits by action that this decision gave back, less those it took."""
+        """Credits that this decision gives back, less those it takes, by action."""
 
     def decision(self) -> Decision:
         """The finished decision."""
-        self.change(lanes=self.lanes, updated_at=self.now)
+        self.change_job(branches=self.branches, updated_at=self.now)
         return Decision(self.job, tuple(self.outputs))
 
-    def change(self, **fields: Any) -> None:
-        """Replace fields of the job. From the first change on it is a copy of the draft's own, which changes in place."""
+    def change_job(self, **fields: Any) -> None:
+        """Replace fields of the job. Raises `TypeError` for a field that a job does not have."""
+        # The first change makes a copy that belongs to this builder; later ones change the copy in place.
         if not self._own:
             self.job = evolve(self.job, fields)
             self._own = True
@@ -79,39 +78,34 @@ class Draft:
         else:
             raise TypeError(f"Job has no field {', '.join(sorted(fields.keys() - vars(self.job).keys()))}")
 
-    def put(self, lane: Lane, **fields: Any) -> Lane:
-        """Replace fields of a lane and keep it."""
-        lane = evolve(lane, fields)
-        self.lanes[lane.id] = lane
-        return lane
+    def change_branch(self, branch: Branch, **fields: Any) -> Branch:
+        """Replace fields of a branch and keep the result. Raises `TypeError` for a field that a branch does not have."""
+        branch = evolve(branch, fields)
+        self.branches[branch.id] = branch
+        return branch
+
+    def remember_step_end(self, step: Step, status: str, code: str | None, message: str | None) -> None:
+        """Let the next stage update say how `step` ended."""
+        self.step_end = {"previous_step": step.name, "step_status": status, "step_code": code, "step_message": message}
+
+    # Events of the job.
 
     def job_event(self, model: type[AlfredEvent[Any]], step: str | None = None, **fields: Any) -> None:
         """Append a job event with the next sequence number."""
         job = self.job
         sequence = job.sequence + 1
-        self.change(sequence=sequence)
-        # Nothing in it is a worker's word: all of it was checked when it came, or is our own.
-        told = {
+        self.change_job(sequence=sequence)
+        # Every value was validated on arrival or is made here, so the event is built without a second validation.
+        values = {
             "company_id": job.owner.tenant_id, "company_name": job.owner.tenant_name, "sequence": sequence, "caused_by": self.cause,
             "workflow": job.workflow.ref, "step": step, "job_id": job.id, "deferred_session_id": job.session_id,
             "creation_date": job.created_at, "update_date": self.now, **fields,
         }  # fmt: skip
-        event = model.fact(derived(self.cause, model.TYPE, sequence), self.unix, told)
+        event = model.fact(derived(self.cause, model.TYPE, sequence), self.unix, values)
         self.outputs.append(Output(JOB_EVENTS_TOPIC.name, event))
 
-    def file_event(self, model: type[AlfredEvent[Any]], lane: Lane, role: str = "", **fields: Any) -> None:
-        """Append a file event of a lane; `role` tells apart several of one type from one cause."""
-        job = self.job
-        event = model.of(
-            event_id=derived(self.cause, model.TYPE, lane.id, role), at=self.now, company_id=job.owner.tenant_id,
-            company_name=job.owner.tenant_name, caused_by=self.cause, workflow=job.workflow.ref,
-            step=job.step_of(lane).name if lane.attempt else None, job_id=job.id, creation_date=job.created_at,
-            update_date=self.now, **fields,
-        )  # fmt: skip
-        self.outputs.append(Output(FILE_EVENTS_TOPIC.name, event))
-
-    def created(self, file_urls: tuple[str, ...]) -> None:
-        """JobCreate and one FileAddToJob per file."""
+    def job_created(self, file_urls: tuple[str, ...]) -> None:
+        """JobCreate, and one FileAddToJob per file."""
         request = self.job.request
         self.job_event(
             JobCreate, user_name=self.job.owner.user_name, merge=request.merge, metadata=request.metadata,
@@ -119,157 +113,57 @@ class Draft:
             parent_job_id=self.job.parent.job_id if self.job.parent else None, rerun_of=self.job.rerun_of,
             start_at=request.start_at.timestamp() if request.start_at else None,
         )  # fmt: skip
-        for lane in list(self.lanes.values()):
-            if lane.file is not None:
-                f = lane.file
+        for branch in list(self.branches.values()):
+            if branch.file is not None:
+                f = branch.file
                 self.file_event(
-                    FileAddToJob, lane, file_id=f.file_id, file_name=f.file_name, file_size=f.size,
+                    FileAddToJob, branch, file_id=f.file_id, file_name=f.file_name, file_size=f.size,
                     content_type=f.content_type, blob_name=f.blob_name, md5_hash=f.md5, metadata=f.metadata,
                 )  # fmt: skip
 
-    def started(self) -> None:
-        """JobStart: the state machine begins."""
-        self.change(stage=JobStage.STARTED)
+    def job_started(self) -> None:
+        """JobStart."""
+        self.change_job(stage=JobStage.STARTED)
         self.job_event(JobStart)
 
-    def move(self, stage: JobStage, step: str | None = None) -> None:
-        """JobStageUpdate: the step forward that everything else follows from."""
+    def stage_reached(self, stage: JobStage, step: str | None = None) -> None:
+        """JobStageUpdate to `stage`, with how the step before ended."""
         previous = self.job.stage
-        self.change(stage=stage)
-        self.job_event(JobStageUpdate, step=step, stage=stage, previous_stage=previous, **self.ended)
+        self.change_job(stage=stage)
+        self.job_event(JobStageUpdate, step=step, stage=stage, previous_stage=previous, **self.step_end)
 
-    def finished(self) -> None:
-        """JobFinished, with the faults that best effort left behind."""
+    def operator_note(self, verb: str, by: str, reason: str) -> None:
+        """JobStageUpdate at the same stage: somebody did something to the job."""
         job = self.job
-        lane = self.lanes.get(JOB_LANE)
+        step = job.workflow.all_steps[job.frontier].name if job.frontier >= 0 else None
+        self.job_event(JobStageUpdate, step=step, stage=job.stage, previous_stage=job.stage, verb=verb, by=by, reason=reason)
+
+    def job_finished(self) -> None:
+        """JobFinished, with the errors of the files that dropped out."""
+        job = self.job
+        branch = self.branches.get(JOB_BRANCH)
         self.job_event(
             JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors,
-            outputs=outputs_of(lane) if lane is not None else None, file_ends=job.file_ends,
+            outputs=outputs_of(branch) if branch is not None else None, file_ends=job.file_ends,
         )  # fmt: skip
 
-    def ended_badly(self, model: type[AlfredEvent[Any]], **more: Any) -> None:
-        """JobFailed, JobInvalid, JobRetry or JobExceededRetries: they share their fields."""
+    def job_problem(self, model: type[AlfredEvent[Any]], **more: Any) -> None:
+        """JobFailed, JobInvalid, JobRetry or JobExceededRetries, which share most fields."""
         job = self.job
         self.job_event(
             model, user_name=job.owner.user_name, merge=job.request.merge, metadata=job.request.metadata,
             file_count=job.total, retries=job.retries, exceeded_retries=job.exceeded_retries, **more,
         )  # fmt: skip
 
-    def status(self, lane: Lane, status: FileStatus, role: str = "", **more: Any) -> Lane:
-        """FileStatusUpdate, for file lanes."""
-        lane = self.put(lane, status=status)
-        if lane.file is not None:
-            self.file_event(
-                FileStatusUpdate, lane, role, file_id=lane.file.file_id, blob_name=lane.file.blob_name or "",
-                blob_url=lane.file.blob_url, tag_id=lane.tag, tag_name=lane.tag, file_status=status,
-                classification_score=lane.score, **more,
-            )  # fmt: skip
-        return lane
-
-    def file_failed(self, lane: Lane, status: FileStatus, code: str, message: str) -> None:
-        """FileFailed, saying what the vendor's event cannot: which step, why, after how many attempts."""
-        if lane.file is not None:
-            self.file_event(
-                FileFailed, lane, file_id=lane.file.file_id, blob_name=lane.file.blob_name or "",
-                blob_url=lane.file.blob_url, tag_id=lane.tag, tag_name=lane.tag, file_status=status,
-                classification_score=lane.score, code=code, message=message, attempts=lane.attempt,
-            )  # fmt: skip
-
-    def step_ended(self, lane: Lane, status: str, code: str | None, message: str | None) -> None:
-        """Remember how a lane's step ended, for whoever asks why the job went where it goes."""
-        step = self.job.step_of(lane).name
-        self.ended = {"previous_step": step, "step_status": status, "step_code": code, "step_message": message}
-
-    def note(self, verb: str, by: str, reason: str) -> None:
-        """JobStageUpdate that says what somebody did to the job; it stays at its stage."""
-        job = self.job
-        step = job.workflow.all_steps[job.frontier].name if job.frontier >= 0 else None
-        self.job_event(JobStageUpdate, step=step, stage=job.stage, previous_stage=job.stage, verb=verb, by=by, reason=reason)
-
-    def bounded(self, lane: Lane, due: float | None) -> float | None:
-        """`due`, or the end of the step's total time if that is earlier."""
-        total = self.job.step_of(lane).timeouts.total_s
-        if total is None or lane.entered_at is None:
-            return due
-        return min(due or float("inf"), lane.entered_at + total)
-
-    def dispatch(self, lane: Lane, attempt: int, polls: int = 0) -> Lane:
-        """Lease an attempt of the lane's step: to whichever worker takes it, once there is a credit for it; to time; to a child job."""
-        step = self.job.step_of(lane)
-        lease = derived(self.job.id, lane.id, step.name, attempt, polls, "lease")
-        begun = {
-            "attempt": attempt, "polls": polls, "waiting": False, "lease": lease, "worker": None, "started_at": None,
-        }  # fmt: skip
-        if step.action and self.job.paused_by is None and self.credits(step.action) + self.freed.get(step.action, 0) > 0:
-            self.freed[step.action] = self.freed.get(step.action, 0) - 1
-            return self.hand_out(lane, **begun)
-        lane = self.put(lane, state=LaneState.READY, due_at=self.bounded(lane, None), since=self.unix, **begun)
-        if step.wait is not None:
-            return self._wait(lane, step.wait)
-        return self._child(lane, step.job) if step.job is not None else lane
-
-    def hand_out(self, lane: Lane, **begun: Any) -> Lane:
-        """Give a lane's task to the workers; `begun` is what is new of its attempt, which was not ready before."""
-        step = self.job.step_of(lane)
-        due_at = self.bounded(lane, self.unix + step.timeouts.queued_s)
-        lane = self.put(lane, state=LaneState.QUEUED, due_at=due_at, since=None, **begun)
-        own = (self.job.request.args or {}).get(step.name)
-        task = StageTask.trusted(
-            task_id=derived(lane.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
-            file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease, issued_at=self.now,
-            file=lane.file, files=files_of(self.job, self.lanes) if step.files and lane.id == JOB_LANE else None,
-            polls=lane.polls or None, config={**step.config, **own} if own else step.config,
-            inputs=dict(lane.results),
-            timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
-        )  # fmt: skip
-        self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
-        return lane
-
-    def _wait(self, lane: Lane, wait: Wait) -> Lane:
-        due = None if wait.timeout_s is None else self.unix + wait.timeout_s
-        if wait.kind == "time":
-            due = self.unix + wait.for_s if wait.for_s is not None else moment(wait.until or "", facts(self.job, lane))
-        return self.put(lane, state=LaneState.WAITING, due_at=self.bounded(lane, due), since=None)
-
-    def _child(self, lane: Lane, child: ChildJob) -> Lane:
-        """A job of its own, which reports its end to this lane's lease as a worker would."""
-        job, step = self.job, self.job.step_of(lane)
-        depth = job.parent.depth + 1 if job.parent else 1
-        if depth > MAX_DEPTH:
-            raise ConditionFailed(f"jobs are nested deeper than {MAX_DEPTH}")
-        if child.outputs:
-            files = made_of(self.job, self.lanes, lane)
-        else:
-            files = tuple(x.file for x in ([lane] if lane.id else self.lanes.values()) if x.file is not None and not x.ended)
-        if len(files) > MAX_FILES:
-            raise ConditionFailed(f"a job of its own takes at most {MAX_FILES} files, these are {len(files)}")
-        parent = ParentTask(
-            job_id=job.id, file_id=lane.id or None, step=step.name, action=CHILD_ACTION, attempt=lane.attempt, lease=lane.lease,
-            depth=depth,
-        )  # fmt: skip
-        wish = JobRequest(
-            workflow=child.workflow, workflow_version=child.version, metadata=job.request.metadata, priority=job.request.priority,
-            channel=job.request.channel, args=job.request.args,
-        )  # fmt: skip
-        command = CreateJob(
-            command_id=derived(lane.lease, "create"), job_id=child_id(lane), owner=job.owner, issued_at=self.now, job=wish,
-            files=files, parent=parent,
-        )  # fmt: skip
-        self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
-        return self.put(lane, state=LaneState.RUNNING, worker=f"job {child_id(lane)}", since=None)
-
-    def tell_parent(self) -> None:
-        """The job has ended: report it to the step of the other job that waits for it."""
+    def parent_report(self) -> None:
+        """Report the job's end to the step of the parent job that waits for it, if there is one."""
         job, parent = self.job, self.job.parent
         if parent is None:
             return
         completed = job.stage is JobStage.COMPLETED
         result = {
-            "job_id": job.id,
-            "stage": job.stage.value,
-            "finished_files": job.done,
-            "failed_files": job.failed + job.invalid,
-        }
+            "job_id": job.id, "stage": job.stage.value, "finished_files": job.done, "failed_files": job.failed + job.invalid,
+        }  # fmt: skip
         report = StageReport(
             report_id=derived(parent.lease, job.id, "end"), job_id=parent.job_id, tenant_id=job.owner.tenant_id,
             file_id=parent.file_id, step=parent.step, action=parent.action, attempt=parent.attempt, lease=parent.lease,
@@ -279,19 +173,88 @@ class Draft:
         )  # fmt: skip
         self.outputs.append(Output(STAGE_REPORTS_TOPIC.name, report, command=True))
 
-    def revoke(self, lane: Lane, reason: str) -> None:
-        """Tell whoever has the lane's open attempt, or a job of its own, that it is no longer wanted."""
-        step = self.job.step_of(lane)
-        if step.job is not None:
-            command = CancelJob(
-                command_id=derived(lane.lease, "cancelled"), job_id=child_id(lane), owner=self.job.owner, issued_at=self.now,
-                reason=f"job {self.job.id}: {reason}"[:1000],
+    # Events of files.
+
+    def file_event(self, model: type[AlfredEvent[Any]], branch: Branch, role: str = "", **fields: Any) -> None:
+        """Append a file event of a branch. `role` distinguishes events of one type from one cause."""
+        job = self.job
+        event = model.of(
+            event_id=derived(self.cause, model.TYPE, branch.id, role), at=self.now, company_id=job.owner.tenant_id,
+            company_name=job.owner.tenant_name, caused_by=self.cause, workflow=job.workflow.ref,
+            step=job.workflow.all_steps[branch.step].name if branch.attempt else None, job_id=job.id, creation_date=job.created_at,
+            update_date=self.now, **fields,
+        )  # fmt: skip
+        self.outputs.append(Output(FILE_EVENTS_TOPIC.name, event))
+
+    def _file_state(self, model: type[AlfredEvent[Any]], branch: Branch, role: str, status: FileStatus, **more: Any) -> None:
+        # The job's own branch has no file, so it has no file events.
+        if branch.file is not None:
+            self.file_event(
+                model, branch, role, file_id=branch.file.file_id, blob_name=branch.file.blob_name or "",
+                blob_url=branch.file.blob_url, tag_id=branch.tag, tag_name=branch.tag, file_status=status, **more,
             )  # fmt: skip
-            self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
-            return
-        note = TaskCancelled(
-            event_id=derived(lane.lease, "cancelled"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
-            file_id=lane.id or None, step=step.name, action=step.action, attempt=lane.attempt, lease=lane.lease,
+
+    def file_status(self, branch: Branch, status: FileStatus, role: str = "", **more: Any) -> Branch:
+        """Set a branch's status and, for a file, append FileStatusUpdate."""
+        branch = self.change_branch(branch, status=status)
+        self._file_state(FileStatusUpdate, branch, role, status, classification_score=branch.score, **more)
+        return branch
+
+    def file_failed(self, branch: Branch, status: FileStatus, code: str, message: str) -> None:
+        """FileFailed. Beyond Alfred's fields it says why, and after how many attempts."""
+        more = {"classification_score": branch.score, "code": code, "message": message, "attempts": branch.attempt}
+        self._file_state(FileFailed, branch, "", status, **more)
+
+    def file_done(self, branch: Branch) -> None:
+        """FileDone, with what the file's steps stored."""
+        merged = {key: value for result in branch.results.values() for key, value in result.items()}
+        blobs = {name: merged.get(name) for name in ("result_blob", "text_blob", "index_blob")}
+        self._file_state(FileDone, branch, "", FileStatus.FINISHED, outputs=outputs_of(branch), **blobs)
+
+    # Commands to workers and child jobs.
+
+    def task(self, branch: Branch, step: Step, files: tuple[TaskFile, ...] | None) -> None:
+        """StageTask for the branch's open attempt. `files`: every file of the job, for a step that asks for them."""
+        arguments = (self.job.request.args or {}).get(step.name)
+        task = StageTask.trusted(
+            task_id=derived(branch.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
+            file_id=branch.id or None, step=step.name, action=step.action, attempt=branch.attempt, lease=branch.lease,
+            issued_at=self.now, file=branch.file, files=files, polls=branch.polls or None,
+            config={**step.config, **arguments} if arguments else step.config, inputs=dict(branch.results),
+            timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
+        )  # fmt: skip
+        self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
+
+    def child_job(self, branch: Branch, step: Step, child: ChildJob, files: tuple[FileRef, ...], depth: int) -> None:
+        """CreateJob for a child. It reports its end under the branch's lease, as a worker would."""
+        job = self.job
+        parent = ParentTask(
+            job_id=job.id, file_id=branch.id or None, step=step.name, action=CHILD_ACTION, attempt=branch.attempt, lease=branch.lease,
+            depth=depth,
+        )  # fmt: skip
+        request = JobRequest(
+            workflow=child.workflow, workflow_version=child.version, metadata=job.request.metadata, priority=job.request.priority,
+            channel=job.request.channel, args=job.request.args,
+        )  # fmt: skip
+        command = CreateJob(
+            command_id=derived(branch.lease, "create"), job_id=child_id(branch), owner=job.owner, issued_at=self.now, job=request,
+            files=files, parent=parent,
+        )  # fmt: skip
+        self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
+
+    def child_cancelled(self, branch: Branch, reason: str) -> None:
+        """CancelJob for the child job of the branch's open attempt."""
+        command = CancelJob(
+            command_id=derived(branch.lease, "cancelled"), job_id=child_id(branch), owner=self.job.owner, issued_at=self.now,
+            reason=f"job {self.job.id}: {reason}"[:1000],
+        )  # fmt: skip
+        self.outputs.append(Output(JOB_COMMANDS_TOPIC.name, command, command=True))
+
+    def task_cancelled(self, branch: Branch, step: Step, reason: str) -> None:
+        """TaskCancelled for the branch's open attempt."""
+        cancelled = TaskCancelled(
+            event_id=derived(branch.lease, "cancelled"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
+            file_id=branch.id or None, step=step.name, action=step.action, attempt=branch.attempt, lease=branch.lease,
             occurred_at=self.now, reason=reason,
         )  # fmt: skip
-        self.outputs.append(Output(STAGE_CANCELLATIONS_TOPIC.name, note, command=True))
+        self.outputs.append(Output(STAGE_CANCELLATIONS_TOPIC.name, cancelled, command=True))

@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts import JobStage
 from services.job_orchestrator.core.allocation import Capacity
-from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Job
 
 WORKER_ALIVE_S = 30.0
 """A worker says every ten seconds that it is there; after three of them missed it counts as gone."""
@@ -18,7 +18,7 @@ ORDER = (
     "running", "child_job", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
     "retry_due", "waiting_for_approval", "waiting_for_poke", "waiting_until", "waiting_for_files",
 )  # fmt: skip
-"""Where the lanes of one job have different reasons, the first of these is the job's: it is what moves it next."""
+"""Where the branches of one job have different reasons, the first of these is the job's: it is what moves it next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Facts:
 
 
 def explain(job: Job, facts: Facts) -> Reason:
-    """`job` with all of its lanes."""
+    """`job` with all of its branches."""
     if job.ended:
         errors = f": {job.errors[-1]}" if job.errors else ""
         return Reason("ended", f"the job is {job.stage.value}{errors}", {"stage": job.stage.value})
@@ -53,7 +53,7 @@ def explain(job: Job, facts: Facts) -> Reason:
     if job.paused_by is not None:
         why = {"by": job.paused_by, "reason": job.paused_reason, "since": job.paused_at}
         return Reason("job_paused", f"paused by {job.paused_by}{_because(job.paused_reason)}", why)
-    found = (_of_lane(job, lane, facts) for lane in job.lanes.values() if not lane.ended)
+    found = (_of_branch(job, branch, facts) for branch in job.branches.values() if not branch.ended)
     reasons = [r for r in found if r is not None]
     if not reasons:
         return Reason("between", "nothing of it is open; its next step is being decided")
@@ -63,42 +63,42 @@ def explain(job: Job, facts: Facts) -> Reason:
     return Reason(first.code, first.message, {**first.facts, **more}, first.at)
 
 
-def _of_lane(job: Job, lane: Lane, facts: Facts) -> Reason | None:
-    if lane.state is LaneState.IDLE or (lane.id == JOB_LANE and lane.state is LaneState.ARRIVED):
+def _of_branch(job: Job, branch: Branch, facts: Facts) -> Reason | None:
+    if branch.state is BranchState.IDLE or (branch.id == JOB_BRANCH and branch.state is BranchState.ARRIVED):
         return None
-    step = job.step_of(lane)
-    known: dict[str, Any] = {"step": step.name, "attempt": lane.attempt}
-    known |= {"file_id": lane.id} if lane.id else {}
+    step = job.step_of(branch)
+    known: dict[str, Any] = {"step": step.name, "attempt": branch.attempt}
+    known |= {"file_id": branch.id} if branch.id else {}
     known |= {"action": step.action} if step.action else {}
-    if lane.state is LaneState.ARRIVED:
+    if branch.state is BranchState.ARRIVED:
         return Reason("waiting_for_files", f"{job.live - job.arrived} files have not come as far as {step.name}", known)
-    if lane.state is LaneState.RUNNING:
+    if branch.state is BranchState.RUNNING:
         if step.job is not None:
-            return Reason("child_job", f"{step.name} is {lane.worker}, which has not ended", {**known, "job": lane.worker})
-        return Reason("running", f"{step.name} is running on {lane.worker or 'a worker'}", {**known, "worker": lane.worker})
-    if lane.state is LaneState.QUEUED:
-        return _queued(step.action, known, lane, facts)
-    if lane.state is LaneState.BACKOFF:
-        message = f"{step.name} failed in attempt {lane.attempt}; the next is due at {_clock(lane.due_at)}"
-        if lane.waiting:
-            message = f"{step.name} asked for time until {_clock(lane.due_at)}"
-        return Reason("retry_due", message, known, lane.due_at)
-    if lane.state is LaneState.WAITING:
+            return Reason("child_job", f"{step.name} is {branch.worker}, which has not ended", {**known, "job": branch.worker})
+        return Reason("running", f"{step.name} is running on {branch.worker or 'a worker'}", {**known, "worker": branch.worker})
+    if branch.state is BranchState.QUEUED:
+        return _queued(step.action, known, branch, facts)
+    if branch.state is BranchState.BACKOFF:
+        message = f"{step.name} failed in attempt {branch.attempt}; the next is due at {_clock(branch.due_at)}"
+        if branch.waiting:
+            message = f"{step.name} asked for time until {_clock(branch.due_at)}"
+        return Reason("retry_due", message, known, branch.due_at)
+    if branch.state is BranchState.WAITING:
         kind = step.wait.kind if step.wait else "time"
         if kind == "time":
-            return Reason("waiting_until", f"{step.name} waits until {_clock(lane.due_at)}", known, lane.due_at)
+            return Reason("waiting_until", f"{step.name} waits until {_clock(branch.due_at)}", known, branch.due_at)
         return Reason(
-            f"waiting_for_{kind}", f"{step.name} waits for {'a poke' if kind == 'poke' else 'an approval'}", known, lane.due_at
+            f"waiting_for_{kind}", f"{step.name} waits for {'a poke' if kind == 'poke' else 'an approval'}", known, branch.due_at
         )
     return _ready(step.action, known, facts)
 
 
-def _queued(action: str, known: dict[str, Any], lane: Lane, facts: Facts) -> Reason:
+def _queued(action: str, known: dict[str, Any], branch: Branch, facts: Facts) -> Reason:
     seen = facts.last_seen.get(action)
     if seen is None or facts.now - seen > WORKER_ALIVE_S:
         since = "ever" if seen is None else f"since {_clock(seen)}"
-        return Reason("no_worker", f"no live worker for {action} {since}", {**known, "since": seen}, lane.due_at)
-    return Reason("queued", f"handed out to the workers for {action}; none has reported on it yet", known, lane.due_at)
+        return Reason("no_worker", f"no live worker for {action} {since}", {**known, "since": seen}, branch.due_at)
+    return Reason("queued", f"handed out to the workers for {action}; none has reported on it yet", known, branch.due_at)
 
 
 def _ready(action: str, known: dict[str, Any], facts: Facts) -> Reason:

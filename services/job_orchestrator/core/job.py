@@ -1,4 +1,4 @@
-"""The job and its lanes as frozen values, and the table that says which signal a lane may take in which state."""
+"""The job and its branches as frozen values, and the table that says which signal a branch may take in which state."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy
+from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy, derived
 from contracts.work import OutputFile
 from services.job_orchestrator.core.workflow import Step, Workflow
 
-JOB_LANE = ""
-"""Id of the lane that job-scoped steps run on; file lanes have their file's id."""
+JOB_BRANCH = ""
+"""Id of the branch that job-scoped steps run on; file branches have their file's id."""
 
 
-class LaneState(StrEnum):
-    """Where the open attempt of a lane is."""
+class BranchState(StrEnum):
+    """Where the open attempt of a branch is."""
 
     IDLE = "idle"
     READY = "ready"
@@ -34,12 +34,12 @@ class LaneState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Signal(StrEnum):
-    """What can happen to a lane."""
+class Trigger(StrEnum):
+    """What can happen to a branch."""
 
     START = "start"
     GRANT = "grant"
-    POKE = "poke"
+    SIGNAL = "signal"
     RUN = "run"
     OK = "ok"
     SKIP = "skip"
@@ -50,43 +50,43 @@ class Signal(StrEnum):
     CANCEL = "cancel"
 
 
-_OPEN = (LaneState.QUEUED, LaneState.RUNNING)
+_OPEN = (BranchState.QUEUED, BranchState.RUNNING)
 IN_FLIGHT = frozenset(_OPEN)
 """A worker has the task, or will read it from Kafka: these hold a credit."""
-_ON = (LaneState.QUEUED, LaneState.READY, LaneState.WAITING, LaneState.RUNNING)
-"""Where a lane is that has entered a step: handed out, or not yet; waiting; or a job of its own is running for it."""
-_PASSED = (LaneState.ARRIVED, LaneState.DONE, LaneState.FAILED, LaneState.INVALID)
-"""Where a lane may be without a task: at a join or the end, also by steps whose conditions are false; or by one that failed."""
-_ENDED = (LaneState.DONE, LaneState.FAILED, LaneState.INVALID, LaneState.CANCELLED)
+_ON = (BranchState.QUEUED, BranchState.READY, BranchState.WAITING, BranchState.RUNNING)
+"""Where a branch is that has entered a step: handed out, or not yet; waiting; or a job of its own is running for it."""
+_PASSED = (BranchState.ARRIVED, BranchState.DONE, BranchState.FAILED, BranchState.INVALID)
+"""Where a branch may be without a task: at a join or the end, also by steps whose conditions are false; or by one that failed."""
+_ENDED = (BranchState.DONE, BranchState.FAILED, BranchState.INVALID, BranchState.CANCELLED)
 
-LANE_TABLE: Mapping[tuple[LaneState, Signal], tuple[LaneState, ...]] = {
-    **{(s, Signal.START): (*_ON, *_PASSED) for s in (LaneState.IDLE, LaneState.ARRIVED)},
-    (LaneState.IDLE, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.ARRIVED, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.READY, Signal.GRANT): (LaneState.QUEUED,),
-    (LaneState.READY, Signal.DUE): (LaneState.FAILED, LaneState.INVALID, *_ON, *_PASSED),
-    (LaneState.READY, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.WAITING, Signal.POKE): (*_ON, *_PASSED),
-    (LaneState.WAITING, Signal.DUE): (LaneState.IDLE, *_ON, *_PASSED),
-    (LaneState.WAITING, Signal.CANCEL): (LaneState.CANCELLED,),
-    (LaneState.BACKOFF, Signal.DUE): (*_ON, *_PASSED),
-    (LaneState.BACKOFF, Signal.CANCEL): (LaneState.CANCELLED,),
-    **{(s, Signal.RUN): (LaneState.RUNNING,) for s in _OPEN},
-    **{(s, sig): (*_ON, *_PASSED) for s in _OPEN for sig in (Signal.OK, Signal.SKIP, Signal.KO)},
-    **{(s, sig): (LaneState.BACKOFF, *_ON, *_PASSED) for s in _OPEN for sig in (Signal.ERR, Signal.DUE)},
-    **{(s, Signal.WAIT): (LaneState.BACKOFF,) for s in _OPEN},
-    **{(s, Signal.CANCEL): (LaneState.CANCELLED,) for s in _OPEN},
+BRANCH_TABLE: Mapping[tuple[BranchState, Trigger], tuple[BranchState, ...]] = {
+    **{(s, Trigger.START): (*_ON, *_PASSED) for s in (BranchState.IDLE, BranchState.ARRIVED)},
+    (BranchState.IDLE, Trigger.CANCEL): (BranchState.CANCELLED,),
+    (BranchState.ARRIVED, Trigger.CANCEL): (BranchState.CANCELLED,),
+    (BranchState.READY, Trigger.GRANT): (BranchState.QUEUED,),
+    (BranchState.READY, Trigger.DUE): (BranchState.FAILED, BranchState.INVALID, *_ON, *_PASSED),
+    (BranchState.READY, Trigger.CANCEL): (BranchState.CANCELLED,),
+    (BranchState.WAITING, Trigger.SIGNAL): (*_ON, *_PASSED),
+    (BranchState.WAITING, Trigger.DUE): (BranchState.IDLE, *_ON, *_PASSED),
+    (BranchState.WAITING, Trigger.CANCEL): (BranchState.CANCELLED,),
+    (BranchState.BACKOFF, Trigger.DUE): (*_ON, *_PASSED),
+    (BranchState.BACKOFF, Trigger.CANCEL): (BranchState.CANCELLED,),
+    **{(s, Trigger.RUN): (BranchState.RUNNING,) for s in _OPEN},
+    **{(s, sig): (*_ON, *_PASSED) for s in _OPEN for sig in (Trigger.OK, Trigger.SKIP, Trigger.KO)},
+    **{(s, sig): (BranchState.BACKOFF, *_ON, *_PASSED) for s in _OPEN for sig in (Trigger.ERR, Trigger.DUE)},
+    **{(s, Trigger.WAIT): (BranchState.BACKOFF,) for s in _OPEN},
+    **{(s, Trigger.CANCEL): (BranchState.CANCELLED,) for s in _OPEN},
 }
 """(state, signal) → states it may lead to. A missing pair is refused and changes nothing."""
 
 
 @dataclass(frozen=True)
-class Lane:
+class Branch:
     """One file's (or the job's own) way through the steps. `due_at` is Unix seconds."""
 
     id: str
     file: FileRef | None = None
-    state: LaneState = LaneState.IDLE
+    state: BranchState = BranchState.IDLE
     step: int = 0
     attempt: int = 0
     lease: str = ""
@@ -113,7 +113,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Job:
-    """A job's header. Counters stand for the lanes that are not loaded; `lanes` holds those that an event touches."""
+    """A job's header. Counters stand for the branches that are not loaded; `branches` holds those that an event touches."""
 
     id: str
     owner: Tenancy
@@ -141,7 +141,7 @@ class Job:
     """The stage it will end in once its rescue steps are done."""
     parent: ParentTask | None = None
     rerun_of: str | None = None
-    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    branches: Mapping[str, Branch] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -150,28 +150,33 @@ class Job:
 
     @property
     def live(self) -> int:
-        """File lanes that have not dropped out."""
+        """File branches that have not dropped out."""
         return self.total - self.failed - self.invalid - self.cancelled
 
     @property
     def file_ends(self) -> int:
-        """File lanes that have ended; each has been said to."""
+        """File branches that have ended; each has been said to."""
         return self.done + self.failed + self.invalid + self.cancelled
 
-    def step_of(self, lane: Lane) -> Step:
-        """The step that a lane is at."""
-        return self.workflow.all_steps[lane.step]
+    def step_of(self, branch: Branch) -> Step:
+        """The step that a branch is at."""
+        return self.workflow.all_steps[branch.step]
 
 
-def outputs_of(lane: Lane) -> tuple[OutputFile, ...] | None:
-    """The files that a lane's steps have made, the last step's that made any; None when none did."""
-    for result in reversed(list(lane.results.values())):
+def outputs_of(branch: Branch) -> tuple[OutputFile, ...] | None:
+    """The files that a branch's steps have made, the last step's that made any; None when none did."""
+    for result in reversed(list(branch.results.values())):
         if result.get("outputs"):
             return tuple(OutputFile.model_validate(entry) for entry in result["outputs"])
     return None
 
 
-V = TypeVar("V", Job, Lane)
+def child_id(branch: Branch) -> str:
+    """Id of the child job that the branch's open attempt has started."""
+    return derived(branch.lease, "job")
+
+
+V = TypeVar("V", Job, Branch)
 
 
 def evolve(value: V, fields: Mapping[str, Any]) -> V:
@@ -204,5 +209,5 @@ class Decision(NamedTuple):
     refused: str | None = None
 
 
-class NeedsAllLanes(Exception):
-    """The decision concerns every lane of the job; load them all and decide again."""
+class NeedsAllBranches(Exception):
+    """The decision concerns every branch of the job; load them all and decide again."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts import CreateJob, SessionClosed, StageReport
-from services.job_orchestrator.core.decide import LaneDue, Start, decide
-from services.job_orchestrator.core.job import JOB_LANE, Job, Lane, LaneState, NeedsAllLanes
+from services.job_orchestrator.core.decide import BranchDue, Start, decide
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Job, NeedsAllBranches
 from services.job_orchestrator.core.workflow import Workflow
 
 Recorded = tuple[float, Any]
@@ -48,18 +48,18 @@ def replay(history: Iterable[Recorded], workflow: Workflow) -> Replayed:
 def _decide(job: Job, event: Any, now: datetime) -> Any:
     try:
         return decide(job, event, now)
-    except NeedsAllLanes:
-        # All lanes are here; what lacks is a file that the history does not know.
+    except NeedsAllBranches:
+        # All branches are here; what lacks is a file that the history does not know.
         raise ValueError("the history is not complete") from None
 
 
 def _catch_up(job: Job, report: StageReport, at: float) -> Job:
-    """The report is of a later attempt than the lane's: its back-off, wait or time-out was over by then."""
+    """The report is of a later attempt than the branch's: its back-off, wait or time-out was over by then."""
     for _ in range(200):
-        lane = job.lanes.get(report.file_id or JOB_LANE)
-        if lane is None or job.ended or lane.lease == report.lease or lane.due_at is None or lane.due_at > at:
+        branch = job.branches.get(report.file_id or JOB_BRANCH)
+        if branch is None or job.ended or branch.lease == report.lease or branch.due_at is None or branch.due_at > at:
             return job
-        decision = _decide(job, LaneDue(job.id, lane.id, lane.lease), datetime.fromtimestamp(lane.due_at + 1e-3, UTC))
+        decision = _decide(job, BranchDue(job.id, branch.id, branch.lease), datetime.fromtimestamp(branch.due_at + 1e-3, UTC))
         if decision.refused is not None or decision.job is None:
             return job
         job = decision.job
@@ -74,17 +74,17 @@ def differences(expected: Job, found: Replayed) -> list[str]:
     said = []
     if expected.stage != job.stage:
         said.append(f"its stage would be {job.stage.value}, not {expected.stage.value}")
-    for key in sorted(expected.lanes.keys() | job.lanes.keys()):
-        was, is_ = _place(expected, expected.lanes.get(key)), _place(job, job.lanes.get(key))
+    for key in sorted(expected.branches.keys() | job.branches.keys()):
+        was, is_ = _place(expected, expected.branches.get(key)), _place(job, job.branches.get(key))
         if was != is_:
             said.append(f"{f'file {key}' if key else 'the job'} would be {is_}, not {was}")
     return said
 
 
-def _place(job: Job, lane: Lane | None) -> str:
-    """Where a lane is, as far as the history can tell: not whether a worker has begun, or which attempt it is."""
-    if lane is None or lane.state is LaneState.IDLE:
+def _place(job: Job, branch: Branch | None) -> str:
+    """Where a branch is, as far as the history can tell: not whether a worker has begun, or which attempt it is."""
+    if branch is None or branch.state is BranchState.IDLE:
         return "nowhere"
-    if lane.ended or lane.state is LaneState.ARRIVED:
-        return lane.state.value
-    return f"at {job.step_of(lane).name}"
+    if branch.ended or branch.state is BranchState.ARRIVED:
+        return branch.state.value
+    return f"at {job.step_of(branch).name}"

@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 
 from contracts import FileStatus, RerunJob
-from services.job_orchestrator.core.decision_builder import Credits, Draft
-from services.job_orchestrator.core.job import JOB_LANE, Decision, Job, Lane, LaneState, evolve
-from services.job_orchestrator.core.steps import enter, release, settle
+from services.job_orchestrator.core.advance import advance, arrive
+from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
+from services.job_orchestrator.core.moves import Enter, Move, Release
 from services.job_orchestrator.core.workflow import Step, Workflow
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
-    """`source` is the old job with all its lanes; `workflow` what the wish's name and version stand for, or None."""
+class Rerun:
+    """`source` is the old job with all its branches; `workflow` what the request's name and version stand for, or None."""
 
     command: RerunJob
     source: Job | None
@@ -27,7 +28,7 @@ class _Refused(Exception):
     pass
 
 
-def fork(event: Fork, now: datetime, credits: Credits) -> Decision:
+def rerun(event: Rerun, now: datetime, credits: Credits) -> Decision:
     """The new job, or why there is none."""
     try:
         source, workflow = _checked(event)
@@ -35,25 +36,25 @@ def fork(event: Fork, now: datetime, credits: Credits) -> Decision:
     except _Refused as error:
         return Decision(None, refused=str(error))
     command = event.command
-    lanes = {key: _lane(lane, starts[key], workflow) for key, lane in source.lanes.items() if key != JOB_LANE}
-    own = source.lanes.get(JOB_LANE)
+    branches = {key: _branch(branch, starts[key], workflow) for key, branch in source.branches.items() if key != JOB_BRANCH}
+    own = source.branches.get(JOB_BRANCH)
     if own is not None:
-        lanes[JOB_LANE] = Lane(JOB_LANE, results=_before(own.results, base, workflow))
+        branches[JOB_BRANCH] = Branch(JOB_BRANCH, results=_before(own.results, base, workflow))
     changes: dict[str, Any] = {"workflow_version": workflow.version, "start_at": None}
     changes |= {"metadata": command.metadata} if command.metadata is not None else {}
     changes |= {"args": {**(source.request.args or {}), **command.args}} if command.args is not None else {}
     job = Job(
         command.new_job_id, command.owner, source.request.model_copy(update=changes), workflow, now, now, total=source.total,
-        session_id=source.session_id, lanes=lanes, rerun_of=source.id,
+        session_id=source.session_id, branches=branches, rerun_of=source.id,
     )  # fmt: skip
-    draft = Draft(job, command.message_id, now, credits)
-    draft.created(())
-    draft.started()
-    _begin(draft, base, starts)
-    return draft.decision()
+    builder = DecisionBuilder(job, command.message_id, now, credits)
+    builder.job_created(())
+    builder.job_started()
+    _begin(builder, base, starts)
+    return builder.decision()
 
 
-def _checked(event: Fork) -> tuple[Job, Workflow]:
+def _checked(event: Rerun) -> tuple[Job, Workflow]:
     source, command = event.source, event.command
     if source is None or source.owner.tenant_id != command.owner.tenant_id:
         raise _Refused("unknown job")
@@ -63,7 +64,7 @@ def _checked(event: Fork) -> tuple[Job, Workflow]:
         raise _Refused("unknown workflow")
     if command.from_step is not None and command.from_step not in [s.name for s in event.workflow.steps]:
         raise _Refused("unknown step")
-    if set(command.file_ids) - set(source.lanes):
+    if set(command.file_ids) - set(source.branches):
         raise _Refused("unknown file")
     return source, event.workflow
 
@@ -74,12 +75,12 @@ def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict
     wanted = None if command.from_step is None else [s.name for s in workflow.steps].index(command.from_step)
     changed = first_change(source.workflow, workflow, source.request.args, command.args)
     starts: dict[str, int | None] = {}
-    for key, lane in source.lanes.items():
-        if key != JOB_LANE:
-            starts[key] = _start(command, lane, wanted, changed, source.workflow, workflow)
-    own = source.lanes.get(JOB_LANE)
+    for key, branch in source.branches.items():
+        if key != JOB_BRANCH:
+            starts[key] = _start(command, branch, wanted, changed, source.workflow, workflow)
+    own = source.branches.get(JOB_BRANCH)
     begins = [i for i in starts.values() if i is not None]
-    if own is not None and own.state is not LaneState.DONE and not begins:
+    if own is not None and own.state is not BranchState.DONE and not begins:
         begins.append(_same(own, source.workflow, workflow) if wanted is None else wanted)
     if command.only != "failed" and wanted is not None:
         begins.append(wanted)
@@ -90,9 +91,11 @@ def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict
     return min(*begins, count - 1), starts
 
 
-def _start(command: RerunJob, lane: Lane, wanted: int | None, changed: int | None, old: Workflow, new: Workflow) -> int | None:
-    done = lane.state is LaneState.DONE
-    if command.file_ids and lane.id not in command.file_ids:
+def _start(
+    command: RerunJob, branch: Branch, wanted: int | None, changed: int | None, old: Workflow, new: Workflow
+) -> int | None:
+    done = branch.state is BranchState.DONE
+    if command.file_ids and branch.id not in command.file_ids:
         return None
     if command.only == "failed" and done:
         return None
@@ -103,14 +106,14 @@ def _start(command: RerunJob, lane: Lane, wanted: int | None, changed: int | Non
     if command.only == "all":
         return 0
     # What a file that did not finish has behind it stays, as far as it is still done in the same way.
-    return min(_same(lane, old, new), changed if changed is not None else len(new.steps))
+    return min(_same(branch, old, new), changed if changed is not None else len(new.steps))
 
 
-def _same(lane: Lane, old: Workflow, new: Workflow) -> int:
-    if lane.step >= len(old.steps):
+def _same(branch: Branch, old: Workflow, new: Workflow) -> int:
+    if branch.step >= len(old.steps):
         return 0
     names = [s.name for s in new.steps]
-    name = old.steps[lane.step].name
+    name = old.steps[branch.step].name
     return names.index(name) if name in names else 0
 
 
@@ -135,39 +138,36 @@ def _before(results: Mapping[str, Mapping[str, Any]], index: int, workflow: Work
     return {name: result for name, result in results.items() if name in earlier}
 
 
-def _lane(lane: Lane, start: int | None, workflow: Workflow) -> Lane:
+def _branch(branch: Branch, start: int | None, workflow: Workflow) -> Branch:
     if start is None:
-        return lane
-    kept = _before(lane.results, start, workflow)
-    tagged = {"tag": lane.tag, "score": lane.score} if kept else {}
-    return evolve(Lane(lane.id, lane.file, step=start, results=kept), tagged)
+        return branch
+    kept = _before(branch.results, start, workflow)
+    tagged = {"tag": branch.tag, "score": branch.score} if kept else {}
+    return evolve(Branch(branch.id, branch.file, step=start, results=kept), tagged)
 
 
-def _begin(draft: Draft, base: int, starts: Mapping[str, int | None]) -> None:
-    """Bring every file to where it begins: those that are through to the join, the others into their step."""
-    steps = draft.job.workflow.steps
-    boundary = draft.job.workflow.run_end(base) if steps[base].scope == "file" else base
-    entering: list[tuple[Lane, int]] = []
-    for key, lane in list(draft.lanes.items()):
-        if key == JOB_LANE:
+def _begin(builder: DecisionBuilder, base: int, starts: Mapping[str, int | None]) -> None:
+    """Bring every file to where it begins: into its step, or to the join that the job begins at."""
+    workflow = builder.job.workflow
+    boundary = workflow.run_end(base) if workflow.steps[base].scope == "file" else base
+    entering: list[Move] = []
+    for key, branch in list(builder.branches.items()):
+        if key == JOB_BRANCH:
             continue
         start = starts[key]
-        if start is None and lane.state is not LaneState.DONE:
-            _drop(draft, lane)
+        if start is None and branch.state is not BranchState.DONE:
+            _drop(builder, branch)
         elif start is None or start >= boundary:
-            settle(draft, draft.put(lane, state=LaneState.IDLE), boundary)
+            arrive(builder, builder.change_branch(branch, state=BranchState.IDLE), boundary)
         else:
-            entering.append((lane, start))
-    if not entering:
-        release(draft, boundary)
-    for lane, start in entering:
-        # One file's condition may have ended the job, and with it the others.
-        if not draft.job.ended and draft.job.ending is None:
-            enter(draft, draft.lanes[lane.id], start)
+            entering.append(Enter(key, start))
+    for move in entering or [Release(boundary)]:
+        advance(builder, move)
 
 
-def _drop(draft: Draft, lane: Lane) -> None:
-    """A file that is not run again and had not finished: it counts as it ended, and is said to have."""
-    state = lane.state if lane.state in (LaneState.FAILED, LaneState.INVALID) else LaneState.CANCELLED
-    draft.status(draft.put(lane, state=state, due_at=None), FileStatus(state.value), role="dropped")
-    draft.change(**{state.value: getattr(draft.job, state.value) + 1})
+def _drop(builder: DecisionBuilder, branch: Branch) -> None:
+    """Leave out a file that did not finish and does not run again. It counts as it ended, and its event says so."""
+    state = branch.state if branch.state in (BranchState.FAILED, BranchState.INVALID) else BranchState.CANCELLED
+    branch = builder.change_branch(branch, state=state, due_at=None)
+    builder.file_status(branch, FileStatus(state.value), role="dropped")
+    builder.change_job(**{state.value: getattr(builder.job, state.value) + 1})

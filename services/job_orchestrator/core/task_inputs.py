@@ -7,34 +7,29 @@ from collections.abc import Mapping
 from contracts import FileRef, derived
 from contracts.work import MAX_FILES, TaskFile
 from services.job_orchestrator.core.condition import ConditionFailed
-from services.job_orchestrator.core.job import Job, Lane, LaneState, NeedsAllLanes, outputs_of
+from services.job_orchestrator.core.job import Branch, BranchState, Job, NeedsAllBranches, outputs_of
 
 
-def files_of(job: Job, lanes: Mapping[str, Lane]) -> tuple[TaskFile, ...]:
-    """All files that are still in, in the order they were handed in. Raises `NeedsAllLanes`, and `ConditionFailed` for too many."""
-    listed = [lane for lane in lanes.values() if lane.file is not None]
+def files_of(job: Job, branches: Mapping[str, Branch]) -> tuple[TaskFile, ...]:
+    """All files that are still in, in the order they were handed in. Raises `NeedsAllBranches`, and `ConditionFailed` for too many."""
+    listed = [branch for branch in branches.values() if branch.file is not None]
     if len(listed) < job.total:
-        raise NeedsAllLanes
-    live = [lane for lane in listed if lane.state is LaneState.DONE or not lane.ended]
+        raise NeedsAllBranches
+    live = [branch for branch in listed if branch.state is BranchState.DONE or not branch.ended]
     if len(live) > MAX_FILES:
         raise ConditionFailed(f"a step that asks for all files takes at most {MAX_FILES}, these are {len(live)}")
-    return tuple(TaskFile.trusted(file=lane.file, outputs=outputs_of(lane) or ()) for lane in live)
+    return tuple(TaskFile.trusted(file=branch.file, outputs=outputs_of(branch) or ()) for branch in live)
 
 
-def made_of(job: Job, lanes: Mapping[str, Lane], lane: Lane) -> tuple[FileRef, ...]:
+def made_of(job: Job, branches: Mapping[str, Branch], branch: Branch) -> tuple[FileRef, ...]:
     """What the job's own steps, or else its files', have made, as files for another job. Raises as `files_of`."""
-    made = outputs_of(lane)
+    made = outputs_of(branch)
     if made is None:
-        made = tuple(output for entry in files_of(job, lanes) for output in entry.outputs)
+        made = tuple(output for entry in files_of(job, branches) for output in entry.outputs)
     return tuple(
         FileRef(
-            file_id=derived(lane.lease, "output", n), file_name=o.file_name, content_type=o.content_type, size=o.size, sha256=o.sha256,
+            file_id=derived(branch.lease, "output", n), file_name=o.file_name, content_type=o.content_type, size=o.size, sha256=o.sha256,
             blob_name=o.blob_name,
         )
         for n, o in enumerate(made)
     )  # fmt: skip
-
-
-def child_id(lane: Lane) -> str:
-    """Id of the job that a lane's open attempt started."""
-    return derived(lane.lease, "job")

@@ -40,7 +40,7 @@ class Timeouts(_Part):
 
 
 class NextRule(_Part):
-    """Where a lane goes on when its step ended with this status and code: a later step, `end` (of the steps that follow each other
+    """Where a branch goes on when its step ended with this status and code: a later step, `end` (of the steps that follow each other
     in the same scope), or `fail`. The first rule that fits counts."""
 
     status: Literal["OK", "SKIP", "KO", "ERR"]
@@ -72,7 +72,7 @@ class Wait(_Part):
 
 
 class ChildJob(_Part):
-    """A step that is a job of its own: it begins with the lane's file (or all files of the job) and ends when that job ends."""
+    """A step that is a job of its own: it begins with the branch's file (or all files of the job) and ends when that job ends."""
 
     workflow: str = Field(min_length=1, max_length=100)
     version: int | None = Field(default=None, ge=1)
@@ -172,7 +172,7 @@ class Workflow(_Part):
 
     @cached_property
     def all_steps(self) -> tuple[Step, ...]:
-        """Steps, then those of the rescue: what a lane's `step` counts."""
+        """Steps, then those of the rescue: what a branch's `step` counts."""
         return self.steps + self.rescue
 
     @cached_property
@@ -189,7 +189,7 @@ class Workflow(_Part):
         return self.run_ends[index]
 
     def target(self, index: int, name: str) -> int | None:
-        """Index of the step called `name` if a lane can go there from step `index`: later, and in the same run."""
+        """Index of the step called `name` if a branch can go there from step `index`: later, and in the same run."""
         found = range(index + 1, self.run_end(index))
         return next((i for i in found if self.all_steps[i].name == name), None)
 

@@ -29,7 +29,7 @@ def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
             reason=command.reason, part=part, blobs=tuple(names[start : start + PER_RECORD]),
         )  # fmt: skip
         work.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
-    work.unit.forget(JOB_STATE_TOPIC.name, job.id)
+    work.unit.emit_tombstone(JOB_STATE_TOPIC.name, job.id)
     work.forget(job.id)
     return None
 
@@ -37,10 +37,10 @@ def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
 def blobs(job: Job) -> Iterator[str]:
     """Names of the objects that the job's files are, and that its steps stored."""
     yield from _named((job.request.args or {}).items())
-    for lane in job.lanes.values():
-        if lane.file is not None and lane.file.blob_name:
-            yield lane.file.blob_name
-        for result in lane.results.values():
+    for branch in job.branches.values():
+        if branch.file is not None and branch.file.blob_name:
+            yield branch.file.blob_name
+        for result in branch.results.values():
             yield from _named(result.items())
 
 

@@ -36,7 +36,7 @@ class Backlog:
         self.source = source
         self._wake = asyncio.Event()
         self._last: BacklogState | None = None
-        processor.after.append(self._wake.set)
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -46,7 +46,7 @@ class Backlog:
                 state = await self.processor.store.read(self.look)
                 if self._news(state):
                     self._last = state
-                    await self.processor.run(partial(_publish, state))
+                    await self.processor.run_unit(partial(_publish, state))
             except Retry as error:
                 log.warning("the backlog will be told later", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(EVERY_S)
@@ -63,11 +63,11 @@ class Backlog:
         """As of now."""
         now = clock.unix()
         budget = Budget(self.orchestrator.stores.dispatch(connection), now)
-        meters = self.orchestrator.meters
+        rates = self.orchestrator.rates
         waiting = {(w.action, w.tenant): w for w in budget.store.summary()}
-        moving = {line for rates in (meters.arrivals, meters.services) for line, rate in rates.items() if rate.per_s(now) > STILL}
+        moving = {line for rates in (rates.arrivals, rates.services) for line, rate in rates.items() if rate.per_s(now) > STILL}
         lines = [
-            self._line(budget, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | meters.wasted.keys())
+            self._line(budget, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | rates.wasted.keys())
         ]
         controls = [
             {"kind": kind, "name": name, **{k: v for k, v in asdict(c).items() if v is not None and not k.startswith("tokens")}}
@@ -80,8 +80,8 @@ class Backlog:
 
     def _line(self, budget: Budget, line: tuple[str, str], waiting: object, now: float) -> BacklogLine:
         action, tenant = line
-        meters = self.orchestrator.meters
-        arrival, service = (r[line].per_s(now) if line in r else 0.0 for r in (meters.arrivals, meters.services))
+        rates = self.orchestrator.rates
+        arrival, service = (r[line].per_s(now) if line in r else 0.0 for r in (rates.arrivals, rates.services))
         count, since = (getattr(waiting, "count", 0), getattr(waiting, "since", None))
         gate = next(
             (c for c in (budget.capacity("action", action), budget.capacity("tenant", tenant)) if c.gate != "open"), Capacity(1)
@@ -91,7 +91,7 @@ class Backlog:
         drained = now + left / (service - arrival) if left and service - arrival > STILL else None
         return BacklogLine(
             action=action, tenant_id=tenant, waiting=count, in_flight=in_flight, oldest_at=since, arrival_per_s=round(arrival, 2),
-            service_per_s=round(service, 2), drained_at=drained and round(drained), wasted=meters.wasted[line], gate=gate.gate,
+            service_per_s=round(service, 2), drained_at=drained and round(drained), wasted=rates.wasted[line], gate=gate.gate,
             gate_message=", ".join(f"{k}: {v}" for k, v in (gate.facts or {}).items()),
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.job_orchestrator.core.allocation import WINDOW, Capacity, Claim, Control, capacity, caught_up, rank, shares
 from services.job_orchestrator.core.decision_builder import Credits
-from services.job_orchestrator.core.job import IN_FLIGHT, Job, Lane, LaneState
+from services.job_orchestrator.core.job import IN_FLIGHT, Branch, BranchState, Job
 from services.job_orchestrator.ports import DispatchStore, Key, Overview, Ready
 
 PER_PASS = 500
@@ -84,21 +84,21 @@ class Budget:
 
     def apply(self, before: Job | None, after: Job, changed: Collection[str]) -> None:
         """Note what a decision did to credits."""
-        old = before.lanes if before is not None else {}
+        old = before.branches if before is not None else {}
         paused = after.paused_by is not None
-        for lane_id in changed:
-            was, is_ = old.get(lane_id), after.lanes[lane_id]
+        for branch_id in changed:
+            was, is_ = old.get(branch_id), after.branches[branch_id]
             self._count(flight_keys(before, was), flight_keys(after, is_))
             self._measure(before, was, after, is_)
-            place = (after.id, lane_id)
-            if is_.state is LaneState.READY and not paused and not after.ended:
+            place = (after.id, branch_id)
+            if is_.state is BranchState.READY and not paused and not after.ended:
                 self.leaving.discard(place)
                 self.entering[place] = {
-                    "job_id": after.id, "lane_id": lane_id, "lease": is_.lease, "action": after.step_of(is_).action,
+                    "job_id": after.id, "lane_id": branch_id, "lease": is_.lease, "action": after.step_of(is_).action,
                     "tenant_id": after.owner.tenant_id, "since": is_.since or self.now,
                     "rank": rank(after.created_at.timestamp(), after.request.priority),
                 }  # fmt: skip
-            elif was is not None and was.state is LaneState.READY:
+            elif was is not None and was.state is BranchState.READY:
                 self.entering.pop(place, None)
                 self.leaving.add(place)
 
@@ -110,10 +110,10 @@ class Budget:
         for key in come:
             self.deltas[key] += 1
 
-    def _measure(self, before: Job | None, was: Lane | None, after: Job, is_: Lane) -> None:
+    def _measure(self, before: Job | None, was: Branch | None, after: Job, is_: Branch) -> None:
         tenant = after.owner.tenant_id
         again = was is not None and was.lease == is_.lease
-        if not again and is_.state in (LaneState.READY, LaneState.QUEUED):
+        if not again and is_.state in (BranchState.READY, BranchState.QUEUED):
             self.arrived[after.step_of(is_).action, tenant] += 1
         if was is not None and before is not None and was.state in IN_FLIGHT and not (again and is_.state in IN_FLIGHT):
             self.served[before.step_of(was).action, tenant] += 1
@@ -121,7 +121,7 @@ class Budget:
     def write(self) -> None:
         """What changed so far; an allocation that follows sees it."""
         self.entered = self.entered or bool(self.entering)
-        leaving = [{"job_id": j, "lane_id": lane} for j, lane in sorted(self.leaving)]
+        leaving = [{"job_id": j, "lane_id": branch} for j, branch in sorted(self.leaving)]
         self.store.move([self.entering[k] for k in sorted(self.entering)], leaving)
         self.entering.clear()
         self.leaving.clear()
@@ -202,9 +202,9 @@ class Budget:
         self.controls[key] = replace(control, tokens=None, tokens_at=None)
 
 
-def flight_keys(job: Job | None, lane: Lane | None) -> tuple[Key, ...]:
-    """What a lane counts for while its attempt is in flight: its action and its tenant."""
-    if job is None or lane is None or lane.state not in IN_FLIGHT:
+def flight_keys(job: Job | None, branch: Branch | None) -> tuple[Key, ...]:
+    """What a branch counts for while its attempt is in flight: its action and its tenant."""
+    if job is None or branch is None or branch.state not in IN_FLIGHT:
         return ()
-    action = job.step_of(lane).action
+    action = job.step_of(branch).action
     return (("action", action), ("tenant", job.owner.tenant_id)) if action else ()

@@ -40,12 +40,12 @@ class Dispatcher:
 
 
 def counts_for(
-    catalog: Any, parse: Callable[[str, str], Any], name: str, version: int, lane_body: str, job_body: str
+    catalog: Any, parse: Callable[[str, str], Any], name: str, version: int, branch_body: str, job_body: str
 ) -> tuple[Key, ...]:
-    """What a stored lane counts for (see `ledger.flight_keys`)."""
-    lane = parse("", lane_body)
-    step = catalog.pinned(name, version).all_steps[lane.step]
-    if lane.state not in IN_FLIGHT or not step.action:
+    """What a stored branch counts for (see `ledger.flight_keys`)."""
+    branch = parse("", branch_body)
+    step = catalog.pinned(name, version).all_steps[branch.step]
+    if branch.state not in IN_FLIGHT or not step.action:
         return ()
     owner = from_json(from_json(job_body)["owner"])
     return (("action", step.action), ("tenant", owner["tenant_id"]))

@@ -32,7 +32,7 @@ class Snapshots:
         self.processor = processor
         self.stores = stores
         self._wake = asyncio.Event()
-        processor.after.append(self._wake.set)
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -42,7 +42,7 @@ class Snapshots:
                 self._wake.clear()
                 # A look costs nothing; a transaction of ours for nothing would wake us again.
                 while await self.processor.store.read(lambda c: self.stores(c).has_changed()):
-                    told += await self.processor.run(self.publish)
+                    told += await self.processor.run_unit(self.publish)
                 await asyncio.sleep(min(MOST_S, max(EVERY_S, told / STATES_PER_S)))
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
             except TimeoutError:

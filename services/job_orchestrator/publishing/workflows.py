@@ -19,7 +19,7 @@ from shared.database.statements import exclusive
 from shared.errors import DeadLetter, Retry, Stop
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
-from shared.runtime.wakeup import Wake
+from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 SWEEP_S = 15.0
@@ -36,8 +36,8 @@ class Publication:
         self.stores = stores
         self.catalog = catalog
         self.ensure = ensure
-        self._wake = Wake()
-        processor.after.append(self._wake.set)
+        self._wake = Wakeup()
+        processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -60,7 +60,7 @@ class Publication:
             await self.ensure({step.action for step in workflow.all_steps if step.action})
         except DeadLetter as error:
             return await self._refuse(command, error.code, str(error))
-        await self.processor.run(lambda unit: self.publish(unit, command, workflow))
+        await self.processor.run_unit(lambda unit: self.publish(unit, command, workflow))
         return None
 
     async def _refuse(self, command: PublishWorkflow, code: str, why: str) -> None:
@@ -68,7 +68,7 @@ class Publication:
             self.stores.steering(unit.connection).got(command.command_id)
             decided(unit, command, "publish", code, None, message=why)
 
-        await self.processor.run(refuse)
+        await self.processor.run_unit(refuse)
 
     def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
         """In one transaction: the version, its event, the answer."""

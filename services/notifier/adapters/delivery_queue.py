@@ -1,4 +1,4 @@
-"""Whose turn it is: due deliveries leased in runs, one run per (endpoint, job), none of them behind somebody else's backlog."""
+"""Leases due deliveries in runs, one run per (endpoint, job), so that one endpoint's backlog delays no other."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, exclusive
 
 LEASE_S = 60.0
-"""A claimed delivery whose process died comes back after this."""
+"""Lease of a claimed delivery: after a crash it becomes due again."""
 RUN = 20
-"""Deliveries of one endpoint and job that are leased together, to be sent one after the other."""
+"""Most deliveries of one endpoint and job that are leased together and sent in order."""
 RUN_BYTES = 256 << 10
-"""Of bodies, after which a run takes no more: a process holds as many runs as it has places."""
+"""Most body bytes in a run. It bounds the memory of a process."""
 PAGE = 1000
-"""Due deliveries of one endpoint looked at in a claim."""
+"""Most due deliveries of one endpoint that a claim reads."""
 
-# Endpoint by endpoint, by index: what waits for one costs the others nothing, however much it is.
+# One endpoint at a time, by index: the size of one backlog does not slow the others.
 _WAITING = Statement(
     "SELECT id, url, secret FROM (SELECT e.id, e.url, e.secret, (SELECT min(d.due_at) FROM delivery d WHERE d.endpoint_id = e.id "
     "AND d.due_at IS NOT NULL) AS due FROM endpoint e WHERE e.id NOT IN (SELECT value FROM [full])) waiting "
     "WHERE due <= :now ORDER BY due"
 )
-# While a job's run is under way, here or at another replica, what else is due of the job waits.
+# While a run of a job is in flight, at any replica, the job's other deliveries wait.
 _TURNS = Statement(
     "SELECT event_id, job_id, position, length(body) AS size FROM delivery d WHERE endpoint_id = :e AND due_at <= :now AND coalesce(job_id, event_id) "
     "NOT IN (SELECT value FROM [busy]) AND NOT EXISTS (SELECT 1 FROM delivery f WHERE f.endpoint_id = d.endpoint_id AND "
@@ -44,7 +44,7 @@ _RELEASED = BulkStatement(
     "WHERE endpoint_id = given.e AND event_id = given.v AND state = 'in_flight'",
 )
 Job = tuple[str, str]
-"""An endpoint and a job; for an event without a job, the event."""
+"""(Endpoint id, job id); the event id stands in for a missing job id."""
 Run = list[Delivery]
 
 
@@ -55,20 +55,22 @@ def next_due(connection: Connection) -> float | None:
 
 
 def job_of(delivery: Delivery) -> Job:
-    """What is sent one after the other."""
+    """The unit whose deliveries are sent in order."""
     return delivery.endpoint_id, delivery.job_id or delivery.event_id
 
 
 def claim(connection: Connection, now: float, limit: int, busy: set[Job], per_endpoint: int) -> list[Run]:
-    """Lease due deliveries: at most `limit` runs, at most `per_endpoint` of one endpoint with those that are `busy` already; the
-    endpoint that has waited longest first, each job's events in their order."""
+    """Lease due deliveries in at most `limit` runs, the longest-waiting endpoint first, each job's events in order.
+
+    An endpoint has at most `per_endpoint` runs, including its `busy` ones. `now` is in Unix seconds.
+    """
     exclusive(connection, "claim")
     places: dict[str, set[str]] = {}
     for endpoint, job in busy:
         places.setdefault(endpoint, set()).add(job)
     full = [endpoint for endpoint, jobs in places.items() if len(jobs) >= per_endpoint]
     runs: list[Run] = []
-    # All that wait, for many may have nothing but what is under way already.
+    # No limit here: many waiting endpoints may have only busy jobs.
     for r in _WAITING.run(connection, {"now": now, "full": json.dumps(full)}).all():
         if len(runs) >= limit:
             break
@@ -100,7 +102,7 @@ def _of_endpoint(connection: Connection, endpoint: Any, now: float, room: int, b
 
 
 def _first_of(rows: Sequence[Any]) -> list[str]:
-    # What was leased by a process that died is due late, and is the job's oldest all the same.
+    # By position, not by due time: a delivery whose lease ended is due late but must go first.
     run: list[str] = []
     space = RUN_BYTES
     for r in sorted(rows, key=lambda r: r.position)[:RUN]:
@@ -112,7 +114,7 @@ def _first_of(rows: Sequence[Any]) -> list[str]:
 
 
 def release(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Give back what was leased and not tried: due when it was due before."""
+    """Release leased deliveries that were not attempted. They are due at their former time."""
     rows = [
         {
             "s": "retrying" if d.attempt > 1 else "pending",

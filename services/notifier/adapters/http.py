@@ -1,4 +1,4 @@
-"""The notifier's door: endpoints, their logs, and the event stream."""
+"""HTTP routes of the notifier: endpoints, their delivery logs, and the event stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ router = APIRouter()
 
 @dataclass
 class NotifierState:
-    """The notifier's parts, on `app.state.desk`."""
+    """The notifier's parts, on `app.state.notifier`."""
 
     settings: NotifierSettings
     store: Store
@@ -42,17 +42,17 @@ class NotifierState:
     streams_open: int = 0
 
 
-def desk_of(request: Request) -> NotifierState:
-    """The notifier's parts."""
-    state: NotifierState = request.app.state.state
+def state_of(request: Request) -> NotifierState:
+    """The notifier's parts, for a route."""
+    state: NotifierState = request.app.state.notifier
     return state
 
 
-DeskDep = Annotated[NotifierState, Depends(desk_of)]
+StateDep = Annotated[NotifierState, Depends(state_of)]
 
 
 def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
-    """Problem details (RFC 9457)."""
+    """An error response as problem details (RFC 9457)."""
     body = {
         "type": f"urn:stageline:error:{code}",
         "title": HTTPStatus(status).phrase,
@@ -63,10 +63,10 @@ def problem(request: Request, status: int, code: str, message: str) -> JSONRespo
 
 
 def caller(*roles: str) -> Any:
-    """A dependency that admits the named roles and `admin`."""
+    """A dependency that admits the named roles and `admin`. 401 without a valid key, 403 with another role."""
 
-    async def admit(request: Request, state: DeskDep) -> Principal:
-        principal = await state.keyring.principal(request.headers)
+    async def admit(request: Request, state: StateDep) -> Principal:
+        principal = await state.keyring.authenticate(request.headers)
         if principal is None:
             raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
         if not principal.may(*roles):
@@ -81,7 +81,7 @@ Reader = Annotated[Principal, caller("reader", "producer", "operator")]
 
 
 class NewEndpoint(BaseModel):
-    """Where to send what. `events` are names or patterns such as `job.*`, `file.done`; empty means everything."""
+    """A webhook endpoint. `events` holds names or patterns such as `job.*` and `file.done`; empty means all events."""
 
     url: str = Field(max_length=2048, examples=["https://example.com/hooks/stageline"])
     events: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(default_factory=list, max_length=100)
@@ -89,8 +89,8 @@ class NewEndpoint(BaseModel):
 
 
 @router.post("/v1/webhooks", status_code=201, tags=["Webhooks"], summary="Register an endpoint")
-async def add_endpoint(state: DeskDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
-    """The answer holds the signing secret (Standard Webhooks); it is not shown again."""
+async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
+    """Returns the signing secret (Standard Webhooks). It is shown only once."""
     try:
         check_url(body.url, state.settings.trusted)
     except AddressRefused as error:
@@ -113,7 +113,7 @@ def _shown(row: Any) -> dict[str, Any]:
 
 
 @router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints")
-async def list_endpoints(state: DeskDep, who: Reader) -> dict[str, Any]:
+async def list_endpoints(state: StateDep, who: Reader) -> dict[str, Any]:
     """The tenant's endpoints, without their secrets."""
     query = text("SELECT * FROM endpoint WHERE tenant_id = :t ORDER BY created_at")
     rows = await state.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
@@ -127,8 +127,8 @@ async def _own(state: NotifierState, endpoint_id: str, tenant: str) -> None:
 
 
 @router.delete("/v1/webhooks/{endpoint_id}", status_code=204, tags=["Webhooks"], summary="Delete an endpoint")
-async def delete_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> None:
-    """The endpoint, what is due for it and its log."""
+async def delete_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> None:
+    """Deletes the endpoint, its due deliveries and its log."""
     await _own(state, endpoint_id, who.tenant_id)
 
     def delete(c: Any) -> None:
@@ -138,18 +138,20 @@ async def delete_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> None
     await state.store.transact(delete)
 
 
-@router.post("/v1/webhooks/{endpoint_id}/enable", tags=["Webhooks"], summary="Enable an endpoint and send what was held back")
-async def enable_endpoint(endpoint_id: str, state: DeskDep, who: Writer) -> dict[str, int]:
-    """Answers how many deliveries were held back and are due now."""
+@router.post(
+    "/v1/webhooks/{endpoint_id}/enable", tags=["Webhooks"], summary="Enable an endpoint and send the suppressed deliveries"
+)
+async def enable_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> dict[str, int]:
+    """Returns the number of suppressed deliveries that are due now."""
     await _own(state, endpoint_id, who.tenant_id)
-    return {"due": await state.processor.run(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
+    return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
 
 
-@router.get("/v1/webhooks/{endpoint_id}/log", tags=["Webhooks"], summary="Every attempt")
+@router.get("/v1/webhooks/{endpoint_id}/log", tags=["Webhooks"], summary="Delivery attempts")
 async def attempt_log(
-    endpoint_id: str, state: DeskDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    endpoint_id: str, state: StateDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
-    """Attempts, newest first, and the number of deliveries by state."""
+    """Returns attempts, newest first, and the number of deliveries by state."""
     await _own(state, endpoint_id, who.tenant_id)
     query = text("SELECT * FROM attempt WHERE endpoint_id = :e ORDER BY attempted_at DESC, id LIMIT :n")
     count = text("SELECT state, count(*) AS n FROM delivery WHERE endpoint_id = :e GROUP BY state")
@@ -161,15 +163,17 @@ async def attempt_log(
 
 @router.get("/events/stream", tags=["Events"], summary="Server-sent events", response_class=StreamingResponse)
 async def stream_events(
-    state: DeskDep,
+    state: StateDep,
     who: Reader,
     last_event_id: Annotated[str | None, Header()] = None,
-    after: Annotated[str | None, Query(max_length=20_000, description="A cursor, where no header can be set")] = None,
+    after: Annotated[
+        str | None, Query(max_length=20_000, description="A cursor, for clients that cannot set Last-Event-ID")
+    ] = None,
     start: Annotated[str, Query(pattern="^(now|beginning)$")] = "now",
     types: Annotated[str, Query(max_length=2000, description="Comma-separated names or patterns")] = "",
     job_id: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to go on after it."""
+    """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to resume after it."""
     if state.streams_open >= state.settings.max_streams:
         raise HTTPException(503, f"{state.streams_open} streams are open, which is the limit.", {"retry-after": "5"})
     cursor = last_event_id or after or None
@@ -198,7 +202,7 @@ async def _lines(state: NotifierState, items: AsyncIterator[Item]) -> AsyncItera
 
 
 def install_errors(app: FastAPI) -> None:
-    """Problem details for everything that goes wrong."""
+    """Answer every error with problem details."""
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

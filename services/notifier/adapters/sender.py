@@ -1,4 +1,4 @@
-"""Signed POSTs: no redirects, no proxy, the dialled address judged, answers capped."""
+"""Sends signed POSTs: no redirects, no proxy, no internal addresses, at most 16 KiB of response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_RESPONSE_BYTES = 16_384
 
 
 class HttpSender:
-    """`Sender` over aiohttp. `timeout_s` bounds a whole attempt; `trusted` internal networks may be sent to."""
+    """A `Sender` and `WebhookProbe` on aiohttp. `timeout_s` bounds a whole attempt; `trusted` lists allowed internal networks."""
 
     def __init__(self, timeout_s: float, trusted: Networks) -> None:
         self.trusted = trusted
@@ -44,16 +44,16 @@ class HttpSender:
         try:
             check_url(delivery.url, self.trusted)
             result = await self._post(delivery.url, delivery.body, headers)
-        except Exception as error:  # noqa: BLE001 - whatever the network does is the attempt's result
+        except Exception as error:  # noqa: BLE001 - every network error is the attempt's result
             result = _failed(error)
         return Result(result.status_code, result.error, result.detail, result.retry_after_s, (time.monotonic() - started) * 1000)
 
     async def ask(self, url: str, body: bytes) -> Result:
-        """`Asker`: the receiver's answer to a challenge."""
+        """See `WebhookProbe`."""
         try:
             check_url(url, self.trusted)
             return await self._post(url, body, {"content-type": "application/json", "user-agent": "Stageline/0.1"})
-        except Exception as error:  # noqa: BLE001 - whatever the network does is the result
+        except Exception as error:  # noqa: BLE001 - every network error is the result
             return _failed(error)
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Result:
@@ -63,7 +63,7 @@ class HttpSender:
             return Result(response.status, None, text[:1000] or None, float(after) if after.isdigit() else None)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self.session.close()
 
 

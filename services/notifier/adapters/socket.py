@@ -1,6 +1,8 @@
-"""Alfred's real-time events over Socket.IO (reference/vendor-apis.md §1.8): the API key in the query, a channel per kind
-(`job_event`, `file_event`) and one per event name. What happens while a client is away is not sent again: that is what the event
-stream with its cursor, and webhooks, are for."""
+"""Alfred's real-time events over Socket.IO (reference/vendor-apis.md §1.8).
+
+The API key is in the query. There is a channel per kind (`job_event`, `file_event`) and one per event name. Events that occur
+while a client is disconnected are not sent again; use the event stream or webhooks for that.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ from shared.web.api_keys import Keyring
 
 log = logging.getLogger(__name__)
 READ_S = 0.6
-"""How long a client waits for the reader at most: the Python client gives a connection one second."""
+"""Longest wait of a connecting client for the reader. The vendor's Python client gives up after one second."""
 RECHECK_S = 5.0
-"""How often the keys of connected clients are looked at: a revoked one's connection ends within this."""
+"""Interval at which connected clients' keys are checked; a revoked key loses its connection within this time."""
 
 
 class Sockets:
-    """A Socket.IO server; every process reads the topics itself, for the clients that it has."""
+    """A Socket.IO server. Each process reads the topics for its own clients; `most` bounds their number."""
 
     def __init__(self, kafka: KafkaAccess, topics: Sequence[Topic], keyring: Keyring, most: int) -> None:
         self.kafka = kafka
@@ -40,27 +42,27 @@ class Sockets:
         self.clients: dict[str, tuple[str, str]] = {}
         """Connection → (tenant, key)."""
         self.reading = asyncio.Event()
-        """Set while the reader is in its place."""
+        """Set while the reader is positioned at the end of the topics."""
         self.wanted = asyncio.Event()
-        """Set while there are clients: without any nothing is read."""
-        # Only what is ours is sent, and no page of another origin may read it unless the operator's proxy says so.
+        """Set while there are clients. Without clients nothing is read."""
+        # Pages of other origins may not connect, unless the operator's proxy allows it.
         self.server = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins=[], max_http_buffer_size=10_000, logger=False)
         self.application = socketio.ASGIApp(self.server, socketio_path="/socket.io")
-        """For `/socket.io/` of the notifier's application."""
+        """ASGI application for `/socket.io/`."""
         self.server.on("connect", self._connect)
         self.server.on("disconnect", self._disconnect)
 
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         query = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50)
         key = (query.get("apiKey") or [""])[-1]
-        principal = await self.keyring.holder(key)
+        principal = await self.keyring.principal_of(key)
         if principal is None or not principal.may("reader", "producer", "operator"):
             raise Refused("a valid key is needed: apiKey in the query")
         if len(self.clients) >= self.most:
             raise Refused(f"{self.most} clients are connected, which is the limit")
         self.clients[sid] = principal.tenant_id, key
         self.wanted.set()
-        # Whoever is connected hears everything from then on: so the reader must stand at the end before we say so.
+        # A connected client receives every later event, so the reader must be in position first.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.reading.wait(), READ_S)
         await self.server.enter_room(sid, principal.tenant_id)
@@ -71,7 +73,7 @@ class Sockets:
             self.wanted.clear()
 
     async def run(self) -> None:
-        """Until cancelled: send what happens from now on, while there is somebody to hear it."""
+        """Forward new events until cancelled, while there are clients."""
         while True:
             await self.wanted.wait()
             consumer = AIOKafkaConsumer(
@@ -112,15 +114,15 @@ class Sockets:
             await self.server.emit(channel, body, room=message.tenant)
 
     async def recheck(self) -> None:
-        """Until cancelled: disconnect clients whose key does not stand any more."""
+        """Disconnect clients whose key is no longer valid, until cancelled."""
         while True:
             await asyncio.sleep(RECHECK_S)
             for sid, (_, key) in list(self.clients.items()):
-                if await self.keyring.holder(key) is None:
+                if await self.keyring.principal_of(key) is None:
                     await self.server.disconnect(sid)
 
 
 def channels(event: AlfredEvent[Any]) -> tuple[str, str, str]:
-    """Where an event is heard: its kind, and its name as the Python and as the Node.js client of the vendor spell it."""
+    """Channels of an event: its kind, and its name as the vendor's Python and Node.js clients spell it."""
     name = event.event.NAME
     return event.event_type, name, f"alfred_event_{name.removesuffix('_event')}"

@@ -1,4 +1,4 @@
-"""Endpoints, deliveries and attempts on SQL. One row per (event, endpoint) from the moment of the match: none vanishes."""
+"""Endpoints, deliveries and attempts on SQL. Every matching (event, endpoint) pair is a row, so no delivery is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.web.api_keys import AccessRow
 
 
 class EndpointRow(SQLModel, table=True):
-    """A webhook address. Times in Unix seconds."""
+    """A webhook endpoint. Times are in Unix seconds."""
 
     __tablename__ = "endpoint"
     id: str = Field(primary_key=True)
@@ -32,7 +32,7 @@ class EndpointRow(SQLModel, table=True):
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One event for one endpoint. `due_at` is the next try, or the end of the lease while in flight."""
+    """One event for one endpoint. `due_at` is the time of the next attempt, or the end of the lease while in flight."""
 
     __tablename__ = "delivery"
     endpoint_id: str = Field(primary_key=True)
@@ -48,7 +48,7 @@ class DeliveryRow(SQLModel, table=True):
     due_at: float | None = None
     created_at: float
     position: int = Field(default=0, sa_type=BigInteger)
-    """Order of arrival: microseconds since 1970, counted up within a batch."""
+    """Order of arrival: microseconds since 1970, incremented within a batch."""
     __table_args__ = (
         Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
         Index(
@@ -64,7 +64,7 @@ class DeliveryRow(SQLModel, table=True):
 
 
 class AttemptRow(SQLModel, table=True):
-    """One try."""
+    """One delivery attempt."""
 
     __tablename__ = "attempt"
     id: str = Field(primary_key=True)
@@ -84,7 +84,7 @@ class AttemptRow(SQLModel, table=True):
 
 
 class PendingRow(SQLModel, table=True):
-    """An address that has still to be asked."""
+    """An address whose verification is pending."""
 
     __tablename__ = "webhook_pending"
     command_id: str = Field(primary_key=True)
@@ -103,7 +103,7 @@ _STANDING = Statement("SELECT id, failing_since, disabled_reason FROM endpoint W
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What matching needs of an endpoint."""
+    """The part of an endpoint that matching needs."""
 
     id: str
     tenant_id: str
@@ -112,7 +112,7 @@ class Endpoint:
 
 
 def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoint]:
-    """Endpoints of some tenants."""
+    """The endpoints of the given tenants."""
     rows = _ENDPOINTS.run(connection, {"t": json.dumps(sorted(set(tenants)))})
     return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
 
@@ -121,7 +121,7 @@ _TENANTS = Statement("SELECT DISTINCT tenant_id FROM endpoint")
 
 
 def tenants(connection: Connection) -> set[bytes | None]:
-    """Tenants that have an endpoint, as in `ce_tenant`; and None, for a record that does not name its own."""
+    """Tenants with an endpoint, encoded as in the header `ce_tenant`; plus None, for records without that header."""
     return {None, *(r.tenant_id.encode() for r in _TENANTS.run(connection))}
 
 
@@ -138,12 +138,12 @@ _DELIVERY = BulkStatement(
 
 
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Enter deliveries; a pair of event and endpoint that is there already stays as it is."""
+    """Insert deliveries. An existing (endpoint, event) pair stays unchanged."""
     _DELIVERY.run(connection, rows)
 
 
 def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tuple[float | None, bool]]:
-    """For each endpoint that still exists: since when it has failed, and whether it is disabled."""
+    """Endpoint id → (start of its failures in Unix seconds or None, disabled); deleted endpoints are missing."""
     rows = _STANDING.run(connection, {"e": json.dumps(sorted(set(endpoints)))})
     return {r.id: (r.failing_since, r.disabled_reason is not None) for r in rows}
 
@@ -171,8 +171,8 @@ _FAILING = BulkStatement(
 )
 
 
-def settle(connection: Connection, attempts: Sequence[Attempt]) -> None:
-    """Record attempts and what follows from each. A delivery that was deleted meanwhile stays deleted."""
+def save_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
+    """Insert attempts and update their deliveries. Deliveries that were deleted meanwhile stay deleted."""
     rows = [
         {
             "e": a.delivery.endpoint_id, "v": a.delivery.event_id, "s": a.verdict.state.value, "n": a.delivery.attempt,
@@ -190,12 +190,12 @@ def settle(connection: Connection, attempts: Sequence[Attempt]) -> None:
 
 
 def mark_failing(connection: Connection, since: dict[str, float | None]) -> None:
-    """Note for endpoints since when nothing has been taken; None: something was."""
+    """Set the start of each endpoint's failures in Unix seconds; None after a success."""
     _FAILING.run(connection, [{"e": endpoint, "at": at} for endpoint, at in since.items()])
 
 
 def disable(connection: Connection, endpoint_id: str, reason: str) -> None:
-    """Stop an endpoint. What is due for it is kept, visible and can be sent again when it is enabled."""
+    """Disable an endpoint. Its due deliveries are kept as suppressed and are sent when it is enabled again."""
     connection.execute(text("UPDATE endpoint SET disabled_reason = :r WHERE id = :e"), {"e": endpoint_id, "r": reason})
     hold_back(connection, [endpoint_id])
 
@@ -207,13 +207,13 @@ _HELD_BACK = text(
 
 
 def hold_back(connection: Connection, endpoints: Iterable[str]) -> None:
-    """Keep what is due for disabled endpoints from being sent."""
+    """Suppress the due deliveries of disabled endpoints."""
     for endpoint in sorted(endpoints):
         connection.execute(_HELD_BACK, {"e": endpoint})
 
 
 def enable(connection: Connection, endpoint_id: str, now: float) -> int:
-    """Start it again and make everything that was held back due now; returns how much that is."""
+    """Enable an endpoint and make its suppressed deliveries due now; returns their number."""
     values = {"e": endpoint_id, "now": now}
     connection.execute(text("UPDATE endpoint SET disabled_reason = NULL, failing_since = NULL WHERE id = :e"), values)
     held = text(
@@ -223,6 +223,6 @@ def enable(connection: Connection, endpoint_id: str, now: float) -> int:
 
 
 def erase(connection: Connection, job_id: str) -> None:
-    """Forget what was delivered, or was to be, of a job."""
+    """Delete the deliveries and attempts of a job."""
     for table in ("delivery", "attempt"):
         connection.execute(text(f"DELETE FROM {table} WHERE job_id = :j"), {"j": job_id})

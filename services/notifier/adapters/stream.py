@@ -1,4 +1,4 @@
-"""The event stream for consumers: straight from Kafka, resumable by a cursor that holds every partition's position."""
+"""The event stream for consumers. It reads from Kafka; its cursor holds the position in every partition."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CURSOR = re.compile(r"[jfs]\d{1,5}:\d{1,19}(?:,[jfs]\d{1,5}:\d{1,19})*")
 
 
 class BadCursor(ValueError):
-    """`Last-Event-ID` is not one of ours."""
+    """`Last-Event-ID` is not a cursor of this stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line for the client: an event with its cursor, a `resync` notice, or None as data for a ping."""
+    """One item of the stream: an event with its cursor, a `hello` or `resync` notice, or a ping (`data` is None)."""
 
     cursor: str | None
     name: str
@@ -34,7 +34,7 @@ class Item:
 
 
 class EventStream:
-    """Reads `topics` (by their first letter in cursors) for one tenant."""
+    """Reads `topics` for one tenant. In cursors a topic is named by its first letter."""
 
     def __init__(self, kafka: KafkaAccess, topics: Sequence[Topic]) -> None:
         self.kafka = kafka
@@ -43,7 +43,7 @@ class EventStream:
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
 
     def parse(self, cursor: str) -> dict[TopicPartition, int]:
-        """Partition → last offset seen. Raises `BadCursor`."""
+        """Partition → last offset that the client received. Raises `BadCursor`."""
         if not _CURSOR.fullmatch(cursor):
             raise BadCursor("Last-Event-ID: not a cursor of this stream")
         found: dict[TopicPartition, int] = {}
@@ -55,7 +55,7 @@ class EventStream:
     async def read(
         self, tenant: str, cursor: str | None, from_start: bool, filters: Sequence[str], job_id: str | None
     ) -> AsyncIterator[Item]:
-        """Events after `cursor`, or all that are kept, or (neither) those from now on; a ping when nothing comes."""
+        """Events after `cursor`; without it, all retained events if `from_start`, else new events only. Pings when idle."""
         consumer = AIOKafkaConsumer(
             *self.allowed, **self.kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
             fetch_max_wait_ms=500,
@@ -82,7 +82,7 @@ class EventStream:
                 await asyncio.shield(consumer.stop())
 
     async def _next(self, consumer: Any) -> dict[TopicPartition, list[Any]]:
-        """What comes next, or nothing after a while or when we stop: the client resumes by its cursor elsewhere."""
+        """The next records; empty after `PING_S` or on shutdown."""
         fetching = asyncio.ensure_future(consumer.getmany(timeout_ms=int(PING_S * 1000), max_records=500))
         stopping = asyncio.ensure_future(self.stopping.wait())
         try:
@@ -113,7 +113,7 @@ class EventStream:
         return position, resync
 
     def _cursor(self, position: dict[TopicPartition, int]) -> str | None:
-        # A partition with nothing read of it is left out: resuming starts it from its beginning.
+        # A partition that has not been read is left out; resuming starts it at its beginning.
         return ",".join(f"{tp.topic[0]}{tp.partition}:{o}" for tp, o in sorted(position.items()) if o >= 0) or None
 
     def _wanted(self, record: Any, tenant: str, filters: Sequence[str], job_id: str | None) -> Message | None:

@@ -1,4 +1,4 @@
-"""Deliveries as values, and the rules: which event goes where, what an attempt's result means, when to try again."""
+"""Rules for deliveries: which endpoints an event goes to, what a result means, when to retry."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contracts.identity import derived
 SCHEDULE_S: tuple[float, ...] = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2
 DISABLE_AFTER_S = 5 * 86_400.0
-"""An endpoint that has not taken anything for so long is disabled when a delivery is given up."""
+"""An endpoint that has failed for this long is disabled when a delivery is exhausted."""
 
 
 class DeliveryState(StrEnum):
-    """`pending` and `retrying` have a due time; `in_flight` has a lease; the others are ends."""
+    """`pending` and `retrying` have a due time and `in_flight` has a lease; the others are final."""
 
     PENDING = "pending"
     IN_FLIGHT = "in_flight"
@@ -31,7 +31,7 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one try came to. `error` is a class of failure, None for an HTTP answer. Times in seconds."""
+    """The result of one attempt. `error` is a class of failure, or None for an HTTP response."""
 
     status_code: int | None = None
     error: str | None = None
@@ -42,7 +42,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows: the delivery's new state, when it is due again, and why the endpoint must be disabled, if so."""
+    """The delivery's new state, its next due time in Unix seconds, and the reason to disable the endpoint, if any."""
 
     state: DeliveryState
     outcome: Literal["delivered", "retrying", "exhausted", "refused", "disabled"]
@@ -52,13 +52,13 @@ class Verdict:
 
 
 def event_names(type_: str, alfred_name: str | None) -> tuple[str, ...]:
-    """The names a filter may use for an event: `job.finished`, its CloudEvents type, Alfred's `job_finished_event`."""
+    """The names that a filter may use for an event: `job.finished`, the CloudEvents type, Alfred's `job_finished_event`."""
     short = type_.removeprefix("stageline.").rpartition(".v")[0]
     return (short, type_, alfred_name) if alfred_name else (short, type_)
 
 
 def wanted(filters: Sequence[str], names: Sequence[str]) -> bool:
-    """True when a filter names the event; `*` stands for any part (`job.*`). No filter at all wants everything."""
+    """True when a filter matches one of the names; `*` matches any text (`job.*`). An empty list matches every event."""
     return not filters or any(fnmatchcase(name, pattern) for pattern in filters for name in names)
 
 
@@ -70,7 +70,10 @@ def judge(
     failing_since: float | None,
     schedule: Sequence[float] = SCHEDULE_S,
 ) -> Verdict:
-    """What attempt number `attempt` (from 1) means. `failing_since`: the endpoint's first failure after its last success."""
+    """The verdict on attempt number `attempt` (from 1).
+
+    `failing_since` is the endpoint's first failure after its last success, and `now` the present, both in Unix seconds.
+    """
     code = result.status_code
     if code is not None and 200 <= code < 300:
         return Verdict(DeliveryState.DELIVERED, "delivered")
@@ -87,7 +90,10 @@ def judge(
 
 
 def delay_s(planned: float, result: Result, seed: str) -> float:
-    """The planned delay ±20 %, at least a minute for 429 and time-outs; Retry-After counts between 1× and 2× of it."""
+    """Seconds until the next attempt: the planned delay ±20 %, at least a minute after 429 or a timeout.
+
+    Retry-After is honoured between one and two times that delay.
+    """
     fraction = int(derived(seed, "jitter")[:8], 16) / 0xFFFFFFFF
     delay = planned * (1 + JITTER * (2 * fraction - 1))
     if planned >= 60 and (result.status_code == 429 or result.error == "timeout"):

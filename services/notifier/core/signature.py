@@ -1,4 +1,7 @@
-"""Standard Webhooks 1.0.0 signatures (`v1`, HMAC-SHA256). Our own: the official package signs a wrong time for some zones."""
+"""Standard Webhooks 1.0.0 signatures (`v1`, HMAC-SHA256).
+
+The official package is not used because it signs a wrong time in some time zones.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ PREFIX = "whsec_"
 
 
 def secret_bytes(secret: str) -> bytes:
-    """Key of a `whsec_…` secret. Raises `ValueError` saying what is wrong with it."""
+    """The key in a `whsec_…` secret. Raises `ValueError` with the reason."""
     try:
         raw = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except binascii.Error:
@@ -22,14 +25,14 @@ def secret_bytes(secret: str) -> bytes:
 
 
 def new_secret(random: bytes) -> str:
-    """A secret of the given random bytes (24 to 64 of them)."""
+    """A `whsec_…` secret from 24 to 64 random bytes. Raises `ValueError` for another length."""
     secret = PREFIX + base64.b64encode(random).decode()
     secret_bytes(secret)
     return secret
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """`webhook-signature` for an attempt at `timestamp` (Unix seconds): `v1,` + base64 over `id.timestamp.body`."""
+    """The header `webhook-signature`: `v1,` and the base64 HMAC over `id.timestamp.body`. `timestamp` is in Unix seconds."""
     if "." in message_id:
         raise ValueError("message id: must not hold a full stop")
     signed = f"{message_id}.{timestamp}.".encode() + body

@@ -1,4 +1,4 @@
-"""Sessions on SQL."""
+"""The session store on SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.database.store import table_of
 
 
 class SessionRow(SQLModel, table=True):
-    """Header of a session; times in Unix seconds."""
+    """A session. Times are in Unix seconds."""
 
     __tablename__ = "session"
     id: str = Field(primary_key=True)
@@ -32,7 +32,7 @@ class SessionRow(SQLModel, table=True):
 
 
 class SessionFileRow(SQLModel, table=True):
-    """One file of a session."""
+    """One file of a session; `body` is its `FileRef` as JSON."""
 
     __tablename__ = "session_file"
     session_id: str = Field(primary_key=True)
@@ -47,7 +47,7 @@ FILE = table_of(SessionFileRow)
 
 
 class SqlSessionStore:
-    """`SessionStore` on one connection."""
+    """A `SessionStore` on one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

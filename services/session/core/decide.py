@@ -1,4 +1,4 @@
-"""The arbiter of add and close: one session, one command at a time, one answer for each."""
+"""Decides what a command does to a session. Every command gets exactly one answer event."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ MAX_SESSION_BYTES = MAX_LIST_BYTES * MAX_SESSION_FILES // MAX_PART
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The session's time is over."""
+    """The session has reached its expiry time."""
 
     session_id: str
 
 
 class Files(Protocol):
-    """The session's files, read only when they matter."""
+    """The session's files, read only when a decision needs them."""
 
     def file(self, session_id: str, file_id: str) -> FileRef | None:
         """One file of the session, or None."""
         ...
 
     def files(self, session_id: str) -> tuple[FileRef, ...]:
-        """All of them, in the order they were added."""
+        """All files of the session, in the order in which they were added."""
         ...
 
 
 def decide(session: Session | None, event: SessionCommand | Expire, now: datetime, files: Files) -> Decision:
-    """What follows from `event` for `session` at `now`. Every command gets exactly one answer event."""
+    """The new session and the events that follow from `event`. `session` is None when the id is unknown; `now` is in UTC."""
     if isinstance(event, Expire):
         return _expire(session, now)
     if session is not None and session.owner.tenant_id != event.owner.tenant_id:
@@ -153,7 +153,7 @@ def _close(session: Session, command: CloseSession, now: datetime, files: Files)
 
 
 def parts(files: tuple[FileRef, ...]) -> list[tuple[FileRef, ...]]:
-    """The files in as few portions as fit into a record each; at least one portion."""
+    """The files in as few parts as possible, each small enough for one record. There is always at least one part."""
     found: list[list[FileRef]] = [[]]
     size = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""A deferred session as a frozen value."""
+"""A deferred session as a frozen value, and the decision about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.identity import derived
 
 
 class SessionState(StrEnum):
-    """`open` takes files; the others are ends."""
+    """`open` accepts files; `closed` and `expired` are final."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -20,7 +20,7 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Header of a session; its files are rows of their own. `fingerprint` is the body that closed it."""
+    """A session without its files. `fingerprint` is the hash of the request that closed it."""
 
     id: str
     owner: Tenancy
@@ -31,12 +31,12 @@ class Session:
     job_id: str | None = None
     fingerprint: str | None = None
     list_bytes: int = 0
-    """Size of its file list as JSON."""
+    """Size of the file list as JSON, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The new session, whether a file row must be added, and what to publish."""
+    """The new session, the messages to publish, and whether the command's file must be stored."""
 
     session: Session | None
     outputs: tuple[Message, ...] = ()
@@ -44,5 +44,5 @@ class Decision:
 
 
 def job_of(session_id: str) -> str:
-    """The one job that a session can become: derived, so that even two closings could not make two."""
+    """The job id of a session. It is derived, so that closing a session twice cannot create two jobs."""
     return derived(session_id, "job")

@@ -16,8 +16,8 @@ from services.stage_worker.adapters.documents.fault import DocumentFault
 from shared.errors import Outcome
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
-from shared.objects.containers import SCHEME, Containers, parse
-from shared.objects.object_store import Objects, Stored, TooLarge
+from shared.objects.containers import SCHEME, Containers, parse_container_url
+from shared.objects.object_store import Objects, StoredObject, TooLarge
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -37,7 +37,7 @@ class GuardedDownloads:
         self.containers = containers or {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, tenant: str, url: str) -> tuple[Stored, str]:
+    async def fetch(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         if url.startswith(SCHEME):
             return await self._of_container(tenant, url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -55,8 +55,8 @@ class GuardedDownloads:
             url = found
         raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
 
-    async def _of_container(self, tenant: str, url: str) -> tuple[Stored, str]:
-        name, path = parse(url)
+    async def _of_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+        name, path = parse_container_url(url)
         container = self.containers.get(name)
         if container is None or not container.open_to(tenant):
             raise DocumentFault("container_unknown", f"There is no container {name} that this tenant may read from.")
@@ -75,7 +75,7 @@ class GuardedDownloads:
             raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
 
-    async def _once(self, tenant: str, url: str) -> tuple[Stored, str] | str:
+    async def _once(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(

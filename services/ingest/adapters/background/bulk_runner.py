@@ -1,4 +1,5 @@
-"""Carries bulk runs out: a page of jobs, one command each, what became of them, the next page. Killed, it goes on with the page."""
+"""Carries out bulk runs: finds a page of jobs, sends a command for each, counts the answers, goes on. After a crash it repeats
+the page."""
 
 from __future__ import annotations
 
@@ -14,9 +15,8 @@ from sqlalchemy import Connection, text
 from contracts import CancelJob, PauseJob, RerunJob, ResumeJob, RetryJobNow, Tenancy, TerminateJob, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.job_search import cursor_of, find
-from services.ingest.dialects.v1.jobs import Filter
-from services.ingest.http.errors import ApiError
+from services.ingest.adapters.store.job_search import find
+from services.ingest.core.job_filter import BadFilter, Filter, encode_cursor
 from shared import clock
 from shared.database.statements import exclusive
 from shared.errors import Retry
@@ -33,13 +33,13 @@ KINDS: dict[str, Any] = {
 
 
 class BulkRunner:
-    """One per door; of several doors one works at a time."""
+    """One per process. All replicas work on the oldest run, one page at a time."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self.gateway.bulk_wake.clear()
             try:
@@ -48,7 +48,7 @@ class BulkRunner:
                     await self._page(row)
                     continue
             except Retry as error:
-                log.warning("bulk run goes on later", extra={"code": error.code, "reason": str(error)})
+                log.warning("bulk run failed, will retry", extra={"code": error.code, "reason": str(error)})
                 await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.gateway.bulk_wake.wait(), 15 if self.gateway.store.shared else None)
@@ -56,33 +56,38 @@ class BulkRunner:
     async def _page(self, row: Any) -> None:
         state = json.loads(row.body)
         try:
-            search = Filter.model_validate(state["filter"]).wanted(row.tenant_id, state["cursor"])
-        except (ValidationError, ApiError) as error:
-            # Taken by another release than this one: it ends with the reason, and the door goes on.
+            search = Filter.model_validate(state["filter"]).query(row.tenant_id, clock.unix(), state["cursor"])
+        except (ValidationError, BadFilter) as error:
+            # Another release stored this filter. The run ends with the reason, and the process goes on with others.
             state["error"] = str(error)[:1000]
-            log.error("bulk run cannot go on", extra={"bulk": row.id, "reason": state["error"]})
+            log.error("bulk run ended, its filter is not valid", extra={"bulk": row.id, "reason": state["error"]})
             await self.gateway.store.transact(lambda c: c.execute(_SAVE, {"b": json.dumps(state), "s": "failed", "i": row.id}))
             return
         jobs, following = await self.gateway.store.read(lambda c: find(c, search, PAGE))
-        # Commands get their ids from the run and the job: given again after a crash, they are the same ones.
+        # Command ids derive from the run and the job, so a repeated page sends the same commands.
         commands = [self._command(state, row.tenant_id, job["id"]) for job in jobs]
         for command in commands:
-            await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+            await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
             await asyncio.sleep(1 / state["rate_per_s"])
         for command in commands:
-            body = await self.gateway.decisions.until(
-                lambda c, i=command.command_id: c.execute(_DECISION, {"i": i}).scalar(), DECIDED_S
-            )
+            body = await self._decision(command.command_id)
             if body is None:
-                raise Retry("not_decided", f"nobody has decided {command.command_id} in time")
+                raise Retry("not_decided", f"no answer to command {command.command_id} in time")
             state["done" if json.loads(body)["ok"] else "refused"] += 1
-        # By place, not by what is left: jobs that the verb took out of the filter are simply not met again.
-        state["cursor"] = following or (cursor_of(jobs[-1]["created_at"], jobs[-1]["id"]) if jobs else state["cursor"])
+        # The cursor is a place, not an offset: jobs that no longer fit the filter shift nothing.
+        state["cursor"] = following or (encode_cursor(jobs[-1]["created_at"], jobs[-1]["id"]) if jobs else state["cursor"])
         await self.gateway.store.transact(lambda c: self._save(c, row.id, state, following is not None))
 
     def _save(self, connection: Connection, bulk_id: str, state: dict[str, Any], more: bool) -> None:
         exclusive(connection, "bulk")
         connection.execute(_SAVE, {"b": json.dumps(state), "s": "running" if more else "done", "i": bulk_id})
+
+    async def _decision(self, command_id: str) -> str | None:
+        def look(connection: Connection) -> str | None:
+            body: str | None = connection.execute(_DECISION, {"i": command_id}).scalar()
+            return body
+
+        return await self.gateway.decisions.wait_until(look, DECIDED_S)
 
     def _command(self, state: dict[str, Any], tenant: str, job_id: str) -> Any:
         root = derived(state["id"], job_id, "bulk")

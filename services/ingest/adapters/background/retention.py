@@ -1,4 +1,4 @@
-"""Objects of erased jobs are deleted; jobs that their tenants keep no longer are erased."""
+"""Deletes objects of erased jobs, and erases jobs whose retention has passed."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _OLD = text(
 )
 
 
-class Erasures:
-    """Deletes doomed objects, and asks for the erasure of jobs whose tenants keep them no longer."""
+class RetentionSweeper:
+    """Deletes objects after each erasure, and looks for expired jobs every ten minutes."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self._wake = asyncio.Event()
-        gateway.processor.after.append(self._wake.set)
+        gateway.processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         swept = 0.0
         while True:
             self._wake.clear()
@@ -48,7 +48,7 @@ class Erasures:
                     await self._sweep()
                     swept = clock.unix()
             except Retry as error:
-                log.warning("erasing goes on later", extra={"code": error.code, "reason": str(error)})
+                log.warning("erasure failed, will retry", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(1)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
@@ -58,11 +58,11 @@ class Erasures:
         while rows := await store.read(lambda c: c.execute(_DOOMED).all()):
             for row in rows:
                 if not row.needed:
-                    await self.gateway.objects.delete(row.blob)
+                    await self.gateway.objects.delete_object(row.blob)
                 await store.transact(lambda c, b=row.blob: c.execute(_DONE, {"blob": b}))  # type: ignore[misc]
             deleted = True
         if deleted and not store.shared and sqlite3.sqlite_version_info < (3, 42):
-            # Without `secure-delete` (see the migration) deleted words stay in the index until its parts are merged.
+            # Without `secure-delete` (see the migration) the index keeps deleted words until its segments are merged.
             await store.transact(lambda c: c.execute(text("INSERT INTO search (search) VALUES ('optimize')")))
 
     async def _sweep(self) -> None:
@@ -72,6 +72,6 @@ class Erasures:
             command = EraseJob(
                 command_id=derived(row.id, "retention"), job_id=row.id, owner=owner, issued_at=clock.now(), reason="retention"
             )
-            await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
+            await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
         if len(rows) == PAGE:
             self.gateway.retention_wake.set()

@@ -1,4 +1,4 @@
-"""Uploads that are whole become files of their sessions; what was abandoned is cleared away. What is open lies in the store."""
+"""Turns complete uploads into files of their sessions, and deletes expired and abandoned ones. Uploads are rows."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ ABANDONED = timedelta(days=1)
 
 
 class UploadAssembly:
-    """One upload after the other; replicas share by leases."""
+    """Assembles one upload after the other. Leases share the uploads among replicas."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.next_tidy = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self.gateway.upload_wake.clear()
             try:
-                # A look first: a transaction that changes nothing is written to disk all the same.
+                # Read first: even a transaction that changes nothing costs a write to disk.
                 due = await self.gateway.store.read(lambda c: uploads.any_due(c, clock.unix()))
                 row = await self.gateway.store.transact(lambda c: uploads.claim(c, clock.unix(), LEASE_S)) if due else None
                 if row is not None:
@@ -47,7 +47,7 @@ class UploadAssembly:
                     continue
                 await self._sweep()
             except Retry as error:
-                log.warning("uploads will be looked at again", extra={"code": error.code, "reason": str(error)})
+                log.warning("assembly of uploads failed, will retry", extra={"code": error.code, "reason": str(error)})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.gateway.upload_wake.wait(), SWEEP_S)
 
@@ -72,7 +72,7 @@ class UploadAssembly:
 
         await self.gateway.store.transact(settle)
         self.gateway.decisions.wake()
-        await self.discard([p.blob for p in parts])
+        await self.gateway.discard_objects([p.blob for p in parts])
 
     async def _keep(self, upload_id: str) -> None:
         while True:
@@ -89,15 +89,15 @@ class UploadAssembly:
         command = AddFile(
             command_id=derived(row.id, "add"), session_id=row.session_id, owner=owner, issued_at=clock.now(), file=file
         )
-        await self.gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, None)
+        await self.gateway.publisher.publish_command(SESSION_COMMANDS_TOPIC.name, command, None)
         answer = await self.gateway.decisions.decision(command.command_id, self.gateway.settings.decision_timeout_s)
         if answer is not None and answer["ok"]:
-            await self.gateway.limits.handed_in(row.tenant_id, 1, stored.size)
+            await self.gateway.limits.count_upload(row.tenant_id, 1, stored.size)
         return answer
 
     async def _bytes(self, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:
         for part in parts:
-            _, chunks = await self.gateway.objects.stream(part.blob)
+            _, chunks = await self.gateway.objects.stream_object(part.blob)
             async for chunk in chunks:
                 yield chunk
 
@@ -107,20 +107,12 @@ class UploadAssembly:
         if clock.unix() < self.next_tidy:
             return
         self.next_tidy = clock.unix() + TIDY_S
-        # What a killed door was taking in: named by no row, and older than any upload that still goes on.
+        # Objects of a killed process: no row names them, and they are older than any upload still in progress.
         before = clock.now() - ABANDONED
-        await self.gateway.objects.clear_torn(before)
-        stale = await self.gateway.objects.stale(INCOMING, before)
+        await self.gateway.objects.delete_torn(before)
+        stale = await self.gateway.objects.list_stale(INCOMING, before)
         needed = await self.gateway.store.read(lambda c: uploads.needed(c, stale))
-        await self.discard([blob for blob in stale if blob not in needed])
+        await self.gateway.discard_objects([blob for blob in stale if blob not in needed])
 
     async def _forget(self, upload_id: str) -> None:
-        await self.discard(await self.gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
-
-    async def discard(self, blobs: Sequence[str]) -> None:
-        """Delete objects that no row names any more; one that cannot be deleted now is only room lost, and is said."""
-        for blob in blobs:
-            try:
-                await self.gateway.objects.delete(blob)
-            except Retry as error:
-                log.warning("an upload's part stays behind", extra={"blob": blob, "reason": str(error)})
+        await self.gateway.discard_objects(await self.gateway.store.transact(lambda c: uploads.forget(c, upload_id)))

@@ -1,4 +1,4 @@
-"""Tenants with their quotas, users with their passwords, `amx` applications and the nonces they have used."""
+"""Tables of tenants with their quotas, users with their passwords, signing applications and their used nonces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 class TenantRow(SQLModel, table=True):
-    """A tenant's name and limits. Times in Unix seconds."""
+    """A tenant's name, quotas (JSON) and inbox address. Times in Unix seconds."""
 
     __tablename__ = "tenant"
     tenant_id: str = Field(primary_key=True)
@@ -28,7 +28,7 @@ class TenantRow(SQLModel, table=True):
 
 
 class UserRow(SQLModel, table=True):
-    """Somebody who signs in with a password; names are one space for all tenants, because a sign-in names no tenant."""
+    """A user that signs in with a password. Names are unique over all tenants, because a sign-in names no tenant."""
 
     __tablename__ = "app_user"
     user_name: str = Field(primary_key=True)
@@ -40,7 +40,7 @@ class UserRow(SQLModel, table=True):
 
 
 class AmxRow(SQLModel, table=True):
-    """An application that signs its requests. The key must be at hand to verify, so it is kept as it is."""
+    """An application that signs its requests. Verifying a signature needs the key itself, so it is stored as it is."""
 
     __tablename__ = "amx_app"
     app_id: str = Field(primary_key=True)
@@ -53,7 +53,7 @@ class AmxRow(SQLModel, table=True):
 
 
 class NonceRow(SQLModel, table=True):
-    """A nonce that was accepted: never again, at whichever replica."""
+    """A nonce that was accepted. No replica accepts it again."""
 
     __tablename__ = "amx_nonce"
     app_id: str = Field(primary_key=True)
@@ -81,28 +81,29 @@ _AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:t, :at, :b)")
 
 
 def use_nonce(connection: Connection, app_id: str, nonce: str, at: float, kept_s: float) -> bool:
-    """Note a nonce as used at `at` (Unix seconds); False when it was already. Forgets those older than `kept_s`."""
+    """Mark a nonce as used at `at` (Unix seconds). Returns False when it was used before. Deletes nonces older than `kept_s`
+    seconds."""
     connection.execute(_OLD_NONCES, {"old": at - kept_s})
     return connection.execute(_NONCE, {"a": app_id, "n": nonce, "at": at}).first() is not None
 
 
 def app_by_id(connection: Connection, app_id: str) -> Any:
-    """The row of an application that may sign, with its tenant's name; None for no such."""
+    """The row of an application that is not revoked, with its tenant's name; None if there is none."""
     return connection.execute(_APP, {"a": app_id, "no": False}).first()
 
 
 def user_by_name(connection: Connection, user_name: str) -> Any:
-    """A user's row with the tenant's name, or None."""
+    """The user's row with the tenant's name; None if there is none."""
     return connection.execute(_USER, {"u": user_name}).first()
 
 
 def save_tenant(connection: Connection, tenant_id: str, name: str, quotas: Record, inbox: str | None, at: float) -> None:
-    """Enter a tenant, or change its name, limits and inbox address."""
+    """Add a tenant, or change its name, quotas and inbox address."""
     connection.execute(_TENANT, {"t": tenant_id, "n": name, "q": json.dumps(quotas), "i": inbox, "at": at})
 
 
-def note_act(connection: Connection, who: Principal, at: float, verb: str, subject: str, tenant: str | None = None) -> None:
-    """An administrative act in the audit of the tenant it concerns, in the same transaction as the act."""
+def add_audit(connection: Connection, who: Principal, at: float, verb: str, subject: str, tenant: str | None = None) -> None:
+    """Add an administrative act to the audit of the tenant it concerns. Call it in the transaction of the act."""
     body = {
         "subject": subject, "verb": verb, "ok": True, "code": None, "message": None, "by": who.tenancy.user_name,
         "by_tenant": who.tenant_id, "reason": "", "job_id": None, "command_id": None, "occurred_at": shown_time(datetime.fromtimestamp(at, UTC)),

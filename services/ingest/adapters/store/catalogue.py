@@ -1,4 +1,4 @@
-"""What a tenant's files are called and what is read out of them: tags, metadata definitions; and links that are shared."""
+"""Tables of tags, metadata definitions and shared links."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlmodel import Field, SQLModel
 
 Record = dict[str, Any]
 BUILT_IN = ("contract", "email", "invoice", "letter", "price_list", "receipt", "report")
-"""Tags that the worker's own rules give (`services/stage_worker/core/classify.py`); every tenant has them."""
+"""Tags of the worker's built-in rules (`services/stage_worker/core/classify.py`); every tenant has them."""
 MOST_FILES = 10_000
-"""Files that a report looks at, those of the newest jobs first."""
+"""Most files in a report, newest jobs first."""
 
 
 class TagRow(SQLModel, table=True):
-    """A tag of a tenant's. Its name is its id, in events as in the API."""
+    """A tag of a tenant. Its name is its id, in events as in the API."""
 
     __tablename__ = "tag"
     tenant_id: str = Field(primary_key=True)
@@ -28,7 +28,7 @@ class TagRow(SQLModel, table=True):
 
 
 class DefinitionRow(SQLModel, table=True):
-    """A data point that is read out of files; of one tag, or of all."""
+    """A value that is extracted from files: from those of one tag, or from all."""
 
     __tablename__ = "metadata_definition"
     tenant_id: str = Field(primary_key=True)
@@ -41,7 +41,7 @@ class DefinitionRow(SQLModel, table=True):
 
 
 class ShareRow(SQLModel, table=True):
-    """A link to a file for people without a key, by the hash of its token."""
+    """A shared link to a file, by the hash of its token."""
 
     __tablename__ = "share_link"
     token_hash: str = Field(primary_key=True)
@@ -67,12 +67,12 @@ _FILES = text(
 
 
 def save_tag(connection: Connection, tenant: str, name: str, description: str, at: float) -> None:
-    """Enter a tag or change its description."""
+    """Add a tag or change its description."""
     connection.execute(_TAG, {"t": tenant, "n": name, "d": description, "at": at})
 
 
 def tags(connection: Connection, tenant: str) -> list[Record]:
-    """All tags of a tenant, `{id, name, description}`, by name."""
+    """All tags of a tenant by name: `{id, name, description}`."""
     query = text("SELECT name, description FROM tag WHERE tenant_id = :t")
     own = {r.name: r.description for r in connection.execute(query, {"t": tenant})}
     found = {**dict.fromkeys(BUILT_IN, ""), **own}
@@ -80,7 +80,7 @@ def tags(connection: Connection, tenant: str) -> list[Record]:
 
 
 def save_definition(connection: Connection, tenant: str, name: str, body: Record, at: float) -> None:
-    """Enter a metadata definition, or change it."""
+    """Add or change a metadata definition."""
     values = {"t": tenant, "n": name, "d": body["description"], "k": body["data_type"], "g": body["tag"], "at": at}
     connection.execute(_DEFINITION, values)
 
@@ -95,7 +95,7 @@ def definitions(connection: Connection, tenant: str) -> list[Record]:
 
 
 def files_tagged(connection: Connection, tenant: str, tag: str) -> Iterator[Record]:
-    """Records of the files with a tag, newest jobs first."""
+    """Records of the files with a tag, newest jobs first, at most `MOST_FILES`."""
     for body in connection.execute(_FILES, {"t": tenant, "g": f"tag:{tag}", "n": MOST_FILES}).scalars():
         record: Record = json.loads(body)
         if record["tag_name"] == tag:
@@ -103,14 +103,14 @@ def files_tagged(connection: Connection, tenant: str, tag: str) -> Iterator[Reco
 
 
 def plain(value: Any) -> str:
-    """A value as the vendor gives all of them: text."""
+    """A value as text, as the vendor shows all values."""
     if isinstance(value, dict) and "value" in value:
         value = value["value"]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def values_of(record: Record) -> list[Record]:
-    """What was read out of a file, a row per data point (reference/vendor-apis.md §1.6)."""
+    """The extracted values of a file, one row per metadata definition (reference/vendor-apis.md §1.6)."""
     return [
         {
             "id": f"{record['id']}:{name}", "file_log_id": record["id"], "metadata_id": name, "metadata_name": name,

@@ -1,4 +1,4 @@
-"""What the door forgets of an erased job, and the objects that nobody needs any more."""
+"""Erases jobs from the read model, and counts which objects are still needed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, as_list, is_shared
 
 KEPT_S = 100 * 86_400
-"""How long an erased job is remembered by its id: longer than any event of it lies in a topic."""
+"""How long the id of an erased job is kept: longer than its events stay in a topic."""
 BLOBS = ("blob_name", "text_blob", "result_blob", "index_blob")
 
 
 class ErasedRow(SQLModel, table=True):
-    """The id of an erased job: events of it that come late are not folded."""
+    """Id of an erased job. Its late events are skipped."""
 
     __tablename__ = "erased"
     job_id: str = Field(primary_key=True)
@@ -27,7 +27,7 @@ class ErasedRow(SQLModel, table=True):
 
 
 class BlobRefRow(SQLModel, table=True):
-    """Which files need an object; equal content is one object."""
+    """An object that a file needs. Equal content is one object, so several files may need it."""
 
     __tablename__ = "blob_ref"
     blob: str = Field(primary_key=True)
@@ -36,14 +36,14 @@ class BlobRefRow(SQLModel, table=True):
 
 
 class DoomedRow(SQLModel, table=True):
-    """An object that an erased job had."""
+    """An object of an erased job, to be deleted unless a file needs it."""
 
     __tablename__ = "blob_doomed"
     blob: str = Field(primary_key=True)
 
 
 class RetentionRow(SQLModel, table=True):
-    """After how many days ended jobs of a tenant are erased."""
+    """Days after which ended jobs of a tenant are erased."""
 
     __tablename__ = "retention"
     tenant_id: str = Field(primary_key=True)
@@ -78,12 +78,12 @@ _DOOM = BulkStatement(
 
 
 def erased(connection: Connection, job_ids: Iterable[str]) -> set[str]:
-    """Those of the jobs that are erased."""
+    """Those of `job_ids` that are erased."""
     return set(_ERASED.run(connection, {"ids": as_list(job_ids)}).scalars().all())
 
 
 def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None:
-    """Note which objects files (and jobs, for what they have made) need."""
+    """Record which objects files and job outputs need."""
     rows = []
     for record in records:
         rows += [{"blob": record[name], "file_id": record["id"]} for name in BLOBS if record.get(name)]
@@ -91,13 +91,13 @@ def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None
     _REF.run(connection, rows)
 
 
-def needs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
-    """Note that something that is no job's file needs objects: they outlive the jobs that have equal ones."""
+def add_refs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
+    """Record that `file_id`, which is no file of a job, needs objects: they outlive jobs with the same content."""
     _REF.run(connection, [{"blob": blob, "file_id": file_id} for blob in blobs])
 
 
-def forget(connection: Connection, event: JobErased, now: float) -> None:
-    """Everything of the job here; its objects are deleted by `Erasures`, once no other file needs them."""
+def erase_job(connection: Connection, event: JobErased, now: float) -> None:
+    """Delete everything of the job. `RetentionSweeper` deletes its objects, unless another file needs them."""
     connection.execute(_FORGET, {"j": event.job_id, "at": now})
     connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - KEPT_S})
     ids = {"ids": json.dumps([event.job_id, *connection.execute(_FILES, {"j": event.job_id}).scalars()])}
@@ -106,12 +106,12 @@ def forget(connection: Connection, event: JobErased, now: float) -> None:
     if is_shared(connection):
         _SEARCH.run(connection, ids)
     else:
-        # Under the files' own row numbers: a full-text table has no index on anything else.
+        # By the files' row ids: the full-text table has no other index.
         connection.execute(_SEARCH_LITE, {"j": event.job_id})
     for by_file in _OF_FILES:
         by_file.run(connection, ids)
     connection.execute(text("DELETE FROM upload WHERE session_id = :s AND state = 'done'"), {"s": event.session_id or ""})
-    # The entry that was made of the data handed in with the job; one that was there before is its owner's to keep.
+    # The entry made of data that came with the job. An entry that existed before stays.
     connection.execute(text("DELETE FROM silo_entry WHERE id = :e"), {"e": derived(event.job_id, "entry")})
     for statement in _OF_JOB:
         connection.execute(statement, {"j": event.job_id})

@@ -1,4 +1,4 @@
-"""What operators read and do, in SQL: terms that jobs are found by, backlog, workflows, schedules, bulk runs, audit."""
+"""Tables for operators: search terms, backlog, workflows, schedules, bulk runs, audit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUDIT_KEPT_S = 400 * 86_400
 
 
 class TermRow(SQLModel, table=True):
-    """A word that a job is found by, e.g. `tag:invoice` or `metadata.case=42`."""
+    """A term that a job is found by, e.g. `tag:invoice` or `metadata.case=42`."""
 
     __tablename__ = "job_term"
     tenant_id: str = Field(primary_key=True)
@@ -29,7 +29,7 @@ class TermRow(SQLModel, table=True):
 
 
 class BacklogRow(SQLModel, table=True):
-    """The newest word of an orchestrator on what waits."""
+    """The newest backlog of one orchestrator."""
 
     __tablename__ = "backlog_view"
     source: str = Field(primary_key=True)
@@ -47,7 +47,7 @@ class WorkflowRow(SQLModel, table=True):
 
 
 class ScheduleRow(SQLModel, table=True):
-    """A schedule."""
+    """The newest revision of a schedule."""
 
     __tablename__ = "schedule_view"
     id: str = Field(primary_key=True)
@@ -65,7 +65,7 @@ class DraftRow(SQLModel, table=True):
 
 
 class QueryRow(SQLModel, table=True):
-    """A search that somebody saved."""
+    """A saved search."""
 
     __tablename__ = "saved_query"
     tenant_id: str = Field(primary_key=True)
@@ -74,7 +74,7 @@ class QueryRow(SQLModel, table=True):
 
 
 class BulkRow(SQLModel, table=True):
-    """One verb for many jobs: how far it is."""
+    """A bulk run and its progress."""
 
     __tablename__ = "bulk"
     id: str = Field(primary_key=True)
@@ -85,7 +85,7 @@ class BulkRow(SQLModel, table=True):
 
 
 class AuditRow(SQLModel, table=True):
-    """Who did what to which, and whether it was done."""
+    """A command of a user and its outcome."""
 
     __tablename__ = "audit"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -118,31 +118,31 @@ _AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:tenant, :at, :bo
 
 
 def save_terms(connection: Connection, rows: Iterable[tuple[str, str, float, str]]) -> None:
-    """Rows of (tenant, term, creation time of the job, job id); what is there stays."""
+    """Add rows of (tenant, term, creation time of the job, job id). Existing rows stay."""
     values = [{"tenant": t, "term": term, "at": at, "job": job} for t, term, at, job in sorted(set(rows))]
     _TERM.run(connection, values)
 
 
 def save_backlog(connection: Connection, state: BacklogState) -> None:
-    """Keep the newest word of each orchestrator; forget those that are gone."""
+    """Keep the newest state of each orchestrator, and delete states that are an hour older."""
     at = state.observed_at.timestamp()
     connection.execute(_BACKLOG, {"source": state.source, "at": at, "body": state.to_json().decode()})
     connection.execute(_OLD_BACKLOG, {"old": at - 3600})
 
 
 def save_workflow(connection: Connection, event: WorkflowPublished) -> None:
-    """Keep a published version."""
+    """Store a published version."""
     connection.execute(_WORKFLOW, {"name": event.name, "version": event.version, "body": event.to_json().decode()})
 
 
 def save_schedule(connection: Connection, state: ScheduleState) -> None:
-    """Keep the newest revision of a schedule."""
+    """Store a schedule, unless a newer revision is stored."""
     values = {"id": state.schedule_id, "tenant": state.tenant, "revision": state.revision, "body": state.to_json().decode()}
     connection.execute(_SCHEDULE, values)
 
 
 def save_audit(connection: Connection, decided: Sequence[CommandDecided]) -> None:
-    """Keep who did what."""
+    """Add decided commands to the audit."""
     rows = [
         {
             "tenant": d.tenant_id, "at": d.occurred_at.timestamp(),
@@ -155,5 +155,5 @@ def save_audit(connection: Connection, decided: Sequence[CommandDecided]) -> Non
 
 
 def rows_of(connection: Connection, query: str, values: Record) -> list[Record]:
-    """Bodies of rows as objects."""
+    """The `body` column of the query's rows, parsed."""
     return [json.loads(body) for body in connection.execute(text(query), values).scalars()]

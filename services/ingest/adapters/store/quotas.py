@@ -1,4 +1,4 @@
-"""Limits of tenants: requests a minute over all replicas, files and bytes a day, jobs open at a time."""
+"""Quotas of tenants: requests per minute over all replicas, files and bytes per day, open jobs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from shared import clock
 from shared.database.store import Store
 
 QUOTAS_STALE_S = 5.0
-"""How long a process goes by limits it has read."""
+"""Longest time that a process uses quotas it has read."""
 MINUTE_S, DAY_S = 60, 86_400
 MAX_TENANTS = 10_000
 OPEN = [stage.value for stage in JobStage if not stage.terminal]
 
 
 class RateRow(SQLModel, table=True):
-    """Requests that processes have taken out of a minute, in blocks."""
+    """Requests of a subject in a minute. Processes take them in blocks."""
 
     __tablename__ = "rate_window"
     subject: str = Field(primary_key=True)
@@ -32,7 +32,7 @@ class RateRow(SQLModel, table=True):
 
 
 class UsageRow(SQLModel, table=True):
-    """Files and bytes a tenant handed in on a day (days since 1970, UTC)."""
+    """Files and bytes that a tenant uploaded on a day (days since 1970, UTC)."""
 
     __tablename__ = "usage_day"
     tenant_id: str = Field(primary_key=True)
@@ -56,7 +56,7 @@ _QUOTAS = text("SELECT quotas FROM tenant WHERE tenant_id = :t")
 
 
 class OverLimit(Exception):
-    """More than the tenant may; `retry_after_s` says when it may again."""
+    """A quota or rate is exhausted; `retry_after_s` is the time until it is available again."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class OverLimit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """None: no limit."""
+    """Quotas of a tenant; None means no limit."""
 
     requests_per_minute: int
     jobs_open: int | None = None
@@ -75,7 +75,7 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What the rate-limit headers say. `reset` in Unix seconds."""
+    """Values of the rate-limit headers. `reset` is in Unix seconds."""
 
     limit: int
     remaining: int
@@ -91,7 +91,7 @@ class _Window:
 
 @dataclass
 class Limits:
-    """Counts against the store, so that no replica gives more than all may."""
+    """Counts in the store, so that all replicas together stay within the quota."""
 
     store: Store
     settings: IngestSettings
@@ -99,7 +99,7 @@ class Limits:
     _quotas: dict[str, tuple[float, Quotas]] = field(default_factory=dict)
 
     async def quotas(self, tenant: str) -> Quotas:
-        """The tenant's limits, at most five seconds old."""
+        """The tenant's quotas, at most five seconds old."""
         known = self._quotas.get(tenant)
         if known is not None and known[0] > clock.unix() - QUOTAS_STALE_S:
             return known[1]
@@ -111,13 +111,13 @@ class Limits:
         self._quotas[tenant] = clock.unix(), quotas
         return quotas
 
-    async def request(self, tenant: str) -> Rate:
-        """Take one request out of the tenant's minute. Raises `OverLimit`."""
+    async def take_request(self, tenant: str) -> Rate:
+        """Count one request of the tenant. Raises `OverLimit`."""
         limit = (await self.quotas(tenant)).requests_per_minute
         return await self.take(f"tenant:{tenant}", limit)
 
     async def take(self, subject: str, limit: int) -> Rate:
-        """Take one of `limit` a minute for any subject. Raises `OverLimit`."""
+        """Count one of `limit` per minute for any subject. Raises `OverLimit`."""
         minute = int(clock.unix() // MINUTE_S)
         reset = (minute + 1) * MINUTE_S
         window = self._windows.setdefault(subject, _Window())
@@ -147,12 +147,12 @@ class Limits:
         if taken is None:
             window.taken = limit
             return
-        # The last block may reach over the limit: what is over is not given.
+        # The last block may exceed the limit; only the part below it is granted.
         window.left += min(block, limit - (taken - block))
         window.taken = min(taken, limit)
 
-    async def hand_in(self, tenant: str, size: int | None) -> None:
-        """May the tenant hand in another file, of `size` bytes if that is known? Raises `OverLimit`."""
+    async def check_upload(self, tenant: str, size: int | None) -> None:
+        """Check that the tenant may upload another file, of `size` bytes if known. Raises `OverLimit`."""
         quotas = await self.quotas(tenant)
         if quotas.files_per_day is None and quotas.bytes_per_day is None:
             return
@@ -166,20 +166,20 @@ class Limits:
         if quotas.bytes_per_day is not None and used + (size or 1) > quotas.bytes_per_day:
             raise OverLimit(f"More than {quotas.bytes_per_day} bytes today.", again)
 
-    async def handed_in(self, tenant: str, files: int, size: int) -> None:
-        """Count what was handed in."""
+    async def count_upload(self, tenant: str, files: int, size: int) -> None:
+        """Count uploaded files and bytes."""
         values = {"t": tenant, "d": int(clock.unix() // DAY_S), "f": files, "b": size}
         await self.store.transact(lambda c: c.execute(_USE, values) and None)
 
-    async def open_job(self, tenant: str) -> None:
-        """May the tenant open another job? Raises `OverLimit`."""
+    async def check_open_jobs(self, tenant: str) -> None:
+        """Check that the tenant may open another job. Raises `OverLimit`."""
         most = (await self.quotas(tenant)).jobs_open
         if most is not None and await self.store.read(lambda c: open_jobs(c, tenant, most)) >= most:
             raise OverLimit(f"{most} jobs are open, which is the limit.", 5)
 
 
 def open_jobs(connection: Connection, tenant: str, most: int) -> int:
-    """How many jobs of a tenant have not ended, counted no further than `most`."""
+    """Number of the tenant's jobs that have not ended. Counting stops at `most`."""
     names = ", ".join(f":s{n}" for n in range(len(OPEN)))
     query = text(f"SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND stage IN ({names}) LIMIT :n) x")
     values: dict[str, Any] = {f"s{n}": stage for n, stage in enumerate(OPEN)}
@@ -187,6 +187,6 @@ def open_jobs(connection: Connection, tenant: str, most: int) -> int:
 
 
 def used_today(connection: Connection, tenant: str, now: float) -> dict[str, int]:
-    """Files and bytes of the day."""
+    """Files and bytes that the tenant has uploaded today (UTC)."""
     row = connection.execute(_USED, {"t": tenant, "d": int(now // DAY_S)}).first()
     return {"files": row.files, "bytes": row.bytes} if row else {"files": 0, "bytes": 0}

@@ -1,4 +1,4 @@
-"""The door's read model: records as JSON, folded from the topics; history; search; decisions that requests wait for."""
+"""Tables of the read model: records as JSON, history, held ends, pending texts; and the answers that requests wait for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
-from services.ingest.adapters.store.accounts import MODELS as ACCOUNT_MODELS
-from services.ingest.adapters.store.catalogue import MODELS as CATALOGUE_MODELS
-from services.ingest.adapters.store.erasures import MODELS as ERASURE_MODELS
-from services.ingest.adapters.store.operations import MODELS as OPERATIONS_MODELS
-from services.ingest.adapters.store.quotas import MODELS as LIMIT_MODELS
-from services.ingest.adapters.store.uploads import MODELS as UPLOAD_MODELS
-from services.ingest.dialects.invopop.store import MODELS as SILO_MODELS
-from services.ingest.dialects.pdftools.store import MODELS as CONVERSION_MODELS
 from shared.database.bulk_statements import BulkStatement
 from shared.database.parse_cache import Recent
 from shared.database.statements import Statement, as_list
@@ -28,7 +20,7 @@ Record = dict[str, Any]
 
 
 class JobRow(SQLModel, table=True):
-    """A job's record."""
+    """A job's record, and the columns that searches use."""
 
     __tablename__ = "job_view"
     id: str = Field(primary_key=True)
@@ -69,7 +61,7 @@ class SessionRow(SQLModel, table=True):
 
 
 class HistoryRow(SQLModel, table=True):
-    """Everything that happened to a job, in order of arrival."""
+    """Events of a job and its files, in order of arrival."""
 
     __tablename__ = "history"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -78,7 +70,7 @@ class HistoryRow(SQLModel, table=True):
 
 
 class DecisionRow(SQLModel, table=True):
-    """Answer to a command that a request may wait for."""
+    """The answer to a command."""
 
     __tablename__ = "decision"
     command_id: str = Field(primary_key=True)
@@ -87,7 +79,7 @@ class DecisionRow(SQLModel, table=True):
 
 
 class HeldEndRow(SQLModel, table=True):
-    """A job whose end is held back (`core/job_end.py`), and until when at most."""
+    """A job whose end is held back (`core/job_end.py`), until `due_at` at most."""
 
     __tablename__ = "held_end"
     job_id: str = Field(primary_key=True)
@@ -95,7 +87,7 @@ class HeldEndRow(SQLModel, table=True):
 
 
 class EarlyEndRow(SQLModel, table=True):
-    """How many files of a job had ended before the first event of the job was read."""
+    """Number of a job's file ends that were read before any event of the job."""
 
     __tablename__ = "early_end"
     job_id: str = Field(primary_key=True)
@@ -104,7 +96,7 @@ class EarlyEndRow(SQLModel, table=True):
 
 
 class IndexPendingRow(SQLModel, table=True):
-    """Files whose text has yet to enter the full-text index."""
+    """A file whose text is not in the full-text index yet."""
 
     __tablename__ = "index_pending"
     file_id: str = Field(primary_key=True)
@@ -114,7 +106,7 @@ class IndexPendingRow(SQLModel, table=True):
 
 
 class IdempotencyRow(SQLModel, table=True):
-    """Idempotency keys: the same key with the same body is the same job."""
+    """An idempotency key: the same key with the same body stands for the same job."""
 
     __tablename__ = "idempotency"
     tenant_id: str = Field(primary_key=True)
@@ -124,8 +116,7 @@ class IdempotencyRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (
-    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow, *OPERATIONS_MODELS,
-    *ERASURE_MODELS, *ACCOUNT_MODELS, *LIMIT_MODELS, *CATALOGUE_MODELS, *UPLOAD_MODELS, *SILO_MODELS, *CONVERSION_MODELS,
+    JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow,
 )  # fmt: skip
 
 _HISTORY = BulkStatement(
@@ -207,12 +198,12 @@ def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str,
 
 
 def recent_jobs() -> Recent[Record]:
-    """Keeps the records of the jobs that a process is lately busy with."""
+    """A cache for the records of recently changed jobs."""
     return Recent(most=2048, largest=4000)
 
 
 def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
-    """Records of jobs by id, as far as they exist. They must not be changed."""
+    """Records of jobs by id, as far as they exist. Do not change them: they are cached."""
     found: dict[str, Record] = {}
     for job_id, body in _RECORDS["job_view"].rows(connection, {"ids": as_list(ids)}):
         record = recent.get(job_id, body)
@@ -223,7 +214,7 @@ def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Recor
 def save_jobs(
     connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None], recent: Recent[Record]
 ) -> None:
-    """Write job records; the number is the creation time of new ones. `stored`: job → workflow of those that have a row."""
+    """Write job records with their creation times (Unix seconds). `stored` has the present workflow of each job that has a row."""
     new: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
     for at, r in jobs:
@@ -240,7 +231,7 @@ def save_jobs(
 
 
 def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:
-    """Write file records."""
+    """Write file records with their creation times (Unix seconds)."""
     rows = [
         {
             "id": r["id"], "tenant": r["company_id"], "session_id": r["deferred_session_id"], "job_id": r["job_id"],
@@ -252,19 +243,19 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
 
 
 def hold_ends(connection: Connection, held: Iterable[str], shown: Collection[str], due_at: float) -> None:
-    """Note jobs whose ends are held back from now on, until `due_at` at most, and those whose ends are shown."""
+    """Remember jobs whose ends are `held` until `due_at` (Unix seconds); drop those whose ends are `shown`."""
     _HOLD.run(connection, [{"job_id": job_id, "due_at": due_at} for job_id in held])
     if shown:
         _UNHOLD.run(connection, {"ids": json.dumps(list(shown))})
 
 
 def early_ends(connection: Connection, job_ids: Iterable[str]) -> dict[str, int]:
-    """How many files have ended of jobs that are not known yet."""
+    """Number of file ends that were read of unknown jobs, by job id."""
     return {i: n for i, n in _EARLY.rows(connection, {"ids": json.dumps(list(job_ids))})}
 
 
 def save_early_ends(connection: Connection, early: Mapping[str, int], known: Collection[str], at: float) -> None:
-    """Note how many files have ended of jobs that are not known yet; forget it of those that now are."""
+    """Write the number of file ends of unknown jobs; delete those of jobs that are `known` now."""
     _SAVE_EARLY.run(connection, [{"job_id": job_id, "file_ends": n, "at": at} for job_id, n in early.items()])
     if known:
         _KNOWN.run(connection, {"ids": json.dumps(list(known))})
@@ -277,12 +268,12 @@ def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
 
 
 def save_history(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
-    """Append (job id, event as JSON)."""
+    """Append rows of (job id, event as JSON)."""
     _HISTORY.run(connection, [{"job_id": job_id, "body": body} for job_id, body in rows])
 
 
 def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], at: float) -> None:
-    """Answers by command id; the first one counts. Old ones are dropped on the way."""
+    """Store answers by command id, unless there is one. Deletes answers older than a day."""
     values = [{"id": command_id, "at": at, "body": json.dumps(body)} for command_id, body in rows]
     if values:
         _DECIDED.run(connection, values)
@@ -290,5 +281,5 @@ def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], a
 
 
 def await_index(connection: Connection, rows: Sequence[Record]) -> None:
-    """Note files (`file_id`, `tenant_id`, `file_name`, `blob` of the text) whose text shall enter the full-text index."""
+    """Add files whose text is pending: `file_id`, `tenant_id`, `file_name`, and `blob` of the text."""
     _PENDING.run(connection, rows)

@@ -1,4 +1,4 @@
-"""Full-text search over the files' texts: FTS5 on SQLite, tsvector on PostgreSQL, the same words for the same hits."""
+"""Full-text search over the files' texts: FTS5 on SQLite, tsvector on PostgreSQL, with the same hits for the same words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.database.statements import is_shared
 
 Record = dict[str, Any]
 MAX_WORDS_BYTES = 500_000
-"""Text of a file beyond this is not searchable on PostgreSQL, whose tsvector ends at 1 MiB."""
+"""Largest text of a file that is indexed on PostgreSQL, whose tsvector ends at 1 MiB."""
 _DONE = text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob")
 _ENTER = text(
     "INSERT INTO search (file_id, tenant_id, file_name, body, words) VALUES (:f, :t, :n, :b, to_tsvector('simple', CAST(:w AS text))) "
@@ -29,7 +29,7 @@ _FIND_LITE = text(
 
 
 def enter_search(connection: Connection, row: Any, body: str) -> None:
-    """Put a file's text into the index, replacing what was there; `row` is what `await_index` noted."""
+    """Index a file's text, replacing an earlier one. `row` is a row of `index_pending`."""
     if is_shared(connection):
         clean = body.replace("\x00", " ")
         words = plain(f"{row.file_name} {clean}").encode()[:MAX_WORDS_BYTES].decode("utf-8", "ignore")
@@ -41,7 +41,7 @@ def enter_search(connection: Connection, row: Any, body: str) -> None:
 
 
 def _enter_lite(connection: Connection, row: Any, body: str) -> None:
-    # Under the file's own row number, so that a second text replaces the first.
+    # Under the file's row id, so that a second text replaces the first.
     number = connection.execute(text("SELECT rowid FROM file_view WHERE id = :f"), {"f": row.file_id}).scalar()
     if number is not None:
         connection.execute(text("DELETE FROM search WHERE rowid = :r"), {"r": number})
@@ -52,7 +52,7 @@ def _enter_lite(connection: Connection, row: Any, body: str) -> None:
 
 
 def plain(words: str) -> str:
-    """Letters and digits alone, without their accents: what FTS5's `unicode61 remove_diacritics 2` makes of a text."""
+    """Letters and digits without accents, as FTS5's `unicode61 remove_diacritics 2` tokenizes."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", words) if not unicodedata.combining(c))
     return "".join(c if c.isalnum() else " " for c in bare)
 
@@ -64,13 +64,13 @@ def _terms(words: str) -> list[tuple[str, bool]]:
 
 
 def match_expression(words: str) -> str | None:
-    """FTS5 expression of a person's words: all must occur, each taken literally, `word*` for a prefix. None if empty."""
+    """FTS5 expression for words as people write them: all must occur, each taken literally, `word*` as a prefix. None if empty."""
     terms = ['"' + word.replace('"', '""') + '"' + "*" * prefix for word, prefix in _terms(words)]
     return " ".join(terms) or None
 
 
 def ts_query(words: str) -> str | None:
-    """The same as a tsquery: what stands together as one word (`INV-17`) must stand together in the text."""
+    """The same as a tsquery. Parts of one word (`INV-17`) must be adjacent in the text."""
     terms: list[str] = []
     for word, prefix in _terms(words):
         parts = plain(word).split()
@@ -80,7 +80,7 @@ def ts_query(words: str) -> str | None:
 
 
 def search(connection: Connection, tenant: str, words: str, limit: int) -> list[Record]:
-    """Best matches of a tenant: `{file_id, file_name, snippet}`; hits in the snippet stand between `[` and `]`."""
+    """The tenant's best matches: `{file_id, file_name, snippet}`. Hits in the snippet are in square brackets."""
     shared = is_shared(connection)
     expression = ts_query(words) if shared else match_expression(words)
     if expression is None:

@@ -1,4 +1,4 @@
-"""Resumable uploads: what has come is kept in parts, in the object store; offsets are rows, so any replica goes on."""
+"""Tables of resumable uploads. Received bytes are parts in the object store; offsets are rows, so any replica can continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Concat = Literal["", "partial", "final"]
 
 
 class UploadRow(SQLModel, table=True):
-    """An upload. `open` takes bytes, `whole` has them all and is being put together, `done` is a file of its session."""
+    """An upload: `open` takes bytes, `whole` is complete and being assembled, `done` is a file of its session, `failed` never
+    will be."""
 
     __tablename__ = "upload"
     id: str = Field(primary_key=True)
@@ -39,11 +40,11 @@ class UploadRow(SQLModel, table=True):
     message: str | None = None
     expires_at: float = Field(index=True)
     due_at: float | None = Field(default=None, index=True)
-    """When somebody shall put it together, or the end of the lease of who does."""
+    """When it is to be assembled; during assembly, when the lease ends."""
 
 
 class PartRow(SQLModel, table=True):
-    """A stretch of an upload's bytes."""
+    """A part of an upload's bytes."""
 
     __tablename__ = "upload_part"
     upload_id: str = Field(primary_key=True)
@@ -87,7 +88,7 @@ _EXPIRED = text("SELECT id FROM upload WHERE expires_at < :now AND state <> 'who
 
 
 def file_id_of(upload_id: str) -> str:
-    """The file that an upload becomes."""
+    """Id of the file that an upload becomes."""
     return derived(upload_id, "file")
 
 
@@ -97,17 +98,17 @@ def needed(connection: Connection, blobs: Sequence[str]) -> set[str]:
 
 
 def enter(connection: Connection, row: dict[str, Any]) -> None:
-    """A new upload."""
+    """Add an upload."""
     connection.execute(_ENTER, {**row, "metadata": json.dumps(row["metadata"])})
 
 
 def find(connection: Connection, upload_id: str, tenant: str) -> Any:
-    """The tenant's upload, or None."""
+    """The tenant's upload; None if there is none."""
     return connection.execute(_BY_ID, {"i": upload_id, "t": tenant}).first()
 
 
 def advance(connection: Connection, upload_id: str, position: int, new: Sequence[Part], expires_at: float) -> bool:
-    """Take parts that follow `position`; False when somebody else was there before, and nothing is changed."""
+    """Add parts after `position` and move on. Returns False, and changes nothing, when another request has moved the position."""
     end = new[-1].start + new[-1].size
     values = {"i": upload_id, "old": position, "new": end, "expires": expires_at}
     if not connection.execute(_MOVE, values).rowcount:
@@ -117,19 +118,21 @@ def advance(connection: Connection, upload_id: str, position: int, new: Sequence
 
 
 def set_length(connection: Connection, upload_id: str, length: int) -> bool:
-    """Say how long it will be; False when that is said already or it is longer now."""
+    """Set the length. Returns False when it is set already, or more bytes were received."""
     say = text("UPDATE upload SET length = :n WHERE id = :i AND length IS NULL AND position <= :n")
     return bool(connection.execute(say, {"i": upload_id, "n": length}).rowcount)
 
 
 def mark_whole(connection: Connection, upload_id: str, now: float) -> bool:
-    """Hand an upload that has all its bytes over to be put together; True when it is one."""
+    """Hand a complete upload to assembly. Returns False when it is not complete or not open."""
     return bool(connection.execute(_WHOLE, {"i": upload_id, "now": now}).rowcount)
 
 
 def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tenant: str, now: float) -> str | None:
-    """Make one upload of several partial ones, which are no more then. The id of one that cannot be taken (nothing of the transaction must
-    stay then), or None."""
+    """Move the parts of partial uploads to `final_id` and delete the partial ones.
+
+    Returns the id of one that is not complete, else None. The caller must roll the transaction back then.
+    """
     position = 0
     for partial_id in partial_ids:
         row = find(connection, partial_id, tenant)
@@ -148,12 +151,12 @@ def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tena
 
 
 def any_due(connection: Connection, now: float) -> bool:
-    """Is there an upload to put together?"""
+    """True when an upload waits for assembly."""
     return connection.execute(_DUE, {"now": now}).first() is not None
 
 
 def claim(connection: Connection, now: float, lease_s: float) -> Any:
-    """An upload to put together, leased for `lease_s` seconds; None when there is none."""
+    """An upload to assemble, leased for `lease_s` seconds; None if there is none."""
     row = connection.execute(_DUE, {"now": now}).first()
     if row is None:
         return None
@@ -161,28 +164,28 @@ def claim(connection: Connection, now: float, lease_s: float) -> Any:
 
 
 def renew(connection: Connection, upload_id: str, until: float) -> None:
-    """Keep the lease."""
+    """Extend the lease until `until` (Unix seconds)."""
     connection.execute(text("UPDATE upload SET due_at = :u WHERE id = :i AND state = 'whole'"), {"i": upload_id, "u": until})
 
 
 def end(connection: Connection, upload_id: str, state: State, code: str | None = None, message: str | None = None) -> None:
-    """It is a file now, or it never will be; its parts are not needed any more."""
+    """End an upload as `done` or `failed`, and delete its parts."""
     connection.execute(_END, {"i": upload_id, "state": state, "code": code, "message": message})
     connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
 
 
 def parts_of(connection: Connection, upload_id: str) -> list[Part]:
-    """What has come, in order."""
+    """The received parts in order."""
     return [Part(r.start, r.size, r.blob) for r in connection.execute(_PARTS, {"i": upload_id})]
 
 
 def expired(connection: Connection, now: float) -> list[str]:
-    """Uploads whose time is over."""
+    """Ids of at most 20 uploads that have expired."""
     return list(connection.execute(_EXPIRED, {"now": now}).scalars())
 
 
 def forget(connection: Connection, upload_id: str) -> list[str]:
-    """Drop an upload; answers the objects of its parts, to be deleted."""
+    """Delete an upload. Returns the objects of its parts, which the caller deletes."""
     blobs = [p.blob for p in parts_of(connection, upload_id)]
     connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
     connection.execute(text("DELETE FROM upload WHERE id = :i"), {"i": upload_id})

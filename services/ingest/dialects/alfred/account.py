@@ -13,9 +13,10 @@ from contracts.topics import WEBHOOK_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import catalogue
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.jobs import decided, file_record
+from services.ingest.http.commands import await_decision
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import file_record
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
 from shared.web.api_keys import Principal
@@ -23,24 +24,24 @@ from shared.web.middleware import trace_of
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 API_VERSION = "1.66.3.0"
-"""Of the vendor's documentation that we follow."""
+"""Version of the vendor's documentation that this dialect follows."""
 
 
 class Webhook(BaseModel):
-    """Where to send every event."""
+    """The address that gets every event."""
 
     url: str = Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/alfred"])
 
 
 @router.get("/tag/all", summary="Tags")
 async def all_tags(gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """The tenant's tags. They are edited in our own API (`PUT /v1/tags/{name}`)."""
+    """All tags of the company. Edit them by `PUT /v1/tags/{name}`."""
     return await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))
 
 
 @router.get("/tag/detail/{tag_id}", summary="A tag", responses=bodies.NOT_FOUND)
 async def tag_detail(tag_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """Its name, its description and the metadata that is read out of its files."""
+    """The tag's name, its description and the metadata that is extracted from its files."""
     tag = await _tag(gateway, tag_id, who)
     defined = await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id))
     return {**tag, "metadata": [d for d in defined if d["tag_id"] in (None, tag_id)]}
@@ -56,28 +57,28 @@ async def _tag(gateway: Gateway, tag_id: str, who: Principal) -> dict[str, Any]:
 
 @router.get("/metadata/all", summary="Metadata definitions")
 async def all_metadata(gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """The tenant's data points. They are edited in our own API (`PUT /v1/metadata/{name}`)."""
+    """All metadata definitions of the company. Edit them by `PUT /v1/metadata/{name}`."""
     return await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id))
 
 
 @router.get("/metadata/detail/{metadata_id}", summary="A metadata definition", responses=bodies.NOT_FOUND)
 async def metadata_detail(metadata_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """One data point."""
+    """One metadata definition."""
     for definition in await gateway.store.read(lambda c: catalogue.definitions(c, who.tenant_id)):
         if definition["id"] == metadata_id:
             return definition
     raise ApiError(404, f"Metadata with ID {metadata_id} does not exist.")
 
 
-@router.get("/values/file/{file_id}", summary="What was read out of a file", responses=bodies.NOT_FOUND)
+@router.get("/values/file/{file_id}", summary="Extracted values of a file", responses=bodies.NOT_FOUND)
 async def file_values(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """A row per data point; values as text."""
+    """One row per metadata definition; values are text."""
     return catalogue.values_of(await file_record(gateway, file_id, who))
 
 
-@router.get("/values/tag/{tag_id}", summary="What was read out of the files of a tag", responses=bodies.NOT_FOUND)
+@router.get("/values/tag/{tag_id}", summary="Extracted values of a tag's files", responses=bodies.NOT_FOUND)
 async def tag_values(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """A row per file and data point, newest jobs first (at most 10,000 files)."""
+    """One row per file and metadata definition, newest jobs first, for at most 10,000 files."""
     await _tag(gateway, tag_id, who)
 
     def look(c: Any) -> list[dict[str, Any]]:
@@ -88,7 +89,8 @@ async def tag_values(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict
 
 @router.get("/report/tag/{tag_id}", summary="A tag's files as a table", responses=bodies.NOT_FOUND)
 async def tag_report(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, str]]:
-    """An object per file: `file_id` and a key per data point, values as text (at most 10,000 files, newest jobs first)."""
+    """One object per file: `file_id`, and a key per metadata definition with its value as text. At most 10,000 files, newest jobs
+    first."""
     await _tag(gateway, tag_id, who)
 
     def look(c: Any) -> list[dict[str, str]]:
@@ -100,14 +102,14 @@ async def tag_report(tag_id: str, gateway: GatewayDep, who: Reader) -> list[dict
 
 @router.get("/account/companies", summary="Companies of the caller")
 async def companies(request: Request, who: Reader) -> list[dict[str, str]]:
-    """The one that the credential belongs to."""
+    """The company that the credential belongs to."""
     _identified(request)
     return [{"id": who.tenant_id, "name": who.tenancy.tenant_name}]
 
 
 @router.get("/account/tags/{company_id}", summary="Tags of a company", responses=bodies.NOT_FOUND)
 async def company_tags(company_id: str, request: Request, gateway: GatewayDep, who: Reader) -> list[dict[str, str]]:
-    """As `tag/all`."""
+    """The same as `tag/all`."""
     _identified(request)
     if company_id != who.tenant_id:
         raise ApiError(404, f"Company with ID {company_id} does not exist.")
@@ -115,20 +117,23 @@ async def company_tags(company_id: str, request: Request, gateway: GatewayDep, w
 
 
 def _identified(request: Request) -> None:
-    """The vendor wants these calls to say who makes them."""
+    """Raises 400 without a User-Agent header: the vendor requires it for these calls."""
     if not request.headers.get("user-agent", "").strip():
         raise ApiError(400, "User-Agent: the header is required", "User-Agent")
 
 
 @router.post(
-    "/account/webhook", summary="Set the URL that gets every event",
+    "/account/webhook", summary="Set the webhook of the company",
     responses={**bodies.example({"id": bodies.UUID_1}), 422: {"description": "The address did not answer the challenge"}},
 )  # fmt: skip
 async def register_webhook(
     request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Webhook, Body()]
 ) -> dict[str, str]:
-    """The address is sent `{token, challenge, type: "url_verification"}` and must answer with the challenge. One URL per company: a new
-    one takes the place of the old."""
+    """Every event is sent to this address.
+
+    The address gets `{token, challenge, type: "url_verification"}` and must answer with the challenge. A company has one URL; a
+    new one replaces the old.
+    """
     try:
         check_url(body.url, gateway.settings.trusted)
     except AddressRefused as error:
@@ -137,8 +142,8 @@ async def register_webhook(
         command_id=clock.new_root(), endpoint_id=derived(who.tenant_id, "account-webhook"), owner=who.tenancy, url=body.url,
         issued_at=clock.now(),
     )  # fmt: skip
-    await gateway.publisher.publish(WEBHOOK_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The address")
+    await gateway.publisher.publish_command(WEBHOOK_COMMANDS_TOPIC.name, command, trace_of(request))
+    answer = await await_decision(gateway, command.command_id, "The address")
     if not answer["ok"]:
         raise ApiError(422, f"url: {answer['message']}", "url", code=answer["reason"])
     return {"id": command.endpoint_id}
@@ -146,7 +151,7 @@ async def register_webhook(
 
 @router.get("/company/inbox", summary="An inbox address of the company", responses=bodies.NOT_FOUND)
 async def inbox(gateway: GatewayDep, who: Reader, address: Annotated[str, Query(alias="inbox", min_length=3, max_length=254)]) -> dict[str, Any]:  # fmt: skip
-    """Whether an address is the company's. Mail is taken by whoever forwards it to `file/uploadfile`; Stageline receives none itself."""
+    """Whether an address belongs to the company. Stageline receives no mail: forward it to `file/uploadfile`."""
     known = text("SELECT inbox FROM tenant WHERE tenant_id = :t")
     own = await gateway.store.read(lambda c: c.execute(known, {"t": who.tenant_id}).scalar())
     if not own or own.casefold() != address.casefold():
@@ -154,20 +159,20 @@ async def inbox(gateway: GatewayDep, who: Reader, address: Annotated[str, Query(
     return {"inbox": own, "company_id": who.tenant_id, "company_name": who.tenancy.tenant_name}
 
 
-@router.get("/tagshelf/status", summary="Is the service well?")
+@router.get("/tagshelf/status", summary="Status of the service")
 async def status(gateway: GatewayDep) -> dict[str, str]:
-    """`db_status` is `ok`, or the call is answered 503."""
+    """`db_status` is `ok`; the answer is 503 when the database is unavailable."""
     await gateway.store.read(lambda c: c.execute(text("SELECT 1")).scalar())
     return {"api_version": API_VERSION, "db_status": "ok"}
 
 
-@router.get("/tagshelf/ping", summary="Is the service there?")
+@router.get("/tagshelf/ping", summary="Ping the service")
 async def ping() -> dict[str, str]:
-    """It is."""
+    """Answers with the time."""
     return {"pong": clock.now().isoformat(timespec="milliseconds")}
 
 
-@router.get("/tagshelf/who-am-i", summary="Whom a credential speaks for")
+@router.get("/tagshelf/who-am-i", summary="Identity of the caller")
 async def who_am_i(request: Request, who: Reader) -> dict[str, Any]:
     """`authentication_type` is `api_key`, `bearer` or `amx`."""
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()

@@ -1,4 +1,5 @@
-"""Request bodies and answer examples of Alfred's dialect. Unknown fields are ignored, the vendor's loose spellings taken."""
+"""Request bodies and example answers of Alfred's dialect. Unknown fields are ignored; the vendor's lenient spellings are
+accepted."""
 
 from __future__ import annotations
 
@@ -7,22 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from contracts import JobRequest
-from contracts.loose import check_metadata
-from services.ingest.dialects.v1.strict import Whole
+from services.ingest.core.fields import Meta, Whole, WorkflowName
 
 UUID_1 = "0f767925-b464-4ffa-b621-1a0aeacac256"
 UUID_2 = "7d0c6b1e-6f37-4f0c-9a5b-0e7d8a1b2c3d"
-Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_metadata), Field(description="Free metadata")]
-
-
-def _public(name: str) -> str:
-    if name.startswith("tenant."):
-        raise ValueError("names that begin with tenant. are those of another dialect")
-    return name
-
-
-WorkflowName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_public)]
-"""A published workflow's name. Those that a tenant has in Invopop's dialect are run there."""
 
 
 _LOOSE = [{"type": "boolean"}, {"type": "string"}, {"type": "number"}]
@@ -35,7 +24,7 @@ def _choice(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-class _Wish(BaseModel):
+class _JobFields(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     metadata: Meta = None
@@ -44,11 +33,11 @@ class _Wish(BaseModel):
     parent_file_prefix: str | None = Field(default=None, max_length=400)
     priority: Annotated[Literal["low", "normal", "high"], BeforeValidator(_choice)] = "normal"
     channel: str = Field(default="library", max_length=100)
-    workflow: WorkflowName = Field(default="documents", description="Ours: which workflow to run")
-    workflow_version: Whole | None = Field(default=None, ge=1, description="Ours: a version other than the newest")
+    workflow: WorkflowName = Field(default="documents", description="Extension: the workflow to run")
+    workflow_version: Whole | None = Field(default=None, ge=1, description="Extension: a version other than the newest")
 
-    def wish(self) -> JobRequest:
-        """As the contract has it."""
+    def job_request(self) -> JobRequest:
+        """The request as the contract defines it. `merge` and `decompose` select a variant of the `documents` workflow."""
         fields = {k: v for k, v in self.model_dump().items() if k in JobRequest.model_fields}
         if self.workflow == "documents" and fields.get("merge"):
             fields |= {"workflow": "documents-merged", "workflow_version": None}
@@ -65,8 +54,8 @@ def _list(value: Any) -> Any:
 Path = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-class _Remote(_Wish):
-    """Files in a container that the operator has configured. The vendor's clients spell the names with and without the underscore."""
+class _Remote(_JobFields):
+    """Files in a container that the operator configured. The vendor's clients write the names with or without underscores."""
 
     source: str | None = Field(default=None, max_length=100)
     container: str | None = Field(default=None, max_length=100)
@@ -76,7 +65,7 @@ class _Remote(_Wish):
 
 
 class JobCreate(_Remote):
-    """`session_id` is the only mandatory field."""
+    """A job from the files of a session. Only `session_id` is required."""
 
     model_config = ConfigDict(
         extra="ignore", json_schema_extra={"examples": [{"session_id": UUID_1, "metadata": {"case": "42"}}]}
@@ -88,7 +77,7 @@ class JobCreate(_Remote):
 
 
 class RemoteUpload(_Remote):
-    """`url`, or `urls`, or `container` and `file_names`."""
+    """A job from remote files: `url`, or `urls`, or `container` with `file_names`."""
 
     model_config = ConfigDict(
         extra="ignore", json_schema_extra={"examples": [{"urls": ["https://example.com/files/invoice1.pdf"]}]}
@@ -99,7 +88,7 @@ class RemoteUpload(_Remote):
 
 
 class Cancel(BaseModel):
-    """Why."""
+    """Reason of a cancellation."""
 
     reason: str = Field(default="", max_length=1000)
 
@@ -142,7 +131,7 @@ UPLOAD_FORM = {
 
 
 def file_entry(record: dict[str, Any]) -> dict[str, Any]:
-    """A file as it stands in a job's or session's list."""
+    """A file as it appears in the list of a job or session."""
     names = (
         "id",
         "creation_date",

@@ -1,4 +1,4 @@
-"""Alfred's dialect: files as they are listed, what happened to them, their versions, and links to them."""
+"""Alfred's dialect: lists of files, their events and versions, and shared links."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.jobs import file_record
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import file_record
 from shared import clock
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 SHARE_S = 7 * 86_400
-"""How long a shared link stands, unless it is asked for less."""
+"""Default and longest lifetime of a shared link."""
 MOST_EVENTS = 1000
 CurrentPage = Annotated[int, Query(alias="currentPage", ge=1, le=1_000_000)]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
@@ -28,7 +28,7 @@ PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
 
 @router.get("/file/all", summary="Files, newest first")
 async def all_files(gateway: GatewayDep, who: Reader, page: CurrentPage = 1, size: PageSize = 20) -> dict[str, Any]:
-    """A page of the tenant's files under `result`."""
+    """One page of the company's files under `result`."""
     query = text("SELECT body FROM file_view WHERE tenant_id = :t ORDER BY created_at DESC, id DESC LIMIT :n OFFSET :o")
     values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
     count = text("SELECT count(*) FROM file_view WHERE tenant_id = :t")
@@ -43,11 +43,11 @@ async def all_files(gateway: GatewayDep, who: Reader, page: CurrentPage = 1, siz
     }  # fmt: skip
 
 
-@router.get("/file/events/{file_id}", summary="What happened to a file", responses=bodies.NOT_FOUND)
+@router.get("/file/events/{file_id}", summary="Events of a file", responses=bodies.NOT_FOUND)
 async def file_events(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """Its events, oldest first, in the envelope in which they were sent (at most 1,000)."""
+    """The file's events in their original envelope, oldest first, at most 1,000."""
     record = await file_record(gateway, file_id, who)
-    # The id stands in the text of each of its events: what does not hold it need not be parsed.
+    # Each event of the file contains its id, so the database can skip all others.
     query = text("SELECT body FROM history WHERE job_id = :j AND body LIKE :f ORDER BY id LIMIT :n")
     values = {"j": record["job_id"], "f": f"%{record['id']}%", "n": 10 * MOST_EVENTS}
     rows = await gateway.store.read(lambda c: c.execute(query, values).scalars().all())
@@ -55,9 +55,9 @@ async def file_events(file_id: str, gateway: GatewayDep, who: Reader) -> list[di
     return [e for e in events if file_id in (e["event"].get("file_id"), e["event"].get("file_log_id"))][:MOST_EVENTS]
 
 
-@router.get("/file/versions/{file_id}", summary="What a file has become", responses=bodies.NOT_FOUND)
+@router.get("/file/versions/{file_id}", summary="Versions of a file", responses=bodies.NOT_FOUND)
 async def file_versions(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """The original, then what was made of it: its text, its result package."""
+    """The original, then its extracted text and its result package, as far as they exist."""
     record = await file_record(gateway, file_id, who)
     kinds = (("original", "blob_name"), ("text", "text_blob"), ("result", "result_blob"))
     found = [(kind, record[name]) for kind, name in kinds if record[name]]
@@ -71,11 +71,11 @@ async def file_versions(file_id: str, gateway: GatewayDep, who: Reader) -> list[
     ]  # fmt: skip
 
 
-@router.get("/file/share/{file_id}", summary="A link to a file for people without a key", responses=bodies.NOT_FOUND)
+@router.get("/file/share/{file_id}", summary="Share a file by a link", responses=bodies.NOT_FOUND)
 async def share_file(
     file_id: str, request: Request, gateway: GatewayDep, who: Reader, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
 ) -> dict[str, Any]:
-    """Whoever has the link may download the file until `expires`. The link is in this answer and nowhere else."""
+    """Anyone with the link can download the file until `expires`, without a key. Only this answer contains the link."""
     record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
@@ -91,14 +91,14 @@ async def share_file(
     return {"url": str(request.url_for("shared_file", token=token)), "expires": values["at"]}
 
 
-@router.get("/file/shared/{token}", summary="A shared file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
+@router.get("/file/shared/{token}", summary="Download a shared file", response_class=Response, responses=bodies.NOT_FOUND)
 async def shared_file(token: str, request: Request, gateway: GatewayDep) -> Response:
-    """No key is needed: the link is one."""
+    """No key is needed: the token in the link is the credential."""
     query = text("SELECT file_id, tenant_id FROM share_link WHERE token_hash = :h AND expires_at > :now")
     row = await gateway.store.read(lambda c: c.execute(query, {"h": _hash(token), "now": clock.unix()}).first())
     record = await gateway.record("file_view", row.file_id, row.tenant_id) if row is not None else None
     if record is None or not record["blob_name"]:
-        raise ApiError(404, "There is no such link, or its time is over.")
+        raise ApiError(404, "The link does not exist or has expired.")
     return await send(request, gateway, record["blob_name"], record["file_name"])
 
 

@@ -10,16 +10,20 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
-from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
+from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.dialects.alfred import bodies
-from services.ingest.dialects.alfred.remote_jobs import container_files, remote_file, submit_remote
+from services.ingest.dialects.alfred.remote_jobs import container_files, submit_remote
+from services.ingest.http.commands import send_session_command, session_refused
 from services.ingest.http.dependencies import GatewayDep, Reader, Uploader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import Upload, receive
-from services.ingest.http.prefer_wait import until_ended
+from services.ingest.http.idempotency import id_for
+from services.ingest.http.multipart import Upload, declared_size, receive
+from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.records import file_record, files_of, job_record
+from services.ingest.http.remote_files import remote_file
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -27,61 +31,27 @@ from shared.web.middleware import trace_of
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 uploads = APIRouter(prefix="/api", tags=["Alfred"])
 _FILES = text("SELECT body FROM file_view WHERE job_id = :v ORDER BY created_at, id")
-REFUSED = {
-    "unknown_session": 404,
-    "closed": 409,
-    "expired": 409,
-    "other_body": 409,
-    "empty": 400,
-    "too_many_files": 400,
-}
-
-
-def root_of(request: Request, who: Principal, role: str) -> str:
-    """A new id, or the one that an `Idempotency-Key` stands for: repeating a request then makes nothing new."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= 200:
-        raise ApiError(400, "Idempotency-Key: 1 to 200 characters are expected", "Idempotency-Key")
-    return derived(who.tenant_id, key, role) if key else clock.new_root()
-
-
-async def decided(gateway: Gateway, command_id: str, what: str) -> dict[str, Any]:
-    """The session service's answer to a command. Raises the error it stands for, 503 when none came in time."""
-    answer = await gateway.decisions.decision(command_id, gateway.settings.decision_timeout_s)
-    if answer is None:
-        text_ = f"{what} was taken but is not decided yet. Repeating the request is safe."
-        raise ApiError(503, text_, retry_after_s=5)
-    return answer
 
 
 @router.post("/deferred/create", summary="Open a deferred session", responses=bodies.example({"session_id": bodies.UUID_1}))
 async def create_session(request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
-    """Open a session that takes files until a job is created from it, or it expires."""
-    session_id = root_of(request, who, "session")
+    """The session takes files until a job is created from it, or until it expires."""
+    session_id = id_for(request, who, "session")
     command = OpenSession(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
         ttl_s=gateway.settings.session_ttl_s,
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    await decided(gateway, command.command_id, "The session")
+    await send_session_command(request, gateway, command, "The session")
     return {"session_id": session_id}
 
 
 @router.get("/deferred/detail/{session_id}", summary="A deferred session and its files", responses=bodies.NOT_FOUND)
 async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """State of the session (`open`, `closed`, `expired`), its job once there is one, and its files."""
+    """The session's state (`open`, `closed`, `expired`), its job if there is one, and its files."""
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id} does not exist.")
     return {**session, "files": [bodies.file_entry(f) for f in await files_of(gateway, "session_id", session_id)]}
-
-
-async def files_of(gateway: Gateway, column: str, value: str) -> list[dict[str, Any]]:
-    """File records of a session or job, in the order they came."""
-    assert column in ("session_id", "job_id")
-    query = text(f"SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id")
-    rows = await gateway.store.read(lambda c: c.execute(query, {"v": value}).scalars().all())
-    return [json.loads(body) for body in rows]
 
 
 @uploads.post(
@@ -89,11 +59,10 @@ async def files_of(gateway: Gateway, column: str, value: str) -> list[dict[str, 
     responses={**bodies.example({"file_id": bodies.UUID_2}), **bodies.NOT_FOUND, **bodies.CONFLICT, **bodies.TOO_LARGE},
 )  # fmt: skip
 async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) -> dict[str, str]:
-    """Multipart form: `file`, `session_id`, optional `metadata` (JSON text). Streamed; nothing is held in memory."""
+    """Multipart form with `file`, `session_id` and optionally `metadata` (JSON text). The file is streamed to the object store."""
     who = claim.claimed
-    await gateway.limits.hand_in(who.tenant_id, declared_size(request))
-    upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, observe=claim.observe)
-    await claim.prove()
+    await gateway.limits.check_upload(who.tenant_id, declared_size(request))
+    upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, body=claim.body)
     session_id = upload.fields.get("session_id", "").strip()
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")
@@ -103,20 +72,13 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
         raise ApiError(400, "file: a file name is required", "file")
     command = AddFile(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
-        file=_reference(upload, root_of(request, who, "file")),
+        file=_reference(upload, id_for(request, who, "file")),
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The file")
+    answer = await send_session_command(request, gateway, command, "The file")
     if not answer["ok"]:
-        raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
-    await gateway.limits.handed_in(who.tenant_id, 1, upload.stored.size)
+        raise session_refused(answer)
+    await gateway.limits.count_upload(who.tenant_id, 1, upload.stored.size)
     return {"file_id": command.file.file_id}
-
-
-def declared_size(request: Request) -> int | None:
-    """Bytes that the request says it brings, or None."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdigit() and len(length) < 19 else None
 
 
 def _reference(upload: Upload, file_id: str) -> FileRef:
@@ -137,28 +99,29 @@ def _reference(upload: Upload, file_id: str) -> FileRef:
 
 
 @router.post(
-    "/file/upload", summary="Make a job of remote files",
+    "/file/upload", summary="Create a job from remote files",
     responses=bodies.example({"job_id": bodies.UUID_1, "file_id": bodies.UUID_2, "file_ids": [bodies.UUID_2]}),
 )  # fmt: skip
 async def upload_remote(
     request: Request, gateway: GatewayDep, who: Writer, body: Annotated[bodies.RemoteUpload, Body()]
 ) -> dict[str, Any]:
-    """`url` or `urls` (at most 100). A worker downloads them, guarded against internal addresses; the door does not."""
+    """`url`, or `urls` (at most 100), or `container` with `file_names`. A worker downloads the files; internal addresses are
+    refused."""
     return await submit_remote(request, gateway, who, body)
 
 
 @router.post(
-    "/job/create", summary="Close a session and make its job",
+    "/job/create", summary="Create a job from a session",
     responses={**bodies.example({"job_id": bodies.UUID_1}), **bodies.NOT_FOUND, **bodies.CONFLICT},
 )  # fmt: skip
 async def create_job(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[bodies.JobCreate, Body()]
 ) -> dict[str, str]:
-    """One session makes one job: repeating the call with the same body answers the same job, with another body 409.
+    """Closes the session. Repeating the call with the same body returns the same job; another body is 409.
 
-    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended, and says its `stage`.
+    With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended and includes its `stage`.
     """
-    await gateway.limits.open_job(who.tenant_id)
+    await gateway.limits.check_open_jobs(who.tenant_id)
     if body.container is not None:
         await _add_remote(request, gateway, who, body)
     command = CloseSession(
@@ -166,35 +129,33 @@ async def create_job(
         session_id=body.session_id,
         owner=who.tenancy,
         issued_at=clock.now(),
-        job=body.wish(),
+        job=body.job_request(),
     )
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The job")
+    answer = await send_session_command(request, gateway, command, "The job")
     if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):
-        record = await until_ended(request, response, gateway, answer["job_id"])
+        record = await wait_if_preferred(request, response, gateway, answer["job_id"])
         return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
-    raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+    raise session_refused(answer)
 
 
 async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: bodies.JobCreate) -> None:
-    """Add files of a container to the session before it closes; the same ones again change nothing."""
+    """Add files of a container to the session before it closes. Repeating it adds nothing."""
     for index, url in enumerate(container_files(gateway, who, body)):
         file = remote_file(derived(body.session_id, "container", url), index, url, None)
         command = AddFile(
             command_id=clock.new_root(), session_id=body.session_id, owner=who.tenancy, issued_at=clock.now(), file=file
         )
-        await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-        answer = await decided(gateway, command.command_id, "The file")
+        answer = await send_session_command(request, gateway, command, "The file")
         if not answer["ok"] and answer["reason"] != "closed":
-            raise ApiError(REFUSED.get(answer["reason"], 409), answer["message"], "session_id")
+            raise session_refused(answer)
 
 
 @router.get("/job/detail/{job_id}", summary="A job and its files", responses=bodies.NOT_FOUND)
 async def job_detail(job_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The whole record; `stage` is where the job is, `files` what has become of each file."""
+    """The job's whole record: `stage` is the job's present stage, `files` lists the state of each file."""
 
     def look(c: Connection) -> tuple[dict[str, Any] | None, list[str]]:
-        # One look for both: each costs the door more than the query itself.
+        # One read for both: starting a read costs more than either query.
         job = rm.records(c, "job_view", [job_id]).get(job_id)
         mine = job is not None and job["company_id"] == who.tenant_id
         return (job, list(c.execute(_FILES, {"v": job_id}).scalars())) if mine else (None, [])
@@ -205,14 +166,6 @@ async def job_detail(job_id: str, gateway: GatewayDep, who: Reader) -> dict[str,
     return {**job, "files": [bodies.file_entry(json.loads(body)) for body in files]}
 
 
-async def job_record(gateway: Gateway, job_id: str, who: Principal) -> dict[str, Any]:
-    """A job's record, or 404."""
-    job = await gateway.record("job_view", job_id, who.tenant_id)
-    if job is None:
-        raise ApiError(404, f"Job with ID {job_id} does not exist.")
-    return job
-
-
 @router.get("/job/all", summary="Jobs, newest first")
 async def all_jobs(
     gateway: GatewayDep,
@@ -220,7 +173,7 @@ async def all_jobs(
     page: Annotated[int, Query(alias="currentPage", ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
-    """A page of the tenant's jobs under `result`."""
+    """One page of the company's jobs under `result`."""
     query = text("SELECT body FROM job_view WHERE tenant_id = :t ORDER BY created_at DESC, id LIMIT :n OFFSET :o")
     count = text("SELECT count(*) FROM job_view WHERE tenant_id = :t")
     values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
@@ -237,35 +190,27 @@ async def all_jobs(
 async def cancel_job(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[bodies.Cancel | None, Body()] = None
 ) -> dict[str, str]:
-    """Ask for the job to end; running workers are told. 409 when it has ended already."""
+    """Asks for the job's end; its running tasks are stopped. 409 when the job has already ended."""
     job = await job_record(gateway, job_id, who)
     if job["stage"] in ("completed", "failed", "invalid", "cancelled"):
         raise ApiError(409, f"Job with ID {job_id} has ended: {job['stage']}.")
     reason = body.reason if body else ""
     command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     return {"job_id": job_id, "command_id": command.command_id}
-
-
-async def file_record(gateway: Gateway, file_id: str, who: Principal) -> dict[str, Any]:
-    """A file's record, or 404."""
-    record = await gateway.record("file_view", file_id, who.tenant_id)
-    if record is None:
-        raise ApiError(404, f"File with ID {file_id} does not exist.")
-    return record
 
 
 @router.get("/file/detail/{file_id}", summary="A file", responses=bodies.NOT_FOUND)
 async def file_detail(file_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The whole record, with tag, extracted `fields`, and for a failed file `code` and `message`."""
+    """The file's whole record: its tag, extracted `fields`, and `code` and `message` if the file failed."""
     return await file_record(gateway, file_id, who)
 
 
-@router.get("/file/download/{file_id}", summary="A file's bytes", response_class=Response, responses=bodies.NOT_FOUND)
+@router.get("/file/download/{file_id}", summary="Download a file", response_class=Response, responses=bodies.NOT_FOUND)
 async def download_file(file_id: str, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """The original bytes, under the original name; a part of them with `Range`."""
+    """The original bytes under the original name. `Range` requests a part of them."""
     record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
-    # Never the stored type: a browser must not run what somebody uploaded.
+    # Never the stored media type: a browser must not run what a client uploaded.
     return await send(request, gateway, record["blob_name"], record["file_name"])

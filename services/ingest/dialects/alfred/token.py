@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,17 +15,13 @@ from contracts.topics import ACCESS_EVENTS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts
 from services.ingest.http.dependencies import GatewayDep
+from services.ingest.http.passwords import NO_PASSWORD, matches
 from shared import clock
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import enter_key, forget_expired
 from shared.web.key_format import key_hash, new_key
 
 router = APIRouter(tags=["Alfred"], max_body_size=16 << 10)
-HASHER = PasswordHasher()
-"""Argon2id with the library's parameters (RFC 9106, low-memory profile)."""
-_NOBODY = HASHER.hash("a password that nobody has")
-_AT_ONCE = asyncio.Semaphore(2)
-"""Each check takes 64 MiB and a core."""
 FORM = {
     "requestBody": {
         "required": True,
@@ -50,14 +43,16 @@ FORM = {
 
 
 def refused(code: str, message: str, status: int = 400) -> JSONResponse:
-    """OAuth's error, with the dialect's `message` beside it."""
+    """OAuth's error body, with the dialect's `message` beside it."""
     return JSONResponse({"error": code, "error_description": message, "message": message}, status)
 
 
-@router.post("/token", summary="A token for a password", openapi_extra=FORM)
+@router.post("/token", summary="Sign in with a password", openapi_extra=FORM)
 async def token(request: Request, gateway: GatewayDep) -> Response:
-    """Answers `access_token`, `token_type`, `expires_in` (seconds), `userName`, `.issued` and `.expires`; 400 `invalid_grant` for a
-    wrong name or password, 429 after too many tries at one name in a minute."""
+    """Returns `access_token`, `token_type`, `expires_in` (seconds), `userName`, `.issued` and `.expires`.
+
+    A wrong name or password is 400 `invalid_grant`. Too many attempts for one name in a minute are 429.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         return refused("invalid_request", "content-type: application/x-www-form-urlencoded is expected")
     try:
@@ -71,20 +66,9 @@ async def token(request: Request, gateway: GatewayDep) -> Response:
         return refused("invalid_request", "username, password: required, at most 200 and 1000 characters")
     await gateway.limits.take(f"signin:{user_name}", gateway.settings.signins_per_minute)
     user = await gateway.store.read(lambda c: accounts.user_by_name(c, user_name))
-    if not await _matches(user.password_hash if user else _NOBODY, password) or user is None or user.disabled:
+    if not await matches(user.password_hash if user else NO_PASSWORD, password) or user is None or user.disabled:
         return refused("invalid_grant", "The user name or password is incorrect.")
     return JSONResponse(await _issue(gateway, user), headers={"cache-control": "no-store"})
-
-
-async def _matches(stored: str, password: str) -> bool:
-    def check() -> bool:
-        try:
-            return HASHER.verify(stored, password)
-        except (VerificationError, InvalidHashError):
-            return False
-
-    async with _AT_ONCE:
-        return await asyncio.to_thread(check)
 
 
 async def _issue(gateway: Gateway, user: Any) -> dict[str, Any]:
@@ -96,11 +80,11 @@ async def _issue(gateway: Gateway, user: Any) -> dict[str, Any]:
     )  # fmt: skip
 
     def enter(unit: Unit) -> None:
-        forget_expired(unit, keeps=True)
+        forget_expired(unit, owns_topic=True)
         enter_key(unit.connection, event)
         unit.emit(ACCESS_EVENTS_TOPIC.name, event, None)
 
-    await gateway.processor.run(enter)
+    await gateway.processor.run_unit(enter)
     return {
         "access_token": key, "token_type": "bearer", "expires_in": gateway.settings.token_ttl_s, "userName": user.user_name,
         ".issued": _http_date(issued), ".expires": _http_date(expires),
@@ -109,9 +93,3 @@ async def _issue(gateway: Gateway, user: Any) -> dict[str, Any]:
 
 def _http_date(at: datetime) -> str:
     return format_datetime(at, usegmt=True)
-
-
-async def hashed(password: str) -> str:
-    """What is kept of a password."""
-    async with _AT_ONCE:
-        return await asyncio.to_thread(HASHER.hash, password)

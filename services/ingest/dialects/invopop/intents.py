@@ -1,4 +1,5 @@
-"""A job as Invopop shows it: intents and their events, read out of the job's history (reference/vendor-apis.md §2.1, §2.4). Pure."""
+"""A job as Invopop shows it: intents and their events, derived from the job's history (reference/vendor-apis.md §2.1, §2.4).
+Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from contracts.identity import derived
 Record = dict[str, Any]
 ENDS = frozenset({"OK", "SKIP", "KO"})
 STATUSES = {"OK": "OK", "SKIP": "SKIP", "KO": "KO", "ERR": "KO"}
-"""How a step ended, in their words: an error whose retries are spent is KO."""
+"""Outcome of a step → Invopop's status. An error without retries left is KO."""
 FINAL = {"completed": "OK", "failed": "KO", "invalid": "KO", "cancelled": "CANCEL"}
 Shown = Callable[[str], Record]
-"""Step → `step_id`, `name` and `provider`, as the workflow has them."""
+"""Step → its `step_id`, `name` and `provider` in the workflow."""
 
 
 def at(event: Mapping[str, Any]) -> str:
@@ -48,7 +49,7 @@ class _Intents:
 
 
 def intents(job_id: str, history: Iterable[Mapping[str, Any]], shown: Shown) -> list[Record]:
-    """The intents of a job, in the order in which its steps began, from its events in order."""
+    """The intents of a job in the order in which its steps began. `history` has the job's events in order."""
     made = _Intents(job_id, shown)
     for envelope in history:
         event = envelope["event"]
@@ -81,19 +82,19 @@ def _moved(made: _Intents, envelope: Mapping[str, Any], event: Mapping[str, Any]
 
 
 def intent_id(job_id: str, step: str) -> str:
-    """The id of the execution of a step."""
+    """Id of the intent of a step."""
     return derived(job_id, step, "intent")
 
 
 def status_of(stage: str, found: list[Record]) -> str:
-    """The job's last known status: that of its end, else of the newest event."""
+    """The job's status: that of its end, else of its newest event."""
     if stage in FINAL:
         return FINAL[stage]
     return str(found[-1]["events"][-1]["status"]) if found and found[-1]["events"] else "RUN"
 
 
 def faults(stage: str, found: list[Record], messages: Iterable[str]) -> list[Record]:
-    """What went wrong for good: the intents that ended as KO in a job that failed, or else what the job says itself."""
+    """Final errors of a failed job: its intents that ended as KO, else the job's own messages."""
     if stage not in ("failed", "invalid"):
         return []
     ends = [(i, i["events"][-1]) for i in found if i["events"] and i["events"][-1]["status"] == "KO"]

@@ -1,4 +1,4 @@
-"""Invopop's dialect: jobs (reference/vendor-apis.md §2.3). An entry of the silo, its workflow, and what has become of it."""
+"""Invopop's dialect: jobs (reference/vendor-apis.md §2.3). A job runs a workflow on an entry of the silo."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from contracts import CreateJob, FileRef, JobRequest, PokeJob, RetryJobNow, derived
 from contracts.loose import check_json
 from contracts.topics import BUILT_IN_ACTIONS, JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.job_search import Wanted, find, read_cursor
+from services.ingest.adapters.store.job_search import find
 from services.ingest.adapters.store.operations import rows_of
+from services.ingest.core.job_filter import JobQuery, decode_cursor
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.intents import intent_id
-from services.ingest.dialects.invopop.job_view import full, within
+from services.ingest.dialects.invopop.job_view import job_body
 from services.ingest.dialects.invopop.silo import new_entry
-from services.ingest.dialects.v1.jobs import not_erased
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError, Unprocessable
+from services.ingest.http.records import ended_job, is_refused, require_not_erased
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -34,7 +35,8 @@ MAX_WAIT_S = 60
 
 
 class NewJob(BaseModel):
-    """`workflow_id`, and one of `silo_entry_id`, `data` and `args`, in that priority. `meta` is what `args` were called in 2025."""
+    """`workflow_id`, and one of `silo_entry_id`, `data` and `args`, in this order of priority. `meta` is the name of `args` in
+    2025."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -54,7 +56,7 @@ class NewJob(BaseModel):
 
 
 class Event(BaseModel):
-    """An event for an intent, by `id` and `job_id`."""
+    """An event for the intent `id` of the job `job_id`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -69,7 +71,7 @@ class Event(BaseModel):
 Wait = Annotated[int, Query(ge=0, le=86_400, description="Seconds to wait for the job's end, at most 60")]
 
 
-@router.put("/jobs/{job_id}", summary="Create a job under an id of the caller's", status_code=202)
+@router.put("/jobs/{job_id}", summary="Create a job under your own id", status_code=202)
 async def put_job(
     job_id: str,
     request: Request,
@@ -79,7 +81,7 @@ async def put_job(
     body: Annotated[NewJob, Body()],
     wait: Wait = 0,
 ) -> dict[str, Any]:
-    """A UUID of version 1 or 7. The same again answers the job (200), with another body 409."""
+    """The id is a UUID of version 1 or 7. Repeating the call with the same body returns the job (200); another body is 409."""
     try:
         version = uuid.UUID(job_id).version
     except ValueError:
@@ -93,7 +95,8 @@ async def put_job(
 async def post_job(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
 ) -> dict[str, Any]:
-    """Taken once only with a `key`: the same key and body again answer the first job (200), with another body 409."""
+    """With a `key`, repeating the call with the same body returns the first job (200); another body is 409. Without a key each
+    call makes a job."""
     return await _create(request, response, gateway, who, body, None, wait)
 
 
@@ -104,32 +107,39 @@ async def _create(
     wanted = job_id or (derived(who.tenant_id, body.key, "transform-job") if body.key else clock.new_root())
     known = await gateway.store.read(lambda c: _known(c, who.tenant_id, wanted, body.key))
     if known is None:
-        await gateway.limits.open_job(who.tenant_id)
+        await gateway.limits.check_open_jobs(who.tenant_id)
     workflow, steps = await resolve(gateway, who, body.workflow_id)
-    about = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
-    await not_erased(gateway, known.job_id if known is not None else wanted)
+    requested = {**body.model_dump(exclude={"data"}), "edition": "meta" if body.meta is not None else "args"}
+    await require_not_erased(gateway, known.job_id if known is not None else wanted)
     row = known or await gateway.store.transact(
-        lambda c: store.ask(c, who.tenant_id, wanted, body.key, fingerprint, about, clock.unix())
+        lambda c: store.save_request(c, who.tenant_id, wanted, body.key, fingerprint, requested, clock.unix())
     )
     if row.fingerprint != fingerprint or (job_id is not None and row.job_id != job_id):
         field = "id" if row.job_id == job_id else "key"
         raise ApiError(409, f"{field}: used by another job", field, code="conflict")
     command = await _command(gateway, who, body, row.job_id, workflow, steps)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await _visible(gateway, who, command)
-    await within(gateway, row.job_id, min(wait, MAX_WAIT_S))
-    # 200 is what the edition of early 2025 gave, and what a repeat gives.
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    if await is_refused(gateway, who, command, "The job"):
+        raise ApiError(409, "id: used by another job", "id", code="conflict")
+    await _wait(gateway, row.job_id, wait)
+    # A repeated request answers 200, and so does the edition of early 2025.
     response.status_code = 200 if known is not None or body.meta is not None else 202
-    return await full(gateway, who, row.job_id)
+    return await job_body(gateway, who, row.job_id)
+
+
+async def _wait(gateway: Gateway, job_id: str, seconds: int) -> None:
+    if seconds:
+        await ended_job(gateway, job_id, min(seconds, MAX_WAIT_S))
 
 
 def _known(connection: Connection, tenant: str, job_id: str, key: str | None) -> Any:
-    found = store.asked(connection, tenant, job_id)
-    return found if found is not None or key is None else store.asked_by_key(connection, tenant, key)
+    found = store.request_of(connection, tenant, job_id)
+    return found if found is not None or key is None else store.request_by_key(connection, tenant, key)
 
 
 async def resolve(gateway: Gateway, who: Principal, workflow_id: str) -> tuple[str, dict[str, str]]:
-    """Our workflow's name and its steps' actions: one given in this dialect by its id, or a published one by its name."""
+    """Name of the workflow and the actions of its steps. `workflow_id` is an id of this dialect, or the name of a published
+    workflow."""
     flow = await gateway.store.read(lambda c: store.flow_by(c, who.tenant_id, "id", workflow_id))
     name = flow.name if flow is not None and flow.version else workflow_id
     query = "SELECT body FROM workflow_view WHERE name = :n ORDER BY version DESC LIMIT 1"
@@ -157,53 +167,37 @@ async def _command(
         made = new_entry(entry_id, {"data": data}, clock.now())
         await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix()))
     content = json.dumps(data if data is not None else args or {}, ensure_ascii=False).encode()
-    stored = await gateway.objects.put(who.tenant_id, content)
+    stored = await gateway.objects.put_object(who.tenant_id, content)
     file = FileRef(
         file_id=derived(job_id, "envelope"), file_name="envelope.json", content_type="application/json", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
     )  # fmt: skip
     given = {"args": args or {}, "silo_entry_id": entry_id, "key": body.key}
-    # What a provider needs to know of the job; the built-in actions read documents and need none of it.
-    told = {name for name, action in steps.items() if action and (action not in BUILT_IN_ACTIONS or action == "http.webhook")}
+    # Providers need to know the job. Built-in actions, but for the webhook, do not.
+    informed = {name for name, action in steps.items() if action and (action not in BUILT_IN_ACTIONS or action == "http.webhook")}
     return CreateJob(
         command_id=derived(job_id, who.tenant_id, "transform-create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(),
-        job=JobRequest(workflow=workflow, channel="transform", job_key=body.key, args=dict.fromkeys(told, given) or None),
+        job=JobRequest(workflow=workflow, channel="transform", job_key=body.key, args=dict.fromkeys(informed, given) or None),
         files=(file,),
     )  # fmt: skip
 
 
-async def _visible(gateway: Gateway, who: Principal, command: CreateJob) -> None:
-    mine = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
-    refusal = text("SELECT 1 FROM decision WHERE command_id = :c")
-
-    def look(c: Connection) -> str | None:
-        if c.execute(mine, {"i": command.job_id, "t": who.tenant_id}).first():
-            return "there"
-        return "refused" if c.execute(refusal, {"c": command.command_id}).first() else None
-
-    found = await gateway.decisions.until(look, gateway.settings.decision_timeout_s)
-    if found == "refused":
-        raise ApiError(409, "id: used by another job", "id", code="conflict")
-    if found is None:
-        raise ApiError(503, "The job was taken but does not show yet. Repeating the request is safe.", retry_after_s=5)
-
-
 @router.get("/jobs/key/{key}", summary="A job by its key")
 async def job_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """As by its id."""
-    row = await gateway.store.read(lambda c: store.asked_by_key(c, who.tenant_id, key))
+    """The same as by its id."""
+    row = await gateway.store.read(lambda c: store.request_by_key(c, who.tenant_id, key))
     if row is None:
         raise ApiError(404, f"There is no job with the key {key[:200]}.")
-    return await full(gateway, who, row.job_id)
+    return await job_body(gateway, who, row.job_id)
 
 
 @router.get("/jobs/{job_id}", summary="A job with its intents")
 async def get_job(job_id: str, gateway: GatewayDep, who: Reader, wait: Wait = 0) -> dict[str, Any]:
-    """Whoever made it, in whichever dialect."""
-    found = await full(gateway, who, job_id)
+    """Any job of the tenant, whichever dialect created it."""
+    found = await job_body(gateway, who, job_id)
     if wait and "completed_at" not in found:
-        await within(gateway, job_id, min(wait, MAX_WAIT_S))
-        found = await full(gateway, who, job_id)
+        await _wait(gateway, job_id, wait)
+        found = await job_body(gateway, who, job_id)
     return found
 
 
@@ -212,15 +206,15 @@ async def list_jobs(
     gateway: GatewayDep, who: Reader, created_at: Annotated[str | None, Query(max_length=40)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None, limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:  # fmt: skip
-    """Those made before `created_at` (RFC 3339), a page after the other by `cursor`; `next_cursor` is absent on the last page."""
+    """Jobs created before `created_at` (RFC 3339). `next_cursor` leads to the next page; the last page has none."""
     try:
-        after = read_cursor(cursor) if cursor else None
+        after = decode_cursor(cursor) if cursor else None
     except ValueError as error:
         raise Unprocessable({"cursor": str(error)}) from None
     before = _moment(created_at)
-    wanted = Wanted(who.tenant_id, created_before=before, after=after)
-    records, following = await gateway.store.read(lambda c: find(c, wanted, limit))
-    listed = [await full(gateway, who, record["id"], record) for record in records]
+    query = JobQuery(who.tenant_id, created_before=before, after=after)
+    records, following = await gateway.store.read(lambda c: find(c, query, limit))
+    listed = [await job_body(gateway, who, record["id"], record) for record in records]
     page = {"list": listed, "created_at": created_at, "limit": limit, "cursor": cursor, "next_cursor": following}
     return {name: value for name, value in page.items() if value is not None}
 
@@ -237,15 +231,15 @@ def _moment(value: str | None) -> float | None:
 
 @router.post("/jobs/intents", summary="Add an event to an intent")
 async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Event, Body()]) -> dict[str, Any]:
-    """`POKE` wakes what waits or is queued; `OK` and `KO` answer a step that waits for somebody's word."""
+    """`POKE` wakes a step that waits or is in back-off; `OK` and `KO` answer a step that waits for an approval or an outside event."""
     if body.status not in ("POKE", "OK", "KO"):
         raise Unprocessable({"status": "must be POKE, OK or KO"})
     if not body.id or not body.job_id:
-        raise Unprocessable({"id": "id and job_id are needed: references of providers are kept by the providers"})
+        raise Unprocessable({"id": "id and job_id are required: ref is not supported"})
     job_id, intent = body.job_id, body.id
     record = await gateway.record("job_view", job_id, who.tenant_id)
     if record is None or record.get("step") is None or intent != intent_id(job_id, record["step"]):
-        raise ApiError(404, "There is no such intent that goes on.")
+        raise ApiError(404, "There is no running intent with this id.")
     common: dict[str, Any] = {"job_id": job_id, "owner": who.tenancy, "issued_at": clock.now()}
     answer = PokeJob(
         command_id=clock.new_root(), step=record["step"], outcome="KO" if body.status == "KO" else "OK", code=body.code,
@@ -258,6 +252,6 @@ async def poke(request: Request, gateway: GatewayDep, who: Operator, body: Annot
             raise
         again = RetryJobNow(command_id=clock.new_root(), reason=body.message or "poke", **common)
         await send_command(request, gateway, again, "The event")
-    found = await full(gateway, who, job_id)
+    found = await job_body(gateway, who, job_id)
     shown: dict[str, Any] = next(i for i in found["intents"] if i["id"] == intent)
     return shown

@@ -17,10 +17,10 @@ from starlette.responses import Response
 from contracts import derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.erasures import needs
+from services.ingest.adapters.store.erasures import add_refs
+from services.ingest.core.fields import Whole
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
-from services.ingest.dialects.v1.strict import Whole
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError, Unprocessable
@@ -33,7 +33,7 @@ Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-
 
 
 class NewEntry(BaseModel):
-    """A document and what it is called."""
+    """A document with its key, folder, tags and metadata."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -51,7 +51,7 @@ class NewEntry(BaseModel):
 
 
 class NewFile(BaseModel):
-    """A file: with its bytes as base64 in `data`, or announced by `sha256` and `size`, to be brought to `url`."""
+    """A file: inline as base64 in `data`, or announced by `sha256` and `size` and uploaded afterwards."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -67,13 +67,13 @@ class NewFile(BaseModel):
 
 
 class NewState(BaseModel):
-    """A label."""
+    """A state of an entry."""
 
     key: str = Field(min_length=1, max_length=100)
 
 
 def new_entry(entry_id: str, fields: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """An entry as it is first kept; its state is `Empty` without a document, else `Draft`."""
+    """The first version of an entry. Its state is `Empty` without a document, else `Draft`."""
     data = fields.get("data")
     content = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     state = "Empty" if data is None else "Draft"
@@ -101,36 +101,36 @@ async def _entry(gateway: Gateway, who: Principal, column: str, value: str) -> d
     return {k: v for k, v in found.items() if k != "states"}
 
 
-@router.put("/entries/{entry_id}", summary="Create an entry under an id of the caller's", status_code=201)
+@router.put("/entries/{entry_id}", summary="Create an entry under your own id", status_code=201)
 async def put_entry(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
-    """409 for an id or a key that is used."""
+    """409 when the id or the key is in use."""
     return await _enter(gateway, who, entry_id, body)
 
 
 @router.post("/entries", summary="Create an entry", status_code=201)
 async def post_entry(gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
-    """409 for a key that is used."""
+    """409 when the key is in use."""
     return await _enter(gateway, who, clock.new_root(), body)
 
 
 @router.get("/entries/key/{key}", summary="An entry by its key")
 async def entry_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """With its files."""
+    """The entry with its files."""
     return await _entry(gateway, who, "key", key)
 
 
 @router.get("/entries/{entry_id}", summary="An entry")
 async def get_entry(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """With its files."""
+    """The entry with its files."""
     return await _entry(gateway, who, "id", entry_id)
 
 
 @router.get("/entries", summary="Entries, newest first")
 async def list_entries(
     gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the page before")] = None,
+    created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the previous page")] = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`list` without documents and files, and `next_created_at` if there are more."""
+    """`list` has the entries without their documents and files; `next_created_at` is present when there are more."""
     query = text(
         "SELECT body, created_at FROM silo_entry WHERE tenant_id = :t AND created_at < :b ORDER BY created_at DESC, id DESC LIMIT :n"
     )
@@ -144,8 +144,10 @@ async def list_entries(
 async def put_file(
     entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[NewFile, Body()]
 ) -> dict[str, Any]:
-    """Inline bytes are stored at once. Announced ones are PUT to the answer's `url`; `stored` is true once they are there. The same `key`
-    and `category` replace what was there."""
+    """Inline bytes are stored at once. Upload announced bytes by PUT to `url` of the answer; `stored` is true afterwards.
+
+    A file with the same `key` and `category` is replaced.
+    """
     await _entry(gateway, who, "id", entry_id)
     stored = None
     if body.data is not None:
@@ -154,10 +156,10 @@ async def put_file(
         except (binascii.Error, ValueError):
             raise Unprocessable({"data": "must be base64"}) from None
         if body.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            raise Unprocessable({"sha256": "is not that of the data"})
-        stored = await gateway.objects.put(who.tenant_id, content)
+            raise Unprocessable({"sha256": "does not match the data"})
+        stored = await gateway.objects.put_object(who.tenant_id, content)
     elif body.sha256 is None or body.size is None:
-        raise Unprocessable({"sha256": "needed with size, where there is no data"})
+        raise Unprocessable({"sha256": "required, with size, when there is no data"})
     url = str(request.url_for("file_content", entry_id=entry_id, file_id=file_id))
     shown = {
         "id": file_id, "name": body.name, "desc": body.desc, "key": body.key, "category": body.category, "mime": body.mime,
@@ -187,7 +189,7 @@ def _save_file(
     insert = text("INSERT INTO silo_file (tenant_id, id, entry_id, body, blob) VALUES (:t, :i, :e, :b, :blob)")
     connection.execute(insert, {"t": tenant, "i": shown["id"], "e": entry_id, "b": json.dumps(shown), "blob": blob})
     if blob is not None:
-        needs(connection, shown["id"], [blob])
+        add_refs(connection, shown["id"], [blob])
     return True
 
 
@@ -199,9 +201,9 @@ async def _file(gateway: Gateway, who: Principal, entry_id: str, file_id: str) -
     return row
 
 
-@raw.put("/entries/{entry_id}/files/{file_id}/content", summary="Bring a file's bytes")
+@raw.put("/entries/{entry_id}/files/{file_id}/content", summary="Upload a file's bytes")
 async def bring_file(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, Any]:
-    """They must be those that were announced: 422 when size or hash are others."""
+    """The bytes must match the announced size and hash; otherwise 422."""
     row = await _file(gateway, who, entry_id, file_id)
     shown = json.loads(row.body)
     if row.blob is None:
@@ -209,47 +211,47 @@ async def bring_file(entry_id: Id, file_id: Id, request: Request, gateway: Gatew
             who.tenant_id, request.stream(), min(shown["size"], gateway.settings.max_file_bytes)
         )
         if stored.sha256 != shown["hash"]:
-            raise Unprocessable({"hash": "is not that of the bytes"})
+            raise Unprocessable({"hash": "does not match the bytes"})
         keep = text("UPDATE silo_file SET blob = :b WHERE tenant_id = :t AND id = :i")
         values = {"b": stored.name, "t": who.tenant_id, "i": file_id}
 
         def take(c: Connection) -> None:
             c.execute(keep, values)
-            needs(c, file_id, [stored.name])
+            add_refs(c, file_id, [stored.name])
 
         await gateway.store.transact(take)
     return {**shown, "stored": True}
 
 
-@raw.get("/entries/{entry_id}/files/{file_id}/content", summary="A file's bytes", name="file_content", response_class=Response)
+@raw.get("/entries/{entry_id}/files/{file_id}/content", summary="Download a file", name="file_content", response_class=Response)
 async def file_content(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """404 until they have been brought."""
+    """404 until the bytes are uploaded."""
     row = await _file(gateway, who, entry_id, file_id)
     if row.blob is None:
-        raise ApiError(404, f"The bytes of file {file_id} have not been brought yet.")
+        raise ApiError(404, f"The bytes of file {file_id} are not uploaded yet.")
     return await send(request, gateway, row.blob, json.loads(row.body)["name"])
 
 
 @router.get("/entries/{entry_id}/states", summary="An entry's states")
 async def states(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """Oldest first."""
+    """All states, oldest first."""
     found = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
     if found is None:
         raise ApiError(404, f"There is no entry with the id {entry_id}.")
     return {"list": found["states"]}
 
 
-@router.post("/entries/{entry_id}/states", summary="Label an entry", status_code=201)
+@router.post("/entries/{entry_id}/states", summary="Set an entry's state", status_code=201)
 async def post_state(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]) -> dict[str, Any]:
-    """`Empty` and `Invalid` are given by the silo alone."""
+    """`Empty` and `Invalid` are set by the silo itself."""
     return await _label(gateway, who, entry_id, shown_time(clock.now()), body.key)
 
 
-@router.put("/entries/{entry_id}/states/{at}", summary="Label an entry once", status_code=201)
+@router.put("/entries/{entry_id}/states/{at}", summary="Set an entry's state once", status_code=201)
 async def put_state(
     entry_id: Id, at: Annotated[str, Path(max_length=40)], gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]
 ) -> dict[str, Any]:
-    """The time is the key: the same again changes nothing, with another label it is 409."""
+    """The time identifies the state: repeating the call changes nothing; another key for the same time is 409."""
     try:
         moment = datetime.fromisoformat(at)
     except ValueError:
@@ -261,7 +263,7 @@ async def put_state(
 
 async def _label(gateway: Gateway, who: Principal, entry_id: str, at: str, key: str) -> dict[str, Any]:
     if key in ("Empty", "Invalid"):
-        raise Unprocessable({"key": "is given by the silo alone"})
+        raise Unprocessable({"key": "is set by the silo itself"})
 
     def work(c: Connection) -> str:
         entry = store.entry_by(c, who.tenant_id, "id", entry_id)
@@ -278,5 +280,5 @@ async def _label(gateway: Gateway, who: Principal, entry_id: str, at: str, key: 
     if outcome == "missing":
         raise ApiError(404, f"There is no entry with the id {entry_id}.")
     if outcome == "conflict":
-        raise ApiError(409, "There is another state of that time.", "at", code="conflict")
+        raise ApiError(409, "There is another state with this time.", "at", code="conflict")
     return {"id": derived(entry_id, at, "state"), "at": at, "key": key}

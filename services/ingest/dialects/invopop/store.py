@@ -1,4 +1,4 @@
-"""Records of Invopop's dialect that are nobody else's: entries with their files, workflows as they were given, how a job was asked for."""
+"""Tables of Invopop's dialect alone: entries with their files, workflows as clients sent them, and requests for jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 class EntryRow(SQLModel, table=True):
-    """A silo entry: a document that jobs work on. `body` holds everything but its files."""
+    """A silo entry: a document that jobs process. `body` has everything but its files."""
 
     __tablename__ = "silo_entry"
     tenant_id: str = Field(primary_key=True)
@@ -27,7 +27,7 @@ class EntryRow(SQLModel, table=True):
 
 
 class EntryFileRow(SQLModel, table=True):
-    """A file of an entry: announced by its hash, `blob` once its bytes are there."""
+    """A file of an entry, announced by its hash. `blob` is set once its bytes are stored."""
 
     __tablename__ = "silo_file"
     tenant_id: str = Field(primary_key=True)
@@ -39,7 +39,7 @@ class EntryFileRow(SQLModel, table=True):
 
 
 class FlowRow(SQLModel, table=True):
-    """A workflow in Invopop's shape; `name` is what it is called among ours, `version` the newest that is published (0: none)."""
+    """A workflow in Invopop's shape. `name` is the name of its translation, `version` the newest published version (0: none)."""
 
     __tablename__ = "silo_flow"
     tenant_id: str = Field(primary_key=True)
@@ -49,11 +49,11 @@ class FlowRow(SQLModel, table=True):
     created_at: float
     body: str
     shown: str
-    """Our steps → what they are called there, of all versions."""
+    """Steps of the translation → what they are called in the workflow, over all versions."""
 
 
 class AskedRow(SQLModel, table=True):
-    """How a job was asked for in this dialect."""
+    """The request for a job, as this dialect received it."""
 
     __tablename__ = "silo_job"
     tenant_id: str = Field(primary_key=True)
@@ -67,8 +67,8 @@ class AskedRow(SQLModel, table=True):
 
 MODELS: tuple[type[SQLModel], ...] = (EntryRow, EntryFileRow, FlowRow, AskedRow)
 KEPT_S = 2 * 365.25 * 86_400
-"""How long a job's key stands: two years."""
-_ASK = text(
+"""How long a job's key is kept: two years."""
+_REQUEST = text(
     "INSERT INTO silo_job (tenant_id, job_id, key, fingerprint, created_at, body) VALUES (:t, :j, :k, :f, :at, :b) "
     "ON CONFLICT DO NOTHING"
 )
@@ -78,29 +78,31 @@ _FLOW = text(
 )
 
 
-def ask(connection: Connection, tenant: str, job_id: str, key: str | None, fingerprint: str, body: Record, at: float) -> Any:
-    """Enter how a job is asked for; the row that stands under this id or key, which is another's if it was there before."""
+def save_request(
+    connection: Connection, tenant: str, job_id: str, key: str | None, fingerprint: str, body: Record, at: float
+) -> Any:
+    """Store the request for a job. Returns the row with this id or key: an earlier one, if there is one."""
     old = text("UPDATE silo_job SET key = NULL WHERE tenant_id = :t AND key = :k AND created_at < :old")
     connection.execute(old, {"t": tenant, "k": key, "old": at - KEPT_S})
     values = {"t": tenant, "j": job_id, "k": key, "f": fingerprint, "at": at, "b": json.dumps(body)}
-    connection.execute(_ASK, values)
-    found = asked(connection, tenant, job_id)
-    return found if found is not None else asked_by_key(connection, tenant, key or "")
+    connection.execute(_REQUEST, values)
+    found = request_of(connection, tenant, job_id)
+    return found if found is not None else request_by_key(connection, tenant, key or "")
 
 
-def asked(connection: Connection, tenant: str, job_id: str) -> Any:
-    """How a job was asked for, or None."""
+def request_of(connection: Connection, tenant: str, job_id: str) -> Any:
+    """The request for a job, or None."""
     query = text("SELECT * FROM silo_job WHERE tenant_id = :t AND job_id = :j")
     return connection.execute(query, {"t": tenant, "j": job_id}).first()
 
 
-def asked_by_key(connection: Connection, tenant: str, key: str) -> Any:
-    """The job that has a key, or None."""
+def request_by_key(connection: Connection, tenant: str, key: str) -> Any:
+    """The request with this key, or None."""
     return connection.execute(text("SELECT * FROM silo_job WHERE tenant_id = :t AND key = :k"), {"t": tenant, "k": key}).first()
 
 
 def enter_entry(connection: Connection, tenant: str, entry: Record, at: float) -> bool:
-    """A new entry; False when its id or key is used."""
+    """Add an entry. Returns False when its id or key is in use."""
     insert = text(
         "INSERT INTO silo_entry (tenant_id, id, key, created_at, body) VALUES (:t, :i, :k, :at, :b) ON CONFLICT DO NOTHING"
     )
@@ -120,27 +122,27 @@ def entry_by(connection: Connection, tenant: str, column: str, value: str) -> Re
 
 
 def save_entry(connection: Connection, tenant: str, entry: Record) -> None:
-    """Replace what is known of an entry."""
+    """Replace an entry's body."""
     body = json.dumps({k: v for k, v in entry.items() if k != "attachments"})
     update = text("UPDATE silo_entry SET body = :b WHERE tenant_id = :t AND id = :i")
     connection.execute(update, {"t": tenant, "i": entry["id"], "b": body})
 
 
 def files_of(connection: Connection, tenant: str, entry_id: str) -> list[Record]:
-    """The files of an entry, as they are shown."""
+    """Files of an entry, as answers show them."""
     query = text("SELECT body, blob FROM silo_file WHERE tenant_id = :t AND entry_id = :e ORDER BY id")
     rows = connection.execute(query, {"t": tenant, "e": entry_id})
     return [{**json.loads(r.body), "stored": r.blob is not None} for r in rows]
 
 
 def save_flow(connection: Connection, tenant: str, flow: Record, name: str, version: int, shown: Record, at: float) -> None:
-    """Enter a workflow, or replace it."""
+    """Add a workflow, or replace it."""
     values = {"t": tenant, "i": flow["id"], "n": name, "v": version, "at": at, "b": json.dumps(flow), "s": json.dumps(shown)}
     connection.execute(_FLOW, values)
 
 
 def flow_by(connection: Connection, tenant: str, column: str, value: str) -> Any:
-    """A workflow's row by `id` or by our `name`, or None."""
+    """A workflow's row by its `id`, or by the `name` of its translation; None if there is none."""
     assert column in ("id", "name")
     query = text(f"SELECT * FROM silo_flow WHERE tenant_id = :t AND {column} = :v")
     return connection.execute(query, {"t": tenant, "v": value}).first()

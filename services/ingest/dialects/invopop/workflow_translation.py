@@ -1,4 +1,5 @@
-"""Invopop workflows as ours (reference/vendor-apis.md §2.5): nested branches become steps in a row with jumps. Pure."""
+"""Translates Invopop workflows into ours (reference/vendor-apis.md §2.5): nested branches become a list of steps with jumps.
+Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ Record = dict[str, Any]
 MAX_STEPS, MAX_RESCUE, MAX_DEPTH = 100, 20, 10
 TIMEOUTS = ("lease_expired", "limit_time", "timeout_queued", "timeout_total")
 RETRY = {"max_attempts": 40, "backoff": "exponential", "initial_s": 5.0, "cap_s": 1800.0, "jitter": 0.0, "budget_s": 43_200.0}
-"""5, 10, 20 … 1,280 seconds, then every half hour, for twelve hours (§2.7)."""
+"""Delays of 5, 10, 20 … 1,280 seconds, then of half an hour, for twelve hours (§2.7)."""
 ALIASES = {"webhook": "http.webhook"}
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
 class BadFlow(ValueError):
-    """The workflow cannot be run; `field` says where."""
+    """The workflow cannot be run; `field` is the path of the field at fault."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -24,7 +25,8 @@ class BadFlow(ValueError):
 
 
 def translate(name: str, version: int, flow: Mapping[str, Any]) -> tuple[Record, dict[str, Record]]:
-    """Our definition, and for each of its steps what it is called there: `step_id`, `name`, `provider`. Raises `BadFlow`."""
+    """The definition in our format, and for each of its steps the `step_id`, `name` and `provider` in the original. Raises
+    `BadFlow`."""
     builder = _Builder()
     steps = builder.lay_out(flow.get("steps") or [], "steps", None, 0)
     if not steps:
@@ -45,11 +47,11 @@ class _Builder:
     def __init__(self) -> None:
         self.shown: dict[str, Record] = {}
         self.names: dict[str, str] = {}
-        """Step id → our name."""
+        """Step id → name of the translated step."""
         self.jumps: list[tuple[Record, str, str]] = []
 
     def lay_out(self, listed: Any, field: str, after: str | None, depth: int) -> list[Record]:
-        """Steps in a row; the last one goes on at `after`, None is the end."""
+        """The steps in a list. The last one continues at step `after`; None ends the workflow."""
         if not isinstance(listed, list):
             raise BadFlow(field, "a list is expected")
         if depth > MAX_DEPTH:
@@ -68,7 +70,7 @@ class _Builder:
             raise BadFlow(field, "an object is expected")
         step_id = str(entry.get("id") or "")
         if not step_id or step_id in self.names:
-            raise BadFlow(f"{field}.id", "an id of its own is expected")
+            raise BadFlow(f"{field}.id", "a unique id is expected")
         action = str(entry.get("action") or entry.get("provider") or "")
         ours = ALIASES.get(action, action.replace("-", "_"))
         if not _ACTION.fullmatch(ours) or len(ours) > 100:
@@ -97,7 +99,7 @@ class _Builder:
             branches += inner
         rules.sort(key=lambda rule: "code" not in rule)
         if rules or jumps or branches:
-            # Without a branch of its own, the way on is past the branches of others.
+            # Without a rule of its own, a step would continue into the branches that follow it in the list.
             rules += [{"status": status, "to": after or "end"} for status in ("OK", "SKIP")]
         if rules:
             step["next"] = rules
@@ -122,7 +124,7 @@ class _Builder:
                 self.jumps.append((rule, str(block["step_id"]), f"{field}.step_id"))
 
     def resolve(self, steps: Sequence[Record]) -> None:
-        """Turn ids that are jumped to into names."""
+        """Replace ids of jump targets by names of steps."""
         order = {step["name"]: n for n, step in enumerate(steps)}
         for rule, step_id, field in self.jumps:
             source = next((n for n, s in enumerate(steps) if any(r is rule for r in s.get("next", []))), None)
@@ -138,5 +140,5 @@ def _fitting(status: str, code: str | None) -> list[tuple[str, str | None]]:
     if status == "TIMEOUT":
         return [("ERR", c) for c in TIMEOUTS]
     found = [status] if status else ["OK", "SKIP", "KO"]
-    # An error whose retries are spent is a KO to them.
+    # In Invopop an error without retries left is a KO.
     return [(s, code) for s in found] + ([("ERR", code)] if "KO" in found else [])

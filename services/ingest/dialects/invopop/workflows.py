@@ -13,11 +13,11 @@ from sqlalchemy import text
 from contracts import PublishWorkflow, derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.accounts import note_act
+from services.ingest.adapters.store.accounts import add_audit
+from services.ingest.core.fields import Flag
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.invopop import store
 from services.ingest.dialects.invopop.workflow_translation import BadFlow, translate
-from services.ingest.dialects.v1.strict import Flag
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError, Unprocessable
@@ -26,11 +26,11 @@ from shared.web.api_keys import Principal
 
 router = APIRouter(prefix="/transform/v1", tags=["Invopop"], max_body_size=1 << 20)
 PRIVATE = "tenant."
-"""What names of workflows that belong to a tenant begin with, among ours."""
+"""Prefix of the names that translated workflows of tenants have among the published ones."""
 
 
 class Flow(BaseModel):
-    """A workflow. With `draft: true` it is saved only; else what is saved is published as the next version."""
+    """A workflow. `draft: true` only saves it; otherwise it is also published as the next version."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -57,7 +57,8 @@ FlowId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-
 async def put_flow(
     flow_id: FlowId, request: Request, response: Response, gateway: GatewayDep, who: Operator, body: Annotated[Flow, Body()]
 ) -> dict[str, Any]:
-    """What cannot be run is 422 and names the field, a draft excepted. Published versions never change; jobs keep theirs."""
+    """A workflow that cannot be run is 422 and names the field; a draft is not checked. Published versions never change, and jobs
+    keep theirs."""
     return await _save(request, gateway, who, flow_id, body.model_dump(by_alias=True))
 
 
@@ -65,7 +66,7 @@ async def put_flow(
 async def patch_flow(
     flow_id: FlowId, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any], Body()]
 ) -> dict[str, Any]:
-    """Fields that are given replace what was there."""
+    """Replaces the given fields and keeps the others."""
     row = await _row(gateway, who, flow_id)
     merged = {**json.loads(row.body), "draft": False, **body}
     return await _save(request, gateway, who, flow_id, Flow.model_validate(merged).model_dump(by_alias=True))
@@ -83,7 +84,7 @@ async def _save(request: Request, gateway: Gateway, who: Principal, flow_id: str
         command = PublishWorkflow(
             command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), name=name, definition=definition
         )
-        await _order(request, gateway, command)
+        await _publish(request, gateway, command)
         shown |= names
         flow["versions"] = [*old.get("versions", []), {"version": version, "created_at": now}][-100:]
     else:
@@ -92,7 +93,7 @@ async def _save(request: Request, gateway: Gateway, who: Principal, flow_id: str
 
     def save(connection: Any) -> None:
         store.save_flow(connection, who.tenant_id, flow, name, version, shown, clock.unix())
-        note_act(connection, who, clock.unix(), "workflow.put", flow_id)
+        add_audit(connection, who, clock.unix(), "workflow.put", flow_id)
 
     await gateway.store.transact(save)
     return _shown(flow, version)
@@ -105,7 +106,7 @@ def _translated(name: str, version: int, flow: dict[str, Any]) -> tuple[dict[str
         raise Unprocessable({error.field: str(error)}) from None
 
 
-async def _order(request: Request, gateway: Gateway, command: PublishWorkflow) -> None:
+async def _publish(request: Request, gateway: Gateway, command: PublishWorkflow) -> None:
     try:
         await send_command(request, gateway, command, "The workflow")
     except ApiError as error:
@@ -126,7 +127,7 @@ async def _row(gateway: Gateway, who: Principal, flow_id: str) -> Any:
 
 @router.get("/workflows/{flow_id}", summary="A workflow")
 async def get_flow(flow_id: FlowId, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """As it was last saved; `version` is the newest that is published, 0 when none is."""
+    """The workflow as it was last saved. `version` is the newest published version, 0 without one."""
     row = await _row(gateway, who, flow_id)
     return _shown(json.loads(row.body), row.version)
 
@@ -134,10 +135,10 @@ async def get_flow(flow_id: FlowId, gateway: GatewayDep, who: Reader) -> dict[st
 @router.get("/workflows", summary="Workflows, newest first")
 async def list_flows(
     gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the page before")] = None,
+    created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the previous page")] = None,
     schema: Annotated[str | None, Query(max_length=200)] = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`list`, and `next_created_at` if there are more."""
+    """`list` has the workflows; `next_created_at` is present when there are more."""
     query = text(
         "SELECT body, version, created_at FROM silo_flow WHERE tenant_id = :t AND created_at < :b ORDER BY created_at DESC, id LIMIT :n"
     )

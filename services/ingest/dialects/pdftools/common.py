@@ -1,4 +1,4 @@
-"""What the routes of the Conversion Service's dialect share: who calls, what was sent (JSON or XML), problems."""
+"""What the routes of the Conversion Service's dialect share: the caller, request bodies in JSON or XML, options and workflows."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ PREFIX = "/conversion/v1.0/rest"
 MAX_BODY = 1 << 20
 JSON_TYPES, XML_TYPES = ("application/json",), ("application/xml", "text/xml")
 LOOPBACK = Principal(Tenancy(tenant_id="default", tenant_name="Default", user_name="loopback"), "producer")
-"""Whom a caller without a key speaks for, on this machine alone."""
+"""The principal of callers without a key, on this machine alone."""
 
 
 class Segment(StringConvertor):
-    """A part of a path without a colon: what follows one is a verb."""
+    """A path segment without a colon, since a verb follows the colon (`jobs/{id}:start`)."""
 
     regex = "[^/:]+"
 
@@ -50,26 +50,29 @@ register_url_convertor("segment", Segment())
 
 
 async def caller(request: Request, gateway: GatewayDep) -> Principal:
-    """By a key; without one only from this machine, to this machine, and not from a page of somewhere else."""
+    """The caller by its key. Without a key only a caller on this machine is admitted (`is_local`). Raises 401, 403, 429."""
     principal = await authenticate(request, gateway)
-    # A wrong key is not no key.
-    says_who = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
-    if principal is None and not says_who and not gateway.settings.conversion_needs_key and local(request):
+    # A wrong key must not count as no key.
+    has_credential = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
+    if principal is None and not has_credential and not gateway.settings.conversion_needs_key and is_local(request):
         principal = LOOPBACK
     if principal is None:
         raise ApiError(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.", code="unauthorized")
     if not principal.may("producer", "operator"):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.", code="forbidden")
-    request.state.rate = await gateway.limits.request(principal.tenant_id)
+    request.state.rate = await gateway.limits.take_request(principal.tenant_id)
     return principal
 
 
 Caller = Annotated[Principal, Depends(caller)]
 
 
-def local(request: Request) -> bool:
-    """True when nothing says that the request comes from elsewhere: neither its address, nor a proxy's header, nor the name it asked
-    for (a rebound one), nor the origin of a page."""
+def is_local(request: Request) -> bool:
+    """True when the request comes from this machine, by its address, its Host header, its Origin and the absence of proxy
+    headers.
+
+    The Host header excludes DNS rebinding, the Origin excludes pages of other sites.
+    """
     if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
         return False
     origin = request.headers.get("origin", "")
@@ -87,8 +90,8 @@ def _loopback(name: str) -> bool:
         return False
 
 
-async def body_of(request: Request) -> Any:
-    """The request's body as a JSON value, from JSON or XML; None without one. Raises 400, 413, 415."""
+async def read_body(request: Request) -> Any:
+    """The request's body in JSON or XML as a JSON value; None for an empty body. Raises 400, 413, 415."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -99,21 +102,21 @@ async def body_of(request: Request) -> Any:
         return None
     if kind not in (*JSON_TYPES, *XML_TYPES):
         raise ApiError(415, "Content-Type: application/json or application/xml is expected", "Content-Type")
-    return parsed(bytes(body), kind in XML_TYPES)
+    return parse_body(bytes(body), kind in XML_TYPES)
 
 
-def parsed(body: bytes, is_xml: bool) -> Any:
-    """JSON or XML as a JSON value; nothing as None. Raises 400."""
+def parse_body(body: bytes, is_xml: bool) -> Any:
+    """A JSON or XML text as a JSON value; None for an empty text. Raises 400."""
     if not body.strip():
         return None
     try:
-        return of_xml(ElementTree.fromstring(body)) if is_xml else json.loads(body)
+        return parse_xml(ElementTree.fromstring(body)) if is_xml else json.loads(body)
     except (ValueError, RecursionError, ParseError, DefusedXmlException) as error:
         raise ApiError(400, f"body: could not be parsed: {str(error)[:200] or type(error).__name__}", "body") from None
 
 
-def of_xml(element: Element, depth: int = 0) -> Any:
-    """Elements as objects and lists: children of one name, of which there are several or which are `item` or `option`, are a list."""
+def parse_xml(element: Element, depth: int = 0) -> Any:
+    """An XML element as a JSON value. Children of one name become a list, if there are several or the name is `item` or `option`."""
     if depth > 20:
         raise ValueError("nested deeper than 20")
     children = list(element)
@@ -121,12 +124,12 @@ def of_xml(element: Element, depth: int = 0) -> Any:
         return element.text or ""
     tags = {child.tag.rpartition("}")[2] for child in children}
     if len(tags) == 1 and (len(children) > 1 or tags <= {"item", "option", "options"}):
-        return [of_xml(child, depth + 1) for child in children]
-    return {child.tag.rpartition("}")[2]: of_xml(child, depth + 1) for child in children}
+        return [parse_xml(child, depth + 1) for child in children]
+    return {child.tag.rpartition("}")[2]: parse_xml(child, depth + 1) for child in children}
 
 
-def checked(listed: Any, status: int) -> Pairs:
-    """Options that are known, each once unless it may repeat. Raises `status`: 400 for a job's, 427 for a document's."""
+def checked_options(listed: Any, status: int) -> Pairs:
+    """Name and value of known options. Raises `status` for an unknown or repeated option: 400 for a job's, 427 for a document's."""
     try:
         pairs = read_options(listed)
         options_of(pairs)
@@ -135,11 +138,13 @@ def checked(listed: Any, status: int) -> Pairs:
     return pairs
 
 
-async def chosen(gateway: Gateway, who: Principal, workflow: str | None, profile: str | None) -> tuple[str, str, str, Options]:
-    """(their workflow, ours, profile, its options) for what was asked for, with the service's defaults. Raises 400."""
+async def resolve_workflow(
+    gateway: Gateway, who: Principal, workflow: str | None, profile: str | None
+) -> tuple[str, str, str, Options]:
+    """(vendor's workflow, our workflow, profile, the profile's options), with the service's defaults. Raises 400."""
     found = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     name = workflow or DEFAULT_WORKFLOW
-    ours = WORKFLOWS.get(name) or (name if name in await published(gateway) else None)
+    ours = WORKFLOWS.get(name) or (name if name in await published_workflows(gateway) else None)
     if ours is None:
         raise ApiError(400, f"workflow: there is no workflow {name[:100]}", "workflow", code="workflowNotFound")
     own = {p.name: p for p in found if p.workflow == name}
@@ -152,7 +157,7 @@ async def chosen(gateway: Gateway, who: Principal, workflow: str | None, profile
     return name, ours, wanted, options
 
 
-async def published(gateway: Gateway) -> list[str]:
-    """Names of our published workflows that everybody may run."""
+async def published_workflows(gateway: Gateway) -> list[str]:
+    """Names of our published workflows that every tenant may run."""
     names = await gateway.store.read(lambda c: list(c.execute(text("SELECT DISTINCT name FROM workflow_view")).scalars()))
     return sorted(n for n in names if not n.startswith("tenant.") and n not in WORKFLOWS.values())

@@ -1,4 +1,5 @@
-"""The Conversion Service's Advanced API: jobs (reference/vendor-apis.md §3.1). A job that is created is an open session of ours."""
+"""The Conversion Service's Advanced API: jobs (reference/vendor-apis.md §3.1). A job in state `creating` is an open session of
+ours."""
 
 from __future__ import annotations
 
@@ -8,12 +9,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, JobRequest, OpenSession, Tenancy
-from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_COMMANDS_TOPIC
+from contracts.topics import JOB_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.dialects.alfred.jobs import decided, declared_size
 from services.ingest.dialects.pdftools import store
-from services.ingest.dialects.pdftools.common import PREFIX, Caller, body_of, checked, chosen, parsed, published
+from services.ingest.dialects.pdftools.common import (
+    PREFIX,
+    Caller,
+    checked_options,
+    parse_body,
+    published_workflows,
+    read_body,
+    resolve_workflow,
+)
 from services.ingest.dialects.pdftools.options import (
     DEFAULT_PROFILE,
     DEFAULT_WORKFLOW,
@@ -21,13 +29,14 @@ from services.ingest.dialects.pdftools.options import (
     STEPS,
     WORKFLOWS,
     Options,
+    merge_options,
     options_of,
     status_of,
-    together,
 )
+from services.ingest.http.commands import send_session_command
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import receive
+from services.ingest.http.multipart import declared_size, receive
 from shared import clock
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
@@ -45,8 +54,8 @@ async def job_of(gateway: Gateway, who: Principal, conversion_id: str) -> Any:
     return row
 
 
-async def shown(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
-    """`{jobId, status}`."""
+async def job_status(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
+    """The job's id and status: `{jobId, status}`."""
     job = await gateway.record("job_view", row.job_id, who.tenant_id) if row.job_id else None
     return {"jobId": row.id, "status": status_of(row._mapping, job)}
 
@@ -56,15 +65,19 @@ async def shown(gateway: Gateway, who: Principal, row: Any) -> dict[str, Any]:
 async def create_job(
     request: Request, gateway: GatewayDep, who: Caller, workflow: Name = None, profile: Name = None, name: Name = None
 ) -> dict[str, Any]:
-    """Options of the job are the body, as JSON or XML. 400 for what cannot be read or is not there, 415, 503 with too many jobs."""
-    pairs = checked(await body_of(request), 400)
-    theirs, _, wanted, _ = await chosen(gateway, who, workflow, profile)
-    conversion_id = await begin(request, gateway, who, theirs, wanted, name or "", list(pairs))
-    return await shown(gateway, who, await job_of(gateway, who, conversion_id))
+    """The body lists the job's options, as JSON or XML.
+
+    400 for unreadable bodies and unknown options, workflows or profiles; 415 for other media types; 503 when the tenant has too
+    many jobs.
+    """
+    pairs = checked_options(await read_body(request), 400)
+    theirs, _, wanted, _ = await resolve_workflow(gateway, who, workflow, profile)
+    conversion_id = await create(request, gateway, who, theirs, wanted, name or "", list(pairs))
+    return await job_status(gateway, who, await job_of(gateway, who, conversion_id))
 
 
-async def begin(request: Request, gateway: Gateway, who: Principal, workflow: str, profile: str, name: str, pairs: Any) -> str:
-    """A new job, open for data. Raises 503 when there are as many as there may be."""
+async def create(request: Request, gateway: Gateway, who: Principal, workflow: str, profile: str, name: str, pairs: Any) -> str:
+    """Open a job for data and return its id. Raises 503 when the tenant has too many jobs."""
     conversion_id = clock.new_root()
     row = {
         "id": conversion_id,
@@ -83,8 +96,7 @@ async def begin(request: Request, gateway: Gateway, who: Principal, workflow: st
     command = OpenSession(
         command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), ttl_s=int(kept)
     )
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    await decided(gateway, command.command_id, "The job")
+    await send_session_command(request, gateway, command, "The job")
     return conversion_id
 
 
@@ -93,15 +105,17 @@ async def begin(request: Request, gateway: Gateway, who: Principal, workflow: st
 async def add_data(
     job_id: str, request: Request, gateway: GatewayDep, who: Caller, url: Annotated[str | None, Query(max_length=2048)] = None
 ) -> dict[str, str]:
-    """A form with `data` (and `options`), or `url` in the query with options as the body. 409 once it is started, 427 for options that
-    cannot be taken."""
+    """A form with `data` and optionally `options`; or `url` in the query, with the options as body.
+
+    409 after the start; 427 for options that are not valid for a document.
+    """
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
-    await gateway.limits.hand_in(who.tenant_id, declared_size(request) if url is None else None)
+    await gateway.limits.check_upload(who.tenant_id, declared_size(request) if url is None else None)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if url is not None:
-        pairs = checked(await body_of(request), 427)
+        pairs = checked_options(await read_body(request), 427)
         try:
             stored, name, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes)
         except RemoteFailed as error:
@@ -109,7 +123,7 @@ async def add_data(
     elif kind == "multipart/form-data":
         upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, "data")
         text = upload.fields.get("options", "")
-        pairs = checked(parsed(text.encode(), text.lstrip().startswith("<")), 427)
+        pairs = checked_options(parse_body(text.encode(), text.lstrip().startswith("<")), 427)
         if upload.stored is None or not upload.file_name:
             raise ApiError(400, "data: a part with a file name is required", "data")
         stored, name, media_type = upload.stored, upload.file_name, upload.content_type
@@ -124,19 +138,18 @@ async def add_data(
 
 
 async def add_file(request: Request, gateway: Gateway, who: Principal, conversion_id: str, file: FileRef, pairs: Any) -> None:
-    """Add a document with its options. Raises 409 when the job takes none any more."""
+    """Add a document with its options. Raises 409 when the job is started or canceled."""
     await gateway.store.transact(lambda c: store.save_data(c, file.file_id, conversion_id, pairs))
     command = AddFile(command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), file=file)
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The document")
+    answer = await send_session_command(request, gateway, command, "The document")
     if not answer["ok"]:
         raise ApiError(409, answer["message"], code="jobAlreadyStarted")
-    await gateway.limits.handed_in(who.tenant_id, 1, file.size or 0)
+    await gateway.limits.count_upload(who.tenant_id, 1, file.size or 0)
 
 
 @router.post("/jobs/{job_id}:start", status_code=204, summary="startJob")
 async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204; 409 when it has been started already, or has no data."""
+    """204. 409 when the job was started before, or has no data."""
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
@@ -145,20 +158,19 @@ async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Cal
 
 
 async def start(request: Request, gateway: Gateway, who: Principal, row: Any) -> str:
-    """Start a job; answers the id of ours. Its options travel as an object, because there are passwords among them."""
-    await gateway.limits.open_job(who.tenant_id)
-    _, ours, _, defaults = await chosen(gateway, who, row.workflow, row.profile)
+    """Start a job and return the id of our job. Its options travel as an object, because they may contain passwords."""
+    await gateway.limits.check_open_jobs(who.tenant_id)
+    _, ours, _, defaults = await resolve_workflow(gateway, who, row.workflow, row.profile)
     documents = await gateway.store.read(lambda c: store.data_options(c, row.id))
     own: dict[str, Options] = {i: options_of([(n, v) for n, v in pairs]) for i, pairs in documents.items()}
     named = options_of([(n, v) for n, v in json.loads(row.options)])
-    options = await gateway.objects.put_json(who.tenant_id, {**together(defaults, named, own), "conversion_id": row.id})
+    options = await gateway.objects.put_json(who.tenant_id, {**merge_options(defaults, named, own), "conversion_id": row.id})
     config = {"options_blob": options.name, **({"name": row.name} if row.name else {})}
     command = CloseSession(
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
         job=JobRequest(workflow=ours, channel="conversion", args=dict.fromkeys(STEPS, config)),
     )  # fmt: skip
-    await gateway.publisher.publish(SESSION_COMMANDS_TOPIC.name, command, trace_of(request))
-    answer = await decided(gateway, command.command_id, "The start")
+    answer = await send_session_command(request, gateway, command, "The start")
     if not answer["ok"] and not (answer["reason"] == "closed" and answer["job_id"]):
         code = "noData" if answer["reason"] == "empty" else "jobAlreadyStarted"
         raise ApiError(409, "The job has no data." if code == "noData" else answer["message"], code=code)
@@ -168,7 +180,7 @@ async def start(request: Request, gateway: Gateway, who: Principal, row: Any) ->
 
 @router.post("/jobs/{job_id}:cancel", status_code=202, summary="cancelJob")
 async def cancel_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """202 always: the result tells whether it came in time. No effect before the start."""
+    """Always 202: the result shows whether the job was canceled in time. A job that is not started is unaffected."""
     row = await job_of(gateway, who, job_id)
     if row.job_id is not None:
         await _cancel(request, gateway, who.tenancy, row.job_id, "canceled")
@@ -177,20 +189,20 @@ async def cancel_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
 
 async def _cancel(request: Request, gateway: Gateway, owner: Tenancy, job_id: str, reason: str) -> None:
     command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=owner, issued_at=clock.now(), reason=reason)
-    await gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
 
 
 @router.get("/jobs/{job_id:segment}", summary="getJobInfo")
 async def job_info(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, Any]:
-    """Where it is; whether it went well is in the result."""
-    return await shown(gateway, who, await job_of(gateway, who, job_id))
+    """The job's status. The result shows whether the job succeeded."""
+    return await job_status(gateway, who, await job_of(gateway, who, job_id))
 
 
 @router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
 async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204; 202 when it is still processed: it is canceled then, and goes once it has ended."""
+    """204. A job that still runs is canceled first, and the answer is 202."""
     row = await job_of(gateway, who, job_id)
-    running = (await shown(gateway, who, row))["status"]["code"] in ("pending", "processing")
+    running = (await job_status(gateway, who, row))["status"]["code"] in ("pending", "processing")
     if running:
         await _cancel(request, gateway, who.tenancy, row.job_id, "deleted")
     await gateway.store.transact(lambda c: store.forget(c, row.id))
@@ -200,16 +212,16 @@ async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
 @router.get("/jobs/", summary="listJobs")
 @router.get("/jobs", include_in_schema=False)
 async def list_jobs(gateway: GatewayDep, who: Caller) -> list[dict[str, Any]]:
-    """All that have not been deleted."""
-    return [await shown(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
+    """All jobs that are not deleted."""
+    return [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
 
 
 @router.get("/workflows", summary="listWorkflows")
 async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any]]:
-    """The vendor's that there are, then our published ones, each with its profiles."""
+    """The vendor's workflows, then our published ones, each with its profiles."""
     own = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
     found = []
-    for name in [*WORKFLOWS, *await published(gateway)]:
+    for name in [*WORKFLOWS, *await published_workflows(gateway)]:
         mine = {p.name: bool(p.is_default) for p in own if p.workflow == name}
         mine = dict.fromkeys((profile for flow, profile in PROFILES if flow == name), False) | mine
         mine.setdefault(DEFAULT_PROFILE, not any(mine.values()))
@@ -220,8 +232,8 @@ async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any
 
 @router.get("/", summary="getServiceStatus")
 async def service_status(gateway: GatewayDep, who: Caller) -> dict[str, Any]:
-    """`status` is `running`; `isolation.queueLength` counts jobs that nobody has begun."""
-    rows = [await shown(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
+    """`status` is `running`. `isolation.queueLength` counts the jobs that no worker has begun."""
+    rows = [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]
     codes = [r["status"]["code"] for r in rows]
     counts = {"creating": codes.count("creating"), "processing": codes.count("processing") + codes.count("pending")}
     return {

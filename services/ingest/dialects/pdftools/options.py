@@ -1,4 +1,4 @@
-"""The Conversion Service's words for options, results and errors (reference/vendor-apis.md §3). Pure."""
+"""The Conversion Service's options, results and errors (reference/vendor-apis.md §3). Pure."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ OPTIONS: Mapping[str, str] = {
     PASSWORD: "text", "META.TITLE": "text", "META.AUTHOR": "text", "META.SUBJECT": "text", "META.KEYWORDS": "text",
     "PDF.LINEARIZE": "boolean", "IMAGE.LONGEST_SIDE": "number",
 }  # fmt: skip
-"""Option → type of its value. `DOC.PASSWORD` may be given several times: all are tried."""
+"""Option → type of its value. `DOC.PASSWORD` may be repeated; every value is tried."""
 WORKFLOWS: Mapping[str, str] = {
     "Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier", "Archive as TIFF": "archive-as-tiff",
     "Extract XML from PDF": "extract-xml", "Archive as PDF/A-1": "archive-pdfa1", "Archive as PDF/A-2": "archive-pdfa2",
     "Archive as PDF/A-3": "archive-pdfa3", "Sign PDF": "sign", "Prepare Invoice PDF": "prepare-invoice", "Convert to XML": "convert-to-xml",
 }  # fmt: skip
-"""The vendor's ten workflows → ours."""
+"""The vendor's ten workflows → our workflows."""
 STEPS = ("convert", "merge", "archive", "sign", "invoice")
-"""Steps that take the options of a conversion, in whichever workflow they are."""
+"""Names of the steps that take conversion options, in all of these workflows."""
 DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
 PROFILES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("Archive as PDF/A-2", "Print Optimization"): {},
     ("Archive as PDF/A-2", "Web Optimization"): {"PDF.LINEARIZE": "true", "IMAGE.LONGEST_SIDE": "2400"},
     ("Archive as PDF/A-2", "Email Optimization"): {"IMAGE.LONGEST_SIDE": "1600"},
 }
-"""(workflow, profile) that are there from the start, beside each workflow's `Default` → option values."""
-READY_MADE: Mapping[str, tuple[str, str]] = {
+"""(workflow, profile) → option values, for the built-in profiles. Each workflow also has `Default`."""
+BUILT_IN_CONNECTIONS: Mapping[str, tuple[str, str]] = {
     "convert-to-pdf": ("Convert to PDF", DEFAULT_PROFILE), "dossier-default": ("Create Dossier PDF", DEFAULT_PROFILE),
     "archive-pdfa2-default": ("Archive as PDF/A-2", DEFAULT_PROFILE), "archive-pdfa3-default": ("Archive as PDF/A-3", DEFAULT_PROFILE),
     "archive-pdfa2-print-optimization": ("Archive as PDF/A-2", "Print Optimization"),
     "archive-pdfa2-web-optimization": ("Archive as PDF/A-2", "Web Optimization"),
     "archive-pdfa2-email-optimization": ("Archive as PDF/A-2", "Email Optimization"),
 }  # fmt: skip
-"""Connections that are there from the start → workflow and profile."""
+"""Built-in connection → its workflow and profile."""
 NUMBERS = (100, 20_000)
-"""Least and greatest value of an option that is a number: pixels."""
+"""Smallest and largest value of a numeric option, in pixels."""
 
 ERRORS: Mapping[str, str] = {
     "unsupported_type": "unsupportedFormat", "empty": "corrupt", "damaged": "corrupt", "unreadable": "corrupt", "crashed": "corrupt",
@@ -47,28 +47,28 @@ ERRORS: Mapping[str, str] = {
     "ssrf_refused": "external", "source_refused": "external", "source_unavailable": "external", "unknown_action": "configuration",
     "converter_not_installed": "configuration", "not_configured": "configuration", "cancelled": "canceled", "conformance": "conformance",
 }  # fmt: skip
-"""Our codes → the vendor's closed set; what is not listed is `generic`."""
-HTTP: Mapping[str, int] = {
+"""Our error code → the vendor's code. All other codes are `generic`."""
+HTTP_STATUS: Mapping[str, int] = {
     "unsupportedFormat": 415, "conformance": 422, "corrupt": 422, "generic": 422, "option": 422, "password": 422,
     "unsupportedFeature": 422, "canceled": 500, "configuration": 500, "internal": 500, "timeout": 500, "external": 422,
 }  # fmt: skip
-"""Status of the Simple API; that of `external` is not documented."""
+"""Error code → HTTP status of the Simple API. The vendor does not document the status of `external`."""
 
 
 class BadOption(ValueError):
-    """An option that cannot be taken; the text names it."""
+    """An option is not valid; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What applies to a document or a job: single values, and passwords in the order in which they are tried."""
+    """Options of a document or job: single values, and passwords in the order in which they are tried."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     passwords: tuple[str, ...] = ()
 
 
 def read_options(listed: Any) -> Pairs:
-    """Pairs of a JSON array of `{name, value}`. Raises `BadOption`."""
+    """(name, value) pairs from a JSON array of `{name, value}`. Raises `BadOption`."""
     if listed is None:
         return ()
     if not isinstance(listed, list) or len(listed) > 500:
@@ -87,7 +87,10 @@ def read_options(listed: Any) -> Pairs:
 
 
 def options_of(pairs: Pairs) -> Options:
-    """Known options, each once unless it may repeat. Raises `BadOption`. Values are checked later: see `wrong_value`."""
+    """The options of `pairs`. Raises `BadOption` for an unknown option, and for a repeated one that may not repeat.
+
+    `wrong_value` checks the values later, because the vendor reports them as an error of the job.
+    """
     values: dict[str, str] = {}
     passwords: list[str] = []
     for name, value in pairs:
@@ -103,7 +106,7 @@ def options_of(pairs: Pairs) -> Options:
 
 
 def wrong_value(options: Iterable[Options]) -> str | None:
-    """The first value that is not of its option's type: processing ends with the error code `option` then."""
+    """A message on the first value that does not have its option's type; the job then ends with the error `option`."""
     for some in options:
         for name, value in some.values.items():
             if OPTIONS[name] == "boolean" and value.lower() not in ("true", "false"):
@@ -113,8 +116,8 @@ def wrong_value(options: Iterable[Options]) -> str | None:
     return None
 
 
-def together(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
-    """What the worker needs: a document's value wins over the job's, and that over the profile's."""
+def merge_options(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
+    """The options for the worker. A document's value overrides the job's, which overrides the profile's."""
     found: Record = {
         "job": _typed({**profile.values, **job.values}), "documents": {i: _typed(o.values) for i, o in documents.items() if o.values},
         "passwords": [*job.passwords, *profile.passwords],
@@ -133,12 +136,13 @@ def _typed_value(kind: str, value: str) -> Any:
 
 
 def _number(value: str) -> int:
-    """A number of at most nine digits; -1 for what is none."""
+    """The value as a number of at most nine digits, else -1."""
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
 
 
 def status_of(row: Mapping[str, Any], job: Mapping[str, Any] | None) -> Record:
-    """`{code, message}`: `creating` until it is started; success or failure is in the result alone."""
+    """`{code, message}`: `creating` until the start, then `pending`, `processing`, `completed`. The result has success or
+    failure."""
     if row["job_id"] is None:
         return {"code": "creating", "message": "Waiting for data, or for the start."}
     if job is None or job["stage"] == "queued":
@@ -149,7 +153,7 @@ def status_of(row: Mapping[str, Any], job: Mapping[str, Any] | None) -> Record:
 
 
 def result_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> Record:
-    """The result of a job that has ended: status, perhaps an error, events, and the list of data."""
+    """The result of an ended job: status, error (if it failed), events and the list of data."""
     events = [e for f in files for e in _events(f, job["stage"] != "completed")]
     data = data_of(job, files) if job["stage"] == "completed" else []
     entries = [{"resultId": str(n), "fileName": d["file_name"], "properties": d["properties"]} for n, d in enumerate(data, 1)]
@@ -185,7 +189,7 @@ def _events(file: Mapping[str, Any], error: bool) -> list[Record]:
 
 
 def data_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """What the job has made: of the whole job if there is something, else of its files; else their result packages."""
+    """The job's outputs; without any the outputs of its files; without any their result packages."""
     made = [_datum(o, ()) for o in job.get("outputs") or ()]
     if not made:
         made = [_datum(o, _pages(f)) for f in files for o in f.get("outputs") or ()]

@@ -1,4 +1,4 @@
-"""The Conversion Service's Simple API: a document in, its result out (reference/vendor-apis.md §3.5); and where results are sent on."""
+"""The Conversion Service's Simple API (reference/vendor-apis.md §3.5), and the administration of its connections and profiles."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from starlette.responses import JSONResponse
 from contracts import FileRef
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.adapters.store.accounts import note_act
-from services.ingest.dialects.alfred.jobs import declared_size, files_of
+from services.ingest.adapters.store.accounts import add_audit
+from services.ingest.core.fields import Flag
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
-from services.ingest.dialects.pdftools.common import PREFIX, Caller, body_of, checked, chosen
-from services.ingest.dialects.pdftools.jobs import add_file, begin, job_of, start
-from services.ingest.dialects.pdftools.options import DEFAULT_PROFILE, HTTP, READY_MADE, data_of, error_of
-from services.ingest.dialects.pdftools.results import BLOCKED_S, ended
-from services.ingest.dialects.v1.results_zip import archive
-from services.ingest.dialects.v1.strict import Flag
+from services.ingest.dialects.pdftools.common import PREFIX, Caller, checked_options, read_body, resolve_workflow
+from services.ingest.dialects.pdftools.jobs import add_file, create, job_of, start
+from services.ingest.dialects.pdftools.options import BUILT_IN_CONNECTIONS, DEFAULT_PROFILE, HTTP_STATUS, data_of, error_of
+from services.ingest.dialects.pdftools.results import MAX_WAIT_S
+from services.ingest.http.archive import zip_stream
 from services.ingest.http.dependencies import Admin, GatewayDep
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name, receive
+from services.ingest.http.multipart import declared_size, receive
+from services.ingest.http.records import ended_job, files_of
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
-from shared.objects.object_store import Stored
+from shared.objects.object_store import StoredObject
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
@@ -39,68 +40,73 @@ ConnectionId = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Z
 
 
 async def connection_of(gateway: Gateway, who: Principal, connection_id: str) -> tuple[str, str, str | None]:
-    """(workflow, profile, where results go) of a connection: the tenant's, or one that is there from the start. Raises 404."""
+    """(workflow, profile, output URL) of a connection of the tenant, or of a built-in one. Raises 404."""
     row = await gateway.store.read(lambda c: store.connection_by(c, who.tenant_id, connection_id))
     if row is not None:
         return row.workflow, row.profile, row.output_url
-    if connection_id in READY_MADE:
-        return *READY_MADE[connection_id], None
+    if connection_id in BUILT_IN_CONNECTIONS:
+        return *BUILT_IN_CONNECTIONS[connection_id], None
     raise ApiError(404, f"There is no connection {connection_id}.", code="connectionNotFound")
 
 
-def _reference(stored: Stored, name: str, media_type: str) -> FileRef:
+def _reference(stored: StoredObject, name: str, media_type: str) -> FileRef:
     return FileRef(
         file_id=clock.new_root(), file_name=name, content_type=media_type[:200] or "application/octet-stream", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
     )  # fmt: skip
 
 
-@router.post("/http.input/{connection_id}", summary="A document in, the result out", response_class=Response)
+@router.post("/http.input/{connection_id}", summary="Convert one document", response_class=Response)
 async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """The document as the body, or as the part `data` of a form. 200 with the file; 202 where the connection sends results on."""
+    """The document is the body, or the part `data` of a form. 200 with the result; 202 when the connection sends results to a
+    URL."""
     workflow, profile, output = await connection_of(gateway, who, connection_id)
-    await gateway.limits.hand_in(who.tenant_id, declared_size(request))
+    await gateway.limits.check_upload(who.tenant_id, declared_size(request))
     limit = gateway.settings.max_file_bytes
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         upload = await receive(request, gateway.objects, who.tenant_id, limit, "data")
         if upload.stored is None:
-            raise ApiError(400, "data: there are no data", "data", code="noData")
+            raise ApiError(400, "data: the part is missing", "data", code="noData")
         file = _reference(upload.stored, upload.file_name or "document", upload.content_type)
     else:
         stored = await gateway.objects.put_stream(who.tenant_id, request.stream(), limit)
         if not stored.size:
-            raise ApiError(400, "body: there are no data", "body", code="noData")
+            raise ApiError(400, "body: it is empty", "body", code="noData")
         file = _reference(stored, "document", request.headers.get("content-type", ""))
     job_id = await _run(request, gateway, who, (workflow, profile), "", [], [(file, [])], output)
     if output is not None:
         return Response(status_code=202)
-    made = await _made(gateway, job_id)
+    made = await _outputs(gateway, job_id)
     if len(made) == 1:
         return await send(request, gateway, made[0]["blob"], made[0]["file_name"])
     entries = [(f"{n}-{clean_name(d['file_name'])}", d["blob"]) for n, d in enumerate(made, 1)]
-    content = b"".join([chunk async for chunk in archive(gateway, entries)])
+    content = b"".join([chunk async for chunk in zip_stream(gateway, entries)])
     return Response(content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="result.zip"'})
 
 
-@router.post("/http.inputstructured/{connection_id}", summary="Documents in, results out", response_class=Response)
+@router.post("/http.inputstructured/{connection_id}", summary="Convert documents", response_class=Response)
 async def structured(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """`{name?, data: [{url | content, fileName, options}], options, variables}`; contents as base64. 200 with `{data: [{fileName, content}]}`."""
+    """The body is `{name?, data: [{url | content, fileName, options}], options, variables}` with contents as base64.
+
+    200 with `{data: [{fileName, content}]}`; 202 when the connection sends results to a URL.
+    """
     workflow, profile, output = await connection_of(gateway, who, connection_id)
-    body = await body_of(request)
+    body = await read_body(request)
     listed = body.get("data") if isinstance(body, dict) else None
     if not isinstance(listed, list) or not listed or len(listed) > 100:
         raise ApiError(400, "data: 1 to 100 documents are expected", "data", code="noData")
-    pairs = checked(body.get("options"), 400)
+    pairs = checked_options(body.get("options"), 400)
     files = [
-        (await _document(gateway, who, entry, n), list(checked(entry.get("options"), 400))) for n, entry in enumerate(listed)
+        (await _document(gateway, who, entry, n), list(checked_options(entry.get("options"), 400)))
+        for n, entry in enumerate(listed)
     ]
     name = body.get("name") if isinstance(body.get("name"), str) else ""
     job_id = await _run(request, gateway, who, (workflow, profile), str(name)[:200], list(pairs), files, output)
     if output is not None:
         return Response(status_code=202)
     data = [
-        {"fileName": d["file_name"], "content": base64.b64encode(await gateway.objects.get(d["blob"])).decode()}
-        for d in await _made(gateway, job_id)
+        {"fileName": d["file_name"], "content": base64.b64encode(await gateway.objects.get_object(d["blob"])).decode()}
+        for d in await _outputs(gateway, job_id)
     ]
     return JSONResponse({"data": data})
 
@@ -122,7 +128,7 @@ async def _document(gateway: Gateway, who: Principal, entry: Any, number: int) -
         data = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{field}.content: base64 is expected", f"{field}.content") from None
-    return _reference(await gateway.objects.put(who.tenant_id, data), clean_name(name), "")
+    return _reference(await gateway.objects.put_object(who.tenant_id, data), clean_name(name), "")
 
 
 async def _run(
@@ -135,39 +141,39 @@ async def _run(
     files: Any,
     output: str | None,
 ) -> str:
-    """A job from its beginning to its start; the id of ours."""
-    await chosen(gateway, who, *flow)
-    conversion_id = await begin(request, gateway, who, *flow, name, pairs)
+    """Create a job, add its documents, start it. Returns the id of our job."""
+    await resolve_workflow(gateway, who, *flow)
+    conversion_id = await create(request, gateway, who, *flow, name, pairs)
     for file, own in files:
         await add_file(request, gateway, who, conversion_id, file, own)
     job_id = await start(request, gateway, who, await job_of(gateway, who, conversion_id))
 
     def settle(connection: Any) -> None:
-        # The caller never learns its id, so nobody would delete it.
+        # The caller does not know the job's id, so it could never delete the job.
         store.forget(connection, conversion_id)
         if output is not None:
-            store.outlet(connection, job_id, who.tenant_id, "url", output, clock.unix())
+            store.add_delivery(connection, job_id, who.tenant_id, "url", output, clock.unix())
 
     await gateway.store.transact(settle)
-    gateway.outlet_wake.set()
+    gateway.delivery_wake.set()
     return job_id
 
 
-async def _made(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
-    """What the job has made. Raises what its error stands for."""
-    job = await ended(gateway, job_id, BLOCKED_S)
+async def _outputs(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
+    """Outputs of the job, once it has ended. Raises the error that the job's failure stands for."""
+    job = await ended_job(gateway, job_id, MAX_WAIT_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
     files = await files_of(gateway, "job_id", job_id)
     made = data_of(job, files) if job["stage"] == "completed" else []
     if not made:
         error = error_of(job, files)
-        raise ApiError(HTTP[error["code"]], error["message"], code=error["code"])
+        raise ApiError(HTTP_STATUS[error["code"]], error["message"], code=error["code"])
     return made
 
 
 class Profile(BaseModel):
-    """Default options; those of the job win, and those of a document win over both."""
+    """Default options of a workflow. Options of a job override them, options of a document override both."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -176,7 +182,7 @@ class Profile(BaseModel):
 
 
 class Connection(BaseModel):
-    """What an input runs. With `output_url` it answers 202, and results are brought there."""
+    """What an input runs. With `output_url` it answers 202 and sends the results there."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -193,9 +199,9 @@ async def put_profile(
     who: Admin,
     body: Annotated[Profile, Body()],
 ) -> dict[str, Any]:
-    """Of a workflow by the name under which `listWorkflows` has it."""
-    pairs = checked(body.options, 400)
-    await chosen(gateway, who, workflow, None)
+    """`workflow` is a name of `listWorkflows`."""
+    pairs = checked_options(body.options, 400)
+    await resolve_workflow(gateway, who, workflow, None)
     values = {"t": who.tenant_id, "w": workflow, "n": name, "o": json.dumps(list(pairs)), "d": body.is_default}
     save = text(
         "INSERT INTO conversion_profile (tenant_id, workflow, name, options, is_default) VALUES (:t, :w, :n, :o, :d) "
@@ -207,7 +213,7 @@ async def put_profile(
             others = text("UPDATE conversion_profile SET is_default = :no WHERE tenant_id = :t AND workflow = :w")
             c.execute(others, {"no": False, "t": who.tenant_id, "w": workflow})
         c.execute(save, values)
-        note_act(c, who, clock.unix(), "profile.put", f"{workflow}/{name}")
+        add_audit(c, who, clock.unix(), "profile.put", f"{workflow}/{name}")
 
     await gateway.store.transact(work)
     return {"workflow": workflow, "name": name, "is_default": body.is_default}
@@ -217,8 +223,8 @@ async def put_profile(
 async def put_connection(
     connection_id: ConnectionId, gateway: GatewayDep, who: Admin, body: Annotated[Connection, Body()]
 ) -> dict[str, Any]:
-    """`POST /conversion/v1.0/rest/http.input/{id}` runs it."""
-    await chosen(gateway, who, body.workflow, body.profile)
+    """Run it by `POST /conversion/v1.0/rest/http.input/{id}`."""
+    await resolve_workflow(gateway, who, body.workflow, body.profile)
     if body.output_url is not None:
         try:
             check_url(body.output_url, gateway.settings.trusted)
@@ -232,7 +238,7 @@ async def put_connection(
 
     def work(c: Any) -> None:
         c.execute(save, values)
-        note_act(c, who, clock.unix(), "connection.put", connection_id)
+        add_audit(c, who, clock.unix(), "connection.put", connection_id)
 
     await gateway.store.transact(work)
     return {"id": connection_id, **body.model_dump()}
@@ -240,11 +246,11 @@ async def put_connection(
 
 @admin.delete("/connections/{connection_id}", status_code=204, summary="Delete a connection")
 async def delete_connection(connection_id: ConnectionId, gateway: GatewayDep, who: Admin) -> None:
-    """What it runs goes on."""
+    """Jobs that it started go on."""
     drop = text("DELETE FROM conversion_connection WHERE tenant_id = :t AND id = :i")
 
     def work(c: Any) -> int:
-        note_act(c, who, clock.unix(), "connection.delete", connection_id)
+        add_audit(c, who, clock.unix(), "connection.delete", connection_id)
         return int(c.execute(drop, {"t": who.tenant_id, "i": connection_id}).rowcount)
 
     if not await gateway.store.transact(work):

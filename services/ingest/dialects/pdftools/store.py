@@ -1,4 +1,4 @@
-"""Records of the Conversion Service's dialect: jobs as they were asked for, profiles, connections, what has to be sent on."""
+"""Tables of the Conversion Service's dialect: jobs, options, profiles, connections and due deliveries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 class ConversionRow(SQLModel, table=True):
-    """A job of this dialect; its id is that of the session that takes its data. Options are gone once it is started."""
+    """A job of this dialect. Its id is also that of the session that takes its data. The start clears its options."""
 
     __tablename__ = "conversion_job"
     id: str = Field(primary_key=True)
@@ -24,7 +24,7 @@ class ConversionRow(SQLModel, table=True):
     created_at: float
     started_at: float | None = None
     job_id: str | None = None
-    """Ours, from the start on."""
+    """Id of our job, set by the start."""
     __table_args__ = (Index("conversion_job_tenant", "tenant_id", "created_at"),)
 
 
@@ -38,7 +38,7 @@ class ConversionDataRow(SQLModel, table=True):
 
 
 class ProfileRow(SQLModel, table=True):
-    """Default options of a workflow, under a name."""
+    """Named default options of a workflow."""
 
     __tablename__ = "conversion_profile"
     tenant_id: str = Field(primary_key=True)
@@ -49,7 +49,7 @@ class ProfileRow(SQLModel, table=True):
 
 
 class ConnectionRow(SQLModel, table=True):
-    """An input of the Simple API: workflow and profile; with `output_url` the answer is immediate and the result is sent there."""
+    """An input of the Simple API: workflow and profile. With `output_url` results are sent there."""
 
     __tablename__ = "conversion_connection"
     tenant_id: str = Field(primary_key=True)
@@ -60,7 +60,7 @@ class ConnectionRow(SQLModel, table=True):
 
 
 class OutletRow(SQLModel, table=True):
-    """A job whose result has to be brought somewhere once it is there: to a URL, or to a watched folder's own."""
+    """A job whose result is delivered once it has ended: to a URL, or to a watched folder."""
 
     __tablename__ = "conversion_outlet"
     job_id: str = Field(primary_key=True)
@@ -85,7 +85,7 @@ _OUTLET = text(
 
 
 def enter(connection: Connection, row: Record, most: int, kept_s: float) -> bool:
-    """A new job; False when there are `most` already. Those that nobody has deleted for `kept_s` seconds go first."""
+    """Add a job. Returns False when the tenant has `most` already. Jobs older than `kept_s` seconds are deleted before."""
     at = row["at"]
     for old in connection.execute(_OLD, {"t": row["t"], "old": at - kept_s}).scalars().all():
         forget(connection, old)
@@ -107,26 +107,26 @@ def listed(connection: Connection, tenant: str) -> list[Any]:
 
 
 def started(connection: Connection, conversion_id: str, job_id: str, at: float) -> None:
-    """It has been started; its options are with the job now."""
+    """Mark a job as started and clear its options: our job has them now."""
     update = text("UPDATE conversion_job SET started_at = :at, job_id = :j, options = '[]' WHERE id = :i AND started_at IS NULL")
     connection.execute(update, {"at": at, "j": job_id, "i": conversion_id})
     connection.execute(text("DELETE FROM conversion_data WHERE conversion_id = :i"), {"i": conversion_id})
 
 
 def forget(connection: Connection, conversion_id: str) -> None:
-    """Nothing of it is kept in this dialect."""
+    """Delete the job's rows of this dialect."""
     connection.execute(text("DELETE FROM conversion_data WHERE conversion_id = :i"), {"i": conversion_id})
     connection.execute(text("DELETE FROM conversion_job WHERE id = :i"), {"i": conversion_id})
 
 
 def save_data(connection: Connection, data_id: str, conversion_id: str, options: Any) -> None:
-    """Options of a document."""
+    """Store the options of a document."""
     insert = text("INSERT INTO conversion_data (id, conversion_id, options) VALUES (:i, :c, :o) ON CONFLICT DO NOTHING")
     connection.execute(insert, {"i": data_id, "c": conversion_id, "o": json.dumps(options)})
 
 
 def data_options(connection: Connection, conversion_id: str) -> dict[str, Any]:
-    """Document → its options."""
+    """Id of each document of the job → its options."""
     rows = connection.execute(text("SELECT id, options FROM conversion_data WHERE conversion_id = :c"), {"c": conversion_id})
     return {r.id: json.loads(r.options) for r in rows}
 
@@ -138,25 +138,25 @@ def profiles(connection: Connection, tenant: str) -> list[Any]:
 
 
 def connection_by(connection: Connection, tenant: str, connection_id: str) -> Any:
-    """A connection of the tenant's, or None."""
+    """A connection of the tenant, or None."""
     query = text("SELECT * FROM conversion_connection WHERE tenant_id = :t AND id = :i")
     return connection.execute(query, {"t": tenant, "i": connection_id}).first()
 
 
-def outlet(connection: Connection, job_id: str, tenant: str, kind: str, target: str, at: float) -> None:
-    """Note where the result of a job goes."""
+def add_delivery(connection: Connection, job_id: str, tenant: str, kind: str, target: str, at: float) -> None:
+    """Schedule the delivery of a job's result."""
     connection.execute(_OUTLET, {"j": job_id, "t": tenant, "k": kind, "u": target, "at": at})
 
 
-def due_outlets(connection: Connection, now: float) -> list[Any]:
-    """What may have to be brought somewhere."""
+def due_deliveries(connection: Connection, now: float) -> list[Any]:
+    """At most 50 deliveries that are due."""
     return list(
         connection.execute(text("SELECT * FROM conversion_outlet WHERE due_at <= :now ORDER BY due_at LIMIT 50"), {"now": now})
     )
 
 
-def settle_outlet(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:
-    """It has been brought (or given up), or is tried again."""
+def reschedule_delivery(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:
+    """Try a delivery again at `due_at`; None ends it."""
     if due_at is None:
         connection.execute(text("DELETE FROM conversion_outlet WHERE job_id = :j"), {"j": job_id})
     else:

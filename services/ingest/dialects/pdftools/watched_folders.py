@@ -1,6 +1,6 @@
-"""Watched folders: documents that are put into `in` are converted; results go to `out`, what failed to `failed` with a log.
+"""Watched folders: documents in `in` are converted. Results go to `out`, failed documents with a log to `failed`.
 
-The operator names them in a JSON file (`STAGELINE_WATCHED_FOLDERS_FILE`): `{name: {path, tenant, workflow}}`.
+The operator lists them in a JSON file (`STAGELINE_WATCHED_FOLDERS_FILE`): `{name: {path, tenant, workflow}}`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from contracts import CreateJob, FileRef, JobRequest, Tenancy, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
-from services.ingest.adapters.background.result_delivery import put_file
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
-from services.ingest.dialects.pdftools.options import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, together
-from services.ingest.http.multipart import clean_name
+from services.ingest.dialects.pdftools.options import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, merge_options
+from services.ingest.dialects.pdftools.result_delivery import put_file
 from shared import clock
 from shared.errors import Retry, Stop
 from shared.objects.object_store import TooLarge
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 SCAN_S = 1.0
 
 
-class Watched(BaseModel):
-    """One folder. `in`, `out`, `failed` and `taken` are made in it."""
+class WatchedFolder(BaseModel):
+    """One watched folder. The service creates `in`, `out`, `failed` and `taken` in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,38 +38,38 @@ class Watched(BaseModel):
     workflow: str = DEFAULT_WORKFLOW
 
 
-def read_watched(path: Path | None) -> dict[str, Watched]:
-    """The watched folders of a JSON file, by name. Raises `Stop` naming what is wrong; no file, no folders."""
+def read_watched(path: Path | None) -> dict[str, WatchedFolder]:
+    """The watched folders of a JSON file, by name; none without a file. Raises `Stop` naming what is wrong."""
     if path is None:
         return {}
     try:
-        return TypeAdapter(dict[str, Watched]).validate_python(json.loads(path.read_text()))
+        return TypeAdapter(dict[str, WatchedFolder]).validate_python(json.loads(path.read_text()))
     except (OSError, ValueError, ValidationError) as error:
         raise Stop("watched_folders_file", f"{path}: {error}") from error
 
 
-class Folders:
-    """Looks into each folder once a second. A document is taken when its size and time were the same twice."""
+class WatchedFolders:
+    """Scans each folder once a second. A document is taken once its size and time are the same in two scans."""
 
-    def __init__(self, gateway: Gateway, watched: dict[str, Watched]) -> None:
+    def __init__(self, gateway: Gateway, watched: dict[str, WatchedFolder]) -> None:
         self.gateway = gateway
         self.watched = watched
         self.seen: dict[Path, tuple[int, int]] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while self.watched:
             for name, folder in self.watched.items():
                 try:
                     await self._scan(name, folder)
                 except (Retry, OSError) as error:
-                    log.warning("a watched folder will be looked at again", extra={"folder": name, "reason": str(error)})
+                    log.warning("scan of a watched folder failed, will retry", extra={"folder": name, "reason": str(error)})
             await asyncio.sleep(SCAN_S)
 
-    async def _scan(self, name: str, folder: Watched) -> None:
+    async def _scan(self, name: str, folder: WatchedFolder) -> None:
         places = {p: folder.path / p for p in ("in", "taken", "out", "failed")}
         found, left = await asyncio.to_thread(_listed, places)
-        # What was taken by a door that died before its job was known: the same document has the same job.
+        # A process may have died after it took a document. The job's id derives from the document, so nothing is converted twice.
         for path in left:
             await self._submit(name, folder, places, path)
         still = {}
@@ -82,7 +82,7 @@ class Folders:
                 still[path] = facts
         self.seen = {p: f for p, f in self.seen.items() if p.parent != places["in"]} | still
 
-    async def _submit(self, name: str, folder: Watched, places: dict[str, Path], path: Path) -> None:
+    async def _submit(self, name: str, folder: WatchedFolder, places: dict[str, Path], path: Path) -> None:
         stat = await asyncio.to_thread(path.stat)
         root = derived(name, path.name, stat.st_size, "watched")
         job_id = derived(root, "job")
@@ -96,7 +96,7 @@ class Folders:
             await asyncio.to_thread(path.replace, places["failed"] / shown)
             return
         options = await self.gateway.objects.put_json(
-            folder.tenant, {**together(Options(), Options(), {}), "conversion_id": root}
+            folder.tenant, {**merge_options(Options(), Options(), {}), "conversion_id": root}
         )
         file = FileRef(
             file_id=derived(root, "file"),
@@ -115,12 +115,12 @@ class Folders:
             ),
         )  # fmt: skip
         target = {"taken": str(path), "out": str(places["out"]), "failed": str(places["failed"]), "name": shown}
-        # First where the result goes: a job that nobody waits for would be lost to who put the document there.
+        # Schedule the delivery first: without it nobody would receive the job's result.
         await self.gateway.store.transact(
-            lambda c: store.outlet(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
+            lambda c: store.add_delivery(c, job_id, folder.tenant, "folder", json.dumps(target), clock.unix())
         )
-        await self.gateway.publisher.publish(JOB_COMMANDS_TOPIC.name, command, None)
-        self.gateway.outlet_wake.set()
+        await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
+        self.gateway.delivery_wake.set()
 
 
 def _listed(places: dict[str, Path]) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
@@ -128,7 +128,7 @@ def _listed(places: dict[str, Path]) -> tuple[dict[Path, tuple[int, int]], list[
         place.mkdir(parents=True, exist_ok=True)
     found: dict[Path, tuple[int, int]] = {}
     for path in sorted(places["in"].iterdir())[:200]:
-        # No links: what lies elsewhere is nobody's to convert.
+        # Symbolic links are skipped: they may lead out of the folder.
         if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
             stat = path.stat()
             found[path] = stat.st_size, stat.st_mtime_ns

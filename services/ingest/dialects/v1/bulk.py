@@ -1,4 +1,4 @@
-"""One verb for many jobs: counted first, at a rate, resumable, audited."""
+"""Bulk runs: one verb for many jobs, counted first, at a bounded rate, resumable and audited."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import count, find
-from services.ingest.dialects.v1.jobs import Filter
+from services.ingest.core.fields import Flag, Number
+from services.ingest.core.job_filter import Filter
 from services.ingest.dialects.v1.operations import Rerun
-from services.ingest.dialects.v1.strict import Flag, Number
 from services.ingest.http.dependencies import GatewayDep, Operator
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -25,7 +25,7 @@ _NEW = text("INSERT INTO bulk (id, tenant_id, created_at, state, body) VALUES (:
 
 
 class Bulk(BaseModel):
-    """`filter` as in `GET /v1/jobs`; `options` for rerun as in its own request."""
+    """`filter` is that of `GET /v1/jobs`; `options` are those of the rerun request."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,14 +37,17 @@ class Bulk(BaseModel):
     options: Rerun = Rerun()
 
 
-@router.post("", status_code=201, summary="Do something to every job that fits")
+@router.post("", status_code=201, summary="Start a bulk run")
 async def start(gateway: GatewayDep, who: Operator, body: Annotated[Bulk, Body()]) -> dict[str, Any]:
-    """Every job that exists now and fits when its turn comes. With `dry_run` nothing is done: the answer says how many fit, and shows some."""
+    """Applies the verb to every job that exists now and still fits when its turn comes.
+
+    With `dry_run` nothing is done: the answer has the number of jobs that fit, and some of them.
+    """
     wanted = body.filter.model_copy(update={"sort": "created_at"})
     now = clock.unix()
     before = wanted.created_before or clock.now()
     wanted = wanted.model_copy(update={"created_before": min(before, clock.now())})
-    search = wanted.wanted(who.tenant_id)
+    search = wanted.query(who.tenant_id, now)
     fitting = await gateway.store.read(lambda c: count(c, search, MOST))
     if body.dry_run:
         some, _ = await gateway.store.read(lambda c: find(c, search, 10))
@@ -70,7 +73,7 @@ async def _one(gateway: Gateway, who: Principal, bulk_id: str) -> dict[str, Any]
 
 @router.get("", summary="Bulk runs")
 async def listed(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
-    """The newest hundred."""
+    """The newest hundred bulk runs."""
     query = text("SELECT state, body FROM bulk WHERE tenant_id = :t ORDER BY created_at DESC LIMIT 100")
     rows = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
     return {"result": [{**json.loads(r.body), "state": r.state} for r in rows]}
@@ -78,7 +81,7 @@ async def listed(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
 
 @router.get("/{bulk_id}", summary="A bulk run")
 async def shown(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
-    """How far it is."""
+    """The bulk run's state and progress."""
     return await _one(gateway, who, bulk_id)
 
 
@@ -94,11 +97,11 @@ async def _change(gateway: Gateway, who: Principal, bulk_id: str, was: str, then
 
 @router.post("/{bulk_id}/stop", summary="Stop a bulk run")
 async def stop(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
-    """What it has done stays done."""
+    """Jobs that it has handled stay as they are."""
     return await _change(gateway, who, bulk_id, "running", "stopped")
 
 
-@router.post("/{bulk_id}/resume", summary="Go on with a stopped bulk run")
+@router.post("/{bulk_id}/resume", summary="Resume a bulk run")
 async def resume(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
-    """Where it was stopped."""
+    """Continues after the last handled page."""
     return await _change(gateway, who, bulk_id, "stopped", "running")

@@ -1,4 +1,4 @@
-"""Erasing jobs, on request and by age."""
+"""Erasure of jobs, on request and by age."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from contracts import EraseJob
-from services.ingest.dialects.alfred.jobs import job_record
-from services.ingest.dialects.v1.strict import Number
+from services.ingest.core.fields import Number
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import Admin, GatewayDep
+from services.ingest.http.records import job_record
 from shared import clock
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
@@ -21,7 +21,7 @@ _DAYS = text("SELECT days FROM retention WHERE tenant_id = :t")
 
 
 class Retention(BaseModel):
-    """`days` null keeps jobs for ever."""
+    """Days that ended jobs are kept; null keeps them for ever."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,8 +30,11 @@ class Retention(BaseModel):
 
 @router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job")
 async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, reason: str = "") -> None:
-    """Its record, files, history, texts and results, here and in every other service; its objects too, unless another file has the same
-    content. `JobErased` says so to all who listen. 409 when it has not ended."""
+    """Erases the job's record, files, history, texts and results in every service, and its objects unless another file has the
+    same content.
+
+    Consumers get a `JobErased` event. 409 when the job has not ended.
+    """
     await job_record(gateway, job_id, who)
     command = EraseJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), reason=reason[:1000])
     await send_command(request, gateway, command, "The command")
@@ -39,24 +42,24 @@ async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, 
     def gone(connection: Any) -> bool | None:
         return None if connection.execute(text("SELECT 1 FROM job_view WHERE id = :i"), {"i": job_id}).first() else True
 
-    await gateway.decisions.until(gone, gateway.settings.decision_timeout_s)
+    await gateway.decisions.wait_until(gone, gateway.settings.decision_timeout_s)
 
 
-@router.put("/retention", summary="How long jobs are kept")
+@router.put("/retention", summary="Set the retention of jobs")
 async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retention, Body()]) -> dict[str, Any]:
-    """Jobs of the tenant that ended so long ago are erased, within minutes."""
+    """The tenant's jobs that ended longer ago are erased within minutes."""
     drop = text("DELETE FROM retention WHERE tenant_id = :t")
     values = {"t": who.tenant_id, "d": body.days}
     await gateway.store.transact(
         lambda c: c.execute(drop, {"t": who.tenant_id}) if body.days is None else c.execute(_KEEP, values)
     )
     gateway.retention_wake.set()
-    # Wakes the sweep, which listens to commits.
-    await gateway.processor.run(lambda unit: None)
+    # An empty unit wakes the sweeper, which waits for commits.
+    await gateway.processor.run_unit(lambda unit: None)
     return {"days": body.days}
 
 
-@router.get("/retention", summary="How long jobs are kept")
+@router.get("/retention", summary="Retention of jobs")
 async def retention(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
-    """`days`, or null: for ever."""
+    """`days`, or null when jobs are kept for ever."""
     return {"days": await gateway.store.read(lambda c: c.execute(_DAYS, {"t": who.tenant_id}).scalar())}

@@ -1,4 +1,4 @@
-"""Our own additions under /v1: text, results, search, history."""
+"""Jobs and files in full, under /v1: text, results, outputs, search, history."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import search as find
 from services.ingest.core.waiting import why
-from services.ingest.dialects.alfred.jobs import file_record, files_of, job_record
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.prefer_wait import until_ended
+from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.records import file_record, files_of, job_record
 from shared import clock
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
@@ -25,32 +25,32 @@ router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
 
 @router.get("/files/{file_id}/text", summary="A file's text", response_class=PlainTextResponse)
 async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
-    """The extracted text; pages are separated by form feeds."""
+    """The extracted text. Form feeds separate pages."""
     record = await file_record(gateway, file_id, who)
     if not record["text_blob"]:
         reason = record["message"] or f"it is {record['status']}"
         raise ApiError(404, f"File with ID {file_id} has no text: {reason}")
-    return PlainTextResponse(await gateway.objects.get(record["text_blob"]))
+    return PlainTextResponse(await gateway.objects.get_object(record["text_blob"]))
 
 
 @router.get("/files/{file_id}/result", summary="A file's result package")
 async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
-    """Everything found out about the file, as JSON."""
+    """All findings on the file, as JSON."""
     record = await file_record(gateway, file_id, who)
     if not record["result_blob"]:
         raise ApiError(404, f"File with ID {file_id} has no result: it is {record['status']}")
-    return Response(await gateway.objects.get(record["result_blob"]), media_type="application/json")
+    return Response(await gateway.objects.get_object(record["result_blob"]), media_type="application/json")
 
 
-@router.get("/files/{file_id}/outputs/{number}", summary="A file that was made of a file", response_class=Response)
+@router.get("/files/{file_id}/outputs/{number}", summary="Download an output of a file", response_class=Response)
 async def file_output(file_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """By its place in the file's `outputs`, from 1."""
+    """`number` is the position in the file's `outputs`, from 1."""
     return await _output(request, gateway, await file_record(gateway, file_id, who), number)
 
 
-@router.get("/jobs/{job_id}/outputs/{number}", summary="A file that was made of a whole job", response_class=Response)
+@router.get("/jobs/{job_id}/outputs/{number}", summary="Download an output of a job", response_class=Response)
 async def job_output(job_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """By its place in the job's `outputs`, from 1."""
+    """`number` is the position in the job's `outputs`, from 1."""
     return await _output(request, gateway, await job_record(gateway, job_id, who), number)
 
 
@@ -69,23 +69,23 @@ async def search(
     q: Annotated[str, Query(min_length=1, max_length=1000)],
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
-    """Files that hold all the words; `word*` matches beginnings."""
+    """Files that contain all words; `word*` matches words that begin so."""
     return {"result": await gateway.store.read(lambda c: find(c, who.tenant_id, q, limit))}
 
 
 @router.get("/jobs/{job_id}", summary="A job, its files in full, and why it waits")
 async def job(job_id: str, request: Request, response: Response, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """As Alfred's job/detail, with whole file records and `waiting`: one reason code with its facts, or null.
+    """The job's record with whole file records, and `waiting`: one reason code with its facts, or null.
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
     """
     record = await job_record(gateway, job_id, who)
-    record = await until_ended(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
+    record = await wait_if_preferred(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
     files = await files_of(gateway, "job_id", job_id)
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 
 
-@router.get("/jobs/{job_id}/history", summary="Everything that happened to a job")
+@router.get("/jobs/{job_id}/history", summary="History of a job")
 async def history(
     job_id: str,
     gateway: GatewayDep,
@@ -93,7 +93,7 @@ async def history(
     after: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> dict[str, Any]:
-    """The job's and its files' events in order, from cursor `after`; `next` is the cursor of the following page."""
+    """Events of the job and its files in order, after the cursor `after`. `next` is the cursor of the next page."""
     await job_record(gateway, job_id, who)
     query = text("SELECT id, body FROM history WHERE job_id = :j AND id > :a ORDER BY id LIMIT :n")
     rows = await gateway.store.read(lambda c: c.execute(query, {"j": job_id, "a": after, "n": limit}).all())

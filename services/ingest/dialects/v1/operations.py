@@ -1,4 +1,4 @@
-"""The operator's verbs, and the answers to "why does it wait?", under /v1."""
+"""Verbs for operators, and the reasons why jobs wait, under /v1."""
 
 from __future__ import annotations
 
@@ -24,24 +24,21 @@ from contracts import (
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.core.backlog import merged
+from services.ingest.core.backlog import merge
+from services.ingest.core.fields import Flag, Meta, Number, Whole
 from services.ingest.core.waiting import why
-from services.ingest.dialects.alfred.bodies import Meta
-from services.ingest.dialects.alfred.jobs import job_record
-from services.ingest.dialects.v1.strict import Flag, Number, Whole
 from services.ingest.http.commands import send_command
-from services.ingest.http.dependencies import GatewayDep, Operator, Reader, Writer
+from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
-PLATFORM = "default"
-"""The tenant whose operators steer what concerns all tenants."""
 
 
 class Why(BaseModel):
-    """`reason` goes into the job's history and the audit."""
+    """`reason` appears in the job's history and in the audit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,13 +46,13 @@ class Why(BaseModel):
 
 
 class Retry(Why):
-    """Without `file_id`, everything of the job that is in back-off."""
+    """Without `file_id` everything of the job that is in back-off is retried."""
 
     file_id: str | None = Field(default=None, max_length=200)
 
 
 class Rerun(Why):
-    """What to run again; the new job has the files and the results that need not be made anew."""
+    """What to run again. The new job reuses the files and the results that are still valid."""
 
     from_step: str | None = Field(default=None, max_length=100)
     only: Literal["all", "failed", "changed"] = "all"
@@ -66,7 +63,7 @@ class Rerun(Why):
 
 
 class Poke(BaseModel):
-    """What a waiting step waits for: OK goes on with `data` as its result, KO fails it with `code`."""
+    """The answer for a waiting step: OK continues with `data` as its result, KO fails it with `code`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +76,7 @@ class Poke(BaseModel):
 
 
 class Steering(Why):
-    """A field that is absent stays as it is; null takes the value away."""
+    """An absent field stays as it is; null clears the value."""
 
     paused: Flag | None = None
     limit: Whole | None = Field(default=None, ge=0, le=1_000_000)
@@ -96,43 +93,43 @@ async def _verb(request: Request, gateway: Gateway, who: Principal, kind: Any, j
     return {"job_id": job_id, "command_id": command.command_id, "stage": record["stage"], "paused": record.get("paused")}
 
 
-@router.post("/jobs/{job_id}/cancel", summary="End a job as cancelled")
+@router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
 async def cancel(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
-    """Workers are told and kill what they run for it. 409 when it has ended."""
+    """Workers stop the job's running tasks. 409 when it has ended."""
     return await _verb(request, gateway, who, CancelJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/terminate", summary="End a job as failed, without its rescue")
+@router.post("/jobs/{job_id}/terminate", summary="End a job as failed, without rescue steps")
 async def terminate(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
-    """At once; its rescue steps do not run. 409 when it has ended."""
+    """Takes effect at once. 409 when it has ended."""
     return await _verb(request, gateway, who, TerminateJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/pause", summary="Hand out no further tasks of a job")
+@router.post("/jobs/{job_id}/pause", summary="Pause a job")
 async def pause(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
-    """What runs may end. 409 when it is paused or has ended."""
+    """Running tasks may end; no others are dispatched. 409 when it is paused or has ended."""
     return await _verb(request, gateway, who, PauseJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/resume", summary="Go on with a paused job")
+@router.post("/jobs/{job_id}/resume", summary="Resume a job")
 async def resume(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
-    """409 when it is not paused."""
+    """Dispatches tasks again. 409 when it is not paused."""
     return await _verb(request, gateway, who, ResumeJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/retry", summary="Do not wait for the back-off")
+@router.post("/jobs/{job_id}/retry", summary="Retry at once")
 async def retry(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Retry | None, Body()] = None
 ) -> dict[str, Any]:
-    """409 when nothing of the job is in back-off."""
+    """Ends the back-off of the job's failed steps. 409 when nothing of the job is in back-off."""
     wanted = body or Retry()
     return await _verb(request, gateway, who, RetryJobNow, job_id, reason=wanted.reason, file_id=wanted.file_id)
 
@@ -141,7 +138,7 @@ async def retry(
 async def poke(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Poke | None, Body()] = None
 ) -> dict[str, Any]:
-    """An approval given or refused (by operators), or whatever else a step waits for. 409 when nothing waits for it."""
+    """Approves or refuses (operators only), or answers any other step that waits for an outside event. 409 when no step waits."""
     wanted = body or Poke()
     check_json(wanted.data)
     return await _verb(request, gateway, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
@@ -151,9 +148,10 @@ async def poke(
 async def rerun(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Rerun | None, Body()] = None
 ) -> dict[str, Any]:
-    """From the beginning or a step; all files, the failed ones, or those whose steps have changed; with other metadata or settings.
+    """From the beginning or from a step; for all files, the failed ones, or those whose steps have changed; with other metadata
+    or settings.
 
-    With an `Idempotency-Key` the same request again answers the same new job. 409 when the job has not ended.
+    With an `Idempotency-Key` a repeated request returns the same new job. 409 when the job has not ended.
     """
     await job_record(gateway, job_id, who)
     wanted = body or Rerun()
@@ -171,15 +169,24 @@ async def rerun(
     return made
 
 
-@router.get("/jobs/{job_id}/why", summary="Why a job does not move")
+@router.get("/jobs/{job_id}/why", summary="Why a job waits")
 async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """One reason `code` with a sentence, its `facts`, and `changes_at` if it is known when that will change; asked of the
-    orchestrator this moment. `id` may also be a session's that is still open."""
+    """One reason `code` with a message, `facts`, and `changes_at` when the next change is known. The orchestrator answers for
+    this moment.
+
+    The id may also be that of an open session.
+    """
     session = await gateway.record("session_view", job_id, who.tenant_id)
     if session is not None and session["status"] == "open":
         facts = {"session_id": job_id, "expires_at": session["expires_at"]}
-        message = "the session is open: no job has been made of it yet"
-        return {"job_id": None, "code": "session_open", "message": message, "facts": facts, "changes_at": session["expires_at"]}
+        message = "the session is open: no job was created from it yet"
+        return {
+            "job_id": None,
+            "code": "require_open_session",
+            "message": message,
+            "facts": facts,
+            "changes_at": session["expires_at"],
+        }
     job_id = session["job_id"] if session is not None and session["job_id"] else job_id
     record = await job_record(gateway, job_id, who)
     command = ExplainJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now())
@@ -199,14 +206,14 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
     return {"job_id": job_id, **answer["why"]}
 
 
-@router.get("/backlog", summary="What waits, what runs, and when it will be worked off")
+@router.get("/backlog", summary="Backlog by action and tenant")
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """By action and tenant; of the caller's tenant alone unless it is the platform's."""
+    """Waiting and running tasks, rates, and when the backlog will be drained. Tenants see their own tasks, the platform all."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
-    return merged(rows, None if who.tenant_id == PLATFORM else who.tenant_id, clock.unix())
+    return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
 
 
-@router.put("/controls/{kind}/{name}", summary="Pause, limit or weigh an action or a tenant")
+@router.put("/controls/{kind}/{name}", summary="Control an action or a tenant")
 async def control(
     kind: Literal["action", "tenant"],
     name: str,
@@ -215,9 +222,9 @@ async def control(
     who: Operator,
     body: Annotated[Steering, Body()],
 ) -> dict[str, Any]:
-    """In force at once, for what is handed out from now on. The platform's operators only: it concerns all tenants."""
-    if who.tenant_id != PLATFORM:
-        raise ApiError(403, "controls concern all tenants: they are for operators of the platform")
+    """Pauses, limits or weighs an action or a tenant, from now on. For operators of the platform: it concerns all tenants."""
+    if who.tenant_id != PLATFORM_TENANT:
+        raise ApiError(403, "Only operators of the platform may set controls: they concern all tenants.")
     given = body.model_dump(exclude={"reason"}, exclude_unset=True)
     clear: tuple[Any, ...] = tuple(sorted(k for k, v in given.items() if v is None and k != "paused"))
     command = SetControl(
@@ -228,14 +235,14 @@ async def control(
     return {"kind": kind, "name": name, "command_id": command.command_id, **given}
 
 
-@router.get("/audit", summary="Who did what")
+@router.get("/audit", summary="Audit")
 async def audit(
     gateway: GatewayDep,
     who: Operator,
     before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
-    """Commands of the tenant's people with what became of them, newest first; `next` is the cursor of the following page."""
+    """Commands of the tenant's users and their outcome, newest first. `next` is the cursor of the next page."""
     query = "SELECT id, body FROM audit WHERE tenant_id = :t AND id < :b ORDER BY id DESC LIMIT :n"
     values = {"t": who.tenant_id, "b": before or 1 << 62, "n": limit}
     rows = await gateway.store.read(lambda c: c.execute(text(query), values).all())

@@ -1,4 +1,4 @@
-"""Uploads that go straight to the object store, where it can sign addresses (S3, GCS, Azure)."""
+"""Uploads straight to the object store, if it can presign URLs (S3, GCS, Azure)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.adapters.store import uploads
-from services.ingest.dialects.alfred.bodies import Meta
-from services.ingest.dialects.v1.strict import Whole
-from services.ingest.dialects.v1.tus import await_file, found, session_open
+from services.ingest.core.fields import Meta, Whole
+from services.ingest.core.file_names import clean_name
+from services.ingest.dialects.v1.tus import await_file, require_open_session, upload_record
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name
 from shared import clock
 from shared.objects.object_store import INCOMING, ObjectMissing
 
@@ -23,7 +22,7 @@ SIGNED_S = 3600
 
 
 class Presign(BaseModel):
-    """The file that will be brought."""
+    """The file to upload."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,22 +33,25 @@ class Presign(BaseModel):
     metadata: Meta = None
 
 
-@router.post("/presigned", status_code=201, summary="An address of the object store to PUT a file to")
+@router.post("/presigned", status_code=201, summary="Presign an upload")
 async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Body()]) -> dict[str, Any]:
-    """PUT the bytes to `url` within an hour, then `POST /v1/uploads/{upload_id}/complete`. 409 where the store cannot sign: there is tus."""
+    """PUT the bytes to `url` within an hour, then call `POST /v1/uploads/{upload_id}/complete`.
+
+    409 when the object store cannot presign URLs; use tus then.
+    """
     if body.size > gateway.settings.max_upload_bytes:
         raise ApiError(413, f"size: more than {gateway.settings.max_upload_bytes} bytes", "size")
-    await gateway.limits.hand_in(who.tenant_id, body.size)
-    await session_open(gateway, body.session_id, who)
+    await gateway.limits.check_upload(who.tenant_id, body.size)
+    await require_open_session(gateway, body.session_id, who)
     name = clean_name(body.file_name)
     if not name:
         raise ApiError(400, "file_name: a name is expected", "file_name")
     upload_id = clock.new_root()
     blob = f"{INCOMING}{who.tenant_id}/{upload_id}/{0:016d}"
-    url = await gateway.objects.signed_put(blob, timedelta(seconds=SIGNED_S))
+    url = await gateway.objects.presigned_put_url(blob, timedelta(seconds=SIGNED_S))
     if url is None:
         raise ApiError(
-            409, "This object store cannot sign addresses. Use a resumable upload (POST /v1/uploads).", code="not_supported"
+            409, "This object store cannot presign URLs. Use a resumable upload (POST /v1/uploads).", code="not_supported"
         )
     row = {
         "id": upload_id, "tenant_id": who.tenant_id, "tenant_name": who.tenancy.tenant_name, "user_name": who.tenancy.user_name,
@@ -60,21 +62,23 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
     return {"upload_id": upload_id, "method": "PUT", "url": url, "expires_in": SIGNED_S}
 
 
-@router.post("/{upload_id}/complete", summary="Say that the bytes are there")
+@router.post("/{upload_id}/complete", summary="Complete a presigned upload")
 async def complete(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
-    """The file becomes one of its session. 409 when the bytes are not there, or are not as many as was said."""
-    row = await found(gateway, upload_id, who)
+    """Adds the file to its session. 409 when the bytes are missing, or differ in size from the announcement."""
+    row = await upload_record(gateway, upload_id, who)
     blob = f"{INCOMING}{row.tenant_id}/{row.id}/{0:016d}"
     if row.state == "open" and row.position == 0:
         try:
-            size = await gateway.objects.size(blob)
+            size = await gateway.objects.object_size(blob)
         except ObjectMissing:
-            raise ApiError(409, f"Upload {upload_id}: nothing has been brought yet") from None
+            raise ApiError(409, f"Upload {upload_id}: no bytes are uploaded yet") from None
         if size != row.length:
-            raise ApiError(409, f"Upload {upload_id}: {size} bytes were brought, {row.length} were announced")
+            raise ApiError(409, f"Upload {upload_id}: {size} bytes were uploaded, {row.length} were announced")
         part = uploads.Part(0, size, blob)
         await gateway.store.transact(lambda c: uploads.advance(c, upload_id, 0, [part], row.expires_at))
     row = await await_file(gateway, upload_id, who)
     if row.state != "done":
-        raise ApiError(503, "The upload was taken but is no file yet. Repeating the request is safe.", retry_after_s=5)
+        raise ApiError(
+            503, "The upload was taken but its file does not show yet. Repeating the request is safe.", retry_after_s=5
+        )
     return {"file_id": uploads.file_id_of(upload_id)}

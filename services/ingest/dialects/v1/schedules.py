@@ -1,4 +1,4 @@
-"""Schedules: a job whenever a cron expression says so."""
+"""Schedules: jobs at the times of a cron expression."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts import DeleteSchedule, JobRequest, SetSchedule, derived
 from contracts.loose import check_json
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.dialects.alfred.bodies import Meta, WorkflowName
-from services.ingest.dialects.alfred.remote_jobs import remote_file
-from services.ingest.dialects.v1.strict import Flag, Whole
+from services.ingest.core.fields import Flag, Meta, Whole, WorkflowName
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.remote_files import remote_file
 from shared import clock
 
 router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 << 20)
 
 
 class Schedule(BaseModel):
-    """`cron` has five fields (minute, hour, day of month, month, day of week) and is read in `time_zone`."""
+    """`cron` has five fields (minute, hour, day of month, month, day of week), in local time of `time_zone`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,20 +47,21 @@ def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "job": state["job"], **{k: state.get(k) for k in keep}}
 
 
-@router.put("/{name}", summary="Make or change a schedule")
+@router.put("/{name}", summary="Create or change a schedule")
 async def save(
     name: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Schedule, Body()]
 ) -> dict[str, Any]:
-    """Times that pass while nothing runs make one job, afterwards. A local time that the clock skips is taken right after the skip."""
+    """Times missed during an outage make one job afterwards. A local time that a clock change skips is taken right after the
+    change."""
     check_json(body.args)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
-    wish = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
-    metadata = wish.get("metadata")
-    wish["metadata"] = {**metadata, "schedule": name} if isinstance(metadata, dict) else metadata or {"schedule": name}
+    fields = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
+    metadata = fields.get("metadata")
+    fields["metadata"] = {**metadata, "schedule": name} if isinstance(metadata, dict) else metadata or {"schedule": name}
     command = SetSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name), cron=body.cron,
-        time_zone=body.time_zone, job=JobRequest(**wish), urls=tuple(body.urls), paused=body.paused,
+        time_zone=body.time_zone, job=JobRequest(**fields), urls=tuple(body.urls), paused=body.paused,
     )  # fmt: skip
     await send_command(request, gateway, command, "The schedule")
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}
@@ -69,7 +69,7 @@ async def save(
 
 @router.get("", summary="Schedules")
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """All of the tenant's, with the time of their next job."""
+    """All schedules of the tenant, with the time of their next job."""
     rows = await gateway.store.read(
         lambda c: rows_of(c, "SELECT body FROM schedule_view WHERE tenant_id = :t ORDER BY id", {"t": who.tenant_id})
     )
@@ -83,7 +83,7 @@ def _name(state: dict[str, Any]) -> str:
 
 @router.delete("/{name}", status_code=204, summary="Delete a schedule")
 async def delete(name: str, request: Request, gateway: GatewayDep, who: Writer) -> None:
-    """Jobs that it has made stay as they are."""
+    """Jobs that it has made are kept."""
     command = DeleteSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name)
     )

@@ -1,4 +1,4 @@
-"""Tags and metadata definitions in our own API; Alfred's clients read them (`tag/all`, `metadata/all`)."""
+"""Tags and metadata definitions, under /v1. Alfred's clients read them by `tag/all` and `metadata/all`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store import catalogue
-from services.ingest.adapters.store.accounts import note_act
+from services.ingest.adapters.store.accounts import add_audit
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -19,7 +19,7 @@ Name = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][
 
 
 class Tag(BaseModel):
-    """What the tag is for."""
+    """Description of a tag."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class Tag(BaseModel):
 
 
 class Definition(BaseModel):
-    """A data point; `tag` says of which files, null of all."""
+    """A metadata definition. It applies to the files of `tag`; null means all files."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,17 +38,17 @@ class Definition(BaseModel):
 
 @router.get("/tags", summary="Tags")
 async def tags(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """Those of the built-in rules and the tenant's own."""
+    """The built-in tags and those of the tenant."""
     return {"result": await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
 
 
 @router.put("/tags/{name}", summary="Create or edit a tag")
 async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Tag, Body()]) -> dict[str, str]:
-    """A tag's name is its id. Files get it when a step's rules say so (`text.classify`, `config.rules`)."""
+    """The name is the tag's id. Files get the tag by the rules of a step (`text.classify`, `config.rules`)."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_tag(connection, who.tenant_id, name, body.description, clock.unix())
-        note_act(connection, who, clock.unix(), "tag.put", name)
+        add_audit(connection, who, clock.unix(), "tag.put", name)
 
     await gateway.store.transact(enter)
     return {"id": name, "name": name, "description": body.description}
@@ -56,17 +56,17 @@ async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotate
 
 @router.delete("/tags/{name}", status_code=204, summary="Delete a tag")
 async def delete_tag(name: Name, gateway: GatewayDep, who: Operator) -> None:
-    """Files that have it keep it. Built-in tags stay; only their description goes."""
+    """Files keep the tag. A built-in tag stays; only its description is deleted."""
     await _drop(gateway, who, "tag", name)
 
 
 @router.put("/metadata/{name}", summary="Create or edit a metadata definition")
 async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Definition, Body()]) -> dict[str, Any]:
-    """A data point's name is its id, and the key under which `fields.extract` reports it."""
+    """The name is the definition's id, and the key under which `fields.extract` reports the value."""
 
     def enter(connection: Connection) -> None:
         catalogue.save_definition(connection, who.tenant_id, name, body.model_dump(), clock.unix())
-        note_act(connection, who, clock.unix(), "metadata.put", name)
+        add_audit(connection, who, clock.unix(), "metadata.put", name)
 
     await gateway.store.transact(enter)
     return {"id": name, "name": name, **body.model_dump()}
@@ -74,7 +74,7 @@ async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: A
 
 @router.delete("/metadata/{name}", status_code=204, summary="Delete a metadata definition")
 async def delete_definition(name: Name, gateway: GatewayDep, who: Operator) -> None:
-    """Values that were read stay."""
+    """Extracted values are kept."""
     await _drop(gateway, who, "metadata_definition", name)
 
 
@@ -83,7 +83,7 @@ async def _drop(gateway: GatewayDep, who: Operator, table: Literal["tag", "metad
         statement = text(f"DELETE FROM {table} WHERE tenant_id = :t AND name = :n")
         gone = connection.execute(statement, {"t": who.tenant_id, "n": name}).rowcount
         if gone:
-            note_act(connection, who, clock.unix(), f"{table}.delete", name)
+            add_audit(connection, who, clock.unix(), f"{table}.delete", name)
         return gone
 
     if not await gateway.store.transact(drop):

@@ -1,7 +1,7 @@
 """Resumable uploads into sessions by tus 1.0.0, under /v1/uploads (tus.io/protocols/resumable-upload).
 
-`Upload-Metadata` names `session_id` and `filename`, and may hold `filetype` and `metadata` (JSON text). With the last byte the upload
-becomes a file of the session; `Stageline-File-Id` is its id.
+`Upload-Metadata` contains `session_id` and `filename`, and may contain `filetype` and `metadata` (JSON text). After the last byte
+the upload becomes a file of the session; the header `Stageline-File-Id` has its id.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from contracts.loose import check_metadata
-from services.ingest.adapters.background.upload_assembly import UploadAssembly
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
 from services.ingest.core import tus
-from services.ingest.dialects.v1.tus_body import take
+from services.ingest.core.file_names import clean_name
+from services.ingest.dialects.v1.tus_body import receive_bytes
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.multipart import clean_name
 from shared import clock
 from shared.web.api_keys import Principal
 
@@ -32,20 +31,20 @@ OCTETS = "application/offset+octet-stream"
 RESUMABLE = {"tus-resumable": tus.VERSION}
 
 
-def speaks(request: Request) -> None:
+def require_version(request: Request) -> None:
     """Raises 412 for another version of the protocol."""
     if request.headers.get("tus-resumable") != tus.VERSION:
         raise ApiError(412, f"Tus-Resumable: {tus.VERSION} is expected", "Tus-Resumable")
 
 
-def bad(error: ValueError) -> ApiError:
-    """The answer to a header that is none."""
+def bad_header(error: ValueError) -> ApiError:
+    """The answer to a malformed header."""
     return ApiError(400, str(error), str(error).partition(":")[0])
 
 
-@router.options("", summary="What the server can", status_code=204)
+@router.options("", summary="Capabilities of the server", status_code=204)
 async def options(gateway: GatewayDep) -> Response:
-    """Version, extensions, checksum algorithms, largest size in bytes."""
+    """Protocol version, extensions, checksum algorithms and largest size in bytes."""
     return Response(
         status_code=204,
         headers={
@@ -55,18 +54,19 @@ async def options(gateway: GatewayDep) -> Response:
     )  # fmt: skip
 
 
-@router.post("", status_code=201, summary="Begin an upload")
+@router.post("", status_code=201, summary="Create an upload")
 async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, perhaps `Upload-Concat`; the first bytes may be in the body."""
-    speaks(request)
+    """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, and optionally `Upload-Concat`. The body may contain the
+    first bytes."""
+    require_version(request)
     try:
         length = tus.number(request.headers, "upload-length")
         kind, partials = tus.concat(request.headers.get("upload-concat"))
         said = tus.metadata(request.headers.get("upload-metadata", ""))
     except tus.BadHeader as error:
-        raise bad(error) from None
+        raise bad_header(error) from None
     _check_length(gateway, request, length, kind)
-    await gateway.limits.hand_in(who.tenant_id, length)
+    await gateway.limits.check_upload(who.tenant_id, length)
     row = await _row(request, gateway, who, length, kind, said)
     now = clock.unix()
 
@@ -75,7 +75,7 @@ async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response
         if kind == "final":
             refused = uploads.join(connection, row["id"], partials, who.tenant_id, now)
             if refused is not None:
-                reason = f"Upload-Concat: {refused[:200]} is no partial upload that has all its bytes"
+                reason = f"Upload-Concat: {refused[:200]} is not a complete partial upload"
                 raise ApiError(409, reason, "Upload-Concat")
         elif length == 0:
             uploads.mark_whole(connection, row["id"], now)
@@ -87,7 +87,7 @@ async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response
         "upload-expires": _date(row["expires_at"]),
     }
     if request.headers.get("content-type") == OCTETS and kind != "final":
-        position = await take(request, gateway, await found(gateway, row["id"], who), None)
+        position = await receive_bytes(request, gateway, await upload_record(gateway, row["id"], who), None)
         headers["upload-offset"] = str(position)
     return await _answered(gateway, row["id"], who, 201, headers)
 
@@ -108,7 +108,7 @@ async def _row(
 ) -> dict[str, Any]:
     session_id = said.get("session_id", "")
     if kind != "partial":
-        await session_open(gateway, session_id, who)
+        await require_open_session(gateway, session_id, who)
     name = clean_name(said.get("filename", said.get("name", "")))
     if kind != "partial" and not name:
         raise ApiError(400, "Upload-Metadata: filename is required", "filename")
@@ -121,8 +121,8 @@ async def _row(
     }  # fmt: skip
 
 
-async def session_open(gateway: Gateway, session_id: str, who: Principal) -> None:
-    """Raises 404 and 409 for a session that takes no files."""
+async def require_open_session(gateway: Gateway, session_id: str, who: Principal) -> None:
+    """Raises 404 for an unknown session, 409 for one that is closed or expired."""
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id[:200]} does not exist.", "session_id")
@@ -139,19 +139,20 @@ def _metadata(value: str | None) -> Any:
         raise ApiError(400, f"metadata: {error}"[:500], "metadata") from None
 
 
-async def found(gateway: Gateway, upload_id: str, who: Principal) -> Any:
-    """The tenant's upload, or 404."""
+async def upload_record(gateway: Gateway, upload_id: str, who: Principal) -> Any:
+    """The tenant's upload. Raises 404."""
     row = await gateway.store.read(lambda c: uploads.find(c, upload_id, who.tenant_id))
     if row is None:
-        raise ApiError(404, f"Upload {upload_id[:80]} does not exist, or its time is over.")
+        raise ApiError(404, f"Upload {upload_id[:80]} does not exist, or has expired.")
     return row
 
 
-@router.head("/{upload_id}", summary="How far an upload is")
+@router.head("/{upload_id}", summary="Offset of an upload")
 async def status(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`Upload-Offset`, `Upload-Length`; `Stageline-File-Id` once it is a file, `Stageline-Error` when it will never be one."""
-    speaks(request)
-    row = await found(gateway, upload_id, who)
+    """`Upload-Offset` and `Upload-Length`; `Stageline-File-Id` once the file exists, `Stageline-Error` when the upload has
+    failed."""
+    require_version(request)
+    row = await upload_record(gateway, upload_id, who)
     headers = {
         **RESUMABLE,
         "cache-control": "no-store",
@@ -174,9 +175,11 @@ def _outcome(row: Any) -> dict[str, str]:
 
 @router.patch("/{upload_id}", status_code=204, summary="Bring bytes")
 async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """The bytes from `Upload-Offset` on. 409 for another offset, 460 for a wrong `Upload-Checksum`. What has come of a request that breaks
-    off is kept."""
-    speaks(request)
+    """Appends bytes at `Upload-Offset`. 409 for another offset, 460 for a wrong `Upload-Checksum`.
+
+    Bytes of an interrupted request are kept, unless it has a checksum.
+    """
+    require_version(request)
     if request.headers.get("content-type") != OCTETS:
         raise ApiError(415, f"Content-Type: {OCTETS} is expected", "Content-Type")
     try:
@@ -184,18 +187,18 @@ async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Wri
         length = tus.number(request.headers, "upload-length")
         checksum = tus.checksum(request.headers.get("upload-checksum"))
     except tus.BadHeader as error:
-        raise bad(error) from None
-    row = await found(gateway, upload_id, who)
+        raise bad_header(error) from None
+    row = await upload_record(gateway, upload_id, who)
     if row.concat == "final":
-        raise ApiError(403, "A final upload takes no bytes of its own.")
+        raise ApiError(403, "A final upload has no bytes of its own.")
     if length is not None and row.length is None:
         if length > gateway.settings.max_upload_bytes:
             raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
         await gateway.store.transact(lambda c: uploads.set_length(c, upload_id, length))
-        row = await found(gateway, upload_id, who)
+        row = await upload_record(gateway, upload_id, who)
     if offset != row.position or row.state != "open":
         raise ApiError(409, f"Upload-Offset: {row.position} is expected", "Upload-Offset")
-    position = await take(request, gateway, row, checksum)
+    position = await receive_bytes(request, gateway, row, checksum)
     headers = {**RESUMABLE, "upload-offset": str(position), "upload-expires": _date(clock.unix() + gateway.settings.upload_ttl_s)}
     return await _answered(gateway, upload_id, who, 204, headers)
 
@@ -206,36 +209,36 @@ async def _answered(gateway: Gateway, upload_id: str, who: Principal, code: int,
 
 
 async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
-    """The upload's row; after the last byte it waits (bounded) until the file is in the session. Raises 409 when it never will be."""
+    """The upload's row. After the last byte, waits (bounded) until the file is in its session. Raises 409 when the upload failed."""
     now = clock.unix()
     await gateway.store.transact(lambda c: uploads.mark_whole(c, upload_id, now))
-    row = await found(gateway, upload_id, who)
+    row = await upload_record(gateway, upload_id, who)
     if row.state == "whole":
         gateway.upload_wake.set()
         ended = text("SELECT 1 FROM upload WHERE id = :i AND state IN ('done', 'failed')")
-        await gateway.decisions.until(
+        await gateway.decisions.wait_until(
             lambda c: c.execute(ended, {"i": upload_id}).scalar(), gateway.settings.decision_timeout_s, True
         )
-        row = await found(gateway, upload_id, who)
+        row = await upload_record(gateway, upload_id, who)
     if row.state == "failed":
         raise ApiError(409, f"The upload did not become a file: {row.message}", "session_id", code=row.code)
     return row
 
 
-@router.delete("/{upload_id}", status_code=204, summary="Give an upload up")
+@router.delete("/{upload_id}", status_code=204, summary="Terminate an upload")
 async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """What has come of it is deleted. A file that it has become stays. 409 while it becomes one."""
-    speaks(request)
-    row = await found(gateway, upload_id, who)
+    """Deletes the uploaded bytes; a file that was made of them stays. 409 while the file is being made."""
+    require_version(request)
+    row = await upload_record(gateway, upload_id, who)
     if row.state == "whole":
-        raise ApiError(409, "The upload is whole and becomes a file right now.")
-    await UploadAssembly(gateway).discard(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
+        raise ApiError(409, "The upload is complete and its file is being made.")
+    await gateway.discard_objects(await gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
     return Response(status_code=204, headers=RESUMABLE)
 
 
 @router.post("/{upload_id}", include_in_schema=False)
 async def overridden(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
-    """`X-HTTP-Method-Override`, for clients behind something that lets only GET and POST pass."""
+    """`X-HTTP-Method-Override`, for clients behind a proxy that allows only GET and POST."""
     method = request.headers.get("x-http-method-override", "").upper()
     verbs: dict[str, Any] = {"PATCH": append, "DELETE": terminate, "HEAD": status}
     if method not in verbs:

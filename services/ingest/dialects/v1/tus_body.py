@@ -1,4 +1,4 @@
-"""Bytes of a resumable upload, from the connection into the object store, in stretches that share one budget of memory."""
+"""Writes the bytes of a resumable upload to the object store, in parts whose size depends on a shared memory budget."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from shared import clock
 from shared.objects.object_store import INCOMING
 
 BUDGET = 24 << 20
-"""Bytes that all uploads of a process together hold in memory."""
+"""Bytes that all uploads of a process may hold in memory together."""
 LARGEST, SMALLEST = 4 << 20, 64 << 10
 
 
 @dataclass
-class _Taking:
-    """One request's bytes: `pending` are not in the store yet, `held` are but not counted (until the checksum is known)."""
+class _Receiver:
+    """The bytes of one request. `pending` are in memory; `held` are stored but not counted until their checksum is known."""
 
     gateway: Gateway
     row: Any
@@ -44,7 +44,7 @@ class _Taking:
         data, self.pending = bytes(self.pending), bytearray()
         start = self.position + sum(p.size for p in self.held)
         blob = f"{INCOMING}{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
-        await self.gateway.objects.put_as(blob, data)
+        await self.gateway.objects.put_named(blob, data)
         self.held.append(uploads.Part(start, len(data), blob))
         if not self.checked:
             await self.commit()
@@ -57,41 +57,43 @@ class _Taking:
         moved = await self.gateway.store.transact(lambda c: uploads.advance(c, self.row.id, self.position, held, expires))
         if not moved:
             await self.discard(held)
-            raise ApiError(409, "Upload-Offset: another request has brought bytes meanwhile", "Upload-Offset")
+            raise ApiError(409, "Upload-Offset: another request has added bytes meanwhile", "Upload-Offset")
         self.position = held[-1].start + held[-1].size
 
     async def discard(self, parts: list[uploads.Part]) -> None:
         for part in parts:
-            await self.gateway.objects.delete(part.blob)
+            await self.gateway.objects.delete_object(part.blob)
 
 
-async def take(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
-    """Take the request's body; answers the offset after it. What came of a broken request counts, unless it had a checksum, which it then
-    cannot meet. Raises 409, 413 past the upload's length, 460 for a wrong checksum."""
-    taking = _Taking(gateway, row, row.position, checksum is not None)
+async def receive_bytes(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
+    """Store the request's body; returns the offset after it. Bytes of an interrupted request count, unless it has a checksum.
+
+    Raises 409 when another request was faster, 413 past the upload's length, 460 for a wrong checksum.
+    """
+    receiver = _Receiver(gateway, row, row.position, checksum is not None)
     digest = hashlib.new(checksum[0], usedforsecurity=False) if checksum else None
     gateway.uploading += 1
     try:
         async for chunk in _chunks(request):
             if digest is not None:
                 digest.update(chunk)
-            if taking.position + sum(p.size for p in taking.held) + len(taking.pending) + len(chunk) > _most(gateway, row):
-                await taking.discard(taking.held)
-                raise ApiError(413, "body: more bytes than Upload-Length says", "Upload-Length")
-            await taking.add(chunk)
-        await taking.flush()
+            if receiver.position + sum(p.size for p in receiver.held) + len(receiver.pending) + len(chunk) > _most(gateway, row):
+                await receiver.discard(receiver.held)
+                raise ApiError(413, "body: more bytes than Upload-Length allows", "Upload-Length")
+            await receiver.add(chunk)
+        await receiver.flush()
     except ClientDisconnect:
         if digest is None:
-            await taking.flush()
-        await taking.discard(taking.held)
+            await receiver.flush()
+        await receiver.discard(receiver.held)
         raise ApiError(400, "body: the client went away before the end") from None
     finally:
         gateway.uploading -= 1
     if checksum is not None and digest is not None and not hmac.compare_digest(digest.digest(), checksum[1]):
-        await taking.discard(taking.held)
-        raise ApiError(460, "Upload-Checksum: the bytes are others", "Upload-Checksum", code="checksum_mismatch")
-    await taking.commit()
-    return taking.position
+        await receiver.discard(receiver.held)
+        raise ApiError(460, "Upload-Checksum: the bytes do not match", "Upload-Checksum", code="checksum_mismatch")
+    await receiver.commit()
+    return receiver.position
 
 
 def _most(gateway: Gateway, row: Any) -> int:

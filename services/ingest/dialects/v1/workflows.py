@@ -1,4 +1,4 @@
-"""Workflows: drafts that may change, published versions that never do."""
+"""Workflows: drafts may change, published versions never do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from contracts import PublishWorkflow
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import Record, rows_of
-from services.ingest.dialects.v1.operations import PLATFORM
 from services.ingest.http.commands import send_command
-from services.ingest.http.dependencies import GatewayDep, Operator, Reader
+from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
@@ -25,13 +24,13 @@ _DROP = text("DELETE FROM workflow_draft WHERE name = :n")
 
 
 def _platform(who: Principal) -> None:
-    if who.tenant_id != PLATFORM:
-        raise ApiError(403, "workflows are the same for all tenants: they are for operators of the platform")
+    if who.tenant_id != PLATFORM_TENANT:
+        raise ApiError(403, "Only operators of the platform may change workflows: all tenants share them.")
 
 
-def hidden(name: str, who: Principal) -> bool:
-    """True for a workflow that a tenant has in another dialect: only the platform sees it here."""
-    return name.startswith("tenant.") and who.tenant_id != PLATFORM
+def is_private(name: str, who: Principal) -> bool:
+    """True for a workflow that belongs to another dialect of a tenant. Only the platform sees it here."""
+    return name.startswith("tenant.") and who.tenant_id != PLATFORM_TENANT
 
 
 async def _draft(gateway: Gateway, name: str) -> Record | None:
@@ -41,12 +40,12 @@ async def _draft(gateway: Gateway, name: str) -> Record | None:
 
 @router.get("", summary="Published workflows and drafts")
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """By name: versions, oldest first, and whether there is a draft."""
+    """Each workflow with its versions, oldest first, and whether it has a draft."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM workflow_view ORDER BY name, version", {}))
     drafts = await gateway.store.read(lambda c: list(c.execute(text("SELECT name FROM workflow_draft")).scalars()))
     found: dict[str, Record] = {}
     for row in rows:
-        if hidden(row["name"], who):
+        if is_private(row["name"], who):
             continue
         entry = found.setdefault(row["name"], {"name": row["name"], "versions": [], "draft": row["name"] in drafts})
         entry["versions"].append(row["version"])
@@ -60,17 +59,17 @@ async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
 async def shown(
     name: str, gateway: GatewayDep, who: Reader, version: Annotated[int | None, Query(ge=1, le=1 << 31)] = None
 ) -> dict[str, Any]:
-    """A published version, or the newest."""
+    """The given published version, or the newest."""
     query = "SELECT body FROM workflow_view WHERE name = :n AND (:v = 0 OR version = :v) ORDER BY version DESC LIMIT 1"
     found = await gateway.store.read(lambda c: rows_of(c, query, {"n": name, "v": version or 0}))
-    if not found or hidden(name, who):
+    if not found or is_private(name, who):
         raise ApiError(404, f"There is no published workflow {name}{f'@{version}' if version else ''}.")
     return found[0]
 
 
 @router.get("/{name}/draft", summary="A workflow's draft")
 async def draft(name: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
-    """As it was last saved."""
+    """The draft as it was last saved."""
     found = await _draft(gateway, name)
     if found is None:
         raise ApiError(404, f"There is no draft of {name}.")
@@ -79,7 +78,7 @@ async def draft(name: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]
 
 @router.put("/{name}/draft", summary="Save a draft")
 async def save_draft(name: str, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-    """It may be wrong as yet: what is wrong is said when it is published (or by `stageline workflows validate`)."""
+    """Drafts may be invalid: errors are reported when a draft is published, or by `stageline workflows validate`."""
     _platform(who)
     check_json(body)
     if body.get("name") != name or len(name) > 100:
@@ -92,8 +91,11 @@ async def save_draft(name: str, gateway: GatewayDep, who: Operator, body: Annota
 async def publish(
     name: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> dict[str, Any]:
-    """The body, or without one the draft. From then on the version never changes: the same again is fine, another text under the same
-    version is 409. What is wrong is 400 and names the field."""
+    """Publishes the body, or the draft if there is no body. A published version never changes.
+
+    Publishing the same definition again succeeds; another definition under the same version is 409. An invalid one is 400 and
+    names the field.
+    """
     _platform(who)
     definition = body or await _draft(gateway, name)
     if definition is None:

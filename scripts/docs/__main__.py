@@ -1,0 +1,5 @@
+"""`python -m scripts.docs`: write every generated file and section, and golden records of new types."""
+
+from scripts.docs.generated import write_all
+
+write_all()

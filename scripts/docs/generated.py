@@ -1,0 +1,54 @@
+"""Which document holds what: whole files, and sections between markers in files that people write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from contracts.registry import asyncapi, catalogue
+from scripts.docs import commands, decisions, figures, golden, settings, states, topics
+from tests.contracts.examples import examples
+
+ROOT = Path(__file__).parents[2]
+START, END = "<!-- generated: {} -->", "<!-- end -->"
+
+SECTIONS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
+    Path("docs/decisions/README.md"): {"decisions": decisions.index},
+    Path("docs/explanation/job-states.md"): {"states": states.diagram, "state-table": states.table_of_transitions},
+    Path("docs/explanation/performance.md"): {"performance": figures.current},
+}
+"""File → marker → what stands between the markers."""
+
+
+def whole_files() -> dict[Path, str]:
+    """Path → text of each file that is generated as a whole."""
+    return {
+        Path("contracts/asyncapi.json"): asyncapi.text(examples()),
+        Path("contracts/catalogue.html"): catalogue.page(examples()),
+        Path("docs/reference/cli.md"): commands.page(),
+        Path("docs/reference/settings.md"): settings.page(),
+        Path("docs/reference/topics-and-messages.md"): topics.page(),
+    }
+
+
+def rendered(path: Path) -> str:
+    """The text of a file with its generated sections brought up to date. Raises `ValueError` where a marker is missing."""
+    text = (ROOT / path).read_text()
+    for name, make in SECTIONS[path].items():
+        start = START.format(name)
+        head, found, rest = text.partition(start)
+        _, ended, tail = rest.partition(END)
+        if not found or not ended:
+            raise ValueError(f"{path} lacks {start} … {END}")
+        text = f"{head}{start}\n{make()}\n{END}{tail}"
+    return text
+
+
+def write_all() -> None:
+    """Write every file and section. Golden records are added for new types; existing ones are never touched."""
+    for path in SECTIONS:
+        (ROOT / path).write_text(rendered(path))
+    for path, text in whole_files().items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text)
+    golden.add_missing_records()

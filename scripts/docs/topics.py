@@ -1,0 +1,84 @@
+"""Reference of topics and messages, from the topic table and the contract registry."""
+
+from __future__ import annotations
+
+from contracts.message import Message
+from contracts.registry.asyncapi import summary
+from contracts.registry.schemas import released
+from contracts.topics import BUILT_IN_ACTIONS, TASK_PREFIX, TOPICS, Topic, dead_letter_topic, task_topic
+from scripts.docs.markdown import table
+
+HEAD = """\
+# Topics and messages
+
+Generated from `contracts/topics.py` and the contract registry by `make docs`. Do not edit.
+
+The topics are the public API. A program may publish commands, work on tasks or read events; HTTP is one client of them.
+Records are CloudEvents 1.0 in binary mode, with the JSON value described by the linked schema.
+[PROTOCOL.md](../../contracts/PROTOCOL.md) says what a schema cannot. For machines: [asyncapi.json](../../contracts/asyncapi.json).
+"""
+PARTITIONS = """\
+"hot" topics have `STAGELINE_PARTITIONS` partitions, set when the topic is created; the others have one. Producers and consumers
+are services, or `producers`, `workers`, `consumers` and `operators` for programs outside."""
+TASKS = task_topic("{action}")
+
+
+def page() -> str:
+    """The whole page: one table of topics, then each topic with its messages."""
+    topics = (*TOPICS, TASKS)
+    parts = [HEAD, "## Topics\n", topic_table(topics), "", PARTITIONS, "", _dead_letters(), ""]
+    for topic in topics:
+        parts += [f"## {topic.name}\n", _facts(topic), "", message_table(topic), ""]
+    return "\n".join(parts)
+
+
+def topic_table(topics: tuple[Topic, ...]) -> str:
+    """A row per topic: name, key, partitions, retention, cleanup, producers, consumers and how many types of message."""
+    return table(
+        ["topic", "key", "partitions", "retention", "cleanup", "producers", "consumers", "messages"],
+        (
+            [
+                f"[`{t.name}`](#{_anchor(t)})", t.key, "hot" if t.hot else "1", retention(t), f"`{t.cleanup}`",
+                ", ".join(t.producers), ", ".join(t.consumers), str(len(t.models)),
+            ]
+            for t in topics
+        ),
+    )  # fmt: skip
+
+
+def message_table(topic: Topic) -> str:
+    """A row per message of a topic: name, type with its schemas by version, and what it says."""
+    return table(["message", "type", "schema", "meaning"], (_message(model) for model in topic.models))
+
+
+def retention(topic: Topic) -> str:
+    """How long a record is kept, in days or hours; for a compacted topic, the last one of each key."""
+    if topic.cleanup == "compact":
+        return "last of each key"
+    hours = topic.retention_s // 3600
+    return f"{hours // 24} d" if hours >= 24 else f"{hours} h"
+
+
+def _message(model: type[Message]) -> list[str]:
+    schemas = ", ".join(f"[{v}](../../contracts/schemas/{model.TYPE}/{v}.json)" for v in released(model.TYPE))
+    return [f"`{model.__name__}`", f"`{model.TYPE}`", schemas, summary(model)]
+
+
+def _facts(topic: Topic) -> str:
+    lines = [
+        f"Key: {topic.key}. Kept: {retention(topic)}. Written by {', '.join(topic.producers)}; read by {', '.join(topic.consumers)}."
+    ]
+    if topic.name.startswith(TASK_PREFIX):
+        actions = ", ".join(f"`{action}`" for action in BUILT_IN_ACTIONS)
+        lines.append(f"\nOne topic per action. Built in: {actions}. Your own actions get topics of the same kind.")
+    return "\n".join(lines)
+
+
+def _dead_letters() -> str:
+    name = dead_letter_topic("<topic>", "<group>")
+    return f"A record that a group can never read goes to `{name}`, unchanged, with `dlq-*` headers; it is kept 30 days."
+
+
+def _anchor(topic: Topic) -> str:
+    """The anchor that Markdown renderers give to the topic's heading."""
+    return "".join(c for c in topic.name.lower() if c.isalnum() or c in "-_ ").replace(" ", "-")

@@ -1,0 +1,23 @@
+"""References to remote files: a worker fetches them, the gateway only checks their addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from contracts import FileRef, derived
+from services.ingest.core.file_names import clean_name
+from services.ingest.http.errors import ApiError
+from shared.objects.containers import SCHEME
+
+
+def remote_file(root: str, index: int, url: str, metadata: Any) -> FileRef:
+    """The reference of file `index` (from 0) at an http(s) URL or in a container. Raises 400 naming the field."""
+    try:
+        parts = urlsplit(url)
+        name = clean_name(unquote(parts.path))
+    except ValueError as error:
+        raise ApiError(400, f"urls.{index}: {error}", "urls") from None
+    if (parts.scheme not in ("http", "https") or not parts.hostname) and not url.startswith(SCHEME):
+        raise ApiError(400, f"urls.{index}: an http or https URL is expected", "urls")
+    return FileRef(file_id=derived(root, "file", index), file_name=name or f"file-{index + 1}", url=url, metadata=metadata)
