@@ -71,7 +71,6 @@ def options() -> argparse.Namespace:
     """What to measure beside the backlog and the trickle."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--profile", action="store_true", help="say in the end where each process's time went")
     parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
     parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
     parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, on PostgreSQL; may repeat")
@@ -100,8 +99,6 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     scale = {name: int(n) for name, _, n in (x.partition("=") for x in wanted.scale)}
     plan = Plan(DATA_DIR, port=0, kafka_port=0, scale=scale)
-    if wanted.profile:
-        os.environ["STAGELINE_PROFILE"] = str(DATA_DIR.resolve() / "profile-%s.json")
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
     try:
@@ -110,10 +107,8 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     finally:
         await supervisor.stop()
     setup = {"store": wanted.store, "scale": scale, "jobs": JOBS, "rounds": ROUNDS, "latency_jobs": SLOW_JOBS * ROUNDS}
-    setup |= {"fan_out": wanted.fan_out, "in_flight": wanted.in_flight, "profile": wanted.profile}
+    setup |= {"fan_out": wanted.fan_out, "in_flight": wanted.in_flight}
     results.save(wanted.results, "run", {name: value for name, value in setup.items() if value}, figures, out.print)
-    for line in scenarios.profile_lines(DATA_DIR):
-        out.print(line)
     return 0
 
 

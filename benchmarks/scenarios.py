@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import time
 from pathlib import Path
@@ -108,14 +107,3 @@ class Visibility:
                     self.lags.append(time.monotonic() - ended)
                     return
             await asyncio.sleep(0.02)
-
-
-def profile_lines(folder: Path) -> list[str]:
-    """Where the CPU time went, of each process that wrote its samples."""
-    lines = []
-    for path in sorted(folder.glob("profile-*.json")):
-        found = json.loads(path.read_text())
-        total = max(0.001, found["cpu_s"])
-        top = ", ".join(f"{name.rpartition('/')[2]} {used / total:.0%}" for name, used in list(found["ours"].items())[:20])
-        lines.append(f"{path.stem.removeprefix('profile-')}: {total:.1f} s of CPU; innermost of ours, or else of others: {top}")
-    return lines

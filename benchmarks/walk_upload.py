@@ -41,7 +41,7 @@ class _AnsweredAtOnce:
     def __init__(self, decisions: StoredDecisions) -> None:
         self.decisions = decisions
 
-    async def send(self, rows: list[Outgoing]) -> None:
+    async def send_records(self, rows: list[Outgoing]) -> None:
         answers = [(json.loads(row.value)["command_id"], {"ok": True}) for row in rows]
         asyncio.get_running_loop().call_soon(self.decisions.arrive, answers)
 

@@ -170,7 +170,7 @@ def batch_walk() -> Tracer:
             unit = Unit(connection, NOW.timestamp(), "/walks", telemetry)
             item = Inbound(message, "stage.reports", 0, 0, 0, message.key.encode(), b"", ())
             orchestrator.on_batch(unit, [item])
-            assert item.parked is None and unit.outgoing
+            assert item.dead_letter is None and unit.outgoing
 
         batch(command)
         connection.commit()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +59,10 @@ def submit(
             return {"id": job_id}
         return (await watch(client, [job_id], out, live=out.is_terminal and not as_json))[0]
 
+    started = time.monotonic()
     job = run(data_dir, work)
-    show(job, as_json, lambda: render([job], 0, 10_000) if watching and not out.is_terminal else job["id"])
+    elapsed = time.monotonic() - started
+    show(job, as_json, lambda: render([job], elapsed, 10_000) if watching and not out.is_terminal else job["id"])
     if watching and job["stage"] != "completed":
         raise typer.Exit(1)
 

@@ -34,6 +34,8 @@ class Topic:
     cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     hot: bool = True
     """Hot topics get the deployment's partition count, the others one partition."""
+    tasks: bool = False
+    """Task topics are hot, and a deployment gives them a partition count of their own: each action has such a topic."""
 
 
 SESSION_COMMANDS_TOPIC = Topic("session.commands", "session id", SESSION_COMMANDS, ("ingest", "producers"), ("session",))
@@ -159,7 +161,9 @@ BUILT_IN_ACTIONS: tuple[str, ...] = (
 
 def task_topic(action: str) -> Topic:
     """The row for the tasks of one action, e.g. `stage.tasks.text.extract`; customers' own actions get the same."""
-    return Topic(TASK_PREFIX + action, "file id, or job id", (StageTask,), ("job_orchestrator",), ("stage_worker",), 7 * DAY_S)
+    return Topic(
+        TASK_PREFIX + action, "file id, or job id", (StageTask,), ("job_orchestrator",), ("stage_worker",), 7 * DAY_S, tasks=True
+    )
 
 
 def all_topics(actions: tuple[str, ...] = BUILT_IN_ACTIONS) -> tuple[Topic, ...]:

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Name of this process in consumer groups, logs and traces. By default made of host name and process id. A name given here is kept over restarts."""
     partitions: int = Field(default=6, ge=1, le=1000)
     """Partitions of the hot topics when they are created. The number of processes of a service that can share the work."""
+    task_partitions: int | None = Field(default=None, ge=1, le=1000)
+    """Partitions of a task topic when it is created, by default `partitions`. So many workers can share the tasks of one action."""
     replication_factor: int = Field(default=1, ge=1, le=10)
     """Brokers that keep a copy of each topic, when topics are created."""
     session_timeout_ms: int = Field(default=6000, ge=1000, le=300_000)

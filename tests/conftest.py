@@ -5,92 +5,60 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from cli.client import Client, Target
-from cli.local.otlp_receiver import OtlpReceiver
-from shared.kafka.connection import KafkaAccess
+from cli.client import Client
+from tests.otlp import MetricsReceiver
+from tests.pipelines import Pipeline, RestartablePipeline
 from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
+
+__all__ = ["SAMPLES", "SIGNINS_PER_MINUTE", "Pipeline"]
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
 # A broker that lives for half a minute: compiling its code as well as can be does not pay (crash points, one run each: 173 s with it, 147
 # without).
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+SIGNINS_PER_MINUTE = 8
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
 
 
-@dataclass
-class Pipeline:
-    """A pipeline of its own in `data_dir`, started and stopped through the command line as a user would."""
+SERVERS = {
+    "pipeline": "pipeline",
+    "restartable": "restartable",
+    "opened": "servers",
+    "postgres_url": "servers",
+    "kafka_url": "servers",
+}
+"""Fixtures of the session that start something → the group of tests that use them. A group runs in one worker, so each starts once."""
+ALONE = ("unit", "contracts", "architecture", "simulation")
+"""Folders whose tests start nothing: each test goes to the worker that is free. Elsewhere the tests of a module stay together."""
+FIRST = ("pipeline", "restartable", "servers", "test_compose")
+"""Groups that take longest begin first; the tests that start nothing fill the gaps at the end."""
 
-    data_dir: Path
-    options: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
 
-    def command(self, *arguments: str, timeout: float = 100, check: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run `stageline …` on this pipeline."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments, "--data-dir", str(self.data_dir)], capture_output=True, text=True,
-            timeout=timeout, check=check, env={**os.environ, **self.environment},
-        )  # fmt: skip
+def group_of(item: pytest.Item) -> str:
+    """The group of a test under `--dist loadgroup`; empty for a test that may run anywhere."""
+    marked = item.get_closest_marker("xdist_group")
+    if marked is not None:
+        return str(marked.args[0])
+    used = [group for name, group in SERVERS.items() if name in getattr(item, "fixturenames", ())]
+    return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
 
-    def start(self) -> None:
-        """`stageline up`, until it is ready."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        out = (self.data_dir / "up.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "up", "--port", "0", "--kafka-port", "0", "--allow-loopback", "--data-dir", str(self.data_dir), *self.options],
-            stdout=out, stderr=out, env={**os.environ, **self.environment},
-        )  # fmt: skip
-        out.close()
-        deadline = time.monotonic() + 120
-        while not (self.data_dir / "run" / "state.json").exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError("no start: " + (self.data_dir / "up.log").read_text())
-            try:
-                self.process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
 
-    def stop(self) -> None:
-        """SIGTERM, as Ctrl-C or `stageline down` would."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(90) == 0
-        self.process = None
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What runs: pids, ports, addresses."""
-        found: dict[str, Any] = json.loads((self.data_dir / "run" / "state.json").read_text())
-        return found
-
-    @property
-    def kafka(self) -> str:
-        """Bootstrap server."""
-        return str(self.state["kafka"])
-
-    @property
-    def access(self) -> KafkaAccess:
-        """How our own clients reach the broker."""
-        return KafkaAccess(bootstrap_servers=self.kafka)
-
-    def target(self, key: str | None = None) -> Target:
-        """Where it is, and the admin key or another."""
-        state = self.state
-        return Target(state["url"], state["notifier_url"], key or Path(state["key_file"]).read_text().strip())
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests into their groups, and the longest groups first."""
+    order: dict[pytest.Item, int] = {}
+    for item in items:
+        group = group_of(item)
+        order[item] = len(FIRST) + 1 if not group else FIRST.index(group) if group in FIRST else len(FIRST)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=order.__getitem__)
 
 
 def pytest_report_header() -> list[str]:
@@ -113,9 +81,9 @@ def kafka_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def otlp() -> AsyncIterator[OtlpReceiver]:
+async def otlp() -> AsyncIterator[MetricsReceiver]:
     """A local OTLP receiver that the shared pipeline reports to."""
-    receiver = OtlpReceiver()
+    receiver = MetricsReceiver()
     await receiver.start()
     yield receiver
     await receiver.stop()
@@ -123,7 +91,7 @@ async def otlp() -> AsyncIterator[OtlpReceiver]:
 
 @pytest.fixture(scope="session")
 async def pipeline(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: OtlpReceiver
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: MetricsReceiver
 ) -> AsyncIterator[Pipeline]:
     """The shared pipeline: tests use their own jobs in it and break nothing. `STAGELINE_TEST_STORE=postgresql`: on PostgreSQL."""
     workflows = tmp_path_factory.mktemp("workflows")
@@ -141,6 +109,7 @@ async def pipeline(
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
         "STAGELINE_MAX_FILE_BYTES": "2000000",
+        "STAGELINE_SIGNINS_PER_MINUTE": str(SIGNINS_PER_MINUTE),
         "STAGELINE_CONVERSION_MAX_JOBS": "100",
     }
     if os.environ.get("STAGELINE_TEST_STORE") == "postgresql":
@@ -163,5 +132,14 @@ async def client(pipeline: Pipeline) -> AsyncIterator[Client]:
 def own_pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     """A pipeline that a test may break."""
     running = Pipeline(tmp_path / "data")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def restartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestartablePipeline]:
+    """A second pipeline of the run: tests may crash its services and restart them with other settings, but leave it running."""
+    running = RestartablePipeline(tmp_path_factory.mktemp("restartable"))
+    running.start()
     yield running
     running.stop()

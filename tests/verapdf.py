@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.embedded.jars import ensure_jars
@@ -17,20 +17,26 @@ def jars() -> list[Path]:
     return ensure_jars([(name, digest.removeprefix("sha256:")) for name, digest in map(str.split, lines)])
 
 
-def faults(files: Iterable[Path], flavour: str) -> dict[str, str]:
-    """Name of a file → what veraPDF says against it, by the rules of `flavour` (`2b`); those that it passes are not there."""
-    names = [str(f) for f in files]
+def faults(files: Mapping[Path, str]) -> dict[str, str]:
+    """Judge all `files` in one run: path → the flavour that the file must claim and keep (`2b`).
+
+    Returns the name of each file that fails → what veraPDF says against it. `-f 0` takes the flavour from the file; one without any is judged
+    by `1b`, and a file that claims another flavour than it must is a fault too.
+    """
+    names = {str(path): flavour for path, flavour in files.items()}
     command = [str(find_java()[0]), "-cp", os.pathsep.join(map(str, jars())), "org.verapdf.apps.GreenfieldCliWrapper"]
     done = subprocess.run(
-        [*command, "-f", flavour, "--format", "text", "-v", "--nonpdfext", *names], capture_output=True, text=True, timeout=110
+        [*command, "-f", "0", "--format", "text", "-v", "--nonpdfext", *names], capture_output=True, text=True, timeout=400
     )
     said: dict[str, list[str]] = {name: ["veraPDF said nothing of it"] for name in names}
     current = ""
     for line in done.stdout.splitlines():
         verdict, _, rest = line.partition(" ")
-        if verdict in ("PASS", "FAIL"):
-            current = next(name for name in names if rest.startswith(name))
-            said[current] = [] if verdict == "PASS" else [line]
+        name, _, flavour = rest.rpartition(" ")
+        if verdict in ("PASS", "FAIL") and name in names:
+            current = name
+            wrong = verdict == "FAIL" or flavour != names[name]
+            said[current] = [f"{line} (must be {names[name]})"] if wrong else []
         elif current and said[current]:
             said[current].append(line.strip())
     return {Path(name).name: "; ".join(lines) for name, lines in said.items() if lines}

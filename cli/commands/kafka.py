@@ -16,7 +16,8 @@ Actions = Annotated[list[str] | None, typer.Option("--action", help="An action o
 
 @app.command()
 def apply(
-    partitions: Annotated[int, typer.Option(min=1)] = 6,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of hot topics")] = 6,
+    task_partitions: Annotated[int | None, typer.Option(min=1, help="Partitions of task topics; default: the same")] = None,
     replication: Annotated[int, typer.Option(min=1, help="Replicas of each topic")] = 3,
     prefix: Annotated[str, typer.Option(help="A service's Kafka user is PREFIX plus the service's name")] = "stageline-",
     rights: Annotated[bool, typer.Option("--rights/--no-rights", help="Also grant the services' ACLs")] = True,
@@ -24,8 +25,9 @@ def apply(
 ) -> None:
     """Create missing topics and grant each service the ACLs it needs. Safe to repeat."""
     from cli.inspect import cluster
+    from shared.kafka.topics import TopicSizes
 
-    topics, count = cluster.apply(action, partitions, replication, prefix, rights)
+    topics, count = cluster.apply(action, TopicSizes(partitions, task_partitions or partitions, replication), prefix, rights)
     say(f"{topics} topics exist; {count} ACLs are granted")
 
 

@@ -15,7 +15,7 @@ from contracts.topics import BUILT_IN_ACTIONS, dead_letters_of
 from shared.errors import Outcome
 from shared.kafka import acls
 from shared.kafka.connection import KafkaAccess
-from shared.kafka.topics import ensure_topics
+from shared.kafka.topics import TopicSizes, ensure_topics
 
 
 def every_topic(actions: tuple[str, ...]) -> list[Topic]:
@@ -43,14 +43,14 @@ def done(work: Coroutine[Any, Any, int]) -> int:
         ) from None
 
 
-def apply(action: list[str] | None, partitions: int, replication: int, prefix: str, with_rights: bool) -> tuple[int, int]:
+def apply(action: list[str] | None, sizes: TopicSizes, prefix: str, with_rights: bool) -> tuple[int, int]:
     """Create missing topics and grant each service's user its ACLs; returns how many topics and ACLs there are. Raises `CliError`."""
     actions = (*BUILT_IN_ACTIONS, *(action or ()))
     granted = [(f"User:{prefix}{s}", acl) for s in acls.GROUPS for acl in acls.acls_for(s, actions)] if with_rights else []
 
     async def work() -> int:
         access = KafkaAccess()
-        await ensure_topics(access, every_topic(actions), partitions, replication)
+        await ensure_topics(access, every_topic(actions), sizes)
         return await acls.create_acls(access, granted)
 
     return len(every_topic(actions)), done(work())

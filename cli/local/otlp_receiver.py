@@ -41,7 +41,6 @@ class OtlpReceiver:
 
     def __init__(self) -> None:
         self.spans: list[ReceivedSpan] = []
-        self.metric_posts = 0
         self.endpoint = ""
         self._runner: web.AppRunner | None = None
 
@@ -74,7 +73,6 @@ class OtlpReceiver:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         await request.read()
-        self.metric_posts += 1
         return web.Response(content_type="application/x-protobuf")
 
     def trace_of_job(self, job_id: str) -> list[ReceivedSpan]:

@@ -75,6 +75,7 @@ class Plan:
             "STAGELINE_DATA_DIR": str(self.data_dir.resolve()),
             "STAGELINE_PORT": str(self.ports[name]),
             "STAGELINE_INSTANCE": f"{name}-{socket.gethostname()}",
+            "STAGELINE_TASK_PARTITIONS": os.environ.get("STAGELINE_TASK_PARTITIONS", str(self.task_partitions)),
             "STAGELINE_SESSION_TIMEOUT_MS": os.environ.get("STAGELINE_SESSION_TIMEOUT_MS", "4000"),
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
@@ -83,6 +84,11 @@ class Plan:
         if self.otlp_endpoint:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
         return env | self.extra
+
+    @property
+    def task_partitions(self) -> int:
+        """Partitions of each task topic: one per worker process, and at least two, so that a worker of one's own can join."""
+        return max(2, len(self.replicas("stage_worker")))
 
     @property
     def interpreter(self) -> dict[str, str]:

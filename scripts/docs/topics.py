@@ -18,7 +18,8 @@ Records are CloudEvents 1.0 in binary mode, with the JSON value described by the
 [PROTOCOL.md](../../contracts/PROTOCOL.md) says what a schema cannot. For machines: [asyncapi.json](../../contracts/asyncapi.json).
 """
 PARTITIONS = """\
-"hot" topics have `STAGELINE_PARTITIONS` partitions, set when the topic is created; the others have one. Producers and consumers
+"hot" topics have `STAGELINE_PARTITIONS` partitions, "tasks" topics `STAGELINE_TASK_PARTITIONS`; the others have one. The number is
+set when the topic is created. Producers and consumers
 are services, or `producers`, `workers`, `consumers` and `operators` for programs outside."""
 TASKS = task_topic("{action}")
 
@@ -38,7 +39,7 @@ def topic_table(topics: tuple[Topic, ...]) -> str:
         ["topic", "key", "partitions", "retention", "cleanup", "producers", "consumers", "messages"],
         (
             [
-                f"[`{t.name}`](#{_anchor(t)})", t.key, "hot" if t.hot else "1", retention(t), f"`{t.cleanup}`",
+                f"[`{t.name}`](#{_anchor(t)})", t.key, "tasks" if t.tasks else "hot" if t.hot else "1", retention(t), f"`{t.cleanup}`",
                 ", ".join(t.producers), ", ".join(t.consumers), str(len(t.models)),
             ]
             for t in topics

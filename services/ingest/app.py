@@ -66,7 +66,9 @@ async def build(host: Host, settings: IngestSettings) -> None:
     projector = Projector(decisions.arrive)
     # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
     # between.
-    host.subscribe([JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events").rest_s = 0.05
+    host.subscribe(
+        [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events"
+    ).reader.fetch_pause_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Each member of the group has its own name: a static member's name stands for its topics.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")

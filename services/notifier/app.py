@@ -38,7 +38,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     # A delivery's key is (endpoint, event), so a repeated event changes nothing and no inbox is needed.
     deliveries = host.subscribe([*events, JOB_ERASURES_TOPIC, WEBHOOK_COMMANDS_TOPIC], GROUP, on_batch, inbox=DedupPolicy.NONE)
     deliveries.select_relevant = EndpointTenants(host.store, events).select
-    deliveries.rest_s = 0.05
+    deliveries.reader.fetch_pause_s = 0.05
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, apply_access)
     sender = HttpSender(settings.webhook_timeout_s, settings.trusted)
     dispatcher = Dispatcher(

@@ -23,7 +23,8 @@ from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
 from shared.runtime.timers import SHARED_SWEEP_S, SWEEP_S
 from shared.telemetry.logs import log_fields
-from shared.telemetry.tracing import Telemetry, as_parent, mark_failed, parse_traceparent, traceparent_of
+from shared.telemetry.trace_context import as_parent, parse_traceparent, traceparent_of
+from shared.telemetry.tracing import Telemetry, mark_failed
 
 log = logging.getLogger(__name__)
 Tried = tuple[Delivery, Result, float]

@@ -17,9 +17,10 @@ from services.stage_worker.pool import Pool, actions_named
 from services.stage_worker.presence import Presence
 from services.stage_worker.reporter import Reporter
 from services.stage_worker.settings import WorkerSettings
+from shared.kafka.record_reader import RecordReader
 from shared.objects.containers import read_containers
 from shared.objects.object_store import open_objects
-from shared.processing.subscription import HEARTBEAT_MS, raw_decoder, raw_parser
+from shared.processing.subscription import HEARTBEAT_MS
 from shared.runtime.service import Host
 
 GROUP = "stage_worker"
@@ -41,19 +42,15 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     tasks = Tasks(pool, reporter, topics, GROUP, host.fail)
     # A batch is small and may take long: the pool's slots are the back-pressure, so the poll interval is generous.
     subscriber = host.broker.subscriber(
-        *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL, batch=True,
-        max_records=settings.batch_records, auto_offset_reset="earliest", listener=ownership, parser=raw_parser,
-        decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000,
+        *(t.name for t in topics), group_id=GROUP, group_instance_id=settings.group_instance, ack_policy=AckPolicy.MANUAL,
+        auto_offset_reset="earliest", listener=ownership, include_in_schema=False, rebalance_timeout_ms=30_000,
         session_timeout_ms=settings.session_timeout_ms, heartbeat_interval_ms=HEARTBEAT_MS, max_poll_interval_ms=3_600_000, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
     )  # fmt: skip
-    subscriber(tasks.on_tasks)
+    reader = RecordReader(lambda: subscriber.consumer, tasks.on_tasks, GROUP, settings.batch_records)
+    ownership.drop = reader.drop
+    host.add_reader(reader)
     host.expect_dead_letters(topics, GROUP)
-    # No group: a cancellation concerns whichever worker holds the task, so all of them read all of it.
-    cancellations = host.broker.subscriber(
-        STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, batch=True, max_records=1000,
-        auto_offset_reset="earliest", parser=raw_parser, decoder=raw_decoder, include_in_schema=False, fetch_max_wait_ms=2000,
-    )  # fmt: skip
-    cancellations(tasks.on_cancellations)
+    read_cancellations(host, tasks)
 
     async def tasks_assigned() -> str | None:
         return None if ownership.joined else "not a member of the group yet"
@@ -65,3 +62,12 @@ async def build(host: Host, settings: WorkerSettings) -> None:
     host.drainers.append(presence.leave)
     host.drainers.append(pool.drain)
     host.closers += [downloads.close, calling.close]
+
+
+def read_cancellations(host: Host, tasks: Tasks) -> None:
+    """Read all cancellations, without a group: any worker may hold the task, so each reads every one."""
+    subscriber = host.broker.subscriber(
+        STAGE_CANCELLATIONS_TOPIC.name, group_id=None, ack_policy=AckPolicy.MANUAL, auto_offset_reset="earliest",
+        include_in_schema=False, fetch_max_wait_ms=2000,
+    )  # fmt: skip
+    host.add_reader(RecordReader(lambda: subscriber.consumer, tasks.on_cancellations, STAGE_CANCELLATIONS_TOPIC.name))

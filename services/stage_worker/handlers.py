@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -27,6 +27,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
+        self.drop: Callable[[Iterable[TopicPartition]], None] = lambda partitions: None
+        """Discards what was fetched of partitions and not handed out."""
         self.joined = False
         """Member of the group with its share of the partitions, which for one of many members may be none."""
 
@@ -34,9 +36,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]
         self.joined = False
         await self.reporter.flush()
         self.reporter.watermark.forget(list(revoked))
-        consumer = self.reporter.consumer()
-        if consumer is not None:
-            consumer.forget(revoked)
+        self.drop(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self.joined = True

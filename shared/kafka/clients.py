@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -16,7 +15,6 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from shared.errors import Retry
 from shared.kafka.connection import KafkaAccess
-from shared.kafka.consumer import WaitingConsumer
 from shared.kafka.topics import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
@@ -46,13 +44,11 @@ async def connect(broker: KafkaBroker) -> None:
     while True:
         try:
             await broker.connect()
-            break
+            return
         except KafkaConnectionError:
             if time.monotonic() > deadline:
                 raise Retry("kafka_unavailable", "no Kafka broker answered within 60 s") from None
             await asyncio.sleep(0.3)
-    config = broker.config.broker_config
-    config.builder = partial(WaitingConsumer, **config.builder.keywords)  # type: ignore[attr-defined]
 
 
 async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer:

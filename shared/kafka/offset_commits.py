@@ -89,15 +89,15 @@ async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], tele
         log.warning("offset commit failed", extra={"group": group, "reason": repr(error)})
 
 
-def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-    """Seek each partition back to its first record of the batch, where we still own it."""
+def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> set[TopicPartition]:
+    """Seek each partition that is still assigned back to its first record of the batch; returns these partitions."""
     if consumer is None:
-        return
+        return set()
     first: dict[TopicPartition, int] = {}
     for r in records:
         tp = TopicPartition(r.topic, r.partition)
         first[tp] = min(first.get(tp, r.offset), r.offset)
-    assignment = consumer.assignment()
-    for tp, offset in first.items():
-        if tp in assignment:
-            consumer.seek(tp, offset)
+    mine: set[TopicPartition] = first.keys() & consumer.assignment()
+    for tp in mine:
+        consumer.seek(tp, first[tp])
+    return mine

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -33,18 +34,31 @@ PASSING = (
 """What a cluster answers while it comes up: its brokers register one after the other, and fewer than a topic needs are too few."""
 
 
-async def ensure_topics(
-    access: KafkaAccess, topics: Iterable[Topic], partitions: int, replication: int, patience_s: float = 0.0
-) -> None:
-    """Create what is missing, as the topic table says. Existing topics are left as they are.
+@dataclass(frozen=True, slots=True)
+class TopicSizes:
+    """How large a deployment makes its topics: partitions of hot topics and of task topics, and replicas of each partition."""
 
-    What may pass (`PASSING`) is tried again for `patience_s`. Raises `KafkaError` that names the topic and the reason.
+    hot: int
+    tasks: int
+    replication: int
+
+    def partitions(self, topic: Topic) -> int:
+        """Partitions of a row of the topic table."""
+        if topic.tasks:
+            return self.tasks
+        return self.hot if topic.hot else 1
+
+
+async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], sizes: TopicSizes, patience_s: float = 0.0) -> None:
+    """Create the missing ones of `topics`. Existing topics keep their partitions and settings.
+
+    Retries errors in `PASSING` for `patience_s` seconds. Raises `KafkaError` naming the topic and the reason.
     """
     deadline = time.monotonic() + patience_s
     wanted = list(topics)
     while True:
         try:
-            return await _create_missing(access, wanted, partitions, replication)
+            return await _create_missing(access, wanted, sizes)
         except PASSING as error:
             if time.monotonic() >= deadline:
                 raise
@@ -52,12 +66,12 @@ async def ensure_topics(
         await asyncio.sleep(0.5)
 
 
-async def _create_missing(access: KafkaAccess, topics: Sequence[Topic], partitions: int, replication: int) -> None:
+async def _create_missing(access: KafkaAccess, topics: Sequence[Topic], sizes: TopicSizes) -> None:
     admin = AIOKafkaAdminClient(**access.options)
     try:
         await admin.start()
         existing = set(await admin.list_topics())
-        missing = [_new_topic(t, partitions, replication) for t in topics if t.name not in existing]
+        missing = [_new_topic(t, sizes) for t in topics if t.name not in existing]
         if missing:
             response = await admin.create_topics(missing)
             for name, code, *_ in response.topic_errors:
@@ -83,10 +97,10 @@ def max_record_bytes(topic: str) -> int:
     return 2 * MAX_RECORD_BYTES if topic.endswith(".dlq") else MAX_RECORD_BYTES
 
 
-def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
+def _new_topic(topic: Topic, sizes: TopicSizes) -> NewTopic:
     configs = {"cleanup.policy": topic.cleanup, "max.message.bytes": str(max_record_bytes(topic.name))}
     if topic.cleanup != "compact":
         configs["retention.ms"] = str(topic.retention_s * 1000)
-    if replication > 1:
-        configs["min.insync.replicas"] = str(replication - 1)
-    return NewTopic(topic.name, partitions if topic.hot else 1, replication, topic_configs=configs)
+    if sizes.replication > 1:
+        configs["min.insync.replicas"] = str(sizes.replication - 1)
+    return NewTopic(topic.name, sizes.partitions(topic), sizes.replication, topic_configs=configs)

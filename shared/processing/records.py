@@ -14,7 +14,7 @@ from contracts import Message
 from contracts.cloudevents import Headers
 from shared.errors import DeadLetter, Outcome
 from shared.telemetry.logs import log_fields
-from shared.telemetry.tracing import traceparent_of
+from shared.telemetry.trace_context import traceparent_of
 
 log = logging.getLogger(__name__)
 

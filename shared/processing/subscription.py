@@ -14,17 +14,18 @@ from typing import Any
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from contracts import Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.backoff import backoff
 from shared.errors import Retry, Stop
 from shared.kafka.offset_commits import OffsetCommits, next_offsets, rewind
+from shared.kafka.record_reader import RecordReader
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.processor import BatchProcessor, Handler
 from shared.processing.records import Inbound, Undecodable
-from shared.telemetry.tracing import Telemetry, parse_traceparent
+from shared.telemetry.trace_context import clean_traceparent
+from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
@@ -57,17 +58,6 @@ class RebalanceGate(ConsumerRebalanceListener):  # type: ignore[misc]
         self.joined, self.closed = True, False
 
 
-async def raw_parser(records: tuple[ConsumerRecord[Any, Any], ...]) -> KafkaMessage:
-    """Wrap the raw records. FastStream's own parser would fail on a null header and thereby lose the record."""
-    return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
-
-
-async def raw_decoder(message: KafkaMessage) -> Sequence[ConsumerRecord[Any, Any]]:
-    """Hand the raw records to our own code."""
-    records: Sequence[ConsumerRecord[Any, Any]] = message.raw_message
-    return records
-
-
 def decode(
     records: Sequence[ConsumerRecord[Any, Any]], allowed: dict[str, frozenset[str]]
 ) -> tuple[list[Inbound], list[Undecodable]]:
@@ -97,8 +87,7 @@ def decode(
 def _trace(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
     for name, value in headers:
         if name == "traceparent" and value:
-            trace = value.decode("ascii", "ignore")
-            return trace if parse_traceparent(trace) else None
+            return clean_traceparent(value.decode("ascii", "replace"))
     return None
 
 
@@ -120,8 +109,6 @@ class Subscription:
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = RebalanceGate()
-        self.rest_s = 0.0
-        """How long the broker is not asked again after a few records (`WaitingConsumer`): for topics that nobody waits for."""
         self.select_relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
         """Which records of a batch concern this service, told before they are decoded; all of them, when it is not set."""
         self.failures = 0
@@ -130,25 +117,24 @@ class Subscription:
         self.commits = OffsetCommits(lambda: self.consumer, processor.telemetry, group, self._committed)
         self._finishing: asyncio.Task[None] | None = None
         self._gave_up = False
+        self.reader = RecordReader(lambda: self.consumer, self.on_batch, group)
+        self.gate.forget = self.reader.drop
+        self.gate.settled = self._settled
+        self._stopping = False
         self._subscriber: Any = None
 
-    def declare(self, broker: KafkaBroker, max_records: int = 500, instance: str | None = None, session_ms: int = 6000) -> None:
-        """Declare the subscription on `broker`; it starts with it. `instance` names a static member of the group."""
-        subscriber = broker.subscriber(
-            *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL, batch=True,
-            max_records=max_records, auto_offset_reset="earliest", listener=self.gate, parser=raw_parser,
-            decoder=raw_decoder, include_in_schema=False, rebalance_timeout_ms=30_000, session_timeout_ms=session_ms,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
+    def declare(self, broker: KafkaBroker, instance: str | None = None, session_ms: int = 6000) -> None:
+        """Declare the subscription on `broker`, which connects it; then `reader` can run. `instance` names a static member."""
+        self._subscriber = broker.subscriber(
+            *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="earliest", listener=self.gate, include_in_schema=False, rebalance_timeout_ms=30_000,
+            session_timeout_ms=session_ms, heartbeat_interval_ms=HEARTBEAT_MS, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
         )  # fmt: skip
-        subscriber(self.on_batch)
-        self._subscriber = subscriber
-        self.gate.forget = self._forget
-        self.gate.settled = self._settled
 
-    def _forget(self, partitions: Any) -> None:
-        if self.consumer is not None:
-            self.consumer.forget(partitions)
+    async def stop(self) -> None:
+        """Begin no further batch; return when the one in hand is published and committed."""
+        self._stopping = True
+        await self._settled()
 
     @property
     def consumer(self) -> Any:
@@ -158,19 +144,16 @@ class Subscription:
     async def on_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         """Decide one batch, and leave it to be published and committed while the next is decided. On `Retry` back off and rewind,
         on `Stop` end the process."""
-        if self.gate.closed:
+        if self.gate.closed or self._stopping:
             return
         self.gate.idle.clear()
         self.busy_since = time.monotonic()
-        if self.consumer is not None:
-            self.consumer.before_leave = self._settled
-            self.consumer.rest_s = self.rest_s
         try:
             await self._decide(records)
             self.failures = 0
         except Retry as error:
             await self._back_off(error)
-            rewind(self.consumer, records)
+            self.reader.drop(rewind(self.consumer, records))
         except Stop as error:
             await self._give_up(error)
         except Exception as error:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from shared.errors import Stop
+from shared.kafka.record_reader import RecordReader
 from shared.processing.subscription import Subscription
 from shared.runtime.timers import TimerLoop
 
@@ -29,6 +30,7 @@ class Health:
     """What is watched. `live` and `ready` return a reason per failing check; none means well."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
+    readers: list[RecordReader] = field(default_factory=list)
     timers: list[TimerLoop] = field(default_factory=list)
     checks: list[Callable[[], Awaitable[str | None]]] = field(default_factory=list)
     started: bool = False
@@ -38,17 +40,16 @@ class Health:
         """Reasons to restart this process."""
         now = time.monotonic()
         faults: dict[str, str] = {}
+        if not self.started:
+            return faults
+        for reader in self.readers:
+            if reader.last_poll and now - reader.last_poll > POLL_STALL_S:
+                faults[reader.name] = f"no poll for {now - reader.last_poll:.0f} s"
         for s in self.subscriptions:
-            consumer = s.consumer
-            if consumer is None or not self.started:
-                continue
-            if s.busy_since is not None:
-                if now - s.busy_since > BATCH_STALL_S:
-                    faults[s.group] = f"one batch has been in hand for {now - s.busy_since:.0f} s"
-            elif consumer.last_poll and now - consumer.last_poll > POLL_STALL_S:
-                faults[s.group] = f"no poll for {now - consumer.last_poll:.0f} s"
+            if s.busy_since is not None and now - s.busy_since > BATCH_STALL_S:
+                faults[s.group] = f"one batch has been in hand for {now - s.busy_since:.0f} s"
         for loop in self.timers:
-            if self.started and now - loop.last_pass > TIMER_STALL_S:
+            if now - loop.last_pass > TIMER_STALL_S:
                 faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
         return faults
 

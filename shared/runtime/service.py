@@ -20,13 +20,14 @@ from starlette.applications import Starlette
 
 from contracts import Topic
 from contracts.topics import dead_letters_of
-from shared import crashpoints, profile
+from shared import crashpoints
 from shared.database.migrate import migrate
 from shared.database.open import open_store
 from shared.database.store import Store
 from shared.errors import Outcome, Retry, Stop
 from shared.kafka import clients
-from shared.kafka.topics import ensure_topics, existing_topics
+from shared.kafka.record_reader import RecordReader
+from shared.kafka.topics import TopicSizes, ensure_topics, existing_topics
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.outbox import Relay
 from shared.processing.processor import BatchProcessor, Handler
@@ -90,7 +91,8 @@ class Host:
         if not self.settings.create_topics:
             return
         settings = self.settings
-        await ensure_topics(settings.kafka, topics, settings.partitions, settings.replication_factor, patience_s)
+        sizes = TopicSizes(settings.partitions, settings.task_partitions or settings.partitions, settings.replication_factor)
+        await ensure_topics(settings.kafka, topics, sizes, patience_s)
 
     async def await_topics(self, topics: Iterable[Topic]) -> None:
         """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""
@@ -131,15 +133,18 @@ class Host:
         instance = self.settings.group_instance
         subscription = Subscription(self.processor, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
-        subscription.declare(
-            self.broker,
-            self.settings.batch_records,
-            f"{instance}-{member}" if instance and member else instance,
-            self.settings.session_timeout_ms,
-        )
+        static_member = f"{instance}-{member}" if instance and member else instance
+        subscription.declare(self.broker, static_member, self.settings.session_timeout_ms)
+        subscription.reader.max_records = self.settings.batch_records
+        self.add_reader(subscription.reader)
         self.health.subscriptions.append(subscription)
         self.expect_dead_letters(topics, group)
         return subscription
+
+    def add_reader(self, reader: RecordReader) -> None:
+        """Run the reader of a subscriber that is declared on `broker`, and watch its progress."""
+        self.health.readers.append(reader)
+        self.add_background(reader.run)
 
     def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
         """Have the dead-letter topics of `group` ready before the first record is read."""
@@ -180,7 +185,7 @@ class Host:
         return 1 if self.fatal else 0
 
     def _clients(self) -> list[Any]:
-        return [self.relay, *(getattr(subscriber, "consumer", None) for subscriber in self.broker.subscribers)]
+        return [self.relay, *self.health.readers]
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -226,6 +231,8 @@ class Host:
         for drain in self.drainers:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(drain(), self.settings.drain_timeout_s)
+        settling = [asyncio.wait_for(s.stop(), self.settings.drain_timeout_s) for s in self.health.subscriptions]
+        await asyncio.gather(*settling, return_exceptions=True)
         for subscriber in self.broker.subscribers:
             leave_group(getattr(subscriber, "consumer", None))
         with contextlib.suppress(KafkaError, TimeoutError):
@@ -260,14 +267,7 @@ def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 10, 10)
-        sampler = profile.wanted(service)
-        if sampler is None:
-            return await host.serve()
-        sampler.start()
-        try:
-            return await host.serve()
-        finally:
-            sampler.stop()
+        return await host.serve()
 
     try:
         import uvloop

@@ -9,6 +9,9 @@ import time
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from shared.telemetry.trace_context import parse_traceparent
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -30,8 +33,8 @@ class JsonFormatter(logging.Formatter):
         }
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
-            line["trace_id"] = f"{context.trace_id:032x}"
-            line["span_id"] = f"{context.span_id:016x}"
+            line["trace_id"] = format_trace_id(context.trace_id)
+            line["span_id"] = format_span_id(context.span_id)
         line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -40,9 +43,9 @@ class JsonFormatter(logging.Formatter):
 
 def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
     """`extra=` for a line about a message: its trace (a `traceparent`) and job, and whatever else is known."""
-    parts = (trace or "").split("-")
-    if len(parts) == 4:
-        facts |= {"trace_id": parts[1], "span_id": parts[2]}
+    context = parse_traceparent(trace)
+    if context is not None:
+        facts |= {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
     if job_id:
         facts["job.id"] = job_id
     return facts

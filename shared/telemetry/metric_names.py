@@ -12,14 +12,12 @@ Counter = Literal[
     "pipeline.inbox.duplicates",  # {message}: records seen before, changed nothing
     "pipeline.dead_letters",  # {message}: records parked, by code
     "pipeline.reports.refused",  # {report}: late, repeated or forged reports
-    "pipeline.retry.scheduled",  # {task}: attempts that will be repeated
     "pipeline.webhook.attempts",  # {attempt}: webhook tries, by outcome
     "pipeline.offset_commit.failures",  # {commit}
 ]
 Histogram = Literal[
     "messaging.client.operation.duration",  # s: one send or commit; never processing time
     "messaging.process.duration",  # s: one batch in our handler
-    "pipeline.job.duration",  # s: creation to end, by outcome
     "pipeline.job.stage.duration",  # s: one attempt of one step on a worker
     "pipeline.batch.records",  # {record}: size of a consumed batch
     "pipeline.audit.differences",  # {difference}: between topics and stores, as `stageline verify` found

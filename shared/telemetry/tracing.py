@@ -9,7 +9,6 @@ incoming context is passed on as it is.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,31 +21,15 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from contracts import Message
 from shared.telemetry.metric_names import BUCKETS, SCHEMA_URL, Counter, Histogram
+from shared.telemetry.trace_context import as_parent, format_traceparent, parse_traceparent
 from shared.version import VERSION
 
 PROMPT_S = 60.0
 """A record younger than this continues its producer's trace; an older one is only linked to it."""
-
-
-def parse_traceparent(value: str | None) -> SpanContext | None:
-    """W3C Trace Context `traceparent`, or None when absent or malformed."""
-    parts = (value or "").split("-")
-    if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
-        return None
-    try:
-        context = SpanContext(int(parts[1], 16), int(parts[2], 16), True, TraceFlags(int(parts[3], 16)))
-    except ValueError:
-        return None
-    return context if context.is_valid else None
-
-
-def format_traceparent(context: SpanContext) -> str:
-    """The header value for `context`."""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
 class Telemetry:
@@ -91,10 +74,6 @@ class Telemetry:
                     name, explicit_bucket_boundaries_advisory=None if name.endswith("records") else BUCKETS
                 )
             self._histograms[name].record(value, attributes)
-
-    def new_traceparent(self) -> str:
-        """A fresh `traceparent` for a request that brought none, when no span is recorded."""
-        return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-00"
 
     def create_span(self, message: Message, topic: str, parent: str | None) -> str | None:
         """`create <topic>`: returns the context that the message carries for ever (outbox row, record header)."""
@@ -159,12 +138,6 @@ class Telemetry:
             self._meters.shutdown(timeout_millis=3000)
 
 
-def as_parent(context: SpanContext | None) -> Any:
-    """An OpenTelemetry context in which `context` is the parent; a root when None."""
-    span = trace.NonRecordingSpan(context) if context else trace.INVALID_SPAN
-    return trace.set_span_in_context(span)
-
-
 def message_attributes(operation: str, type_: str, topic: str, message: Message) -> dict[str, Any]:
     """Attributes that the conventions want on a single message's span, and the job id on every one of them."""
     attributes: dict[str, Any] = {
@@ -192,8 +165,3 @@ def mark_failed(span: Span | None, error: BaseException | str) -> None:
     if span is not None:
         span.set_attribute("error.type", error if isinstance(error, str) else type(error).__name__)
         span.set_status(StatusCode.ERROR)
-
-
-def traceparent_of(span: Span | None, incoming: str | None) -> str | None:
-    """The context that outputs of this handling descend from: the span's own, else what came in."""
-    return incoming if span is None else format_traceparent(span.get_span_context())

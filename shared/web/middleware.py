@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import DeadLetter, Outcome
-from shared.telemetry.tracing import Telemetry, as_parent, parse_traceparent, traceparent_of
+from shared.telemetry.trace_context import as_parent, clean_traceparent, new_traceparent, parse_traceparent, traceparent_of
+from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 _QUIET = ("/health/",)
@@ -33,16 +34,15 @@ class TracingMiddleware:
         # Nothing of ours is named with U+0000, and not every database can even be asked for it.
         scope["path"] = scope["path"].replace("\x00", "\ufffd")
         incoming = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"traceparent"), None)
-        context = parse_traceparent(incoming)
         state: dict[str, Any] = scope.setdefault("state", {})
         if not self.telemetry.enabled:
-            state["trace"] = incoming if context else self.telemetry.new_traceparent()
+            state["trace"] = clean_traceparent(incoming) or new_traceparent()
             await self.app(scope, receive, send)
             return
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
         span = self.telemetry.tracer.start_span(
             f"{scope['method']} {scope['path']}",
-            context=as_parent(context),
+            context=as_parent(parse_traceparent(incoming)),
             kind=SpanKind.SERVER,
             attributes=attributes,
         )

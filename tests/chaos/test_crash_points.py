@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from cli.client import Client
 from cli.commands.submit import submit_files
 from tests.chaos.test_kills import check_topics
-from tests.conftest import Pipeline
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
+from tests.pipelines import RestartablePipeline
 from tests.webhook_receiver import Receiver
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -22,7 +23,7 @@ FILES = 12
 
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("point", ["before_commit", "after_commit", "after_publish", "before_settle", "after_settle"])
-async def test_death_at_a_boundary_leaves_one_effect(tmp_path: Path, point: str) -> None:
+async def test_death_at_a_boundary_leaves_one_effect(restartable: RestartablePipeline, tmp_path: Path, point: str) -> None:
     documents = tmp_path / "documents"
     documents.mkdir()
     for n in range(FILES):
@@ -31,20 +32,17 @@ async def test_death_at_a_boundary_leaves_one_effect(tmp_path: Path, point: str)
     # Offsets are committed for several batches together: their sixth time may not come.
     times = 1 if point == "after_settle" else 6
     planted = ",".join([f"{name}.{point}:{times}" for name in SERVICES] + [worker])
-    up = tmp_path / "data" / "run" / "state.json"
-    pipeline = Pipeline(tmp_path / "data", environment={"STAGELINE_CRASH_AT": planted, "STAGELINE_CRASH_ONCE": str(up)})
-    pipeline.start()
-    try:
-        async with Client(pipeline.target()) as client, Receiver() as receiver:
-            made = await client.call(
-                "POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished", "file.done"]}
-            )
-            receiver.secret = made["secret"]
-            job_id = await submit_files(client, sorted(documents.iterdir()), {})
-            job = await ended(client, job_id)
-            assert job["stage"] == "completed" and Counter(f["status"] for f in job["files"]) == {"finished": FILES}
-            await check_topics(pipeline, job_id, FILES)
-        died = re.findall(r"^(\w+) ended with code 137", (pipeline.data_dir / "up.log").read_text(), re.M)
-        assert set(died) >= {"session", "job_orchestrator", "stage_worker", "ingest"}, "the crash was planted and happened"
-    finally:
-        pipeline.stop()
+    armed = tmp_path / "armed"
+    await asyncio.to_thread(restartable.restart, STAGELINE_CRASH_AT=planted, STAGELINE_CRASH_ONCE=str(armed))
+    armed.touch()
+    async with Client(restartable.target()) as client, Receiver() as receiver:
+        hook = {"url": receiver.url, "events": ["job.finished", "file.done"]}
+        made = await client.call("POST", "/v1/webhooks", notifier=True, json=hook)
+        receiver.secret = made["secret"]
+        job_id = await submit_files(client, sorted(documents.iterdir()), {})
+        job = await ended(client, job_id)
+        assert job["stage"] == "completed" and Counter(f["status"] for f in job["files"]) == {"finished": FILES}
+        await check_topics(restartable, job_id, FILES)
+        await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
+    died = {found[1] for line in restartable.said if (found := re.match(r"(\w+) ended with code 137", line))}
+    assert died >= {"session", "job_orchestrator", "stage_worker", "ingest"}, "the crash was planted and happened"

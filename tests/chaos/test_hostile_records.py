@@ -1,4 +1,4 @@
-"""Ten thousand hostile records on every topic: parked with a reason, and nobody else waits for them."""
+"""Thousands of hostile records on every topic: dead-lettered with a reason, and nobody else waits for them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from contracts.topics import TASK_PREFIX
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all, submit, written
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
+from tests.pipelines import RestartablePipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
-RECORDS = 10_000
 GROUPS = {
     "session.commands": ["session"], "session.events": ["ingest", "job_orchestrator", "notifier"], "job.commands": ["job_orchestrator"],
     "job.events": ["ingest", "notifier"], "file.events": ["ingest", "notifier"], "stage.reports": ["job_orchestrator"],
@@ -54,9 +54,9 @@ async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int)
     producer = await make_producer(pipeline.access, "hostile")
     types = [m.TYPE for m in topic.models]
     tombstones = 0
-    for _ in range(count // 500):
+    for start in range(0, count, 500):
         futures = []
-        for _ in range(500):
+        for _ in range(start, min(start + 500, count)):
             key, value, headers = hostile(rng, types)
             # Kafka itself refuses a record without a key on a compacted topic.
             key = key or (b"k" if "compact" in topic.cleanup else None)
@@ -80,13 +80,13 @@ async def lacking(pipeline: Pipeline, topic: str, group: str, sent: int) -> int:
 
 
 @pytest.mark.timeout(280)
-async def test_hostile_records_are_parked_and_delay_nobody(own_pipeline: Pipeline) -> None:
-    own_pipeline.start()
-    async with Client(own_pipeline.target()) as client:
-        await flood(client, own_pipeline)
+@pytest.mark.parametrize("records", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+async def test_hostile_records_are_parked_and_delay_nobody(restartable: RestartablePipeline, records: int) -> None:
+    async with Client(restartable.target()) as client:
+        await flood(client, restartable, records)
 
 
-async def flood(client: Client, pipeline: Pipeline) -> None:
+async def flood(client: Client, pipeline: Pipeline, records: int) -> None:
     """Normal work beside the flood; fails when any of it waits for more than five seconds."""
     waits: list[float] = []
     stop = asyncio.Event()
@@ -101,7 +101,7 @@ async def flood(client: Client, pipeline: Pipeline) -> None:
     working = asyncio.create_task(normal_work())
     rng = random.Random(4471)
     for topic in (t for t in all_topics() if t.name not in ("delivery.events", "stage.cancellations")):
-        count = RECORDS if not topic.name.startswith(TASK_PREFIX) else RECORDS // 10
+        count = records if not topic.name.startswith(TASK_PREFIX) else records // 10
         hostile_ones = await pour(pipeline, rng, topic, count)
         for group in GROUPS.get(topic.name, ["stage_worker"]):
 

@@ -20,7 +20,7 @@ from tests.conftest import Pipeline
 from tests.e2e.outside import read_all
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
 FILES = 200
 PROCESSES = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier", "kafka"]
 

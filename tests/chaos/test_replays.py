@@ -7,35 +7,18 @@ import os
 import random
 import time
 import uuid
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import asyncpg
 import pytest
 
 from cli.client import Client
 from services.ingest.core import amx
 from tests.conftest import Pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
 COUNT = int(os.environ.get("STAGELINE_AMX_REPLAYS", "3000"))
 AT_ONCE = 32
-
-
-@pytest.fixture(scope="module")
-async def two_doors(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Any:
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute("CREATE DATABASE replays")
-    await connection.close()
-    environment = {
-        "STAGELINE_DATABASE_URL": postgres_url.rpartition("/")[0] + "/replays",
-        "STAGELINE_REQUESTS_PER_MINUTE": "100000000",
-    }
-    running = Pipeline(tmp_path_factory.mktemp("doors"), ["--scale", "ingest=2"], environment)
-    running.start()
-    yield running
-    running.stop()
 
 
 def signed(base: str, app: dict[str, str], path: str, at: int | None = None) -> str:
@@ -60,11 +43,11 @@ def changed(header: str, dice: random.Random) -> str:
 
 
 @pytest.mark.timeout(600)
-async def test_no_replayed_or_changed_header_is_taken(two_doors: Pipeline) -> None:
-    ports = two_doors.state["ports"]
+async def test_no_replayed_or_changed_header_is_taken(scaled: Pipeline) -> None:
+    ports = scaled.state["ports"]
     doors = [f"http://127.0.0.1:{ports[name]}" for name in ("ingest", "ingest-2")]
     path = "/api/tag/all"
-    async with Client(two_doors.target()) as client:
+    async with Client(scaled.target()) as client:
         app = await client.call("POST", "/v1/applications", json={"user_name": "sdk"})
     dice = random.Random(6)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as http:

@@ -9,40 +9,21 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
 from cli.client import Client
 from cli.commands.submit import submit_files
+from tests.chaos.conftest import COPIES
 from tests.chaos.test_kills import check_topics
 from tests.conftest import Pipeline
 from tests.e2e.outside import read_all
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.slow]
 JOBS, FILES = 40, 5
-SCALED = ["ingest", "session", "job_orchestrator", "stage_worker", "notifier"]
 ACTIONS = ["file.fetch", "text.extract", "fields.extract", "result.package"]
-COPIES = {"job_orchestrator": 3}
-
-
-@pytest.fixture(scope="module")
-async def database(postgres_url: str) -> str:
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute("CREATE DATABASE replicas")
-    await connection.close()
-    return postgres_url.rpartition("/")[0] + "/replicas"
-
-
-@pytest.fixture(scope="module")
-async def scaled(tmp_path_factory: pytest.TempPathFactory, database: str) -> Any:
-    options = [option for name in SCALED for option in ("--scale", f"{name}={COPIES.get(name, 2)}")]
-    running = Pipeline(tmp_path_factory.mktemp("scaled"), options, {"STAGELINE_DATABASE_URL": database})
-    running.start()
-    yield running
-    running.stop()
 
 
 async def submit_jobs(client: Client, folder: Path) -> list[str]:
@@ -66,7 +47,7 @@ async def rows(database: str) -> dict[str, int]:
     """What must be empty once everything is at rest."""
     connection = await asyncpg.connect(database)
     try:
-        counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox_batch") for s in SCALED if s != "stage_worker"}
+        counts = {s: await connection.fetchval(f"SELECT count(*) FROM {s}.outbox_batch") for s in COPIES if s != "stage_worker"}
         counts["timers"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.lane WHERE due_at IS NOT NULL")
         counts["ready"] = await connection.fetchval("SELECT count(*) FROM job_orchestrator.ready")
         balance = "SELECT count(*) FROM (SELECT sum(n) AS n FROM job_orchestrator.flight GROUP BY kind, name) x WHERE n <> 0"
@@ -85,7 +66,7 @@ async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str,
         victims = (
             ["job_orchestrator", "job_orchestrator-2", "job_orchestrator-3"]
             if blow == "restart"
-            else [f"{name}-2" for name in SCALED[1:]]
+            else [f"{name}-2" for name in list(COPIES)[1:]]
         )
         for name in victims:
             # One of each dies or sleeps past its session, or the orchestrators go one after the other; the door is left alone.

@@ -115,6 +115,7 @@ async def begin(client: Client, session: str, size: int) -> Upload:
         return Upload(client, urlsplit(answer.headers["Location"]).path, size)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
     own_pipeline.start()

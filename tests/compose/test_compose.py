@@ -24,7 +24,7 @@ from tests.compose.deployment import ROOT, Compose
 from tests.eventually import eventually
 from tests.tiers import needs
 
-pytestmark = [pytest.mark.docker, needs("docker")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, needs("docker")]
 JOBS, FILES = 20, 25
 SCALE = ["--scale", "job_orchestrator=3", "--scale", "stage_worker=4", "--scale", "session=2", "--scale", "notifier=1"]
 STRUCK = ["job_orchestrator", "stage_worker", "session", "notifier", "ingest", "kafka", "postgres"]

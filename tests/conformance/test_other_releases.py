@@ -26,7 +26,7 @@ from shared.processing.processor import BatchProcessor
 from tests.conformance.conftest import Opener
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
-from tests.unit.settling import NotingRelay
+from tests.unit.fake_relay import NotingRelay
 
 COMMAND = next(m for m in OTHERS if isinstance(m, PublishWorkflow))
 GOOD = {"name": "letters", "version": 1, "steps": [{"name": "read", "action": "acme.read"}]}

@@ -11,7 +11,7 @@ import pytest
 from cli.client import Client
 from shared import clock
 from tests.conftest import SAMPLES, Pipeline
-from tests.e2e.test_door import form, raw, session_with
+from tests.e2e.test_gateway import form, raw, session_with
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -37,6 +38,8 @@ def test_submit_without_watch_prints_the_job_id(pipeline: Pipeline) -> None:
 
 def test_submit_tells_by_exit_code_that_a_job_did_not_complete(pipeline: Pipeline) -> None:
     done = pipeline.command("submit", str(SAMPLES / "locked-invoice.pdf"), "--watch")
+    shown = re.search(r"files  ([0-9.]+) s", done.stdout)
+    assert shown is not None and float(shown[1]) > 0, "the time until the end of the job"
     assert done.returncode == 1 and "protected by a password" in done.stdout
 
 

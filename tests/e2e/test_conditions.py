@@ -10,7 +10,7 @@ from cli.client import Client
 from cli.commands.submit import submit_files
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.outside import read_all
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 
 pytestmark = pytest.mark.kafka
 

@@ -14,7 +14,7 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all, sse, submit
-from tests.e2e.test_door import ended, session_with
+from tests.e2e.test_gateway import ended, session_with
 from tests.eventually import eventually
 from tests.webhook_receiver import Receiver
 

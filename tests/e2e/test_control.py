@@ -17,7 +17,7 @@ from shared import clock
 from stageline_kit import Producer, Task, Worker
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.outside import read_all
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

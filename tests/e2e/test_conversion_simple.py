@@ -14,7 +14,7 @@ from aiohttp import web
 from cli.client import Client
 from tests.conftest import SAMPLES
 from tests.e2e.test_accounts import new_tenant
-from tests.e2e.test_door import raw
+from tests.e2e.test_gateway import raw
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

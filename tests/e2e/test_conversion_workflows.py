@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from cli.client import Client
-from tests.conftest import SAMPLES, Pipeline
+from tests.conftest import SAMPLES
 from tests.e2e.conversion_client import Conversion
 from tests.integration.test_invoice import INVOICE
+from tests.pipelines import RestartablePipeline
 from tests.unit.test_pdf import carrying, pages_of, protected
 from tests.unit.test_sign import key_file, valid
 from tests.verapdf import faults
@@ -56,32 +57,60 @@ async def test_the_xml_of_an_invoice(conversion: Conversion) -> None:
     )
 
 
-@pytest.mark.parametrize("part", [1, 2, 3])
-async def test_an_archive_of_pdfs(part: int, conversion: Conversion, tmp_path: Path) -> None:
+async def archived(conversion: Conversion, part: int) -> dict[str, bytes]:
+    """Name → content of a locked PDF and a scan, archived by the workflow of that part of PDF/A."""
     job_id = await conversion.create(("DOC.PASSWORD", "secret"), ("META.TITLE", "For ever"), workflow=f"Archive as PDF/A-{part}")
     await conversion.add(job_id, "locked.pdf", protected("secret"))
     await conversion.add(job_id, "receipt.png", SCAN)
     result = await conversion.start(job_id)
-    assert result["status"] == "success" and sorted(d["fileName"] for d in result["dataList"]) == ["locked.pdf", "receipt.pdf"], (
-        result
-    )
-    for datum in result["dataList"]:
-        body = (await conversion.call("GET", f"/jobs/{job_id}/result/{datum['resultId']}"))[1]
-        (tmp_path / datum["fileName"]).write_bytes(body)
-    assert await asyncio.to_thread(faults, sorted(tmp_path.glob("*.pdf")), f"{part}b") == {}
+    assert result["status"] == "success", result
+    return {
+        datum["fileName"]: (await conversion.call("GET", f"/jobs/{job_id}/result/{datum['resultId']}"))[1]
+        for datum in result["dataList"]
+    }
 
 
-async def test_an_invoice_is_made_of_paper_and_data(conversion: Conversion, tmp_path: Path) -> None:
+async def invoiced(conversion: Conversion) -> bytes:
+    """An invoice made of a PDF and its data."""
     xml = INVOICE.format("urn:cen.eu:en16931:2017").encode()
     job_id = await conversion.create(workflow="Prepare Invoice PDF")
     await conversion.add(job_id, "invoice.pdf", (SAMPLES / "invoice-globex-117.pdf").read_bytes())
     await conversion.add(job_id, "invoice.xml", b'<?xml version="1.0" encoding="UTF-8"?>' + xml)
     result = await conversion.start(job_id)
     assert [d["fileName"] for d in result["dataList"]] == ["invoice.pdf"], result
-    (tmp_path / "made.pdf").write_bytes((await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1])
-    assert await asyncio.to_thread(faults, [tmp_path / "made.pdf"], "3b") == {}
-    with pikepdf.open(tmp_path / "made.pdf") as made:
-        assert list(made.attachments) == ["factur-x.xml"]
+    body: bytes = (await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1]
+    return body
+
+
+def claimed(pdf: bytes) -> str:
+    """The flavour of PDF/A that a document claims to be, in capitals: `2B`."""
+    with pikepdf.open(io.BytesIO(pdf)) as made, made.open_metadata() as metadata:
+        return str(metadata.pdfa_status)
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+async def test_an_archive_of_pdfs(part: int, conversion: Conversion) -> None:
+    made = await archived(conversion, part)
+    assert sorted(made) == ["locked.pdf", "receipt.pdf"] and set(map(claimed, made.values())) == {f"{part}B"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_vera_pdf_finds_nothing_against_what_the_workflows_make(conversion: Conversion, tmp_path: Path) -> None:
+    files = {tmp_path / "invoice.pdf": "3b"}
+    (tmp_path / "invoice.pdf").write_bytes(await invoiced(conversion))
+    for part in (1, 2, 3):
+        for name, body in (await archived(conversion, part)).items():
+            path = tmp_path / f"{part}b {name}"
+            path.write_bytes(body)
+            files[path] = f"{part}b"
+    assert len(files) == 7 and await asyncio.to_thread(faults, files) == {}
+
+
+async def test_an_invoice_is_made_of_paper_and_data(conversion: Conversion) -> None:
+    body = await invoiced(conversion)
+    with pikepdf.open(io.BytesIO(body)) as made:
+        assert list(made.attachments) == ["factur-x.xml"] and claimed(body) == "3B"
     alone = await conversion.create(workflow="Prepare Invoice PDF")
     await conversion.add(alone, "invoice.pdf", NDA)
     result = await conversion.start(alone)
@@ -134,15 +163,16 @@ async def test_profiles_of_a_workflow_with_a_slash_in_its_name(conversion: Conve
     assert (await conversion.start(wrong))["error"]["code"] == "option"
 
 
-async def test_a_contract_is_signed(own_pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_a_contract_is_signed(restartable: RestartablePipeline, tmp_path: Path) -> None:
     data, certificate = key_file("open")
     (tmp_path / "key.p12").write_bytes(data)
     (tmp_path / "word").write_text("open")
-    own_pipeline.environment |= {
-        "STAGELINE_SIGNING_KEY_FILE": str(tmp_path / "key.p12"), "STAGELINE_SIGNING_PASSWORD_FILE": str(tmp_path / "word"),
-    }  # fmt: skip
-    own_pipeline.start()
-    async with Conversion(own_pipeline.target().url) as conversion:
+    settings = {
+        "STAGELINE_SIGNING_KEY_FILE": str(tmp_path / "key.p12"),
+        "STAGELINE_SIGNING_PASSWORD_FILE": str(tmp_path / "word"),
+    }
+    await asyncio.to_thread(restartable.restart, **settings)
+    async with Conversion(restartable.target().url) as conversion:
         job_id = await conversion.create(workflow="Sign PDF")
         await conversion.add(job_id, "contract.pdf", NDA)
         result = await conversion.start(job_id)

@@ -16,7 +16,7 @@ from tests.e2e.conversion_client import Conversion
 from tests.e2e.invopop_client import Invopop
 from tests.e2e.outside import read_all
 from tests.e2e.test_control import make
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 from tests.e2e.test_uploads import begin, bring, said
 from tests.eventually import eventually
 from tests.unit.test_pdf import protected

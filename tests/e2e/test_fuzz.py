@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Pipeline
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
 EXAMPLES = os.environ.get("STAGELINE_FUZZ_EXAMPLES", "3")
 ROOT = Path(__file__).parents[2]
 BLOCKS = "/result$"

@@ -16,7 +16,7 @@ from cli.client import Client
 from contracts import DeliveryAttempted, to_record
 from contracts.topics import DELIVERY_EVENTS_TOPIC, dead_letters_of
 from shared import clock
-from shared.kafka.topics import ensure_topics
+from shared.kafka.topics import TopicSizes, ensure_topics
 from stageline_kit import Consumer, Event, Gap, Producer
 from tests.conftest import Pipeline
 from tests.contracts.examples import example
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kafka
 
 async def test_what_cannot_be_read_is_set_aside_and_repeats_are_dropped(pipeline: Pipeline) -> None:
     group = f"kit-{clock.new_root()}"
-    await ensure_topics(pipeline.access, [dead_letters_of(DELIVERY_EVENTS_TOPIC, group)], 1, 1)
+    await ensure_topics(pipeline.access, [dead_letters_of(DELIVERY_EVENTS_TOPIC, group)], TopicSizes(1, 1, 1))
     mine = example(DeliveryAttempted).model_copy(update={"attempt_id": clock.new_root(), "tenant_id": group})
     async with Producer(pipeline.kafka, "/test") as producer:
         await producer.send_raw("delivery.events", b"k", b"\xff", [("ce_type", b"?"), ("ce_tenant", group.encode())])

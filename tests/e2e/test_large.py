@@ -15,7 +15,7 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all, submit
-from tests.e2e.test_door import ended, raw
+from tests.e2e.test_gateway import ended, raw
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka
@@ -79,6 +79,7 @@ async def test_a_session_whose_files_do_not_fit_into_one_record(client: Client, 
     assert job["stage"] == "completed" and job["file_count"] == len(job["files"]) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 async def test_ten_thousand_files_in_one_job(client: Client, pipeline: Pipeline) -> None:
     session_id, count = clock.new_root(), 10_000

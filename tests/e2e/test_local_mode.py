@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.client import Client
+from cli.commands.submit import submit_files
 from shared.embedded.classes import AOT
 from shared.embedded.jars import cache_folder
 from shared.embedded.java import find_java
+from tests.command_line import run_command
 from tests.conftest import SAMPLES, Pipeline
+from tests.e2e.test_control import make
+from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
+from tests.pipelines import RestartablePipeline
 
 pytestmark = pytest.mark.kafka
 
 
 def up(data_dir: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir), *options], capture_output=True, text=True, timeout=100,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+    return run_command(["up", "--data-dir", str(data_dir), *options], {**os.environ, **environment})
 
 
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -37,46 +41,87 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-async def test_a_second_up_finds_its_jobs_and_events_again(own_pipeline: Pipeline) -> None:
-    own_pipeline.start()
-    key_file = Path(own_pipeline.state["key_file"])
+@pytest.fixture(scope="module")
+def detached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """A pipeline started by `stageline up --detach`. The tests of it follow each other: it runs, runs again, is stopped and cleared."""
+    where = Pipeline(tmp_path_factory.mktemp("detached") / "d")
+    detach(where)
+    yield where
+    where.command("down")
+
+
+def detach(where: Pipeline) -> None:
+    started = where.command("up", "--detach", "--port", "0", "--kafka-port", "0", "--allow-loopback")
+    assert started.returncode == 0 and "admin key" in started.stdout, started.stderr
+
+
+def submitted(where: Pipeline, *options: str) -> subprocess.CompletedProcess[str]:
+    done = where.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch", *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -> None:
+    key_file = Path(detached.state["key_file"])
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     key = key_file.read_text()
-    done = own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch", "--json")
-    assert done.returncode == 0, done.stderr
-    job = json.loads(done.stdout)
-    own_pipeline.stop()
-    own_pipeline.start()
+    job = json.loads(submitted(detached, "--json").stdout)
+    assert detached.command("down").returncode == 0
+    detach(detached)
     java, version = find_java()
     if version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists():  # not every Java can keep them
-        mapped = Path(f"/proc/{own_pipeline.state['pids']['kafka']}/maps").read_text()
+        mapped = Path(f"/proc/{detached.state['pids']['kafka']}/maps").read_text()
         assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the classes that an earlier one kept"
     assert key_file.read_text() == key
-    async with Client(own_pipeline.target()) as client:
+    async with Client(detached.target()) as client:
         again = await client.call("GET", f"/v1/jobs/{job['id']}")
     assert again["stage"] == "completed" and again["files"] == job["files"]
-    events = own_pipeline.command("events", "--job", job["id"], "--json")
+    events = detached.command("events", "--job", job["id"], "--json")
     names = [json.loads(line)["type"] for line in events.stdout.splitlines()]
     assert names.count("job.finished") == 1 and names.count("file.done") == 1
-    more = own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch")
-    assert more.returncode == 0, more.stderr
+    submitted(detached)
 
 
-async def test_everything_comes_back_when_what_forks_the_services_is_killed(own_pipeline: Pipeline) -> None:
-    own_pipeline.start()
-    before = own_pipeline.state["pids"]
-    assert own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
+async def test_what_the_topics_say_is_what_the_stores_hold(detached: Pipeline) -> None:
+    async with Client(detached.target()) as mine:
+        files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
+        done = await submit_files(mine, files, {"workflow": "documents"})
+        await ended(mine, done)
+        for _ in range(5):
+            await ended(mine, await make(mine, "noop-five"))
+        jobs = len((await mine.call("GET", "/v1/jobs"))["result"])
+    found = detached.command("verify", "--json")
+    report = json.loads(found.stdout)
+    assert found.returncode == 0 and report["jobs"] == jobs and report["differences"] == [], found.stdout + found.stderr
+    with sqlite3.connect(detached.data_dir / "ingest.db") as store:
+        store.execute("UPDATE job_view SET body = json_set(body, '$.stage', 'failed') WHERE id = ?", [done])
+    found = detached.command("verify")
+    assert found.returncode == 1 and f"{done}: the read model say stage is 'failed', the store 'completed'" in found.stdout
+
+
+def test_down_and_reset(detached: Pipeline) -> None:
+    assert detached.command("jobs").returncode == 0
+    assert detached.command("down").returncode == 0
+    assert detached.command("down").returncode == 3
+    assert detached.command("jobs").returncode == 3
+    assert detached.command("reset", "--yes").returncode == 0 and not detached.data_dir.exists()
+
+
+async def test_everything_comes_back_when_what_forks_the_services_is_killed(restartable: RestartablePipeline) -> None:
+    before = restartable.state["pids"]
+    await asyncio.to_thread(submitted, restartable)
     os.kill(before["forkserver"], signal.SIGKILL)
 
     async def all_new() -> bool:
-        now = own_pipeline.state["pids"]
+        now = restartable.state["pids"]
         return now.keys() == before.keys() and all(now[name] != pid for name, pid in before.items() if name != "kafka")
 
     await eventually(all_new, 60)
-    assert own_pipeline.state["pids"]["kafka"] == before["kafka"]
+    assert restartable.state["pids"]["kafka"] == before["kafka"]
 
     async def done() -> bool:  # the first calls may find the door not up yet, and say so
-        return own_pipeline.command("submit", str(SAMPLES / "contract-nda.pdf"), "--watch").returncode == 0
+        asked = await asyncio.to_thread(restartable.command, "submit", str(SAMPLES / "contract-nda.pdf"), "--watch")
+        return asked.returncode == 0
 
     await eventually(done, 60)
 
@@ -147,17 +192,6 @@ def test_two_pipelines_in_one_directory_are_refused(pipeline: Pipeline) -> None:
 def test_reset_refuses_while_running_and_strange_folders(pipeline: Pipeline, tmp_path: Path) -> None:
     assert pipeline.command("reset", "--yes").returncode == 1
     assert Pipeline(tmp_path).command("reset", "--yes").returncode == 2
-
-
-def test_detach_down_and_reset(tmp_path: Path) -> None:
-    where = Pipeline(tmp_path / "d")
-    started = where.command("up", "--detach", "--port", "0", "--kafka-port", "0")
-    assert started.returncode == 0 and "admin key" in started.stdout, started.stderr
-    assert where.command("jobs").returncode == 0
-    assert where.command("down").returncode == 0
-    assert where.command("down").returncode == 3
-    assert where.command("jobs").returncode == 3
-    assert where.command("reset", "--yes").returncode == 0 and not (tmp_path / "d").exists()
 
 
 def test_doctor_says_what_is_here(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cli.client import Client
 from shared import clock
 from tests.e2e.test_accounts import new_tenant
-from tests.e2e.test_door import ended, raw, session_with
+from tests.e2e.test_gateway import ended, raw, session_with
 from tests.e2e.test_uploads import TUS, begin
 
 pytestmark = pytest.mark.kafka

@@ -14,7 +14,7 @@ from cli.client import Client, CliError
 from cli.commands.submit import submit_files
 from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.test_control import make, until_why
-from tests.e2e.test_door import ended
+from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

@@ -25,7 +25,8 @@ from tests.conftest import Pipeline
 from tests.eventually import eventually
 from tests.tiers import needs, npm_installed
 
-pytestmark = pytest.mark.kafka
+# One worker, for all of them need the same environment.
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("pipeline")]
 ROOT = Path(__file__).parents[2]
 OWNER = Tenancy(tenant_id="default", user_name="outside")
 
@@ -126,6 +127,7 @@ async def quiet(own_pipeline: Pipeline) -> AsyncIterator[Pipeline]:
     yield own_pipeline
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_consumer_killed_twenty_times_counts_exactly(quiet: Pipeline, outside: Path, tmp_path: Path) -> None:
     database, draw = tmp_path / "tally.db", random.Random(3)

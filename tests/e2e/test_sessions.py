@@ -12,7 +12,7 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, read_all
-from tests.e2e.test_door import form, raw
+from tests.e2e.test_gateway import form, raw
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

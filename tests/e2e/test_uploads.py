@@ -15,7 +15,7 @@ import pytest
 from cli.client import Client
 from tests.conftest import SAMPLES
 from tests.e2e.test_accounts import new_tenant
-from tests.e2e.test_door import ended, raw, session_with
+from tests.e2e.test_gateway import ended, raw, session_with
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka

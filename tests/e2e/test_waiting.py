@@ -18,8 +18,9 @@ from shared import clock
 from shared.kafka.clients import make_producer
 from tests.conftest import Pipeline
 from tests.e2e.outside import OWNER, submit
-from tests.e2e.test_door import session_with
+from tests.e2e.test_gateway import session_with
 from tests.eventually import eventually
+from tests.pipelines import RestartablePipeline
 from tests.unit.orchestration import Drive, workflow
 
 pytestmark = pytest.mark.kafka
@@ -64,15 +65,14 @@ async def test_an_unknown_job_is_not_waited_for(client: Client) -> None:
         assert answer.status == 404
 
 
-async def test_a_door_that_stops_answers_who_waits(own_pipeline: Pipeline) -> None:
-    own_pipeline.start()
-    async with Client(own_pipeline.target()) as client:
-        job_id = await submit(own_pipeline, "noop-five")
+async def test_a_door_that_stops_answers_who_waits(restartable: RestartablePipeline) -> None:
+    async with Client(restartable.target()) as client:
+        job_id = await submit(restartable, "noop-five")
         await eventually(lambda: known(client, job_id))
         # A job that cannot end: its action has no worker.
-        target = own_pipeline.target()
+        target = restartable.target()
         session = await session_with(client, "email-order-4471.eml")
-        os.kill(own_pipeline.state["pids"]["stage_worker"], signal.SIGSTOP)
+        os.kill(restartable.state["pids"]["stage_worker"], signal.SIGSTOP)
         try:
             made = await client.call("POST", "/api/job/create", json={"session_id": session, "workflow": "documents"})
             url, key = f"{target.url}/v1/jobs/{made['job_id']}", {"authorization": f"Bearer {target.key}"}
@@ -80,12 +80,12 @@ async def test_a_door_that_stops_answers_who_waits(own_pipeline: Pipeline) -> No
                 asking = asyncio.create_task(http.get(url, headers=waiting("60")))
                 done, _ = await asyncio.wait({asking}, timeout=1)
                 assert not done
-                os.kill(own_pipeline.state["pids"]["ingest"], signal.SIGTERM)
+                os.kill(restartable.state["pids"]["ingest"], signal.SIGTERM)
                 answer = await asyncio.wait_for(asking, 10)
                 assert answer.status == 200 and (await answer.json())["stage"] != "completed"
                 assert answer.headers["preference-applied"] == "wait=60"
         finally:
-            os.kill(own_pipeline.state["pids"]["stage_worker"], signal.SIGCONT)
+            os.kill(restartable.state["pids"]["stage_worker"], signal.SIGCONT)
 
 
 async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, client: Client) -> None:
@@ -111,7 +111,7 @@ async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, clien
 def ended_elsewhere() -> tuple[list[Any], list[Any]]:
     """The events of a job of the default tenant that has ended: of the job, and of its two files."""
     drive = Drive(workflow({}), files=2, job_id=clock.new_root())
-    drive.start = Start(drive.start.wish.model_copy(update={"owner": OWNER}), drive.flow)
+    drive.start = Start(drive.start.request.model_copy(update={"owner": OWNER}), drive.flow)
     drive.feed(drive.start)
     for task in list(drive.tasks):
         drive.report(task)

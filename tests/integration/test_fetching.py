@@ -1,20 +1,22 @@
-"""Consumers with fetch sessions on a real broker: nothing is missed where positions jump, partitions rest and sessions end."""
+"""Reading from a real broker: nothing is missed where positions jump, partitions are paused and the queue was full."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.fetch import FetchRequest
 
-from shared.kafka import consumer as consumer_module
-from shared.kafka.consumer import WaitingConsumer
+from shared.kafka import record_reader
+from shared.kafka.record_reader import RecordReader
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka
@@ -30,106 +32,142 @@ async def topic_of(bootstrap: str) -> str:
     return name
 
 
-async def read(consumer: WaitingConsumer, count: int) -> list[tuple[int, int, bytes]]:
-    found: list[tuple[int, int, bytes]] = []
-    while len(found) < count:
-        for tp, records in (await consumer.getmany()).items():
-            found += [(tp.partition, r.offset, r.value) for r in records]
-    return sorted(found)
+@dataclass
+class Reading:
+    """A reader of `consumer` and what it has handled."""
+
+    consumer: Any
+    records: list[Any] = field(default_factory=list)
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+    reader: RecordReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.free.set()
+        self.reader = RecordReader(lambda: self.consumer, self._handle, "test", max_records=1)
+
+    async def _handle(self, records: Sequence[Any]) -> None:
+        await self.free.wait()
+        self.records += records
+
+    async def next(self, count: int) -> list[tuple[int, int, bytes]]:
+        """The next records, sorted by partition and offset, once they are `count`."""
+
+        async def enough() -> bool:
+            return len(self.records) >= count
+
+        await eventually(enough, 20)
+        found, self.records[:] = [(r.partition, r.offset, r.value) for r in self.records], []
+        return sorted(found)
+
+
+@contextlib.asynccontextmanager
+async def reading(consumer: Any) -> AsyncIterator[Reading]:
+    """Start the consumer and its reader; stop both in the end."""
+    await consumer.start()
+    made = Reading(consumer)
+    running = asyncio.create_task(made.reader.run())
+    try:
+        yield made
+    finally:
+        await consumer.stop()
+        await asyncio.wait_for(running, 5)
 
 
 @dataclass
 class Bench:
-    """A consumer of a topic of its own, and a producer to it."""
+    """A topic of its own, its producer, and a reader of it."""
 
     topic: str
     producer: AIOKafkaProducer
-    consumer: WaitingConsumer
-    told: list[tuple[int, int]]
-    """Of each request: how many partitions were wanted, and how many the answer named."""
+    reading: Reading
+    told: list[int]
+    """Of each fetch request: how many partitions it names."""
 
     async def send(self, value: bytes, partition: int) -> None:
         await self.producer.send_and_wait(self.topic, value, partition=partition)
+
+    def seek(self, partition: int, offset: int) -> None:
+        place = TopicPartition(self.topic, partition)
+        self.reading.consumer.seek(place, offset)
+        self.reading.reader.drop([place])
 
 
 @pytest.fixture
 async def bench(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     topic = await topic_of(kafka_url)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_url)
-    consumer = WaitingConsumer(topic, bootstrap_servers=kafka_url, auto_offset_reset="earliest", fetch_max_wait_ms=200)
-    await producer.start()
-    await consumer.start()
-    made = Bench(topic, producer, consumer, [])
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka_url, auto_offset_reset="earliest", fetch_max_wait_ms=200)
+    told: list[int] = []
     send = consumer._client.send
 
     async def watched(node_id: Any, request: Any, **options: Any) -> Any:
-        response = await send(node_id, request, **options)
         if isinstance(request, FetchRequest):
-            made.told.append((sum(len(ps) for _, ps in request.topics), sum(len(ps) for _, ps in response.topics)))
-        return response
+            told.append(sum(len(partitions) for _, partitions in request.topics))
+        return await send(node_id, request, **options)
 
     monkeypatch.setattr(consumer._client, "send", watched)
-    yield made
-    await consumer.stop()
-    await producer.stop()
+    async with AIOKafkaProducer(bootstrap_servers=kafka_url) as producer, reading(consumer) as made:
+        yield Bench(topic, producer, made, told)
 
 
-async def test_positions_are_the_consumers_in_a_session(bench: Bench) -> None:
-    consumer, topic = bench.consumer, bench.topic
+async def test_positions_are_the_consumers(bench: Bench) -> None:
+    consumer, topic, read = bench.reading.consumer, bench.topic, bench.reading.next
     for n in range(3):
         for p in range(PARTITIONS):
             await bench.producer.send(topic, b"%d" % n, partition=p)
     await bench.producer.flush()
     everything = sorted((p, n, b"%d" % n) for p in range(PARTITIONS) for n in range(3))
-    assert await read(consumer, 3 * PARTITIONS) == everything
+    assert await read(3 * PARTITIONS) == everything
     # A batch that is repeated: back to where it began, in some partitions.
     for p in (3, 17):
-        consumer.seek(TopicPartition(topic, p), 1)
-    assert await read(consumer, 4) == [(p, n, b"%d" % n) for p in (3, 17) for n in (1, 2)]
+        bench.seek(p, 1)
+    assert await read(4) == [(p, n, b"%d" % n) for p in (3, 17) for n in (1, 2)]
     consumer.pause(TopicPartition(topic, 5))
     await bench.send(b"paused", 5)
     await bench.send(b"other", 6)
-    assert await read(consumer, 1) == [(6, 3, b"other")]
+    assert await read(1) == [(6, 3, b"other")]
     consumer.resume(TopicPartition(topic, 5))
-    assert await read(consumer, 1) == [(5, 3, b"paused")]
-    assert any(wanted >= PARTITIONS - 1 and told <= 2 for wanted, told in bench.told), "most answers name what has changed"
+    assert await read(1) == [(5, 3, b"paused")]
 
 
-async def test_a_session_that_ends_loses_nothing(bench: Bench) -> None:
-    consumer = bench.consumer
-    await bench.send(b"first", 9)
-    assert await read(consumer, 1) == [(9, 0, b"first")]
-    [session] = consumer.sessions.values()
-    old = session.id
-    assert old and session.epoch > 0
-    # The broker refuses a request of a number that it does not expect.
-    session.epoch += 5
-
-    async def anew() -> bool:
-        return session.id != old and session.epoch > 0
-
-    await eventually(anew, 10)
-    await bench.send(b"later", 9)
-    await bench.send(b"elsewhere", 2)
-    assert await read(consumer, 2) == [(2, 0, b"elsewhere"), (9, 1, b"later")]
-
-
-async def test_a_consumer_that_was_full_asks_for_every_partition_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "HELD_LIMIT", 10)
-    consumer = bench.consumer
+async def test_a_queue_that_was_full_is_read_on_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_reader, "QUEUE_RECORDS", 10)
+    reading, consumer = bench.reading, bench.reading.consumer
+    reading.free.clear()
     for _ in range(12):
         await bench.producer.send(bench.topic, b"held", partition=3)
     await bench.producer.flush()
-    assert await consumer.getmany(max_records=1)
-    await bench.send(b"not taken over", 4)
+    for n in range(12):
+        await bench.send(b"%d" % n, 4)
 
-    async def long_not_taken_over() -> bool:
-        results = [found for tp, found in consumer._fetcher._records.items() if tp.partition == 4]
-        # aiokafka asks without this partition after 0.1 s.
-        return bool(results) and time.monotonic() > results[0]._created + 0.3
+    async def full() -> bool:
+        return len(consumer.paused()) == PARTITIONS
 
-    await eventually(long_not_taken_over, 10)
-    assert len(await read(consumer, 12)) == 12
-    await bench.send(b"after", 4)
-    assert await read(consumer, 1) == [(4, 1, b"after")]
-    assert {wanted for wanted, _ in bench.told} == {PARTITIONS}
+    await eventually(full, 10)
+    await bench.send(b"after", 3)
+    reading.free.set()
+    assert len(await reading.next(25)) == 25
+    await bench.send(b"later", 4)
+    started = time.monotonic()
+    assert await reading.next(1) == [(4, 12, b"later")]
+    assert time.monotonic() - started < 5 and set(bench.told) == {PARTITIONS}, "every fetch asks for all partitions"
+
+
+async def test_a_full_queue_that_is_repeated_is_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_reader, "QUEUE_RECORDS", 10)
+    reading, consumer = bench.reading, bench.reading.consumer
+    reading.free.clear()
+    for _ in range(25):
+        await bench.producer.send(bench.topic, b"held", partition=3)
+    await bench.producer.flush()
+
+    async def full() -> bool:
+        return len(consumer.paused()) == PARTITIONS
+
+    await eventually(full, 10)
+    bench.seek(3, 0)
+    reading.free.set()
+
+    async def all_again() -> bool:
+        return [r.offset for r in reading.records][-25:] == list(range(25))
+
+    await eventually(all_again, 20)

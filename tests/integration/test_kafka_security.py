@@ -30,7 +30,7 @@ from shared.web.key_format import new_key
 from tests.eventually import eventually
 from tests.servers import free_port
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 SERVICES = list(GROUPS)
 SECURE = """
 listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
@@ -172,7 +172,7 @@ async def start(cluster: Cluster, service: str, port: int, folder: Path, stack: 
             return False
 
     try:
-        await eventually(ready, 60, 0.2)
+        await eventually(ready, 120, 0.2)
     except AssertionError:
         pytest.fail(f"{service}: {(folder / f'{service}.log').read_text()[-3000:]}")
 

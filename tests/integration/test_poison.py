@@ -16,7 +16,7 @@ from shared.processing.processor import BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
 from shared.processing.unit_of_work import Unit
-from tests.unit.settling import CREATE, NotingRelay, record
+from tests.unit.fake_relay import CREATE, NotingRelay, record
 
 pytestmark = [pytest.mark.kafka]
 INSERT = text("INSERT INTO poison (id, small, words) VALUES (:id, :small, CAST(:words AS jsonb))")

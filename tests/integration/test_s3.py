@@ -49,7 +49,7 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str
     server.wait(10)
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
     if request.param == "folder":
         yield open_objects(f"file://{tmp_path}/objects")
@@ -98,6 +98,7 @@ async def presigned(client: Client) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 async def test_the_pipeline_on_s3(s3: dict[str, str], tmp_path: Path) -> None:
     containers = tmp_path / "containers.json"
     archive = {"source": "aws", "url": "s3://stageline/archive", "tenants": ["default"], "options": {"region": "eu-central-1"}}

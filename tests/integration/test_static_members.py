@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from shared.kafka.consumer import WaitingConsumer
 from tests.eventually import eventually
 from tests.integration.test_fetching import topic_of
 
@@ -18,8 +18,8 @@ async def test_a_name_is_given_what_it_had_and_a_new_one_what_it_asks_for(kafka_
     both = [await topic_of(kafka_url), await topic_of(kafka_url)]
     group = uuid.uuid4().hex
 
-    def member(name: str, *topics: str) -> WaitingConsumer:
-        return WaitingConsumer(
+    def member(name: str, *topics: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
             *topics, bootstrap_servers=kafka_url, group_id=group, group_instance_id=name, session_timeout_ms=8_000
         )
 

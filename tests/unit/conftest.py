@@ -10,7 +10,7 @@ import pytest
 from shared.database.migrate import RUNTIME, upgrade
 from shared.database.open import open_store
 from shared.processing.processor import BatchProcessor
-from tests.unit.settling import NotingRelay
+from tests.unit.fake_relay import NotingRelay
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from shared import clock
 from shared.net.address_guard import is_public
 from shared.net.networks import LOOPBACK
 from shared.objects.object_store import open_objects
-from tests.unit.test_addresses import INTERNAL
+from tests.unit.test_address_guard import INTERNAL
 
 PUBLIC = "93.184.216.34"
 TARGETS = ("10.0.0.1", "169.254.169.254", "192.168.1.1", "172.16.5.4", "100.64.0.1", "0.0.0.0")

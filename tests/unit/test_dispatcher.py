@@ -21,7 +21,7 @@ from shared.database.store import Store
 from shared.processing.processor import BatchProcessor
 from shared.telemetry.tracing import Telemetry
 from tests.eventually import eventually
-from tests.unit.settling import NotingRelay
+from tests.unit.fake_relay import NotingRelay
 
 EVENTS = 50
 

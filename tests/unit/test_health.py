@@ -11,8 +11,6 @@ import pytest
 from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
 
 from shared.errors import Stop
-from shared.kafka import consumer as consumer_module
-from shared.kafka.consumer import WaitingConsumer
 from shared.runtime import health
 from shared.runtime.health import LOOK_S, RESTART_S, Health
 
@@ -38,8 +36,7 @@ class World:
         self.until = self.now + seconds
         said: list[Stop] = []
         with contextlib.suppress(asyncio.CancelledError):
-            # A subscriber that has not been started has no consumer yet.
-            await self.health.watch(lambda: [None, self.consumer], said.append)
+            await self.health.watch(lambda: [self.consumer], said.append)
         return said
 
 
@@ -72,31 +69,3 @@ async def test_who_gets_his_answers_goes_on(world: World) -> None:
 async def test_a_process_that_stops_is_not_ended_for_it(world: World) -> None:
     world.consumer.failing_since, world.health.stopping = world.now, True
     assert not await world.run(10 * RESTART_S)
-
-
-async def test_one_answer_is_enough_to_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = [KafkaError("one"), KafkaError("two"), {}, KafkaError("three")]
-    clock = iter(range(100, 200))
-
-    async def getmany(self: Any, *partitions: Any, **options: Any) -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(consumer_module.AIOKafkaConsumer, "getmany", getmany)
-    monkeypatch.setattr(consumer_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    consumer = WaitingConsumer("t", bootstrap_servers="127.0.0.1:1")
-    consumer._closed = True  # it has no connection that could be closed
-    seen: list[float | None] = []
-    for _ in range(3):
-        with pytest.raises(KafkaError):
-            await consumer.getmany()
-        seen.append(consumer.failing_since)
-    # The second error goes on with the first's time; an answer came before the third.
-    assert (
-        seen[0] == seen[1] == 100.0
-        and seen[2] is not None
-        and seen[2] > 100.0
-        and str(consumer.failed_with) == "KafkaError: three"
-    )

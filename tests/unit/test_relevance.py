@@ -19,8 +19,8 @@ from shared.processing.processor import BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
 from shared.processing.unit_of_work import Unit
-from tests.unit.settling import CREATE, record
-from tests.unit.test_pipelining import NotingConsumer
+from tests.unit.fake_relay import CREATE, record
+from tests.unit.test_subscription import NotingConsumer
 
 
 def made(topic: str, tenant: bytes | None) -> Any:

@@ -22,7 +22,7 @@ from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
 from shared.embedded.kafka import new_cluster_id
 from shared.kafka.producer_batches import key_hash as partition_hash
 from shared.telemetry.logs import JsonFormatter
-from shared.telemetry.tracing import Telemetry, format_traceparent, parse_traceparent
+from shared.telemetry.trace_context import clean_traceparent, format_traceparent, new_traceparent, parse_traceparent
 from shared.web.key_format import key_hash, new_key, well_formed
 from stageline_kit.watermark import Watermark
 
@@ -66,9 +66,17 @@ def test_malformed_trace_contexts_are_none(value: str | None) -> None:
 
 
 def test_trace_contexts_round_trip() -> None:
-    made = Telemetry("t", "i").new_traceparent()
+    made = new_traceparent()
     context = parse_traceparent(made)
     assert context is not None and format_traceparent(context) == made
+
+
+@pytest.mark.parametrize("around", ["{}\r\n", " {}", "{}\n"])
+def test_white_space_around_a_trace_context_is_not_passed_on(around: str) -> None:
+    """An HTTP client refuses a header with a line end, so that a webhook with such a context was never sent."""
+    made = new_traceparent()
+    assert clean_traceparent(around.format(made)) == made
+    assert clean_traceparent(made.replace("-", "\n-", 1)) is None
 
 
 def test_backoff_grows_to_its_cap_and_repeats_exactly() -> None:

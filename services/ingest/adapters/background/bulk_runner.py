@@ -23,7 +23,7 @@ from shared.errors import Retry
 
 log = logging.getLogger(__name__)
 PAGE = 50
-DECIDED_S = 30.0
+ANSWER_TIMEOUT_S = 30.0
 _NEXT = text("SELECT id, tenant_id, body FROM bulk WHERE state = 'running' ORDER BY created_at LIMIT 1")
 _SAVE = text("UPDATE bulk SET body = :b, state = CASE WHEN state = 'running' THEN :s ELSE state END WHERE id = :i")
 _DECISION = text("SELECT body FROM decision WHERE command_id = :i")
@@ -87,7 +87,7 @@ class BulkRunner:
             body: str | None = connection.execute(_DECISION, {"i": command_id}).scalar()
             return body
 
-        return await self.gateway.decisions.wait_until(look, DECIDED_S)
+        return await self.gateway.decisions.wait_until(look, ANSWER_TIMEOUT_S)
 
     def _command(self, state: dict[str, Any], tenant: str, job_id: str) -> Any:
         root = derived(state["id"], job_id, "bulk")

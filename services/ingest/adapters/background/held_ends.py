@@ -16,8 +16,8 @@ from shared.database.statements import exclusive
 from shared.errors import Retry
 
 log = logging.getLogger(__name__)
-LOOK_S = 5.0
-KEPT_S = 86_400.0
+POLL_S = 5.0
+RETENTION_S = 86_400.0
 """How long ends of files are kept for a job without events: its events may have left the topic before this store was created."""
 _FORGET = text("DELETE FROM early_end WHERE at < :old")
 _OVERDUE = text("SELECT job_id FROM held_end WHERE due_at < :now LIMIT 100")
@@ -42,22 +42,22 @@ class HeldEndReleaser:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._forgot = 0.0
+        self._last_cleanup = 0.0
 
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
             try:
-                await self._look()
+                await self._release_overdue()
             except Retry as error:
                 log.warning("release of held ends failed, will retry", extra={"code": error.code, "reason": str(error)})
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
-    async def _look(self) -> None:
+    async def _release_overdue(self) -> None:
         store, now = self.gateway.store, clock.unix()
-        if now - self._forgot > KEPT_S / 24:
-            await store.transact(lambda c: c.execute(_FORGET, {"old": now - KEPT_S}))
-            self._forgot = now
+        if now - self._last_cleanup > RETENTION_S / 24:
+            await store.transact(lambda c: c.execute(_FORGET, {"old": now - RETENTION_S}))
+            self._last_cleanup = now
         while await store.read(lambda c: c.execute(_OVERDUE, {"now": now}).first()):
             for job_id in await store.transact(lambda c: release(c, now)):
                 log.warning("the end of a job is shown before all its file events were read", extra={"job.id": job_id})

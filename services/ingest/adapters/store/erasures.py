@@ -13,7 +13,7 @@ from contracts import JobErased, derived
 from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, as_list, is_shared
 
-KEPT_S = 100 * 86_400
+RETENTION_S = 100 * 86_400
 """How long the id of an erased job is kept: longer than its events stay in a topic."""
 BLOBS = ("blob_name", "text_blob", "result_blob", "index_blob")
 
@@ -99,7 +99,7 @@ def add_refs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None
 def erase_job(connection: Connection, event: JobErased, now: float) -> None:
     """Delete everything of the job. `RetentionSweeper` deletes its objects, unless another file needs them."""
     connection.execute(_FORGET, {"j": event.job_id, "at": now})
-    connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - KEPT_S})
+    connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - RETENTION_S})
     ids = {"ids": json.dumps([event.job_id, *connection.execute(_FILES, {"j": event.job_id}).scalars()])}
     doomed = {*event.blobs, *_THEIR_BLOBS.run(connection, ids).scalars()}
     _DOOM.run(connection, [{"blob": blob} for blob in sorted(doomed)])

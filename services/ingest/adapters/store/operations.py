@@ -14,7 +14,6 @@ from shared.database.bulk_statements import BulkStatement
 from shared.database.store import BIG_ID
 
 Record = dict[str, Any]
-AUDIT_KEPT_S = 400 * 86_400
 
 
 class TermRow(SQLModel, table=True):

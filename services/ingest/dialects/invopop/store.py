@@ -66,7 +66,7 @@ class AskedRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (EntryRow, EntryFileRow, FlowRow, AskedRow)
-KEPT_S = 2 * 365.25 * 86_400
+RETENTION_S = 2 * 365.25 * 86_400
 """How long a job's key is kept: two years."""
 _REQUEST = text(
     "INSERT INTO silo_job (tenant_id, job_id, key, fingerprint, created_at, body) VALUES (:t, :j, :k, :f, :at, :b) "
@@ -83,7 +83,7 @@ def save_request(
 ) -> Any:
     """Store the request for a job. Returns the row with this id or key: an earlier one, if there is one."""
     old = text("UPDATE silo_job SET key = NULL WHERE tenant_id = :t AND key = :k AND created_at < :old")
-    connection.execute(old, {"t": tenant, "k": key, "old": at - KEPT_S})
+    connection.execute(old, {"t": tenant, "k": key, "old": at - RETENTION_S})
     values = {"t": tenant, "j": job_id, "k": key, "f": fingerprint, "at": at, "b": json.dumps(body)}
     connection.execute(_REQUEST, values)
     found = request_of(connection, tenant, job_id)

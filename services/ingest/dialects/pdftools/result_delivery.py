@@ -22,7 +22,7 @@ from shared.errors import Retry
 from shared.objects.object_store import ObjectMissing
 
 log = logging.getLogger(__name__)
-TICK_S, LOOK_S, IDLE_S = 1.0, 1.0, 10.0
+TICK_S, POLL_S, IDLE_S = 1.0, 1.0, 10.0
 BACKOFF_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
 """Delays between attempts. After the last one the delivery is given up; the result stays with its job."""
 
@@ -51,7 +51,7 @@ class ResultDelivery:
     async def _deliver(self, row: Any) -> None:
         job = await self.gateway.record("job_view", row.job_id, row.tenant_id)
         if job is None or not JobStage(job["stage"]).terminal:
-            await self._reschedule(row, row.attempt, clock.unix() + LOOK_S)
+            await self._reschedule(row, row.attempt, clock.unix() + POLL_S)
             return
         query = text("SELECT body FROM file_view WHERE job_id = :j ORDER BY created_at, id")
         files = [
@@ -81,11 +81,11 @@ class ResultDelivery:
         taken, out, failed = (Path(places[name]) for name in ("taken", "out", "failed"))
         if made:
             for datum in made:
-                await put_file(out / plain_name(datum["file_name"]), await self.gateway.objects.get_object(datum["blob"]))
+                await write_atomically(out / plain_name(datum["file_name"]), await self.gateway.objects.get_object(datum["blob"]))
             await asyncio.to_thread(taken.unlink, True)
             return
         said = json.dumps(result_of(job, files), ensure_ascii=False, indent=1)
-        await put_file(failed / f"{places['name']}.log", said.encode())
+        await write_atomically(failed / f"{places['name']}.log", said.encode())
         if await asyncio.to_thread(taken.exists):
             await asyncio.to_thread(taken.replace, failed / places["name"])
 
@@ -95,7 +95,7 @@ def plain_name(name: str) -> str:
     return clean_name(name).lstrip(".") or "result"
 
 
-async def put_file(target: Path, data: bytes) -> None:
+async def write_atomically(target: Path, data: bytes) -> None:
     """Write a file so that readers of the folder see all of it or nothing."""
 
     def write() -> None:

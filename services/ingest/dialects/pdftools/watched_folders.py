@@ -19,7 +19,7 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.options import DEFAULT_WORKFLOW, STEPS, WORKFLOWS, Options, merge_options
-from services.ingest.dialects.pdftools.result_delivery import put_file
+from services.ingest.dialects.pdftools.result_delivery import write_atomically
 from shared import clock
 from shared.errors import Retry, Stop
 from shared.objects.object_store import TooLarge
@@ -92,7 +92,7 @@ class WatchedFolders:
         try:
             stored = await self.gateway.objects.put_stream(folder.tenant, _bytes(path), self.gateway.settings.max_file_bytes)
         except TooLarge as error:
-            await put_file(places["failed"] / f"{shown}.log", str(error).encode())
+            await write_atomically(places["failed"] / f"{shown}.log", str(error).encode())
             await asyncio.to_thread(path.replace, places["failed"] / shown)
             return
         options = await self.gateway.objects.put_json(

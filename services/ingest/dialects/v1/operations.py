@@ -182,7 +182,7 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
         message = "the session is open: no job was created from it yet"
         return {
             "job_id": None,
-            "code": "require_open_session",
+            "code": "session_open",
             "message": message,
             "facts": facts,
             "changes_at": session["expires_at"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import InvalidReplicationFactorError, InvalidTopicError, KafkaConnectionError
 
-from contracts.topics import JOB_EVENTS_TOPIC
+from cli.local.plan import Plan
+from contracts.topics import JOB_EVENTS_TOPIC, STAGE_WORKERS_TOPIC, task_topic
 from shared.kafka import topics
 from shared.kafka.connection import KafkaAccess
 
@@ -21,6 +23,8 @@ class Cluster:
     def __init__(self, codes: list[int | Exception]) -> None:
         self.codes = codes
         self.attempts = self.closed = 0
+        self.created: dict[str, int] = {}
+        """Partitions of each new topic."""
 
     def __call__(self, **_: Any) -> Any:
         async def start() -> None:
@@ -32,6 +36,7 @@ class Cluster:
             return []
 
         async def create_topics(topics: list[Any]) -> Any:
+            self.created |= {t.name: t.num_partitions for t in topics}
             code = self.codes.pop(0) if self.codes else 0
             return SimpleNamespace(topic_errors=[(t.name, code, None) for t in topics])
 
@@ -51,7 +56,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def attempt(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, patience_s: float) -> None:
     monkeypatch.setattr(topics, "AIOKafkaAdminClient", cluster)
-    await topics.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], 6, 3, patience_s)
+    await topics.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], topics.TopicSizes(6, 2, 3), patience_s)
 
 
 async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,3 +77,16 @@ async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InvalidTopicError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 60)
     assert cluster.attempts == 1
+
+
+async def test_each_kind_of_topic_has_its_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster([])
+    monkeypatch.setattr(topics, "AIOKafkaAdminClient", cluster)
+    wanted = [JOB_EVENTS_TOPIC, task_topic("text.ocr"), STAGE_WORKERS_TOPIC]
+    await topics.ensure_topics(KafkaAccess(), wanted, topics.TopicSizes(hot=6, tasks=2, replication=1))
+    assert cluster.created == {"job.events": 6, "stage.tasks.text.ocr": 2, "stage.workers": 1}
+
+
+@pytest.mark.parametrize(("workers", "partitions"), [(1, 2), (2, 2), (5, 5)])
+def test_a_local_pipeline_has_a_task_partition_for_each_worker(workers: int, partitions: int, tmp_path: Path) -> None:
+    assert Plan(tmp_path, workers=workers).task_partitions == partitions

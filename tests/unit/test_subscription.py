@@ -27,7 +27,7 @@ from shared.telemetry.tracing import Telemetry
 from shared.web.api_keys import ACCESS, EXPIRED_KEPT_S, apply_access, enter_key
 from tests.contracts.examples import OTHERS
 from tests.eventually import eventually
-from tests.unit.settling import CANCEL, CREATE, inbound, record
+from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
 
 PLACE = TopicPartition(JOB_COMMANDS_TOPIC.name, 0)
 
@@ -38,7 +38,6 @@ class NotingConsumer:
     def __init__(self) -> None:
         self.committed: list[int] = []
         self.sought: list[int] = []
-        self.before_leave: Any = None
 
     def assignment(self) -> set[TopicPartition]:
         return {PLACE}
@@ -48,9 +47,6 @@ class NotingConsumer:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.sought.append(offset)
-
-    def forget(self, partitions: Any) -> None:
-        pass
 
 
 def instant(unix_s: float) -> datetime:
@@ -160,7 +156,7 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
     relay.slow.clear()
     await subscription.on_batch([record(CREATE, 4)])
     assert await decided(processor) == 1 and subscription.gate.idle.is_set()
-    settled = asyncio.create_task(consumer.before_leave())
+    settled = asyncio.create_task(subscription.stop())
     done, _ = await asyncio.wait([settled], timeout=0.3)
     assert not done and not consumer.committed, "whoever leaves the group waits for what is on its way"
     relay.slow.set()
@@ -180,7 +176,7 @@ async def test_a_failed_publish_is_made_good_without_another_batch(processor: Ba
 
     await eventually(failed, 5)
     relay.down = False
-    await consumer.before_leave()
+    await subscription.stop()
     assert consumer.committed == [5] and sent(processor) == ["create_command"] and subscription.failures == 0
     assert not consumer.sought, "it is not decided anew"
 

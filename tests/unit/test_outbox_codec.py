@@ -13,7 +13,7 @@ from shared.database.open import open_store
 from shared.kafka.outgoing import Outgoing
 from shared.processing.outbox import Relay
 from shared.processing.outbox_codec import pack, unpack
-from tests.unit.settling import NotingRelay
+from tests.unit.fake_relay import NotingRelay
 
 TOPICS = st.sampled_from(["job.events", "stage.tasks.noop", "stage.cancellations", "job.events.g.dlq"])
 HEADERS = st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=10), st.binary(max_size=30)), max_size=5)

@@ -17,7 +17,7 @@ from shared.processing.processor import PRUNED_AT_ONCE, BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
 from shared.processing.unit_of_work import Unit
-from tests.unit.settling import CANCEL, CREATE, inbound, record
+from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
 
 
 async def test_a_repeat_reaches_the_handler_once(processor: BatchProcessor) -> None:

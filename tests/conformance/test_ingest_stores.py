@@ -142,7 +142,7 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
             "the key is the first job's"
         )
         assert silo.save_request(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "keys are the tenant's own"
-        assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.KEPT_S + 1).job_id == "j3", "for two years"
+        assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.RETENTION_S + 1).job_id == "j3", "for two years"
         assert (
             silo.save_request(c, "t", "j4", None, "f4", {}, 100.0).job_id == "j4"
             and silo.save_request(c, "t", "j5", None, "f5", {}, 100.0).job_id == "j5"

@@ -1,0 +1,114 @@
+"""Metrics as an OTLP receiver gets them: their names, and their values beside what really happened."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from cli.client import Client
+from contracts import CreateJob, JobRequest, derived, to_record
+from shared import clock
+from shared.kafka.clients import make_producer
+from shared.telemetry.metric_names import BUCKETS, Counter, Histogram
+from tests.conftest import Pipeline
+from tests.e2e.outside import OWNER, written
+from tests.e2e.test_gateway import ended
+from tests.eventually import eventually
+from tests.otlp import MetricsReceiver
+from tests.webhook_receiver import Receiver
+
+pytestmark = pytest.mark.kafka
+SENT, CONSUMED, PARKED, REPEATED, TRIED = (
+    "messaging.client.sent.messages", "messaging.client.consumed.messages", "pipeline.dead_letters", "pipeline.inbox.duplicates",
+    "pipeline.webhook.attempts",
+)  # fmt: skip
+STAGE = "pipeline.job.stage.duration"
+
+
+def published(pipeline: Pipeline, path: Path) -> tuple[str, str]:
+    """A workflow of one step, and the name of that step, which nobody else has."""
+    name = f"measured-{uuid.uuid4().hex[:8]}"
+    path.write_text(yaml.safe_dump({"name": name, "version": 1, "steps": [{"name": name, "action": "noop", "scope": "job"}]}))
+    done = pipeline.command("workflows", "publish", str(path))
+    assert done.returncode == 0, done.stderr
+    return name, name
+
+
+async def told(pipeline: Pipeline, workflow: str) -> str:
+    """One job, asked for twice by the same command, and one record that nobody can read."""
+    job_id = clock.new_root()
+    command = CreateJob(
+        command_id=derived(job_id, "c"), job_id=job_id, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow=workflow)
+    )
+    record = to_record(command, "/test")
+    producer = await make_producer(pipeline.access, "test")
+    for _ in range(2):
+        await producer.send_and_wait("job.commands", record.value, record.key, headers=list(record.headers))
+    await producer.send_and_wait("job.commands", b"\xff no json", record.key)
+    await producer.stop()
+    return job_id
+
+
+async def same(look: Callable[[], tuple[float, float]]) -> None:
+    """Wait until both are equal: metrics are sent every two seconds."""
+
+    async def equal() -> bool:
+        one, other = look()
+        return one == other
+
+    try:
+        await eventually(equal, 20, 0.1)
+    except AssertionError:
+        one, other = look()
+        assert one == other
+        raise
+
+
+async def test_metrics_are_exported(client: Client, pipeline: Pipeline, otlp: MetricsReceiver, tmp_path: Path) -> None:
+    workflow, step = published(pipeline, tmp_path / "w.yaml")
+    events = await written(pipeline, "job.events")
+    before = {
+        "sent": otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events"),
+        "parked": otlp.value(PARKED, "job_orchestrator", code="invalid_json"),
+        "repeated": otlp.value(REPEATED, "job_orchestrator"),
+        "delivered": otlp.value(TRIED, "notifier", outcome="delivered"),
+    }
+    async with Receiver() as receiver:
+        made = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished"]})
+        receiver.secret = made["secret"]
+        await ended(client, await told(pipeline, workflow))
+
+        def delivered() -> tuple[float, float]:
+            return otlp.value(TRIED, "notifier", outcome="delivered") - before["delivered"], max(1, len(receiver.received))
+
+        await same(delivered)
+        await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
+    await same(lambda: (otlp.value(PARKED, "job_orchestrator", code="invalid_json") - before["parked"], 1))
+    await same(lambda: (otlp.value(REPEATED, "job_orchestrator") - before["repeated"], 1))
+    await same(lambda: (sum(p.count for p in otlp.points(STAGE, "stage_worker", step=step, status="OK")), 1))
+    events = await written(pipeline, "job.events") - events
+    await same(lambda: (otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events") - before["sent"], events))
+    await same(lambda: (otlp.value("pipeline.batch.records", group="ingest"), otlp.value(CONSUMED, group="ingest")))
+
+
+async def test_every_name_is_declared_and_every_duration_has_the_agreed_buckets(
+    client: Client, pipeline: Pipeline, otlp: MetricsReceiver, tmp_path: Path
+) -> None:
+    await ended(client, await told(pipeline, published(pipeline, tmp_path / "w.yaml")[0]))
+    usual = {
+        SENT, CONSUMED, PARKED, REPEATED, STAGE, "messaging.client.operation.duration", "messaging.process.duration", "pipeline.batch.records",
+    }  # fmt: skip
+
+    async def come() -> bool:
+        return usual <= otlp.names()
+
+    await eventually(come, 20, 0.2)
+    assert otlp.names() <= {*get_args(Counter), *get_args(Histogram)}
+    for name in (STAGE, "messaging.process.duration", "messaging.client.operation.duration"):
+        for point in otlp.points(name):
+            assert point.bounds == tuple(map(float, BUCKETS)) and point.count > 0 and 0 < point.value < 3600 * point.count
