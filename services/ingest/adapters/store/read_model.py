@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from shared.database.bulk_statements import BulkStatement
-from shared.database.parse_cache import Recent
 from shared.database.statements import Statement, as_list
 from shared.database.store import BIG_ID
 from shared.web.api_keys import AccessRow
@@ -197,31 +196,13 @@ def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str,
     return {i: from_json(body) for i, body in _RECORDS[table].rows(connection, {"ids": as_list(ids)})}
 
 
-def recent_jobs() -> Recent[Record]:
-    """A cache for the records of recently changed jobs."""
-    return Recent(most=2048, largest=4000)
-
-
-def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
-    """Records of jobs by id, as far as they exist. Do not change them: they are cached."""
-    found: dict[str, Record] = {}
-    for job_id, body in _RECORDS["job_view"].rows(connection, {"ids": as_list(ids)}):
-        record = recent.get(job_id, body)
-        found[job_id] = from_json(body) if record is None else record
-    return found
-
-
-def save_jobs(
-    connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None], recent: Recent[Record]
-) -> None:
+def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None]) -> None:
     """Write job records with their creation times (Unix seconds). `stored` has the present workflow of each job that has a row."""
     new: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
     for at, r in jobs:
         job_id, workflow = r["id"], r.get("workflow")
-        body = to_json(r).decode()
-        recent.keep(job_id, body, r)
-        row = {"id": job_id, "body": body, "stage": r.get("stage"), "since": r.get("stage_since", at)}
+        row = {"id": job_id, "body": to_json(r).decode(), "stage": r.get("stage"), "since": r.get("stage_since", at)}
         if job_id in stored and stored[job_id] == workflow:
             moved.append(row)
         else:
