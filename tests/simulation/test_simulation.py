@@ -10,7 +10,6 @@ from sqlalchemy import Connection, create_engine
 from sqlmodel import SQLModel
 
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
-from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
 from services.job_orchestrator.handlers import Stores
 from shared.database.store import table_of
@@ -56,7 +55,6 @@ def test_the_model_stores_answer_as_the_real_ones_do(seed: int) -> None:
     with engine.connect() as connection:
         world = World(seed)
         catalog = Catalog()
-        catalog.recent = RecentJobs(3)  # so that most is decoded, and some is remembered
         for flow in world.flows.values():
             catalog.publish(connection, flow)
         world.orchestrator.stores = mirrored(connection, catalog, world)

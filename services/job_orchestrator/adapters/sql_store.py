@@ -11,9 +11,8 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef
-from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_to_text
+from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_from_text, job_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
-from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
@@ -124,11 +123,10 @@ _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
 class Catalog:
-    """Published workflows of this process, read once: a version never changes. And the jobs it was lately busy with."""
+    """Published workflows of this process. Each is read once, because a version never changes."""
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, int], Workflow] = {}
-        self.recent = RecentJobs()
 
     def publish(self, connection: Connection, workflow: Workflow) -> None:
         """Publish a version. The same again is fine; another text under a published version is refused (`Stop`)."""
@@ -183,7 +181,7 @@ class SqlJobStore:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
-            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
+            job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
             for job_id, name, version, body in rows
         }
 
@@ -191,7 +189,7 @@ class SqlJobStore:
         pairs = as_list((job_id, branch) for job_id, branches in wanted.items() for branch in branches)
         branches: dict[str, dict[str, Branch]] = {}
         for job_id, branch_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
-            branches.setdefault(job_id, {})[branch_id] = self.catalog.recent.branch(job_id, branch_id, body)
+            branches.setdefault(job_id, {})[branch_id] = branch_from_text(branch_id, body)
         return branches
 
     def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
@@ -204,19 +202,13 @@ class SqlJobStore:
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
         jobs: list[dict[str, Any]] = []
         branches: list[dict[str, Any]] = []
-        recent = self.catalog.recent
         for job, changed, trace in changes:
             for branch_id in changed:
                 branch = job.branches[branch_id]
-                body = branch_to_text(branch)
-                recent.keep_branch(job.id, branch, body)
-                branches.append(
-                    {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at, "body": body}
-                )
-            body = job_to_text(job)
-            recent.keep_job(job, body)
+                facts = {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at}
+                branches.append({**facts, "body": branch_to_text(branch)})
             name, version = job.workflow.name, job.workflow.version
-            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
+            jobs.append({"id": job.id, "name": name, "version": version, "body": job_to_text(job), "trace": trace})
         if jobs:
             self._write(jobs, branches)
         self.stored.update(j["id"] for j in jobs)
