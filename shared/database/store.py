@@ -1,8 +1,8 @@
-"""A service's own database: one writer transaction per batch holding what was seen, the new state and the outbox.
+"""A service's own database: the store's interface, and the tables of inbox and outbox.
 
-`transact` takes a plain function over a SQLAlchemy connection. On SQLite (WAL, `synchronous=FULL`) it runs on the one writer
-thread, so that a whole batch costs a single hop and a single fsync. On PostgreSQL it runs over asyncpg in the event loop, in a
-schema of the service's own, and replicas meet only in row and advisory locks (`shared/database/statements.py`).
+`transact` runs a plain function over a SQLAlchemy connection in one transaction. On SQLite it runs on the one writer thread, so a
+batch costs one thread hop and one fsync. On PostgreSQL it runs over asyncpg in the event loop, in the service's own schema;
+replicas meet only in row locks and advisory locks (`shared/database/statements.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from shared.database.statements import Statement, as_list
 
 T = TypeVar("T")
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
-"""A counted id: 64 bits in both databases (in SQLite only `INTEGER` counts by itself, and is as wide)."""
+"""Type of an id that the database counts: 64 bits on both. SQLite counts only `INTEGER`, which has 64 bits there."""
 
 
 class SeenRow(SQLModel, table=True):
-    """Inbox: ids of the messages whose effects are in this database."""
+    """Inbox: the id of a message whose effects are in this database."""
 
     __tablename__ = "seen"
     message_id: str = Field(primary_key=True)
@@ -64,29 +64,29 @@ RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX_BATCH)
 
 
 def table_of(model: type[SQLModel]) -> Table:
-    """The Core table behind a model: hot paths write rows, not objects."""
+    """The SQLAlchemy Core table of a model; hot paths write rows, not objects."""
     table: Table = model.__table__  # type: ignore[attr-defined]
     return table
 
 
 class Store:
-    """One database, of which other processes may be users too when `shared`."""
+    """One database. Other processes may use it too if `shared`."""
 
     shared = False
 
     async def prepare(self) -> None:
-        """Make room for our tables, where that is not done by opening."""
+        """Create the service's schema, where there are schemas. Raises `Retry` when the database is away."""
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one durable transaction. Raises `Retry` when the database is busy, full or away."""
         raise NotImplementedError
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a read beside the writer; sees every transaction that has ended."""
+        """Run a read beside the writer; sees all committed transactions. Raises `Retry` when the database is away."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Wait for the running transaction, then let go."""
+        """Wait for the running transaction, then close all connections."""
         raise NotImplementedError
 
 
@@ -97,12 +97,12 @@ _MARK = Statement(
 
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
-    """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
+    """Add `ids` to the inbox at Unix time `at`; returns those that are new. The caller handles these alone."""
     return {message_id for (message_id,) in _MARK.rows(connection, {"at": at, "ids": as_list(ids)})}
 
 
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:
-    """Take ids out of the inbox again."""
+    """Remove ids from the inbox."""
     if ids:
         connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(ids)))
 
@@ -112,7 +112,7 @@ _FORGET = Statement("DELETE FROM seen WHERE message_id IN (SELECT value FROM [id
 
 
 def forget_seen(connection: Connection, before: float, limit: int) -> int:
-    """Drop at most `limit` inbox rows older than any possible redelivery; returns how many. Replicas take different ones."""
+    """Delete at most `limit` inbox rows older than Unix time `before`; returns their number. Replicas delete different rows."""
     old = _OLD.run(connection, {"before": before, "limit": limit}).scalars().all()
     if old:
         _FORGET.run(connection, {"ids": as_list(old)})

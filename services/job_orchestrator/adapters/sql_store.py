@@ -18,6 +18,7 @@ from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
 from shared.database.bulk_statements import Rows, arrays, run_for_each
+from shared.database.columns import only_where
 from shared.database.statements import Statement, as_list, is_shared
 from shared.errors import Stop
 
@@ -44,7 +45,7 @@ class LaneRow(SQLModel, table=True):
     due_at: float | None = None
     body: str
     __table_args__ = (
-        Index("lane_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("lane_due", "due_at", **only_where("due_at IS NOT NULL")),
         {"sqlite_with_rowid": False},
     )
 

@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from services.notifier.ports import Attempt
 from shared.database.bulk_statements import BulkStatement
+from shared.database.columns import only_where
 from shared.database.statements import Statement
 from shared.web.api_keys import AccessRow
 
@@ -50,14 +51,12 @@ class DeliveryRow(SQLModel, table=True):
     position: int = Field(default=0, sa_type=BigInteger)
     """Order of arrival: microseconds since 1970, incremented within a batch."""
     __table_args__ = (
-        Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("delivery_due", "due_at", **only_where("due_at IS NOT NULL")),
         Index(
-            "delivery_turn", "endpoint_id", "due_at", "position", sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
+            "delivery_turn", "endpoint_id", "due_at", "position", **only_where("due_at IS NOT NULL")
         ),
         Index(
-            "delivery_in_flight", "endpoint_id", "job_id", sqlite_where=text("state = 'in_flight'"),
-            postgresql_where=text("state = 'in_flight'"),
+            "delivery_in_flight", "endpoint_id", "job_id", **only_where("state = 'in_flight'")
         ),
         Index("delivery_job", "job_id"),
     )  # fmt: skip
