@@ -22,7 +22,7 @@ RUN /opt/stageline/bin/python -m pip install --no-cache-dir --quiet --no-deps --
         --output-file doc/sbom.cdx.json /opt/stageline/bin/python
 
 FROM python:3.13-slim
-# OCR of scans; the workers look for the program at their start.
+# For OCR of scans. Workers look for the program when they start.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends tesseract-ocr tesseract-ocr-eng \
     && rm -rf /var/lib/apt/lists/* \
@@ -36,7 +36,7 @@ ENV PATH=/opt/stageline/bin:$PATH \
     STAGELINE_HOST=0.0.0.0 STAGELINE_PORT=8080 STAGELINE_DATA_DIR=/var/lib/stageline
 USER stageline
 EXPOSE 8080
-# Ready: connected, a member of its groups, and getting on with its work.
+# Ready means: connected, a member of its groups, and making progress.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=12 CMD ["serve", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["serve"]

@@ -1,4 +1,4 @@
-# Every target does its own set-up from a bare Python 3.11 or newer. `make` alone lists them.
+# Every target installs what it needs; Python 3.11 or newer is enough to start. `make` alone lists the targets.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,10 +56,10 @@ format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/run ## Measure the pipeline beside the limit, in one run
+bench: $(VENV)/run ## Measure the pipeline and its limit, in turns
 	$(BIN)/python -m benchmarks.run $(BENCH)
 
-fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the door (Schemathesis, all checks)
+fuzz: $(VENV)/dev ## Send EXAMPLES generated requests to every operation of the HTTP API (Schemathesis, all checks)
 	STAGELINE_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py
 
 docs: $(VENV)/dev ## Write the generated documents, and build the site into site/
@@ -73,7 +73,7 @@ samples: $(VENV)/dev ## Make the sample documents again
 dist: $(VENV)/dev ## Build wheel, sdist and SBOM into dist/, and try the wheel in an empty environment
 	$(BIN)/python scripts/make_dist.py
 
-lock: $(VENV)/dev ## Resolve dependencies anew and pin them with hashes
+lock: $(VENV)/dev ## Resolve the dependencies and pin them with hashes
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded pyproject.toml requirements-build.in -o requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml requirements-build.in -c requirements.lock -o requirements-services.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev --extra embedded pyproject.toml requirements-build.in -c requirements.lock -o requirements-dev.lock

@@ -1,10 +1,11 @@
-"""The limit: two bare aiokafka processes that pass a job through five stages with the same durable writes as ours.
+"""The limit: two bare aiokafka processes that pass a job through five stages with the same durable writes as Stageline.
 
-Per hop: the id seen, the job's state and the outgoing rows (the stage's fact and the next task) in one transaction per batch, on
-the database that ours runs on (SQLite: WAL, FULL; PostgreSQL: asyncpg, one statement per table), then both records to Kafka (facts
-first), then the offsets. Same broker, hops, fsyncs and payloads of about 500 bytes. Left out is what we do beside it: contracts,
-decisions, lanes, fencing, timers, read model, notifier, traces.
-Run as `python -m benchmarks.limit relay|worker BOOTSTRAP [DATABASE]`; `DATABASE` is a file or a URL as ours.
+Each hop commits one transaction per batch: the ids seen, the jobs' states and the outgoing rows (the stage's event and the next
+task). It uses the database that Stageline runs on (SQLite: WAL, FULL; PostgreSQL: asyncpg, one statement per table). Then it
+sends both records to Kafka, events first, and commits the offsets. Broker, hops, fsyncs and payloads (about 500 bytes) are the
+same. Not included: contracts, decisions, branches, fencing, timers, read model, notifier, traces.
+
+Run as `python -m benchmarks.limit relay|worker BOOTSTRAP [DATABASE]`. `DATABASE` is a file, or a URL as in Stageline's settings.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Save = Callable[[list[Job], list[Row]], Awaitable[None]]
 
 
 def consumer(bootstrap: str, group: str, *topics: str) -> AIOKafkaConsumer:
-    """As fast as aiokafka gets: batches, explicit commits, no rebalance delays."""
+    """A consumer with explicit commits, which reads whole batches."""
     return AIOKafkaConsumer(
         *topics, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
         consumer_timeout_ms=60_000,
@@ -37,12 +38,12 @@ def consumer(bootstrap: str, group: str, *topics: str) -> AIOKafkaConsumer:
 
 
 def producer(bootstrap: str) -> AIOKafkaProducer:
-    """Idempotent, as ours."""
+    """An idempotent producer, like Stageline's."""
     return AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=262_144)
 
 
 async def relay(bootstrap: str, database: str) -> None:
-    """Commands and reports in; state to the database; tasks and ends out; offsets last."""
+    """Read commands and reports, save the state, send tasks and ends, commit the offsets last."""
     save = await (on_postgres if database.startswith("postgresql") else on_sqlite)(database)
     source, sink = consumer(bootstrap, "limit-relay", "limit.commands", "limit.reports"), producer(bootstrap)
     await source.start()
@@ -69,7 +70,10 @@ async def relay(bootstrap: str, database: str) -> None:
 
 
 async def on_sqlite(database: str) -> Save:
-    """One transaction: drop what was published, then seen, state and outbox of this batch."""
+    """Open a SQLite file. Returns a function that saves a batch in one transaction: ids seen, states, outbox rows.
+
+    It also deletes the outbox rows of the batch before, which are published by then.
+    """
     db = sqlite3.connect(database, isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         db.execute(f"PRAGMA {pragma}")
@@ -91,7 +95,7 @@ async def on_sqlite(database: str) -> Save:
 
 
 async def on_postgres(database: str) -> Save:
-    """The same on PostgreSQL, in a schema of its own: four statements a batch, prepared, their rows as arrays."""
+    """As `on_sqlite`, on PostgreSQL, in a schema of its own: four prepared statements per batch, with rows as arrays."""
     db = await asyncpg.connect(database.replace("+asyncpg", ""))
     await db.execute("CREATE SCHEMA IF NOT EXISTS bare; SET search_path = bare")
     await db.execute("CREATE TABLE IF NOT EXISTS job (id text PRIMARY KEY, stage int, body text)")
@@ -99,7 +103,7 @@ async def on_postgres(database: str) -> Save:
     await db.execute("CREATE TABLE IF NOT EXISTS outbox (id bigserial PRIMARY KEY, topic text, key bytea, value bytea)")
     drop = await db.prepare("DELETE FROM outbox")
     see = await db.prepare("INSERT INTO seen SELECT i, 0 FROM unnest($1::text[]) AS t(i) ON CONFLICT DO NOTHING")
-    # A job may be in a batch once more: of each the last.
+    # A batch may hold a job several times; `save` passes the last state of each.
     keep = await db.prepare(
         "INSERT INTO job SELECT * FROM unnest($1::text[], $2::int[], $3::text[]) "
         "ON CONFLICT (id) DO UPDATE SET stage = excluded.stage, body = excluded.body"
@@ -117,7 +121,7 @@ async def on_postgres(database: str) -> Save:
 
 
 async def worker(bootstrap: str) -> None:
-    """Tasks in, reports out, offsets last."""
+    """Read tasks, send reports, commit the offsets last."""
     source, sink = consumer(bootstrap, "limit-worker", "limit.tasks"), producer(bootstrap)
     await source.start()
     await sink.start()

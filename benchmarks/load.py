@@ -1,4 +1,4 @@
-"""Load for both sides of the benchmark: send n jobs, wait for n ends, measure."""
+"""Load for Stageline and for the limit: send jobs, wait for their ends, measure time, CPU and memory."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def our_job() -> Job:
 
 
 def bare_job() -> Job:
-    """What the limit passes around."""
+    """A job for the limit, of the same size."""
     job_id = clock.new_root()
     return job_id, "limit.commands", json.dumps({"id": job_id, "stage": 0, "padding": PADDING}).encode(), []
 
 
 def our_end(record: Any) -> bool:
-    """True for a JobFinished."""
+    """True for the record of a `JobFinished`."""
     return dict(record.headers).get("ce_type") == JobFinished.TYPE.encode()
 
 
 @dataclass
 class Ends:
-    """Reads the topic of ends from now on and notes when each job ended."""
+    """Reads the topic of ends from now on and notes the time of each job's end (`at`: job id → monotonic seconds)."""
 
     bootstrap: str
     topic: str
@@ -79,7 +79,7 @@ class Ends:
             self.changed.set()
 
     async def wait(self, ids: list[str], timeout_s: float) -> None:
-        """Until all of `ids` have ended. Raises `TimeoutError`."""
+        """Wait until all jobs in `ids` have ended. Raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while any(i not in self.at for i in ids):
                 self.changed.clear()
@@ -87,7 +87,7 @@ class Ends:
 
 
 async def backlog(sink: AIOKafkaProducer, ends: Ends, make: Callable[[], Job], count: int) -> float:
-    """Completed jobs per second with `count` jobs handed in at once."""
+    """Send `count` jobs at once, and wait for their ends. Returns completed jobs per second."""
     jobs = [make() for _ in range(count)]
     started = time.monotonic()
     acks = [await sink.send(topic, value, i.encode(), headers=headers) for i, topic, value, headers in jobs]
@@ -98,7 +98,7 @@ async def backlog(sink: AIOKafkaProducer, ends: Ends, make: Callable[[], Job], c
 
 
 async def trickle(sink: AIOKafkaProducer, ends: Ends, make: Callable[[], Job], count: int, per_s: float) -> list[float]:
-    """Seconds from submit to finish of `count` jobs handed in at a steady rate, sorted."""
+    """Send `count` jobs at a steady rate. Returns the seconds from submit to finish of each, sorted."""
     sent: dict[str, float] = {}
     begin = time.monotonic()
     for n in range(count):
@@ -111,7 +111,7 @@ async def trickle(sink: AIOKafkaProducer, ends: Ends, make: Callable[[], Job], c
 
 
 class Meter:
-    """CPU and memory of some processes, and of their children, over a stretch of time."""
+    """CPU time since its creation, and memory, of named processes and their children."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self.processes = {name: psutil.Process(pid) for name, pid in pids.items()}
@@ -119,23 +119,25 @@ class Meter:
         self.before = {name: self._cpu(p) for name, p in self.processes.items()}
 
     def _children(self, process: psutil.Process) -> list[psutil.Process]:
-        # Who is measured alone, as each service is, does not count as the fork server's child too.
+        # A process that is measured under its own name does not count as a child of the fork server as well.
         alone = [p for p in self.processes.values() if p != process]
         others = {c for p in alone for c in (p, *p.children(recursive=True))} if process.pid == self.forkserver else set()
         return [c for c in process.children(recursive=True) if c not in others]
 
     def _cpu(self, process: psutil.Process) -> float:
-        # Children that have ended are in the times of their parent.
+        # The parent's `children_*` times hold the CPU time of children that have ended.
         times = [p.cpu_times() for p in (process, *self._children(process))]
         return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each since the start of the measurement."""
+        """CPU seconds per process since the meter was created."""
         return {name: self._cpu(p) - self.before[name] for name, p in self.processes.items()}
 
     def peak_mib(self) -> dict[str, float]:
-        """Largest resident size of each in its life, MiB (Linux `VmHWM`), of which what it has in common with others, as libraries are,
-        counts by its share (now: `Pss` instead of `Rss`); children by their share of what they hold now."""
+        """Peak memory per process in MiB: Linux `VmHWM`, with shared pages (libraries) counted by share (`Pss` instead of `Rss`).
+
+        Children are added with the `Pss` that they have now.
+        """
         found: dict[str, float] = {}
         for name, p in self.processes.items():
             with open(f"/proc/{p.pid}/status") as status:

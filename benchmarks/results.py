@@ -1,4 +1,4 @@
-"""Results of benchmarks as data, `benchmarks/results/*.json`: each run of a command writes one new file."""
+"""Results of benchmarks as data, `benchmarks/results/*.json`. Each run of a command writes a new file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
-Kind = Literal["run", "door", "search", "peers"]
+Kind = Literal["run", "gateway", "search", "peers", "walks"]
 
 
 class Machine(BaseModel):
-    """What it ran on. Nothing here identifies the machine."""
+    """The machine of a run. Nothing here identifies it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,21 +34,21 @@ class Machine(BaseModel):
 
 
 class Run(BaseModel):
-    """One run of one benchmark. Figures carry their unit in the name; a spread is `{median, min, max}`, a latency `{p50, p99}`."""
+    """One run of one benchmark. A figure's name holds its unit; a spread is `{median, min, max}`, a latency `{p50, p99}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmark: Kind
     at: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2})?$")
-    """When it began: UTC, to the minute, or the day where no more is known."""
+    """Start of the run in UTC, to the minute; the day alone if the time is unknown."""
     commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
-    """The commit it ran on; none where it was not noted."""
+    """The commit that ran. None: unknown."""
     changed: bool = False
     """True when files differed from the commit."""
     machine: Machine
     python: str | None = None
     setup: dict[str, Any] = {}
-    """What was measured and how: store, scale, jobs and rounds."""
+    """Parameters of the run: store, scale, jobs, rounds."""
     figures: dict[str, Any]
     note: str = ""
 
@@ -57,7 +57,7 @@ RUNS = TypeAdapter(list[Run])
 
 
 class Comparison(BaseModel):
-    """Versions or variants that took turns on one machine. `figures` holds a value, or one per round, of each variant."""
+    """Versions or variants measured in turns on one machine. `figures`: variant → its value, or one value per round."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,25 +73,25 @@ COMPARISONS = TypeAdapter(list[Comparison])
 
 
 def all_runs(paths: Iterable[Path]) -> Iterator[Run]:
-    """Every run of the result files. Raises `pydantic.ValidationError` for a file that is not as described here."""
+    """Every run in the result files. Raises `pydantic.ValidationError` for an invalid file."""
     for path in sorted(paths):
         if path.name != "comparisons.json":
             yield from RUNS.validate_json(path.read_bytes())
 
 
 def kept_files() -> list[Path]:
-    """The result files that git knows, so that a run of this minute changes no document; all of them where there is no git."""
+    """The result files that are committed, so that a new run changes no document before it is added. Without git: all files."""
     names = _git("ls-files", "benchmarks/results/*.json").splitlines()
     return [ROOT / name for name in names] or list(FOLDER.glob("*.json"))
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """`--results FOLDER`, which every benchmark takes."""
+    """Add the option `--results FOLDER`, which every benchmark has."""
     parser.add_argument("--results", default=str(FOLDER), metavar="FOLDER", help="where the result is written; '' writes none")
 
 
 def save(folder: str, benchmark: Kind, setup: dict[str, Any], figures: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Write one run with this machine, commit and time as a new file, and tell where. An empty `folder` writes nothing."""
+    """Write one run, with machine, commit and time, to a new file, and print its path. Writes nothing if `folder` is empty."""
     if not folder:
         return
     now = datetime.now(UTC)
@@ -107,7 +107,7 @@ def save(folder: str, benchmark: Kind, setup: dict[str, Any], figures: dict[str,
 
 
 def suffix(setup: dict[str, Any]) -> str:
-    """The part of a file's name that tells runs of one second apart: store or peer."""
+    """The part of a file's name that distinguishes runs of the same second: store or peer."""
     return str(setup.get("store") or setup.get("peer") or "all").lower()
 
 
@@ -118,7 +118,7 @@ def this_machine() -> Machine:
 
 
 def spread(values: Sequence[float], digits: int = 0) -> dict[str, float]:
-    """Median, smallest and largest of the rounds."""
+    """Median, minimum and maximum of the rounds."""
     found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     return {name: round(value, digits) for name, value in found.items()}
 
@@ -129,13 +129,13 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def percentile(values: Sequence[float], q: int) -> float:
-    """The `q`-th percentile of values, to a tenth."""
+    """The `q`-th percentile of `values`, rounded to a tenth."""
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, len(ordered) * q // 100)], 1)
 
 
 def _git(*words: str) -> str:
-    """What git prints; empty without git or outside a repository."""
+    """Output of a git command. Empty without git or outside a repository."""
     try:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,6 +1,6 @@
-"""`make bench`: five-stage no-op jobs through the real services, side by side with the limit, in one run on one broker.
+"""`make bench`: five-stage no-op jobs through the real services and through the limit, in turns, in one run on one broker.
 
-`python -m benchmarks.run --store postgres`, `--fan-out 50`, `--in-flight 100000` measure more; `make bench BENCH='…'` passes them on.
+Options measure more: `--store postgres`, `--fan-out 50`, `--in-flight 100000`. `make bench BENCH='…'` passes them on.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ JOBS = int(os.environ.get("BENCH_JOBS", "5000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 TRICKLE_S = int(os.environ.get("BENCH_TRICKLE_S", "60"))
 SLOW_JOBS = max(1, 5 * TRICKLE_S // ROUNDS)
-"""Jobs of each round that come at 5 per second."""
+"""Jobs of each round that are sent at 5 per second."""
 STAGE_UPDATES = 6
-"""JobStageUpdates of one such job: five steps and the end."""
+"""`JobStageUpdate` events of one job: five steps and the end."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 async def make_limit_topics(bootstrap: str) -> None:
-    """Topics of the limit, with as many partitions as ours have."""
+    """Create the limit's topics, with as many partitions as Stageline's by default."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(f"limit.{n}", 6, 1) for n in ("commands", "events", "tasks", "reports", "done")])
@@ -54,7 +54,7 @@ async def make_limit_topics(bootstrap: str) -> None:
 
 @contextlib.asynccontextmanager
 async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
-    """The limit's two processes, while they are needed, on the database that ours runs on."""
+    """Run the limit's two processes on the database that Stageline runs on, and end them afterwards."""
     command = [sys.executable, "-m", "benchmarks.limit"]
     database = os.environ.get("STAGELINE_DATABASE_URL", str(DATA_DIR / "limit.db"))
     relay = await asyncio.create_subprocess_exec(*command, "relay", bootstrap, database)
@@ -68,18 +68,18 @@ async def bare_relay(bootstrap: str) -> AsyncIterator[None]:
 
 
 def options() -> argparse.Namespace:
-    """What to measure beside the backlog and the trickle."""
+    """The command line's options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--fan-out", type=int, default=0, help="files of a wide job")
-    parser.add_argument("--in-flight", type=int, default=0, help="jobs that wait meanwhile")
+    parser.add_argument("--in-flight", type=int, default=0, help="waiting jobs in the store")
     parser.add_argument("--scale", action="append", default=[], help="SERVICE=N, on PostgreSQL; may repeat")
     results.add_option(parser)
     return parser.parse_args()
 
 
 async def main() -> int:
-    """Run the benchmark, print it and write its result; nothing in it is asserted."""
+    """Run the benchmark, print tables and write the result; returns the exit code. Nothing is asserted."""
     wanted = options()
     server = None
     if wanted.store == "postgres":
@@ -94,8 +94,8 @@ async def main() -> int:
 
 
 async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
-    """With the store in place; `beside` are processes that are not the supervisor's."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it reports each topic's first seconds as errors
+    """Start the services, measure and stop them. `beside`: name → pid of processes to measure that the supervisor did not start."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs errors while a new topic has no leader yet
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     scale = {name: int(n) for name, _, n in (x.partition("=") for x in wanted.scale)}
     plan = Plan(DATA_DIR, port=0, kafka_port=0, scale=scale)
@@ -114,7 +114,8 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
 
 @dataclass
 class Found:
-    """What the rounds came to: jobs per second, seconds from submit to finish, seconds until an end is shown, CPU seconds."""
+    """Measurements of all rounds: jobs/s (`ours`, `limit`), seconds from submit to finish (`quick`, `bare_quick`), seconds until the
+    gateway shows an end (`lags`), and CPU seconds per process."""
 
     ours: list[float] = field(default_factory=list)
     limit: list[float] = field(default_factory=list)
@@ -125,7 +126,7 @@ class Found:
 
 
 async def measure(plan: Plan, pids: dict[str, int]) -> dict[str, Any]:
-    """All measurements, ours and the limit's taking turns. Returns the figures of the result file."""
+    """Measure Stageline and the limit in turns. Returns the figures of the result file."""
     bootstrap = f"127.0.0.1:{plan.ports['kafka']}"
     await asyncio.sleep(10)
     idle = Meter(pids)
@@ -141,10 +142,10 @@ async def measure(plan: Plan, pids: dict[str, int]) -> dict[str, Any]:
         f"Python {platform.python_version()} built with {platform.python_compiler()}"
     )
     async with Ends(bootstrap, JOB_EVENTS_TOPIC.name, our_end) as ends, Ends(bootstrap, "limit.done", lambda r: True) as done:
-        # The broker's compiler has done its work by the time the limit is measured: let it have done so for ours.
+        # Warm up the broker's JIT compiler, so that the first round is not slower than the limit's first round.
         await backlog(sink, ends, our_job, JOBS // 3)
         await trickle(sink, ends, our_job, 50, 25)
-        # In turns, as near to each other as can be: the speed of a machine with neighbours changes within minutes.
+        # In turns, close together: the speed of a shared machine changes within minutes.
         for _ in range(ROUNDS):
             await our_round(plan, sink, ends, pids, found)
             await bare_round(bootstrap, sink, done, found)
@@ -155,7 +156,7 @@ async def measure(plan: Plan, pids: dict[str, int]) -> dict[str, Any]:
 
 
 async def our_round(plan: Plan, sink: AIOKafkaProducer, ends: Ends, pids: dict[str, int], found: Found) -> None:
-    """One turn of ours."""
+    """One turn of Stageline; adds its measurements to `found`."""
     found.quick += await trickle(sink, ends, our_job, SLOW_JOBS, 5)
     meter = Meter(pids)
     async with scenarios.Visibility(f"http://127.0.0.1:{plan.ports['ingest']}", DATA_DIR / "admin.key", ends) as visible:
@@ -165,7 +166,7 @@ async def our_round(plan: Plan, sink: AIOKafkaProducer, ends: Ends, pids: dict[s
 
 
 async def bare_round(bootstrap: str, sink: AIOKafkaProducer, done: Ends, found: Found) -> None:
-    """One turn of the limit."""
+    """One turn of the limit; adds its measurements to `found`."""
     async with bare_relay(bootstrap):
         await trickle(sink, done, bare_job, 50, 25)
         found.bare_quick += await trickle(sink, done, bare_job, SLOW_JOBS, 5)
@@ -173,7 +174,7 @@ async def bare_round(bootstrap: str, sink: AIOKafkaProducer, done: Ends, found: 
 
 
 async def more(plan: Plan, wanted: argparse.Namespace) -> dict[str, Any]:
-    """Wide jobs, and a store full of jobs that wait. Returns their figures."""
+    """Measure wide jobs, and jobs beside many waiting ones, if the options ask for them. Returns their figures."""
     figures: dict[str, Any] = {}
     if not wanted.fan_out and not wanted.in_flight:
         return figures
@@ -189,19 +190,19 @@ async def more(plan: Plan, wanted: argparse.Namespace) -> dict[str, Any]:
         if wanted.in_flight:
             few = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
             took = await scenarios.fill(sink, wanted.in_flight)
-            # Until the store has them all: jobs come after them in the same partitions.
+            # These jobs are behind the waiting ones in the partitions, so the store has all of them afterwards.
             await trickle(sink, ends, our_job, 20, 5)
             many = await scenarios.beside(sink, ends, JOBS // 2, ROUNDS)
             figures["in_flight"] = {"jobs": wanted.in_flight, "jobs_per_s": round(many), "jobs_per_s_without": round(few)}
             out.print(
-                f"with {wanted.in_flight} jobs in flight (handed in over {took:.0f} s): {many:.0f} jobs/s, {many / few:.0%} of {few:.0f}"
+                f"with {wanted.in_flight} jobs in flight (sent within {took:.0f} s): {many:.0f} jobs/s, {many / few:.0%} of {few:.0f}"
             )
     await sink.stop()
     return figures
 
 
 def figures_of(found: Found, peak_mib: float, idle_share: float) -> dict[str, Any]:
-    """What the result file holds of a run; units are in the names."""
+    """The figures of the result file, with their units in the names."""
     shares = [ours / limit * 100 for ours, limit in zip(found.ours, found.limit, strict=True)]
     figures: dict[str, Any] = {
         "jobs_per_s": results.spread(found.ours), "limit_jobs_per_s": round(statistics.median(found.limit)),
@@ -214,7 +215,7 @@ def figures_of(found: Found, peak_mib: float, idle_share: float) -> dict[str, An
 
 
 def report(found: Found, peak: dict[str, float], idle_share: float) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     table = Table("", "jobs/s (median, min-max)", "stage updates/s", "submit to finish at 5/s: p50 ms", "p99 ms", box=None)
     for name, rates, times in (("Stageline", found.ours, found.quick), ("limit", found.limit, found.bare_quick)):
         middle = statistics.median(rates)
@@ -234,7 +235,7 @@ def report(found: Found, peak: dict[str, float], idle_share: float) -> None:
     if len(found.lags) > 1:
         cuts = statistics.quantiles(found.lags, n=100)
         shown = f"{cuts[49] * 1000:.0f} ms p50, {cuts[98] * 1000:.0f} ms p99, at full load ({len(found.lags)} samples)"
-        out.print(f"a job's end is shown by the door after {shown}")
+        out.print(f"the gateway shows a job's end after {shown}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Further measurements of `python -m benchmarks.run`: wide jobs, and a store full of jobs that wait."""
+"""Further measurements of `python -m benchmarks.run`: wide jobs, jobs beside many waiting ones, and visibility."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def job_of(workflow: str, files: int) -> Job:
 
 
 async def fan_out(sink: AIOKafkaProducer, ends: Ends, files: int, jobs: int = 60, rounds: int = 3) -> float:
-    """Stages of single files completed per second (median), with jobs of `files` files and three steps each."""
+    """Send jobs of `files` files and three steps. Returns completed file stages per second, the median of the rounds."""
     return statistics.median(
         [await backlog(sink, ends, lambda: job_of("bench-wide", files), jobs) * files * 3 for _ in range(rounds)]
     )
 
 
 async def fill(sink: AIOKafkaProducer, count: int, per_s: int = 1500) -> float:
-    """Hand in `count` jobs that wait for an answer; seconds it took."""
+    """Send `count` jobs that wait for a signal, at `per_s`. Returns the seconds that it took."""
     began = time.monotonic()
     for start in range(0, count, 500):
         made = [job_of("bench-waits", 0) for _ in range(min(500, count - start))]
@@ -64,12 +64,12 @@ async def fill(sink: AIOKafkaProducer, count: int, per_s: int = 1500) -> float:
 
 
 async def beside(sink: AIOKafkaProducer, ends: Ends, jobs: int, rounds: int) -> float:
-    """Completed no-op jobs per second (median), beside whatever waits."""
+    """Completed no-op jobs per second, the median of the rounds, beside the jobs that wait."""
     return statistics.median([await backlog(sink, ends, our_job, jobs) for _ in range(rounds)])
 
 
 class Visibility:
-    """How long after its end a job is shown by the door, sampled while a backlog is worked off. Seconds, with the request's own time."""
+    """Samples how long after a job's end the gateway shows it, while a backlog drains. `lags` in seconds, including the request."""
 
     def __init__(self, url: str, key_file: Path, ends: Ends) -> None:
         self.url = url

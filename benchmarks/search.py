@@ -1,4 +1,4 @@
-"""`python -m benchmarks.search`: job searches over a million jobs, on SQLite and, where there is one, PostgreSQL. Nothing is asserted."""
+"""`python -m benchmarks.search`: job searches over a million jobs, on SQLite and, if its URL is given, PostgreSQL. Nothing is asserted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TERM = text("INSERT INTO job_term (tenant_id, term, created_at, job_id) VALUES 
 
 
 def fill(connection: Connection, first: int, count: int, now: float, body: dict[str, Any]) -> None:
-    """Jobs `first` to `first + count`, of ten tenants, the first of which has nine tenths of them."""
+    """Insert jobs `first` to `first + count` of ten tenants; one tenant has most of them."""
     rng = random.Random(first)
     jobs, terms = [], []
     for n in range(first, first + count):
@@ -62,7 +62,7 @@ def fill(connection: Connection, first: int, count: int, now: float, body: dict[
 
 
 def queries(now: float) -> dict[str, Callable[[random.Random], JobQuery]]:
-    """What people ask."""
+    """Kind of query → a function that makes one with random values."""
     day = 86_400.0
     return {
         "newest": lambda r: JobQuery("big"),
@@ -86,7 +86,7 @@ def queries(now: float) -> dict[str, Callable[[random.Random], JobQuery]]:
 
 
 async def measure(store: Store) -> dict[str, list[float]]:
-    """Milliseconds of each query."""
+    """Run each kind of query `REPEATS` times. Returns kind → milliseconds of each run."""
     rng, now = random.Random(7), clock.unix()
     found: dict[str, list[float]] = {}
     for name, make in queries(now).items():
@@ -99,30 +99,30 @@ async def measure(store: Store) -> dict[str, list[float]]:
 
 
 async def prepared(store: Store) -> None:
-    """A million jobs, unless they are there."""
+    """Migrate the store and insert `JOBS` jobs, unless it holds jobs already."""
     await migrate(store, "ingest")
     if await store.read(lambda c: c.execute(text("SELECT 1 FROM job_view LIMIT 1")).first()):
         return
     now, body = clock.unix(), new_job("", "", clock.now())
-    step = 5000  # a transaction that idles, while its rows are made up, is ended by the server
+    step = 5000  # the server ends a transaction that idles for long, as one does while Python makes its rows
     for first in range(0, JOBS, step):
         await store.transact(lambda c, f=first: fill(c, f, min(step, JOBS - f), now, body))  # type: ignore[misc]
     if store.shared:
-        # What autovacuum does within minutes to tables that were filled; reading has no transaction, in which it could not be done.
+        # Autovacuum would do this within minutes. VACUUM cannot run in a transaction, and `read` opens none.
         await store.read(lambda c: c.execute(text("VACUUM ANALYZE")))
     else:
         await store.transact(lambda c: c.execute(text("ANALYZE")))
 
 
 def figures_of(found: dict[str, list[float]]) -> dict[str, Any]:
-    """What the result file holds of one database: 95th percentiles in milliseconds."""
+    """The figures of one database for the result file: 95th percentiles in milliseconds."""
     every = [ms for values in found.values() for ms in values]
     kinds = {name: results.percentile(values, 95) for name, values in found.items()}
     return {"p95_ms_of_all": results.percentile(every, 95), "p95_ms_of_the_slowest_kind": max(kinds.values()), "p95_ms": kinds}
 
 
 async def main() -> int:
-    """`BENCH_POSTGRES_URL` names a database for the second column."""
+    """Measure SQLite, and the PostgreSQL database at `BENCH_POSTGRES_URL` if that is set; print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
     results.add_option(parser)
     target = parser.parse_args().results
@@ -135,7 +135,7 @@ async def main() -> int:
     for name, store in stores.items():
         began = time.monotonic()
         await prepared(store)
-        out.print(f"{name}: {JOBS} jobs there after {time.monotonic() - began:.0f} s")
+        out.print(f"{name}: holds {JOBS} jobs after {time.monotonic() - began:.0f} s")
         measured[name] = await measure(store)
         await store.close()
     table = Table("query", *(f"{n}: p50 ms" for n in measured), *(f"{n}: p95 ms" for n in measured), box=None)

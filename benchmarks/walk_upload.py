@@ -1,4 +1,4 @@
-"""The gateway behind an ASGI client: all of it is real but Kafka and the session service, whose answer comes at once."""
+"""The gateway behind an ASGI client, with real parts except Kafka and the session service, whose answer comes at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODY = (
 
 
 class _AnsweredAtOnce:
-    """A relay to nowhere. The decision on each command arrives as soon as the request waits for it."""
+    """A relay that sends nothing. The decision on each command arrives as soon as the request waits for it."""
 
     def __init__(self, decisions: StoredDecisions) -> None:
         self.decisions = decisions

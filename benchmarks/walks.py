@@ -1,15 +1,14 @@
-"""Counts the hops a reader makes: functions, calls between modules and calls back, along three fixed paths through the code.
+"""Counts functions and calls between modules along three fixed paths through the code, as a measure of how hard it is to read.
 
-`python -m benchmarks.walks [FILE]` prints one JSON object, and writes it to FILE. The paths are one decision of the orchestrator
-(`decide`), one batch of one report (`on_batch`), and one multipart upload by an ASGI client (`upload`). Nothing but SQLite is needed.
+`python -m benchmarks.walks` prints them as JSON and writes a result. The paths are one decision of the orchestrator (`decide`), one
+batch of one report (`on_batch`), and one multipart upload by an ASGI client (`upload`). Nothing but SQLite is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlmodel import SQLModel
 
+from benchmarks import results
 from benchmarks.walk_upload import upload_request
 from contracts import CreateJob, FileRef, JobRequest, StageReport, StageTask, TaskStatus, Tenancy
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
@@ -30,13 +30,13 @@ from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.app import BUILT_IN, read_workflows
 from services.job_orchestrator.core.decide import Start, decide
 from services.job_orchestrator.core.job import Decision
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.tracing import Telemetry
 
-ROOT = Path(__file__).parents[1]
 HOUSE = ("contracts", "services", "shared", "stageline_kit")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
@@ -44,7 +44,7 @@ OWNER = Tenancy(tenant_id="t1", tenant_name="Tenant", user_name="ann")
 
 @dataclass(frozen=True)
 class Walk:
-    """Hops along one path. A hop is a call from one module of the house into another."""
+    """Counts along one path. A hop is a call from one of our modules into another."""
 
     functions: int
     """Distinct functions entered."""
@@ -60,7 +60,7 @@ class Walk:
 
 
 class Tracer:
-    """Records each function of the house that is entered, with the function of the house that called it."""
+    """Records each call of one of our functions, with the one of our functions that made it."""
 
     def __init__(self) -> None:
         self.entered: list[tuple[FrameType, tuple[str, ...]]] = []
@@ -68,7 +68,7 @@ class Tracer:
         self._known: set[int] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        # A coroutine that goes on is entered again under the same frame: that is no hop.
+        # A resumed coroutine enters its frame again. That is not a hop.
         if event != "call" or id(frame) in self._known or not _of_house(frame) or _is_part(frame):
             return
         self._known.add(id(frame))
@@ -81,7 +81,7 @@ class Tracer:
         self.entered.append((frame, tuple(stack)))
 
     def walk(self, within: str = "") -> Walk:
-        """What was recorded, as far as it is code of modules that begin with `within`."""
+        """The counts of recorded calls, limited to modules whose name begins with `within`."""
         functions: set[tuple[str, str]] = set()
         visited: set[str] = set()
         hops = returns = back_calls = depth = 0
@@ -117,7 +117,7 @@ def _module(frame: FrameType) -> str:
 
 
 def traced(path: Callable[[], Any]) -> Tracer:
-    """Follow `path()` in this thread. It is run once before, so that caches and imports are as in a running service."""
+    """Trace `path()` in this thread. It runs once before, so that caches and imports are as in a running service."""
     path()
     tracer = Tracer()
     sys.setprofile(tracer)
@@ -143,7 +143,7 @@ def _started() -> tuple[Decision, CreateJob, StageReport]:
 
 
 def decide_walk() -> Tracer:
-    """`decide(job, report, now)`: the first step of `documents` ended well."""
+    """`decide(job, report, now)`: the first step of `documents` ended with OK."""
     first, _, report = _started()
 
     def path() -> None:
@@ -183,7 +183,7 @@ def batch_walk() -> Tracer:
 
 
 def upload_walk() -> Tracer:
-    """One multipart upload into a session; the session service's answer comes at once."""
+    """One multipart upload into a session. The session service's answer comes at once."""
     with tempfile.TemporaryDirectory() as folder:
         loop = asyncio.new_event_loop()
         request = loop.run_until_complete(upload_request(Path(folder)))
@@ -200,19 +200,24 @@ def upload_walk() -> Tracer:
 
 
 def measure() -> dict[str, Any]:
-    """All walks: through the whole house, and within the service alone."""
+    """All walks, through all of our modules and within the service alone."""
     walks = {
         "decide": (decide_walk(), "services.job_orchestrator."),
         "on_batch": (batch_walk(), "services.job_orchestrator."),
         "upload": (upload_walk(), "services.ingest."),
     }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    found = {name: {"house": asdict(t.walk()), "service": asdict(t.walk(service))} for name, (t, service) in walks.items()}
-    return {"what": "walks", "commit": commit, "python": platform.python_version(), "walks": found}
+    return {name: {"house": asdict(t.walk()), "service": asdict(t.walk(service))} for name, (t, service) in walks.items()}
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.walks")
+    results.add_option(parser)
+    wanted = parser.parse_args()
+    found = measure()
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    results.save(wanted.results, "walks", {}, found, lambda text: print(text, file=sys.stderr))
 
 
 if __name__ == "__main__":
-    body = json.dumps(measure(), indent=2) + "\n"
-    sys.stdout.write(body)
-    if sys.argv[1:]:
-        Path(sys.argv[1]).write_text(body)
+    main()

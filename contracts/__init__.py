@@ -1,4 +1,4 @@
-"""What travels: events, commands and topics of Stageline. Imports pydantic and nothing else."""
+"""Events, commands and topics of Stageline. Imports pydantic and nothing else."""
 
 from contracts.access import AccessKeyIssued, AccessKeyRevoked
 from contracts.cloudevents import Record, UndecodableRecord, from_record, to_record

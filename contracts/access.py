@@ -1,4 +1,4 @@
-"""Credentials as facts: every service that has a door keeps its own copy, so none asks another. Never the key itself."""
+"""API keys as events. Each service with an HTTP API keeps its own copy, so that no service asks another. Events carry hashes of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Role = Literal["admin", "operator", "producer", "reader"]
 class _KeyEvent(Message):
     event_id: Id
     key_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the whole key, which holds 256 random bits: not reversible, so safe on a topic."""
+    """SHA-256 of the whole key, in hex. A key holds 256 random bits, so its hash cannot be reversed."""
     tenant_id: Id
     occurred_at: Timestamp
 
@@ -38,6 +38,8 @@ class _KeyEvent(Message):
 
 
 class AccessKeyIssued(_KeyEvent):
+    """An API key was issued, or its name, role or expiry changed. The last record of a key holds."""
+
     TYPE = "stageline.access.key_issued.v1"
     VERSION = "1.1"
     tenant_name: Text
@@ -45,8 +47,10 @@ class AccessKeyIssued(_KeyEvent):
     role: Role
     prefix: str = Field(max_length=20)
     expires_at: Timestamp | None = None
-    """From this time on it is no key any more; None for one that stands until it is revoked."""
+    """The key is refused from this time on. None: it does not expire."""
 
 
 class AccessKeyRevoked(_KeyEvent):
+    """An API key was revoked. Services refuse it as soon as they have read this record."""
+
     TYPE = "stageline.access.key_revoked.v1"

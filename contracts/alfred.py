@@ -1,4 +1,4 @@
-"""Alfred's envelope and what all of its events share (reference/vendor-apis.md §1.1)."""
+"""Alfred's envelope and the fields that all of its events share (reference/vendor-apis.md §1.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.message import Contract, Message
 
 
 class AlfredFields(Contract):
-    """The inner `event` object. Fields marked *ours* are additions to the vendor's shape; all are optional."""
+    """The inner `event` object. Fields marked *Ours* are additions to the vendor's shape. All of them are optional."""
 
     NAME: ClassVar[str]
     """Event name in the scheme of Alfred's current SDK, e.g. `job_stage_update_event`."""
@@ -23,17 +23,17 @@ class AlfredFields(Contract):
     company_id: Id
     company_name: Text
     sequence: int | None = None
-    """Ours: dense per job, from 1, over its job events."""
+    """Ours: number of the event among the job events of its job; 1, 2, 3 and so on without a gap."""
     caused_by: str | None = None
-    """Ours: id of the message that led to this event."""
+    """Ours: id of the message that caused this event."""
     workflow: str | None = None
-    """Ours: `name@version` the job is pinned to."""
+    """Ours: `name@version` of the workflow that the job runs."""
     step: str | None = None
-    """Ours: step of the workflow."""
+    """Ours: the workflow's step that this event is about."""
 
     @property
     def subject(self) -> str:
-        """The job this event belongs to, or the file where the vendor's shape names no job."""
+        """The id of the event's job. Where the vendor's shape has no job: the file's id, then the company's."""
         job_id = getattr(self, "job_id", None) or getattr(self, "file_id", None) or getattr(self, "file_log_id", None)
         return str(job_id or self.company_id)
 
@@ -42,7 +42,7 @@ F = TypeVar("F", bound=AlfredFields)
 
 
 class AlfredEvent(Message, Generic[F]):
-    """`{event_id, event_type, event_time, event{…}}`; `event_time` in Unix seconds."""
+    """Alfred's envelope: `{event_id, event_type, event_time, event{…}}`. `event_time` is in Unix seconds."""
 
     event_id: Id
     event_type: str
@@ -51,14 +51,14 @@ class AlfredEvent(Message, Generic[F]):
 
     @classmethod
     def of(cls, *, event_id: str, at: datetime, **fields: Any) -> Self:
-        """Make an event for the wire. `fields` are those of the inner object; raises `ValidationError` if one is wrong."""
+        """An event of `fields`, which are those of the inner object. Raises `ValidationError` when one is invalid."""
         inner: type[F] = _inner(cls)
         body = inner(event_name=inner.NAME, event_type=inner.KIND, **fields)
         return cls(event_id=event_id, event_type=inner.KIND, event_time=round(at.timestamp(), 3), event=body)
 
     @classmethod
     def fact(cls, event_id: str, unix: float, fields: dict[str, Any]) -> Self:
-        """As `of`, from values that are checked already (`Contract.trusted`), at a time in Unix seconds; `fields` gets further entries."""
+        """As `of`, from validated values (see `Contract.trusted`). `unix` is in seconds. Adds the event's name and type to `fields`."""
         inner: type[F] = _inner(cls)
         fields["event_name"], fields["event_type"] = inner.NAME, inner.KIND
         body = inner.assembled(fields)
@@ -88,12 +88,12 @@ def _inner(model: type[AlfredEvent[Any]]) -> Any:
 
 @lru_cache(maxsize=1000)
 def _at(unix: float) -> datetime:
-    # All that follows from one decision has one time.
+    # The events of one decision have the same time.
     return datetime.fromtimestamp(unix, UTC)
 
 
 class Dated(AlfredFields):
-    """Events that carry the dates of their object."""
+    """Fields of an event that carries its job's dates."""
 
     creation_date: Timestamp
     update_date: Timestamp

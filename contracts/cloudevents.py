@@ -1,6 +1,6 @@
-"""CloudEvents 1.0.2 Kafka protocol binding: binary mode out, binary and structured mode in.
+"""The wire format: CloudEvents 1.0.2 over Kafka. Writes binary mode; reads binary and structured mode.
 
-Source: CloudEvents Kafka protocol binding 1.0.2; reference/reliability-contracts-telemetry.md §B2.
+Follows the CloudEvents Kafka protocol binding 1.0.2; see reference/reliability-contracts-telemetry.md §B2.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class UndecodableRecord(ValueError):
-    """The record can never be read. `code` is a stable word, the text names field and reason."""
+    """The record can never be read. `code` is a stable word; the text names the field and the reason."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class UndecodableRecord(ValueError):
 
 
 class Record(NamedTuple):
-    """What goes to Kafka: key and value bytes and headers."""
+    """A Kafka record: key, value and headers."""
 
     key: bytes
     value: bytes
@@ -41,9 +41,9 @@ class Record(NamedTuple):
 
 
 def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
-    """Binary mode: attributes in `ce_*` headers, the JSON of the message as the value.
+    """The record of a message in binary mode: attributes in `ce_*` headers, the message's JSON as the value.
 
-    `source` is the producing service, e.g. `/stageline/session`; `extra` headers (trace context) are appended.
+    `source` is the producing service, e.g. `/stageline/session`. `extra` headers (trace context) are appended.
     """
     key = message.key.encode()
     content, version, ce_source, ce_type, schema = _same(type(message), source)
@@ -63,7 +63,7 @@ def to_record(message: Message, source: str, extra: Headers = ()) -> Record:
 
 @lru_cache
 def _same(model: type[Message], source: str) -> Headers:
-    """What all records of a type from one source say."""
+    """The headers that are equal in all records of a type from one source."""
     return (
         ("content-type", JSON),
         ("ce_specversion", b"1.0"),
@@ -79,9 +79,10 @@ def _time(at: datetime) -> bytes:
 
 
 def from_record(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], allowed: frozenset[str]) -> Message:
-    """Decode one record into the newest model; `allowed` holds the CloudEvents types this topic may carry.
+    """Decode a record into the newest model of its type. `allowed` holds the CloudEvents types of the record's topic.
 
-    Binary, structured and (for Alfred events) bare envelopes are read, leniently. Raises `UndecodableRecord`.
+    Reads binary mode, structured mode and Alfred's envelope without CloudEvents attributes; all of them leniently.
+    Raises `UndecodableRecord`.
     """
     if not value:
         raise UndecodableRecord("empty_value", "the record has no value")
@@ -99,7 +100,7 @@ def from_record(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
 
 
 def _told(headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, bytes | None]:
-    """Content type and CloudEvents type; names are as we write them, or in any other case."""
+    """The content type and the CloudEvents type. Header names match in any case; our own spelling is tried first."""
     content = told = None
     for name, raw in headers:
         if name == "ce_type":
@@ -113,7 +114,7 @@ def _told(headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, bytes | N
 
 
 def holds_nul(value: bytes) -> bool:
-    """True when a text in this JSON has the character U+0000 (always escaped: raw, it would not be JSON)."""
+    """True when a text in this JSON holds U+0000. Only the escaped form is looked for: raw U+0000 is not valid JSON."""
     return b"\\u0000" in value and _NUL.search(value) is not None
 
 
@@ -152,7 +153,7 @@ def _newest(type_: str, data: Any, allowed: frozenset[str]) -> Message:
 
 
 def _bare(value: bytes, allowed: frozenset[str]) -> Message:
-    # A vendor's event with no CloudEvents attributes still says what it is in `event.event_name`.
+    # A vendor's event without CloudEvents attributes names its type in `event.event_name`.
     body = _object(value)
     event = body.get("event")
     model = alfred_model(str(event.get("event_name"))) if isinstance(event, dict) else None
@@ -175,7 +176,7 @@ def _object(value: bytes) -> dict[str, Any]:
 
 
 def describe(error: ValidationError) -> str:
-    """`field.path: reason` for each fault, at most five."""
+    """`field.path: reason` of each invalid field, at most five."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     text = "; ".join(f"{'.'.join(map(str, f['loc'])) or '(root)'}: {f['msg']}" for f in faults[:5])
     return text + (f" (and {len(faults) - 5} more)" if len(faults) > 5 else "")

@@ -1,4 +1,4 @@
-"""What the notifier did: one record per webhook attempt, so that no delivery vanishes without a trace."""
+"""Events of the notifier: one per webhook attempt, so that every delivery can be traced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.message import Message
 
 
 class DeliveryAttempted(Message):
-    """One try of one event at one endpoint, and what follows from it."""
+    """One attempt to deliver one event to one endpoint, and its outcome."""
 
     TYPE = "stageline.delivery.attempted.v1"
     attempt_id: Id
@@ -26,7 +26,7 @@ class DeliveryAttempted(Message):
     outcome: Literal["delivered", "retrying", "exhausted", "refused", "disabled"]
     status_code: int | None = None
     error: str | None = None
-    """Class of failure: `dns_error`, `connection_refused`, `tls_error`, `timeout`, `ssrf_refused`, `http_status`."""
+    """The kind of failure: `dns_error`, `connection_refused`, `tls_error`, `timeout`, `ssrf_refused` or `http_status`."""
     detail: Text | None = Field(default=None, max_length=1000)
     duration_ms: float = Field(ge=0)
     next_attempt_at: Timestamp | None = None

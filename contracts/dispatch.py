@@ -1,4 +1,4 @@
-"""What steers all jobs at once: controls of actions and tenants, workflows, schedules; and what is known of the backlog."""
+"""Messages that concern many jobs: limits of actions and tenants, workflows, schedules, workers and the backlog."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ class _Command(Message):
 
 
 class SetControl(_Command):
-    """Change what steers an action or a tenant, while everything runs. A field that is absent stays as it is; `clear` names those
-    that are to have no value any more."""
+    """Pause or limit an action or a tenant. An absent field stays as it is; `clear` names the fields to remove."""
 
     TYPE = "stageline.dispatch.set_control.v1"
     kind: Literal["action", "tenant"]
     name: Id
-    """The action, or the tenant's id."""
+    """The action's name, or the tenant's id."""
     paused: bool | None = None
     limit: int | None = Field(default=None, ge=0, le=1_000_000)
-    """Tasks in the hands of workers at a time."""
+    """Tasks that workers hold at a time, at most."""
     rate_per_s: float | None = Field(default=None, gt=0, le=1_000_000)
-    """Tasks handed out per second, on average."""
+    """Tasks dispatched per second, on average at most."""
     burst: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Tasks handed out at once after a pause of the rate; default: one second's worth, at least one."""
+    """Tasks dispatched at once after an idle time. By default the tasks of one second, at least one."""
     weight: float | None = Field(default=None, gt=0, le=1000)
-    """A tenant's share beside other tenants' where tasks wait; default 1."""
+    """The tenant's share, relative to the other tenants whose tasks wait. 1 by default."""
     clear: tuple[Literal["limit", "rate_per_s", "burst", "weight"], ...] = Field(default=(), max_length=4)
     reason: Text = Field(default="", max_length=1000)
 
@@ -59,7 +58,7 @@ class SetControl(_Command):
 
 
 class PublishWorkflow(_Command):
-    """Publish a workflow version: from then on it never changes."""
+    """Publish the next version of a workflow. A published version never changes."""
 
     TYPE = "stageline.workflow.publish_command.v1"
     name: str = Field(min_length=1, max_length=100)
@@ -71,7 +70,7 @@ class PublishWorkflow(_Command):
 
 
 class SetSchedule(_Command):
-    """Make a job whenever a cron expression says so, in a time zone. The same id again replaces the schedule."""
+    """Create or replace a schedule, which creates a job at each time of a cron expression in a time zone."""
 
     TYPE = "stageline.schedule.set_command.v1"
     schedule_id: Id
@@ -79,7 +78,7 @@ class SetSchedule(_Command):
     time_zone: str = Field(default="UTC", min_length=1, max_length=100)
     job: JobRequest
     urls: tuple[str, ...] = Field(default=(), max_length=100)
-    """Remote files that each of its jobs fetches."""
+    """Remote files that each job of the schedule downloads."""
     paused: bool = False
 
     @property
@@ -88,7 +87,7 @@ class SetSchedule(_Command):
 
 
 class DeleteSchedule(_Command):
-    """No more jobs of this schedule."""
+    """Delete a schedule. It creates no further jobs; the jobs that it created stay."""
 
     TYPE = "stageline.schedule.delete_command.v1"
     schedule_id: Id
@@ -102,7 +101,7 @@ DISPATCH_COMMANDS = (SetControl, PublishWorkflow, SetSchedule, DeleteSchedule)
 
 
 class WorkflowPublished(Message):
-    """A workflow version as it is published; the topic keeps every version for ever."""
+    """A published version of a workflow. The topic keeps every version for ever."""
 
     TYPE = "stageline.workflow.published.v1"
     name: str = Field(min_length=1, max_length=100)
@@ -128,7 +127,7 @@ class WorkflowPublished(Message):
 
 
 class ScheduleState(Message):
-    """A schedule as it is; `deleted` ones leave the topic some time later."""
+    """The current state of a schedule. The state of a `deleted` schedule leaves the topic some time later."""
 
     TYPE = "stageline.schedule.state.v1"
     schedule_id: Id
@@ -162,13 +161,13 @@ class ScheduleState(Message):
 
 
 class WorkerSeen(Message):
-    """A worker says that it is there and which actions it takes: every ten seconds, and once when it leaves."""
+    """A worker is running and takes these actions. Sent every ten seconds, and once with `leaving` when it stops."""
 
     TYPE = "stageline.worker.seen.v1"
     worker: Id
     actions: tuple[str, ...] = Field(max_length=1000)
     slots: int = Field(ge=0)
-    """Tasks it runs at a time."""
+    """Tasks that the worker runs at a time."""
     leaving: bool = False
     client: str | None = Field(default=None, max_length=200)
     seen_at: Timestamp
@@ -191,7 +190,7 @@ class WorkerSeen(Message):
 
 
 class ReportRefused(Message):
-    """Work that came to nothing: a worker's report on an attempt that was closed, taken away, or never was."""
+    """A worker's report was refused, because its attempt is closed, superseded or unknown."""
 
     TYPE = "stageline.stage.report_refused.v1"
     refusal_id: Id
@@ -205,10 +204,10 @@ class ReportRefused(Message):
     attempt: int
     status: str
     reason: str = Field(max_length=100)
-    """`unknown_job`, `unknown_file`, `other_tenant`, `stale_attempt`, `attempt_is_closed`."""
+    """One of `unknown_job`, `unknown_file`, `other_tenant`, `stale_attempt`, `attempt_is_closed`."""
     worker: str | None = None
     duration_ms: float | None = None
-    """What the work took, as the worker says."""
+    """Duration of the work, as the worker measured it."""
 
     @property
     def message_id(self) -> str:
@@ -228,36 +227,36 @@ class ReportRefused(Message):
 
 
 class BacklogLine(Contract):
-    """One action of one tenant. Times are Unix seconds, rates tasks per second over the last minute."""
+    """The backlog of one action of one tenant. Times are Unix seconds; rates are tasks per second over the last minute."""
 
     action: str
     tenant_id: str
     waiting: int = Field(ge=0)
-    """Tasks that wait for a credit (for a task of a file that is one each)."""
+    """Tasks that wait for a credit."""
     in_flight: int = Field(ge=0)
-    """Tasks in Kafka or in the hands of workers; of all tenants together if there are no controls of this one."""
+    """Dispatched tasks of the action without a final report, of all tenants together."""
     oldest_at: float | None = None
     arrival_per_s: float = Field(ge=0)
     service_per_s: float = Field(ge=0)
     drained_at: float | None = None
-    """When the backlog will be worked off at these rates; None if it is growing, or nothing is known."""
+    """When the backlog will be empty at the current rates. None: it grows, or the rates are unknown."""
     wasted: int = Field(default=0, ge=0)
-    """Reports refused since the orchestrator started."""
+    """Refused reports since the orchestrator started."""
     gate: str = "open"
-    """`open`, `window`, `limit`, `rate`, `paused`."""
+    """What holds back further tasks: `open` (nothing), `window`, `limit`, `rate` or `paused`."""
     gate_message: str = ""
 
 
 class BacklogState(Message):
-    """What waits, what runs, and when it will be worked off; every two seconds while anything changes."""
+    """Waiting and running tasks per action and tenant. Published every two seconds while they change."""
 
     TYPE = "stageline.dispatch.backlog.v1"
     source: Id
-    """The process that says so: rates and waste are what it saw itself."""
+    """The process that publishes it. Rates and refused reports are its own observations."""
     observed_at: Timestamp
     lines: tuple[BacklogLine, ...] = Field(max_length=2000)
     workers: dict[str, float] = Field(default_factory=dict)
-    """Action → Unix time at which a worker that takes it was last seen."""
+    """Action → Unix time at which a worker of that action was last seen."""
     controls: tuple[dict[str, Any], ...] = Field(default=(), max_length=2000)
 
     @property

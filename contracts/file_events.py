@@ -1,7 +1,7 @@
 """The sixteen file events of Alfred (reference/vendor-apis.md §1.3).
 
-Only FileAddToJob ties a file to its job in the vendor's shape; `job_id` on the others is our optional addition, so that
-a consumer needs no join.
+In the vendor's shape, only FileAddToJob names the job. `job_id` on the others is our optional addition, so that a consumer
+needs no join.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contracts.work import Outputs
 
 
 class FileFields(AlfredFields):
-    """Common to all file events. Dates are optional where the vendor's own SDK leaves them out."""
+    """Fields of all file events. Dates are optional, because the vendor's own SDK leaves them out in places."""
 
     KIND = "file_event"
     job_id: str | None = None
@@ -45,7 +45,7 @@ class FileAddToJobFields(FileFields):
 class _Logged(FileFields):
     file_log_id: Id
     file_id: str | None = None
-    """Ours: how the vendor's `file_log_id` and `file_id` relate is in no document; here they are equal."""
+    """Ours: equal to `file_log_id`. No document of the vendor says how the two relate."""
 
 
 class _Categorised(_Logged):
@@ -87,17 +87,17 @@ class _Tagged(_Stored):
 class FileDoneFields(_Tagged):
     NAME: ClassVar[str] = "file_done_event"
     result_blob: str | None = None
-    """Ours: object key of the result package (JSON)."""
+    """Ours: name of the result package (JSON) in the object store."""
     text_blob: str | None = None
-    """Ours: object key of the text."""
+    """Ours: name of the extracted text in the object store."""
     index_blob: str | None = None
-    """Ours: object key of the text as the full-text index takes it."""
+    """Ours: name of the text for the full-text index in the object store."""
     outputs: Outputs | None = None
-    """Ours: files that were made of it."""
+    """Ours: files that steps made from this file."""
 
 
 class FileFailedFields(_Tagged):
-    """`code`, `message` and `step` are ours: the vendor's event cannot say why."""
+    """`code`, `message` and `step` are ours, because the vendor's event has no field for the reason."""
 
     NAME: ClassVar[str] = "file_failed_event"
     classification_score: float | None = None
@@ -166,10 +166,10 @@ class FileStatusUpdateFields(_Tagged):
     classification_score: float | None = None
     classification_status: str | None = None
     progress_done: int | None = None
-    """Ours: units (pages) of the running step that are done."""
+    """Ours: units of work (pages) that the running step has done."""
     progress_total: int | None = None
     worker: str | None = None
-    """Ours: who has it now."""
+    """Ours: the worker that runs the step."""
 
 
 class FileUpdateFields(_Named):

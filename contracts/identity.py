@@ -1,4 +1,4 @@
-"""Identity of work: ids derived from their cause, so that a replay makes the same ids again (practice 6)."""
+"""Ids that are derived from their cause, so that a replay makes the same ids again."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ NAMESPACE = uuid5(NAMESPACE_URL, "urn:stageline:ids")
 
 
 def derived(cause: str, *role: str | int) -> str:
-    """The id of a consequence: the UUIDv5 of `cause` and the role of the output. The same input always gives the same id."""
+    """The id of an output: UUIDv5 of the `cause`'s id and the output's `role`. Equal input gives an equal id."""
     return str(uuid5(NAMESPACE, "\x1f".join([cause, *map(str, role)])))

@@ -1,4 +1,4 @@
-"""Commands to the orchestrator. Key: the job id. Any program may publish them; HTTP is one client."""
+"""Commands to the orchestrator: create a job, cancel a job. Key: the job id. Any program may publish them; HTTP is one client."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class _JobCommand(Message):
 
 
 class CreateJob(_JobCommand):
-    """Make a job without a session. The job id is the producer's: the same id again is the same job."""
+    """Create a job without a session. The producer chooses the job id; a repeat of the id creates no second job."""
 
     TYPE = "stageline.job.create_command.v1"
     VERSION = "1.1"
     job: JobRequest
     files: tuple[FileRef, ...] = Field(default=(), max_length=MAX_FILES)
     parent: ParentTask | None = None
-    """The task of another job that waits for this one's end."""
+    """The task of another job that waits for this job's end."""
 
 
 class CancelJob(_JobCommand):
-    """End a job early; running workers are told. No effect on a job that has ended."""
+    """End a job early and cancel its running tasks. Refused for a job that has ended."""
 
     TYPE = "stageline.job.cancel_command.v1"
     reason: Text = Field(default="", max_length=1000)

@@ -1,4 +1,4 @@
-"""The operator's verbs on one job, as commands on `job.commands`, and what became of each (`CommandDecided` on `job.answers`)."""
+"""An operator's commands about one job (`job.commands`), and the answer to each (`CommandDecided` on `job.answers`)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ StepName = str
 
 
 class TerminateJob(_JobCommand):
-    """End a job at once as `failed`; neither its rescue steps nor anything else of it runs any more."""
+    """End a job at once as `failed`. Nothing of the job runs after that, not even its rescue steps."""
 
     TYPE = "stageline.job.terminate_command.v1"
     reason: Text = Field(default="", max_length=1000)
 
 
 class PauseJob(_JobCommand):
-    """Hand out no further tasks of the job until it is resumed; what runs may end."""
+    """Dispatch no further tasks of the job until it is resumed. Running tasks may finish."""
 
     TYPE = "stageline.job.pause_command.v1"
     reason: Text = Field(default="", max_length=1000)
 
 
 class ResumeJob(_JobCommand):
-    """Go on with a paused job."""
+    """Continue a paused job."""
 
     TYPE = "stageline.job.resume_command.v1"
     reason: Text = Field(default="", max_length=1000)
 
 
 class RetryJobNow(_JobCommand):
-    """Do not wait for the back-off of the job's failed attempts (or of one file's) any longer."""
+    """Retry failed attempts of the job, or of one file, at once instead of after their back-off."""
 
     TYPE = "stageline.job.retry_command.v1"
     file_id: str | None = Field(default=None, max_length=200)
@@ -44,20 +44,20 @@ class RetryJobNow(_JobCommand):
 
 
 class RerunJob(_JobCommand):
-    """Make a new job of one that has ended: its files, and the results of the steps before the one to start from.
+    """Create a new job from an ended one: with its files, and with the results of the steps before `from_step`.
 
-    `new_job_id` is the new job's id: the same again is the same job. `metadata`, `args` and `workflow_version` replace what the
-    old job had.
+    `new_job_id` is the id of the new job; a repeat of it creates no second job. `metadata`, `args` and `workflow_version` replace
+    those of the old job.
     """
 
     TYPE = "stageline.job.rerun_command.v1"
     new_job_id: Id
     from_step: str | None = Field(default=None, max_length=100)
-    """None: from the beginning, or for `changed` from the first step that is not as it was."""
+    """The first step to run. None: the workflow's first step; with `changed`, the first step whose definition changed."""
     only: Literal["all", "failed", "changed"] = "all"
-    """`failed`: files that did not finish; `changed`: those that did not, or that passed a step whose definition is another now."""
+    """`failed`: the files that did not finish. `changed`: these, and the files that passed a step whose definition has changed."""
     file_ids: tuple[str, ...] = Field(default=(), max_length=1000)
-    """Only these files are run again; none means all that `only` admits."""
+    """Rerun these files alone. Empty: all files that `only` selects."""
     workflow_version: int | None = Field(default=None, ge=1)
     metadata: Metadata = None
     args: dict[str, dict[str, Any]] | None = None
@@ -65,35 +65,35 @@ class RerunJob(_JobCommand):
 
 
 class PokeJob(_JobCommand):
-    """What a waiting step waits for has happened: OK goes on with `data` as the step's result, KO fails it with `code`."""
+    """Signal a waiting step. `OK` ends the step with `data` as its result; `KO` fails it with `code`."""
 
     TYPE = "stageline.job.poke_command.v1"
     step: str | None = Field(default=None, max_length=100)
-    """None: whichever step of the job waits."""
+    """The step to signal. None: the waiting step of the job."""
     file_id: str | None = Field(default=None, max_length=200)
     outcome: Literal["OK", "KO"] = "OK"
     code: str | None = Field(default=None, max_length=100)
     message: Text | None = Field(default=None, max_length=4000)
     data: dict[str, Any] = Field(default_factory=dict)
     approval: bool = False
-    """Given by somebody who may approve: a step that waits for an approval takes no other."""
+    """True when the sender may approve. A step that waits for an approval takes no other signal."""
 
 
 class ExplainJob(_JobCommand):
-    """Ask why a job does not move: answered by `JobExplained`."""
+    """Ask why a job makes no progress. `JobExplained` answers it."""
 
     TYPE = "stageline.job.explain_command.v1"
 
 
 class EraseJob(_JobCommand):
-    """Delete everything that is kept of an ended job: its record, files, history, results, texts. `JobErased` tells all who keep some."""
+    """Delete everything of an ended job: record, files, history, results and texts. Services delete their part on `JobErased`."""
 
     TYPE = "stageline.job.erase_command.v1"
     reason: Text = Field(default="", max_length=1000)
 
 
 class JobErased(Message):
-    """A job is to be forgotten by whoever keeps something of it. One job may need several, if it had many objects."""
+    """Every service and consumer deletes what it keeps of this job. A job with many objects has several of these events."""
 
     TYPE = "stageline.job.erased.v1"
     event_id: Id
@@ -105,7 +105,7 @@ class JobErased(Message):
     reason: Text = ""
     part: int = Field(default=0, ge=0)
     blobs: tuple[str, ...] = Field(default=(), max_length=2000)
-    """Objects that its steps stored; those of other files as well stay."""
+    """Objects of the job's files and steps. Objects that another job's file names as well are kept."""
 
     @property
     def message_id(self) -> str:
@@ -144,21 +144,21 @@ class _Answer(Message):
 
 
 class CommandDecided(_Answer):
-    """What became of a command. `ok: false` changed nothing, and `code` and `message` say why."""
+    """The answer to a command. `ok: false` means that nothing changed; `code` and `message` give the reason."""
 
     TYPE = "stageline.job.command_decided.v1"
     subject: str = Field(min_length=1, max_length=300)
-    """What the command was about: the id of a job, or `action:NAME`, `tenant:ID`, `workflow:NAME`, `schedule:ID`."""
+    """The subject of the command: a job's id, or `action:NAME`, `tenant:ID`, `workflow:NAME`, `schedule:ID`."""
     verb: str = Field(max_length=100)
     ok: bool
     code: str | None = Field(default=None, max_length=100)
     message: Text = ""
     by: Text = ""
-    """Who gave the command."""
+    """The user who gave the command."""
     reason: Text = ""
     job_id: str | None = None
     sequence: int | None = None
-    """The job's newest event as of the decision: whoever has read up to it sees what the command did."""
+    """Number of the job's newest event after the decision. A reader that has reached it sees the command's effect."""
 
     @property
     def key(self) -> str:
@@ -166,7 +166,7 @@ class CommandDecided(_Answer):
 
 
 class JobExplained(_Answer):
-    """Why a job does not move, as one reason with its facts, as of `occurred_at`."""
+    """Why a job makes no progress: one reason and its facts, as of `occurred_at`."""
 
     TYPE = "stageline.job.explained.v1"
     job_id: Id
@@ -174,7 +174,7 @@ class JobExplained(_Answer):
     message: Text
     facts: dict[str, Any] = Field(default_factory=dict)
     changes_at: Timestamp | None = None
-    """When this will change, if that is known."""
+    """When this will change, if known."""
 
     @property
     def key(self) -> str:

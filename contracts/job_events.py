@@ -1,4 +1,4 @@
-"""The eight job events of Alfred (reference/vendor-apis.md §1.2). `JobStageUpdate` is the one that drives the pipeline."""
+"""The eight job events of Alfred (reference/vendor-apis.md §1.2). `JobStageUpdate` reports every change of a job's stage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contracts.work import Outputs
 
 
 class JobFields(Dated):
-    """Common to all job events."""
+    """Fields of all job events."""
 
     KIND = "job_event"
     job_id: Id
     deferred_session_id: str | None = None
-    """Ours: the session the job was made from."""
+    """Ours: the session that the job was created from."""
 
 
 class JobCreateFields(JobFields):
@@ -32,11 +32,11 @@ class JobCreateFields(JobFields):
     """Ours: the producer's own name for the job."""
     priority: str | None = None
     parent_job_id: str | None = None
-    """Ours: the job one of whose steps this job is."""
+    """Ours: the job that started this job as one of its steps."""
     rerun_of: str | None = None
-    """Ours: the ended job that this one runs again."""
+    """Ours: the ended job that this job reruns."""
     start_at: float | None = None
-    """Ours: it begins then, in Unix seconds."""
+    """Ours: when the job starts, in Unix seconds."""
 
 
 class JobStartFields(JobFields):
@@ -44,24 +44,25 @@ class JobStartFields(JobFields):
 
 
 class JobStageUpdateFields(JobFields):
-    """`stage` is the new stage; `previous_stage` is ours, since the vendor's shape cannot show a gap or a repeat."""
+    """`stage` is the new stage. `previous_stage` is ours: with it, a consumer recognises a gap or a repeat."""
 
     NAME: ClassVar[str] = "job_stage_update_event"
     stage: JobStageValue
     previous_stage: JobStageValue | None = None
     verb: str | None = None
-    """Ours: what somebody did to the job (`pause`, `resume`, `retry`, `poke`); the stage may be the same then."""
+    """Ours: an operator's command (`pause`, `resume`, `retry`, `poke`). The stage may be unchanged then."""
     by: str | None = None
     reason: str | None = None
     previous_step: str | None = None
-    """Ours: the step whose end led here, and how it ended: `OK`, `SKIP`, `KO` or `ERR`, with the worker's code and sentence."""
+    """Ours: the step whose end caused this event."""
     step_status: str | None = None
+    """Ours: how that step ended: `OK`, `SKIP`, `KO` or `ERR`. `step_code` and `step_message` are the worker's reason."""
     step_code: str | None = None
     step_message: str | None = None
 
 
 class JobRetryFields(JobFields):
-    """The job re-attempts its stage. `code`, `message`, `attempt`, `file_id` and `retry_at` are ours: why, which, when."""
+    """The job retries a step. `code`, `message`, `attempt`, `file_id` and `retry_at` are ours: reason, attempt and time."""
 
     NAME: ClassVar[str] = "job_retry_event"
     user_name: Text
@@ -85,9 +86,9 @@ class JobFailedFields(JobRetryFields):
     NAME: ClassVar[str] = "job_failed_event"
     error_messages: tuple[Text, ...] = ()
     stage: JobStageValue | None = None
-    """Ours: `failed`, or `cancelled` when somebody ended the job: the vendor has no event of its own for that."""
+    """Ours: `failed`, or `cancelled` when the job was cancelled. The vendor has no event for a cancelled job."""
     file_ends: int | None = None
-    """Ours: as with `JobFinished`."""
+    """Ours: number of files that have ended; see `JobFinished`."""
 
 
 class JobInvalidFields(JobFailedFields):
@@ -95,17 +96,17 @@ class JobInvalidFields(JobFailedFields):
 
 
 class JobFinishedFields(JobFields):
-    """`finished_files`, `failed_files` and `error_messages` are ours: best effort leaves a job finished with faults."""
+    """`finished_files`, `failed_files` and `error_messages` are ours: a best-effort job may finish although files failed."""
 
     NAME: ClassVar[str] = "job_finished_event"
     finished_files: int | None = None
     failed_files: int | None = None
     error_messages: tuple[Text, ...] = ()
     outputs: Outputs | None = None
-    """Ours: files that steps of the whole job have made."""
+    """Ours: files that steps of the whole job made."""
     file_ends: int | None = None
-    """Ours: how many of its files have ended, each by one event on `file.events` (`FileDone`, `FileFailed`, or a `FileStatusUpdate`
-    to a terminal status). The two topics have no common order: whoever needs both has all of it once that many have been read."""
+    """Ours: number of files that have ended. Each has one such event on `file.events`: `FileDone`, `FileFailed`, or a
+    `FileStatusUpdate` with a terminal status. The two topics have no common order: read that many events before relying on them."""
 
 
 class JobCreate(AlfredEvent[JobCreateFields]):

@@ -1,4 +1,4 @@
-"""The state of a job as one record on a compacted topic: where a consumer starts before it follows the events."""
+"""The state of a job as one record on a compacted topic. A consumer reads it first and then follows the events."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from contracts.status import JobStageValue
 
 
 class JobState(Message):
-    """A job as of `sequence`, the number of the last of its job events that is in it. Later events have higher numbers.
+    """A job's state after its event number `sequence`. Later events have higher numbers.
 
-    Written about two seconds after a change, several changes at once as one record; `job.state` keeps the last one of each job.
+    Published about two seconds after a change; one record may hold several changes. `job.state` keeps the last record of each job.
     """
 
     TYPE = "stageline.job.state.v1"
@@ -27,7 +27,7 @@ class JobState(Message):
     stage: JobStageValue
     workflow: str
     step: str | None = None
-    """The step that the first of its files has reached."""
+    """The step that the most advanced file has reached."""
     created_at: Timestamp
     updated_at: Timestamp
     session_id: str | None = None
@@ -35,12 +35,12 @@ class JobState(Message):
     file_count: int = Field(ge=0)
     finished_files: int = Field(ge=0)
     failed_files: int = Field(ge=0)
-    """Failed and invalid ones."""
+    """Number of failed and invalid files."""
     cancelled_files: int = Field(ge=0)
     retries: int = Field(ge=0)
     error_messages: tuple[str, ...] = ()
     paused_by: str | None = None
-    """Who holds the job, if anybody does."""
+    """The user who paused the job. None: it is not paused."""
     parent_job_id: str | None = None
     rerun_of: str | None = None
     job_key: str | None = None

@@ -1,8 +1,7 @@
-"""The spellings of the source documents, read leniently: why a vendor's own sample parses here.
+"""Field types that a reader parses leniently, so that the vendor's own samples are valid here.
 
-Alfred's pages quote booleans, counts and times as text and give `metadata` as text or as an object
-(`reference/vendor-apis.md` §1.1, §4.3). Writers never use these: strict mode refuses what is not the declared type,
-because the conversions below run only when the reader asked for them (`READ` as validation context).
+Alfred's pages give booleans, counts and times as text, and `metadata` as text or as an object (`reference/vendor-apis.md`
+§1.1, §4.3). The conversions below run for readers alone (validation context `READ`). A writer's value must have the declared type.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ READ: Final = {"reader": True}
 
 
 def is_reader(info: ValidationInfo) -> bool:
-    """True when the value comes from the wire through a reader, not from our own writer."""
+    """True when a reader parses the value from the wire; False when our own code builds a message."""
     context = info.context
     return context is READ or bool(context and context.get("reader"))
 
 
 def _metadata(value: Any, info: ValidationInfo) -> Any:
-    # Vendors send a JSON text, plain prose or an object; readers always see an object or prose, never JSON-in-a-string.
+    # Vendors send JSON in a string, prose or an object. JSON in a string is parsed, so that readers see an object or prose.
     if is_reader(info) and isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             value = json.loads(value)
@@ -45,15 +44,14 @@ def _metadata(value: Any, info: ValidationInfo) -> Any:
 
 
 MAX_DEPTH = 32
-"""Deepest nesting of metadata: far beyond any use, far below what breaks a parser somewhere downstream."""
-
+"""Deepest nesting of metadata. Deeper values can exceed the limit of a consumer's JSON parser."""
 
 MAX_METADATA_BYTES = 65_536
-"""Largest metadata as JSON: it travels in every task and several events of a job, which must fit into a Kafka record."""
+"""Largest metadata, in bytes of JSON. Every task and several events of a job carry it, and each must fit into a Kafka record."""
 
 
 def check_metadata(value: Any) -> Any:
-    """The value, when it is writable JSON (`check_json`) of at most `MAX_METADATA_BYTES`. Raises `ValueError`."""
+    """Return the value unchanged. Raises `ValueError` if `check_json` does, or if its JSON exceeds `MAX_METADATA_BYTES`."""
     check_json(value)
     size = len(value.encode()) if isinstance(value, str) else len(json.dumps(value)) if value else 0
     if size > MAX_METADATA_BYTES:
@@ -62,9 +60,9 @@ def check_metadata(value: Any) -> Any:
 
 
 def check_json(value: Any, depth: int = 0) -> Any:
-    """The value, when every program can write it as JSON: nested at most 32 deep, finite numbers, valid Unicode.
+    """Return the value unchanged if it is portable JSON: at most `MAX_DEPTH` levels, finite numbers, valid Unicode.
 
-    Raises `ValueError` saying which of these it breaks.
+    Raises `ValueError` with the rule that it breaks.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
@@ -98,7 +96,7 @@ def _time(value: Any, info: ValidationInfo) -> Any:
 
 
 def _utc(value: datetime) -> datetime:
-    # The source documents also give times with no zone; they are UTC there.
+    # The source documents also give times without a zone. Those are UTC.
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
@@ -110,7 +108,7 @@ def _when(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInf
 
 @lru_cache(maxsize=10_000)
 def _as_written(text: str) -> datetime | None:
-    # Of the form that `_iso` writes, and most of them again and again: a job's creation is in all of its events.
+    # Fast path for the form that `_iso` writes. The cache helps: all events of a job hold its creation time.
     try:
         return datetime.fromisoformat(text) if _WRITTEN.fullmatch(text) else None
     except ValueError:
@@ -119,13 +117,13 @@ def _as_written(text: str) -> datetime | None:
 
 @lru_cache(maxsize=10_000)
 def _iso(value: datetime) -> str:
-    # The same few times stand in all records of a batch, and a job's creation in all of its events.
+    # The records of a batch share a few times, and all events of a job hold its creation time.
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _text(value: Any, info: ValidationInfo) -> Any:
-    # A number or boolean where text is declared (ids and values in the vendor's samples) is kept as its text.
-    # Asked of every text of every record; nearly all of them are texts.
+    # The vendor's samples have numbers and booleans where text is declared. The reader keeps them as their JSON text.
+    # Runs for every text of every record, so it tests the common case first.
     if value.__class__ is not str and isinstance(value, (int, float)) and is_reader(info):
         return json.dumps(value)
     return value
@@ -136,13 +134,13 @@ Timestamp = Annotated[
     WrapValidator(_when),
     PlainSerializer(_iso, return_type=str, when_used="json"),
 ]
-"""A UTC time; ISO 8601 with milliseconds on the wire; readers also take Unix seconds as number or text."""
+"""A UTC time, on the wire ISO 8601 with milliseconds. Readers also accept Unix seconds as a number or text."""
 
 Metadata = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(_metadata)]
-"""Free metadata of the producer: an object, a list (one entry per file), prose, or nothing."""
+"""Metadata of the producer: an object, a list (one entry per file), prose, or None."""
 
 Text = Annotated[str, BeforeValidator(_text)]
-"""Text; readers also take a number or boolean."""
+"""Text. Readers also accept a number or boolean."""
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(_text)]
-"""An identifier. Ours are UUID text; the vendor's samples are not always valid UUIDs, so none is demanded."""
+"""An identifier. Ours are UUIDs. Any text of 1 to 200 characters is accepted, because some of the vendor's are not valid UUIDs."""

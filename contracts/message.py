@@ -1,4 +1,4 @@
-"""What every contract has in common: strict when written, lenient when read, one identity, one key."""
+"""Base classes of all contracts: strict when written, lenient when read. Every message has an identity and a key."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _put = object.__setattr__
 
 
 class Contract(BaseModel):
-    """A frozen record. Built by our code it is strict and closed; read from the wire it ignores unknown fields."""
+    """An immutable set of fields. Our code builds it strictly (no coercion, no other fields); `read` ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     @classmethod
     def trusted(cls, **fields: Any) -> Self:
-        """A record of checked values, without checking them again; absent fields get their defaults.
+        """Build an object from validated values, without validation. Absent fields get their defaults.
 
-        For hot paths that build records from other records; a tenth of what validation costs.
+        For code that builds many messages from parts of other messages, where validation would dominate the cost.
         """
         return cls.assembled(fields)
 
     @classmethod
     def assembled(cls, fields: dict[str, Any]) -> Self:
-        """As `trusted`, from a dictionary, which is not kept."""
+        """As `trusted`, from a dictionary. The dictionary is copied."""
         made = cls.__new__(cls)
         _put(made, "__dict__", {**_defaults(cls), **fields})
         _put(made, "__pydantic_fields_set__", set(fields))
@@ -46,17 +46,17 @@ class Contract(BaseModel):
 
     @classmethod
     def read_object(cls, value: Any) -> Self:
-        """As `read`, from an already decoded JSON value."""
+        """As `read`, from a decoded JSON value."""
         return cls.model_validate(value, strict=False, extra="ignore", context=READ)
 
     def to_json(self) -> bytes:
-        """The bytes on the wire: compact JSON, absent optional fields left out."""
+        """The bytes on the wire: compact JSON without the fields that are None."""
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)
 
 
 @lru_cache
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    # Defaults of contracts are immutable, or made anew by their factory where they are not: those must be given.
+    # Only immutable defaults can be shared. A field with a default factory must be given to `trusted`.
     return {
         name: field.default
         for name, field in model.model_fields.items()
@@ -65,12 +65,12 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
 
 
 class Message(Contract):
-    """A contract that travels in a topic of its own right."""
+    """A contract that is a record of its own in a topic."""
 
     TYPE: ClassVar[str]
     """CloudEvents `type`, ending in the major version, e.g. `stageline.session.opened.v1`."""
     VERSION: ClassVar[str] = "1.0"
-    """Version of the schema, raised with every change; all versions of a type are FULL_TRANSITIVE compatible."""
+    """Version of the schema, raised with every change. All versions of a type are FULL_TRANSITIVE compatible."""
 
     @classmethod
     def data_schema(cls) -> str:
@@ -79,20 +79,20 @@ class Message(Contract):
 
     @property
     def message_id(self) -> str:
-        """Identity for de-duplication, CloudEvents `id`; stable over re-sends."""
+        """Identity for de-duplication, CloudEvents `id`. A message that is sent again keeps it."""
         raise NotImplementedError
 
     @property
     def key(self) -> str:
-        """Record key: the job id, or the session id for sessions. Order is kept per key."""
+        """Key of the record, e.g. the job id. Kafka keeps the order of records with equal keys."""
         raise NotImplementedError
 
     @property
     def time(self) -> datetime:
-        """When it happened, CloudEvents `time`."""
+        """Time of the event or command, CloudEvents `time`."""
         raise NotImplementedError
 
     @property
     def tenant(self) -> str:
-        """The tenant (Alfred: company id) that owns it."""
+        """Id of the tenant (Alfred's company) that owns it."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Alfred's three naming schemes for one event, read into one (reference/vendor-apis.md §1.1)."""
+"""Alfred's three naming schemes for events, mapped to one (reference/vendor-apis.md §1.1)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ for _model in (*JOB_EVENTS, *FILE_EVENTS):
 
 
 def canonical_event_name(name: str) -> str | None:
-    """Our writers' spelling (`job_create_event`) for any of the three, or None when no event has that name.
+    """The name that our writers use, e.g. `job_create_event`. None when no event has the given name.
 
-    Accepts `job_create_event`, `file_added_to_job_event` (documents), `alfred_event_job_create` (Node SDK).
+    Accepts the spellings of the current SDK (`job_create_event`), of the documents (`file_added_to_job_event`) and of the
+    Node SDK (`alfred_event_job_create`).
     """
     name = name.strip().lower()
     if name.startswith("alfred_event_"):
@@ -28,7 +29,7 @@ def canonical_event_name(name: str) -> str | None:
 
 
 def alfred_model(name: str) -> type[Message] | None:
-    """The model of an Alfred event by any of its names."""
+    """The model of an Alfred event by any of its names, or None."""
     canonical = canonical_event_name(name)
     return None if canonical is None else _ALFRED[canonical]
 

@@ -1,4 +1,4 @@
-"""Deferred sessions: commands to the arbiter, and what it decided. Key: the session id."""
+"""Deferred sessions: commands to the session service, and its events. Key: the session id."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ class _SessionCommand(_SessionMessage):
 
 
 class OpenSession(_SessionCommand):
-    """Open a session that lives `ttl_s` seconds unless a job closes it."""
+    """Open a session. It expires after `ttl_s` seconds unless it is closed before."""
 
     TYPE = "stageline.session.open.v1"
     ttl_s: int = Field(default=86_400, ge=1, le=31_536_000)
 
 
 class AddFile(_SessionCommand):
-    """Add an uploaded file. Adding the same file id again changes nothing and is answered the same way."""
+    """Add an uploaded file to a session. A repeat of the file id changes nothing and gets the same answer."""
 
     TYPE = "stageline.session.add_file.v1"
     file: FileRef
 
 
 class CloseSession(_SessionCommand):
-    """Close the session by making its one job."""
+    """Close the session and create its one job."""
 
     TYPE = "stageline.session.close.v1"
     VERSION = "1.1"
@@ -75,14 +75,14 @@ class _SessionEvent(_SessionMessage):
 
 
 class SessionOpened(_SessionEvent):
-    """The session takes files from now on, until `expires_at`."""
+    """The session accepts files until `expires_at`."""
 
     TYPE = "stageline.session.opened.v1"
     expires_at: Timestamp
 
 
 class FileAdded(_SessionEvent):
-    """The file is in the session, which now holds `file_count` files."""
+    """The file was added to the session, which now holds `file_count` files."""
 
     TYPE = "stageline.session.file_added.v1"
     file: FileRef
@@ -90,7 +90,7 @@ class FileAdded(_SessionEvent):
 
 
 class SessionFiles(_SessionEvent):
-    """Files of a session that is being closed, when there are too many for one record. `SessionClosed` follows."""
+    """A part of the files of a session that is being closed, when one record cannot hold them all. `SessionClosed` follows."""
 
     TYPE = "stageline.session.files.v1"
     job_id: Id
@@ -99,7 +99,7 @@ class SessionFiles(_SessionEvent):
 
 
 class SessionClosed(_SessionEvent):
-    """The one closing: carries every file, so the orchestrator needs nothing else to make the job."""
+    """The session is closed. Carries every file, so that the orchestrator can create the job from it."""
 
     TYPE = "stageline.session.closed.v1"
     VERSION = "1.1"
@@ -107,20 +107,20 @@ class SessionClosed(_SessionEvent):
     job: JobRequest
     files: tuple[FileRef, ...]
     parts: int | None = Field(default=None, ge=1)
-    """Of a session with many files: how many `SessionFiles` came before this; `files` are then the last of them."""
+    """Number of `SessionFiles` records before this one, for a session with many files. `files` then holds the remaining ones."""
     file_count: int | None = Field(default=None, ge=0)
-    """All files together."""
+    """Number of all files of the session."""
 
 
 class SessionExpired(_SessionEvent):
-    """Its time is over; what was in it never became a job."""
+    """The session expired. No job was created from its files."""
 
     TYPE = "stageline.session.expired.v1"
     file_count: int = Field(ge=0)
 
 
 class SessionCommandRefused(_SessionEvent):
-    """The command changed nothing; `reason` says why. `job_id` names the job when the session is closed already."""
+    """The command changed nothing, for the given `reason`. `job_id` names the job of a session that is closed already."""
 
     TYPE = "stageline.session.command_refused.v1"
     reason: Literal["unknown_session", "closed", "expired", "empty", "too_many_files", "other_body", "exists"]

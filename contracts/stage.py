@@ -1,6 +1,6 @@
-"""Between orchestrator and workers: one attempt of one step (`StageTask`), and what the worker says of it (`StageReport`).
+"""Messages between orchestrator and workers: one attempt of one step (`StageTask`), and the worker's reports (`StageReport`).
 
-Every attempt is fenced: a report counts only if its `attempt` and `lease` are those of the open attempt.
+Attempts are fenced: the orchestrator accepts a report only if its `attempt` and `lease` are those of the open attempt.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Attempt(Message):
 
 
 class StageTask(_Attempt):
-    """One attempt of one step, leased to whichever worker reads it from `stage.tasks.<action>`."""
+    """One attempt of one step, leased to the worker that reads it from `stage.tasks.<action>`."""
 
     TYPE = "stageline.stage.task.v1"
     VERSION = "1.1"
@@ -46,16 +46,16 @@ class StageTask(_Attempt):
     issued_at: Timestamp
     file: FileRef | None = None
     files: tuple[TaskFile, ...] | None = None
-    """All files of the job that are still in, in the order they were handed in: for a step of the whole job that asks for them."""
+    """All files of the job that have not failed, in the order of submission. Present for a step of the whole job that asks for them."""
     polls: int | None = Field(default=None, ge=1)
-    """How often workers have asked for more time (QUEUED) in this attempt; None if not at all."""
+    """How often workers have asked for more time (QUEUED) in this attempt. None: never."""
     config: dict[str, Any] = Field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Results of earlier steps, by step name."""
     timeout_s: float = Field(default=300, gt=0)
-    """Longest a worker may run it before it must kill it and report ERR `limit_time`."""
+    """Seconds after which the worker must kill the task and report ERR with the code `limit_time`."""
     heartbeat_s: float = Field(default=10, gt=0)
-    """A RUN report is due this often once the task has run as long as that."""
+    """Seconds between RUN reports. The first is due when the task has run for this long."""
 
     @property
     def message_id(self) -> str:
@@ -67,19 +67,19 @@ class StageTask(_Attempt):
 
     @property
     def key(self) -> str:
-        # Files of one job spread over workers: tasks carry no order, reports restore it by job.
+        # Spreads the files of a job over workers. Tasks need no order; reports are ordered by job.
         return self.file_id or self.job_id
 
 
 class Progress(Contract):
-    """Units done of units known, e.g. pages."""
+    """Progress of a task in units of work, e.g. pages: `done` of `total`. None as the total: unknown."""
 
     done: int = Field(ge=0)
     total: int | None = Field(default=None, ge=0)
 
 
 class StageReport(_Attempt):
-    """A worker's word on a task. OK, KO, SKIP end the step; ERR is retried; QUEUED is re-sent after `retry_in`."""
+    """A worker's report on a task. OK, KO and SKIP end the step; ERR is retried; QUEUED repeats the task after `retry_in` seconds."""
 
     TYPE = "stageline.stage.report.v1"
     VERSION = "1.1"
@@ -94,7 +94,7 @@ class StageReport(_Attempt):
     worker: str | None = Field(default=None, max_length=200)
     duration_ms: float | None = Field(default=None, ge=0)
     client: str | None = Field(default=None, max_length=200)
-    """Program and version that reports, e.g. `stageline-worker/0.2.0`: which of the workers still run the old one."""
+    """The worker's program and version, e.g. `stageline-worker/0.3.0`. Shows an operator which workers run an old version."""
 
     @property
     def message_id(self) -> str:
@@ -106,7 +106,7 @@ class StageReport(_Attempt):
 
 
 class TaskCancelled(_Attempt):
-    """Tells every worker that this attempt's result is no longer wanted: kill it if you run it."""
+    """The result of this attempt is no longer wanted. The worker that runs it must kill it."""
 
     TYPE = "stageline.stage.task_cancelled.v1"
     event_id: Id

@@ -1,4 +1,4 @@
-"""The two vocabularies of Alfred: job stages and file statuses. A value we do not know is kept verbatim, never refused."""
+"""Alfred's job stages and file statuses, and the statuses of a worker's report. Readers keep unknown stages and statuses verbatim."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.loose import is_reader
 
 
 class OpenEnum(StrEnum):
-    """A `StrEnum` whose unknown values survive a round trip: an older reader must not lose a newer writer's word."""
+    """A `StrEnum` that keeps unknown values, so that an older reader does not lose a newer writer's value."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -24,12 +24,12 @@ class OpenEnum(StrEnum):
 
     @property
     def known(self) -> bool:
-        """False for a value that this version has no name for."""
+        """False for a value that this version does not define."""
         return self._name_ != "UNKNOWN"
 
 
 class JobStage(OpenEnum):
-    """Where a job is: Alfred's 16 stages (reference/vendor-apis.md §1.4)."""
+    """The stage of a job: one of Alfred's 16 (reference/vendor-apis.md §1.4)."""
 
     QUEUED = "queued"
     STARTED = "started"
@@ -50,7 +50,7 @@ class JobStage(OpenEnum):
 
     @property
     def terminal(self) -> bool:
-        """True when nothing can follow."""
+        """True for a stage that no other stage follows."""
         return self in TERMINAL_STAGES
 
 
@@ -58,7 +58,7 @@ TERMINAL_STAGES = frozenset({JobStage.COMPLETED, JobStage.FAILED, JobStage.INVAL
 
 
 class FileStatus(OpenEnum):
-    """Where a file is: Alfred's 13 numbered statuses (§1.5), then ours for the outcomes that its page only hints at."""
+    """The status of a file: Alfred's 13 numbered ones (§1.5), then ours for outcomes that its page does not number."""
 
     UPLOADED = "uploaded"
     METADATA = "metadata"
@@ -82,13 +82,13 @@ class FileStatus(OpenEnum):
 
     @property
     def code(self) -> int | None:
-        """Alfred's number (0 to 12) or None: its codes from 13 on are in no document we have."""
+        """Alfred's number, 0 to 12. None for the others: no known document gives the numbers from 13 on."""
         position = list(FileStatus).index(self) if self.known else 13
         return position if position < 13 else None
 
     @property
     def terminal(self) -> bool:
-        """True when nothing can follow within the same job."""
+        """True for a status that no other status follows within the same job."""
         return self in TERMINAL_STATUSES
 
 
@@ -96,7 +96,7 @@ TERMINAL_STATUSES = frozenset({FileStatus.FINISHED, FileStatus.FAILED, FileStatu
 
 
 class TaskStatus(StrEnum):
-    """What a worker says of a task: Invopop's words (§2.4). RUN is a heartbeat; QUEUED asks for more time."""
+    """The status in a worker's report, with Invopop's names (§2.4). RUN is a heartbeat; QUEUED asks for more time."""
 
     OK = "OK"
     KO = "KO"
@@ -124,7 +124,7 @@ def _open(kind: type[E], value: Any, info: ValidationInfo) -> E:
     if isinstance(named, kind):
         return named
     member = kind(value)
-    # A writer may only say words of this version; a reader keeps whatever arrives.
+    # A writer may use the values of this version only. A reader keeps every value.
     if not member.known and not is_reader(info):
         raise ValueError(f"{value!r} is no {kind.__name__}")
     return member

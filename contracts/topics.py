@@ -1,4 +1,4 @@
-"""The topic table: who says what, where, under which key, for how long. Everything about topics is generated from it."""
+"""The topic table: messages, key, producers, consumers and retention of each topic. Documents about topics are generated from it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One row of the table. `retention_s` in seconds; a compacted topic keeps the last record of each key, `compact,delete`
-    for that long."""
+    """One row of the table. `retention_s` is in seconds. A `compact` topic keeps the last record of each key for ever;
+    a `compact,delete` topic keeps it for `retention_s`."""
 
     name: str
     key: str
@@ -35,7 +35,7 @@ class Topic:
     hot: bool = True
     """Hot topics get the deployment's partition count, the others one partition."""
     tasks: bool = False
-    """Task topics are hot, and a deployment gives them a partition count of their own: each action has such a topic."""
+    """Task topics, one per action, are hot and have a partition count of their own in a deployment."""
 
 
 SESSION_COMMANDS_TOPIC = Topic("session.commands", "session id", SESSION_COMMANDS, ("ingest", "producers"), ("session",))
@@ -160,24 +160,24 @@ BUILT_IN_ACTIONS: tuple[str, ...] = (
 
 
 def task_topic(action: str) -> Topic:
-    """The row for the tasks of one action, e.g. `stage.tasks.text.extract`; customers' own actions get the same."""
+    """The row for the tasks of one action, e.g. `stage.tasks.text.extract`. Equal for built-in and your own actions."""
     return Topic(
         TASK_PREFIX + action, "file id, or job id", (StageTask,), ("job_orchestrator",), ("stage_worker",), 7 * DAY_S, tasks=True
     )
 
 
 def all_topics(actions: tuple[str, ...] = BUILT_IN_ACTIONS) -> tuple[Topic, ...]:
-    """The whole table for a deployment that runs `actions`."""
+    """All rows for a deployment that runs `actions`."""
     return (*TOPICS, *(task_topic(action) for action in actions))
 
 
 def dead_letter_topic(topic: str, group: str) -> str:
-    """Where `group` puts records of `topic` that can never work."""
+    """Name of the topic to which `group` writes the records of `topic` that it can never process."""
     return f"{topic}.{group}.dlq"
 
 
 def dead_letters_of(topic: Topic, group: str) -> Topic:
-    """The row of a dead-letter topic: original bytes and headers, kept long enough to be looked at and sent again."""
+    """The row of a dead-letter topic. Its records have the original bytes and headers, so that they can be sent again."""
     name = dead_letter_topic(topic.name, group)
     return Topic(name, "as in the original", topic.models, (group,), ("operators",), 30 * DAY_S, hot=False)
 

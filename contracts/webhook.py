@@ -1,4 +1,4 @@
-"""Webhook addresses that are registered at the door: a command to the notifier, which asks the receiver, and its answer."""
+"""Registration of a webhook: the command from the HTTP API to the notifier, and the notifier's answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from contracts.work import Tenancy
 
 
 class RegisterWebhook(Message):
-    """Verify that `url` answers a `url_verification` challenge, then send it every event of the tenant. One URL per tenant this
-    way: a new one takes the place of the old."""
+    """Verify that `url` answers a `url_verification` challenge, then send it every event of the tenant.
+
+    A tenant has one such URL: a new one replaces the old.
+    """
 
     TYPE = "stageline.webhook.register.v1"
     command_id: Id
@@ -40,8 +42,10 @@ class RegisterWebhook(Message):
 
 
 class WebhookDecided(Message):
-    """What became of a `RegisterWebhook`. `code`, when it is refused: `ssrf_refused`, `challenge_failed`, or a class of failure as in
-    `DeliveryAttempted.error`."""
+    """The answer to a `RegisterWebhook`.
+
+    `code` of a refused one: `ssrf_refused`, `challenge_failed`, or a kind of failure as in `DeliveryAttempted.error`.
+    """
 
     TYPE = "stageline.webhook.decided.v1"
     event_id: Id

@@ -1,4 +1,4 @@
-"""What a producer hands in: files and the wish of what to do with them. Shared by sessions, jobs and tasks."""
+"""A producer's files and request, as messages about sessions, jobs and tasks carry them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.message import Contract
 
 MAX_FILES = 1000
-"""Files in one command: a record naming them all stays below Kafka's 1 MiB default."""
+"""Most files in one command. A record that names them all stays below Kafka's default limit of 1 MiB."""
 
 MAX_SESSION_FILES = 10_000
-"""Files in one session: its closing names them in several records if need be."""
+"""Most files in one session. Several records name them when the session is closed."""
 
 MAX_PART = 1000
-"""Files in one record of several."""
+"""Most files in one of several records."""
 
 MAX_LIST_BYTES = 600_000
-"""Files in one record as JSON: with the wish (two metadata of 64 KiB) they travel in less than 1 MiB."""
+"""Most bytes of JSON that name files in one record. With the request and its metadata, the record stays below 1 MiB."""
 
 
 class FileRef(Contract):
-    """A file by claim check: where its bytes are and what they must hash to. `url` instead while still remote."""
+    """A file by claim check: the place of its bytes, their size and hashes. A file that is not yet downloaded has a `url` instead."""
 
     file_id: Id
     file_name: str = Field(min_length=1, max_length=255)
@@ -37,12 +37,12 @@ class FileRef(Contract):
 
     @property
     def blob_url(self) -> str:
-        """Address of the bytes for people: the object, or the remote source."""
+        """Address of the bytes for people: the remote URL, or the object's name."""
         return self.url or f"stageline://{self.blob_name or self.file_id}"
 
 
 class OutputFile(Contract):
-    """A file that a step has made, by claim check."""
+    """A file that a step made, by claim check."""
 
     file_name: str = Field(min_length=1, max_length=255)
     blob_name: str = Field(min_length=1, max_length=400)
@@ -50,23 +50,23 @@ class OutputFile(Contract):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     content_type: str = Field(default="application/octet-stream", max_length=200)
     category: str | None = Field(default=None, max_length=100)
-    """What it is for, e.g. `invoice-pdf`."""
+    """Purpose of the file, e.g. `invoice-pdf`."""
 
 
 MAX_OUTPUTS = 200
-"""Files that the results of a file's steps, or of a job's, name together."""
+"""Most files that the results of a file's steps, or of a job's steps, name together."""
 Outputs = Annotated[tuple[OutputFile, ...], Field(max_length=MAX_OUTPUTS)]
 
 
 class TaskFile(Contract):
-    """A file of a job as a step of the whole job gets it: what was handed in, and what earlier steps made of it."""
+    """A file of the job in the task of a whole-job step: the submitted file, and the files that earlier steps made from it."""
 
     file: FileRef
     outputs: Outputs = ()
 
 
 class Tenancy(Contract):
-    """Who owns it. Comes from the credential, never from a request body."""
+    """The owner. It comes from the credential, never from a request body."""
 
     tenant_id: Id
     tenant_name: Text = Field(default="", max_length=200)
@@ -74,7 +74,7 @@ class Tenancy(Contract):
 
 
 class ParentTask(Contract):
-    """The open attempt of another job that ends when this job does."""
+    """The open attempt of another job's step that ends when this job ends."""
 
     job_id: Id
     file_id: str | None = None
@@ -83,11 +83,11 @@ class ParentTask(Contract):
     attempt: int = Field(ge=1)
     lease: Id
     depth: int = Field(default=1, ge=1, le=10)
-    """Jobs above: a workflow that starts itself ends here."""
+    """Number of jobs above this one. The limit stops a workflow that starts itself."""
 
 
 class JobRequest(Contract):
-    """The wish: which workflow with which options. Field names as in Alfred's job/create."""
+    """The requested workflow and its options. Field names are those of Alfred's `job/create`."""
 
     workflow: str = Field(default="documents", min_length=1, max_length=100)
     workflow_version: int | None = Field(default=None, ge=1)
@@ -100,8 +100,8 @@ class JobRequest(Contract):
     parent_file_prefix: str | None = Field(default=None, max_length=400)
     page_rotation: int | None = None
     job_key: str | None = Field(default=None, max_length=200)
-    """The producer's own name for the job; found by search."""
+    """The producer's own name for the job. Search finds it."""
     start_at: Timestamp | None = None
-    """Not before this time."""
+    """The job starts at this time, not before."""
     args: dict[str, dict[str, Any]] | None = None
-    """Step name → settings that win over the workflow's own."""
+    """Step name → settings that override the workflow's own."""

@@ -1,4 +1,4 @@
-"""Makes the sample documents: invented companies, real formats. Run by `make samples`; the results are committed."""
+"""Makes the sample documents: invented companies, real formats. `make samples` runs it; its results are committed."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def contracts() -> dict[str, bytes]:
 
 
 def scan(lines: list[str], seed: int) -> Image.Image:
-    """A page as a scanner sees it: grey, slightly turned, noisy."""
+    """A page as a scanner produces it: grey, slightly rotated, noisy. `seed` determines the noise."""
     page = pypdfium2.PdfDocument(pdf([lines], size=13))[0]
     image: Image.Image = page.render(scale=150 / 72, grayscale=True).to_pil()
     image = image.rotate(0.6, fillcolor=255, resample=Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(0.4))
@@ -126,7 +126,7 @@ def scan(lines: list[str], seed: int) -> Image.Image:
 
 
 def scans() -> dict[str, bytes]:
-    """A receipt as a picture, and an invoice as a PDF that holds nothing but a picture."""
+    """A receipt as a picture, and an invoice as a PDF that holds only a picture."""
     receipt = ["CORNER CAFE", "12 Quay Street, Galway", "", "RECEIPT", "Date: 2026-05-03", "", "2 Coffee      EUR 7.00",
                "1 Sandwich    EUR 6.50", "", "Total: EUR 13.50", "Paid by card", "", "Thank you for your visit"]  # fmt: skip
     paper = invoice(
@@ -224,7 +224,7 @@ def troublemakers(good: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write every sample that is not there yet; formats with random parts are made once."""
+    """Write every sample, and print how many there are. Formats with random parts differ from the committed files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     made = invoices() | contracts() | scans() | letters() | price_list() | mails()
     for name, data in (made | troublemakers(made)).items():

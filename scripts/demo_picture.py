@@ -1,6 +1,6 @@
-"""Draw the end of `make demo` as an SVG: `python scripts/demo_picture.py`, or with the file of an output that was captured before.
+"""Draw the end of `make demo`'s output as an SVG: `python scripts/demo_picture.py [FILE]`, where FILE holds captured output.
 
-Without a file the demo runs first, in a temporary folder. The long trace in the middle is shortened; the picture says by how much.
+Without a file, the demo runs in a temporary folder first. The long trace in the middle is cut; a line gives the number of lines left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.svg"
 
 
 def run_demo() -> str:
-    """Run the demo and return its output with ANSI styles. Raises `SystemExit` when something in it did not hold."""
+    """Run the demo and return its output with ANSI styles. Raises `SystemExit` when one of its checks fails."""
     from cli import demo
 
     demo.out = Console(record=True, highlight=False, width=WIDTH, file=io.StringIO())
@@ -35,7 +35,7 @@ def run_demo() -> str:
 
 
 def end_of(output: str) -> list[Text]:
-    """The lines to draw: from the first result on, with the trace cut after `TRACE_LINES`. Raises `StopIteration` for another text."""
+    """The lines to draw: from the first result on, with the trace cut after `TRACE_LINES`. Raises `StopIteration` for other text."""
     lines = [Text.from_ansi(line.rstrip()) for line in output.splitlines()]
     shown = lines[next(n for n, line in enumerate(lines) if line.plain.startswith(FIRST)) :]
     trace = next(n for n, line in enumerate(shown) if line.plain.startswith(TRACE))
@@ -46,7 +46,7 @@ def end_of(output: str) -> list[Text]:
 
 
 def draw(lines: list[Text]) -> str:
-    """The lines as an SVG of text alone: no font is fetched from elsewhere."""
+    """The lines as an SVG of plain text, which loads no font from another host."""
     console = Console(record=True, highlight=False, width=WIDTH, file=io.StringIO())
     for line in lines:
         console.print(line, no_wrap=True, overflow="ellipsis", crop=True)

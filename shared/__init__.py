@@ -1,1 +1,1 @@
-"""How things travel: the runtime that every service uses."""
+"""The runtime of every service: Kafka, database, HTTP, telemetry and the life of a process."""

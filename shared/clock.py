@@ -1,4 +1,4 @@
-"""The only clock and the only source of new roots in the shell; cores get both as arguments."""
+"""The only clock and the only source of new ids. Cores get both as arguments."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import uuid_utils
 
 
 def now() -> datetime:
-    """Wall clock, UTC."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 def unix() -> float:
-    """Wall clock in Unix seconds: what timers in stores are compared with."""
+    """The current time in Unix seconds, as timers are stored."""
     return time.time()
 
 
 def new_root() -> str:
-    """A new UUIDv7 (RFC 9562): for what has no cause inside the system, e.g. a request."""
+    """A new UUIDv7 (RFC 9562), for a cause from outside such as a request. Consequences get ids by `contracts.derived`."""
     return str(uuid_utils.uuid7())

@@ -1,8 +1,8 @@
-"""Named places at which a test may kill the process. Free when off: one truth test of an empty list.
+"""Named places at which a test can kill the process. Without a test each costs one check of an empty list.
 
-`STAGELINE_CRASH_AT=session.after_commit:3,notifier.before_settle:5` ends each of the two services with code 137, as SIGKILL
-would, at its third and fifth pass. The supervisor gives it to a process's first life only. With `STAGELINE_CRASH_ONCE` the passes
-count from the moment on at which that file exists: a start that needs the same steps is over by then.
+`STAGELINE_CRASH_AT=session.after_commit:3,notifier.before_settle:5` ends the two services with exit code 137, as SIGKILL would, at
+their third and fifth pass. The supervisor passes it to a process's first life only. With `STAGELINE_CRASH_ONCE=FILE` passes count
+only while that file exists, so that a start, which takes the same steps, is not counted.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _triggers: list[_Trigger] = []
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Take the places from `environment`: each service does as it starts, which may be long after this module was loaded."""
+    """Read the crash points from `environment`. A service calls this when it starts, possibly long after this module was imported."""
     global _once
     _once = environment.get("STAGELINE_CRASH_ONCE")
     _triggers[:] = [_Trigger(spec) for spec in environment.get("STAGELINE_CRASH_AT", "").split(",") if spec]
 
 
 def reach(service: str, point: CrashPoint) -> None:
-    """Mark that `service` passes `point`."""
+    """Pass `point` in `service`; ends the process when the environment says so."""
     for trigger in _triggers:
         trigger.passed(service, point)

@@ -1,10 +1,10 @@
-"""The three ways in which handling a record may fail, decided by the exception's class and by nothing else."""
+"""The three outcomes of a failure, decided by the exception's class alone."""
 
 from __future__ import annotations
 
 
 class Outcome(Exception):
-    """Base of the three. `code` is a stable word for logs, metrics and dead letters."""
+    """Base class. `code` is a stable word for logs, metrics and dead letters."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -12,12 +12,12 @@ class Outcome(Exception):
 
 
 class Retry(Outcome):
-    """A dependency is down. Nothing is committed; the same records come again after a pause."""
+    """A dependency is unavailable. Nothing is committed, and the same records are retried after a delay."""
 
 
 class DeadLetter(Outcome):
-    """This record can never work. It goes to the dead-letter topic with the reason; the rest goes on."""
+    """This record can never be handled. It goes to the dead-letter topic with the reason; the others go on."""
 
 
 class Stop(Outcome):
-    """A bug or a misconfiguration. The offset stays, the process exits non-zero, an operator is needed."""
+    """A bug or a misconfiguration. Nothing is committed, the process exits with a non-zero code, and an operator must act."""

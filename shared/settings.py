@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     @property
     def trusted(self) -> Networks:
-        """What the guard against internal addresses lets pass."""
+        """Networks that the guard against internal addresses allows."""
         return trusted_networks(self.allow_loopback, self.trusted_networks)
 
     containers_file: Path | None = None
@@ -70,14 +70,14 @@ class Settings(BaseSettings):
 
     @property
     def group_instance(self) -> str | None:
-        """Static membership (KIP-345) for a process with a name of its own: restarted, it goes on with its partitions at once.
+        """Group instance id (KIP-345) of a process whose name is configured: after a restart it keeps its partitions.
 
-        A generated name dies with its process, so it gets none: the group would wait for it in vain.
+        None for a generated name, which never returns: its group would wait for it until its session ends.
         """
         return self.instance if "instance" in self.model_fields_set else None
 
     def database_for(self, service: str) -> str:
-        """SQLAlchemy URL of a service's own database: a file, or a schema of the service's name; nobody else opens it."""
+        """SQLAlchemy URL of the database that `service` alone opens: a SQLite file, or a PostgreSQL schema of its name."""
         if self.database_url is None:
             return f"sqlite:///{self.data_dir.resolve() / (service + '.db')}"
         url = make_url(self.database_url.get_secret_value())
@@ -87,13 +87,13 @@ class Settings(BaseSettings):
             url = url.set(drivername="postgresql+asyncpg").update_query_dict({"schema": url.query.get("schema", service)})
         return url.render_as_string(hide_password=False)
 
-    def objects(self) -> str:
+    def objects_url(self) -> str:
         """URL of the object store."""
         return self.object_store_url or f"file://{self.data_dir.resolve() / 'objects'}"
 
 
 def read_secret(path: Path) -> str:
-    """The first line of a file that holds a secret. Raises `Stop` naming the file."""
+    """The content of a secret's file, without white space around it. Raises `Stop` naming a file that cannot be read."""
     try:
         return path.read_text().strip()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Typed events in batches: decoded, without repeats, gaps noticed, unreadable records set aside, offsets committed by you."""
+"""Typed events in batches: decoded, without repeats, with gaps noticed. Your program commits the offsets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stageline_kit.telemetry import processing, traceparent
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message, and where it was."""
+    """One message and its place in Kafka."""
 
     message: Message
     topic: str
@@ -31,31 +31,31 @@ class Event:
 
     @property
     def id(self) -> str:
-        """Identity: the same again is a repeat. Type and id, as two types may share one."""
+        """Type and message id. An event with the same identity is a repeat."""
         return f"{self.message.TYPE}/{self.message.message_id}"
 
     @property
     def data(self) -> Any:
-        """What it says: the inner object of a job or file event, the message itself otherwise."""
+        """The inner object of a job or file event; any other message itself."""
         return self.message.event if isinstance(self.message, AlfredEvent) else self.message
 
     @property
     def job_id(self) -> str | None:
-        """The job that it is about."""
+        """Id of the job, or None."""
         return getattr(self.data, "job_id", None)
 
     @property
     def sequence(self) -> int | None:
-        """Number of a job event within its job, dense from 1."""
+        """Number of a job event within its job, dense from 1; None for other messages."""
         return self.data.sequence if isinstance(self.message, AlfredEvent) else None
 
     @property
     def trace(self) -> str | None:
-        """The `traceparent` that it carries."""
+        """The `traceparent` header, or None."""
         return traceparent(self.headers)
 
     def processing(self, group: str | None = None) -> AbstractContextManager[str | None]:
-        """Handle it in here for a `process` span in the job's trace (OpenTelemetry); yields the context to pass on."""
+        """Context manager: a `process` span in the job's trace (OpenTelemetry). Yields the `traceparent` to pass on."""
         where = {
             "messaging.message.id": self.message.message_id, "messaging.destination.partition.id": str(self.partition),
             "messaging.kafka.offset": self.offset, "cloudevents.event_type": self.message.TYPE,
@@ -65,7 +65,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Between these two numbers, events of a job are missing."""
+    """Events of a job are missing: number `expected` was due, `found` arrived."""
 
     job_id: str
     expected: int
@@ -74,24 +74,24 @@ class Gap:
 
 @dataclass
 class Batch:
-    """What came at once. Handle `events`, then `commit`; if your program dies before, they come again."""
+    """Events of one poll. Handle `events`, then `commit`; without a commit they are redelivered."""
 
     events: list[Event]
     gaps: list[Gap]
     consumer: Consumer
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    """Partition → the offset after the last record of this batch, repeats and unreadable ones included."""
+    """Partition → offset after the last record of this batch, repeats and unreadable records included."""
 
     def __iter__(self) -> Any:
         return iter(self.events)
 
     async def commit(self) -> None:
-        """Tell Kafka that all of this is done."""
+        """Commit the offsets of this batch."""
         await self.consumer.commit(self.offsets)
 
 
 def allowed_types(topic: str) -> frozenset[str]:
-    """CloudEvents types that the topic table lets a topic carry. Raises `ValueError` for a topic that is not in it."""
+    """CloudEvents types of a topic by the topic table. Raises `ValueError` for an unknown topic."""
     row = task_topic(topic) if topic.startswith(TASK_PREFIX) else next((t for t in TOPICS if t.name == topic), None)
     if row is None:
         raise ValueError(f"{topic!r} is not a topic of Stageline")
@@ -101,10 +101,9 @@ def allowed_types(topic: str) -> frozenset[str]:
 class Consumer:
     """An async context manager and iterator of batches, as member of consumer group `group`.
 
-    `instance` names this process within the group for good (static membership): killed and started again, it goes on at once
-    instead of waiting until Kafka has given up its former life.
-    Unreadable records go to `<topic>.<group>.dlq` with their bytes untouched if `dead_letters` is on (the topic must exist, or
-    may be created automatically), else they are only counted in `unreadable`. `tenant` leaves out everybody else's events.
+    `instance` is a static member id: a process that restarts under it continues at once, without waiting for its old session.
+    With `dead_letters`, unreadable records go to `<topic>.<group>.dlq` with their bytes unchanged; that topic must exist, or
+    the broker must create topics. Without it they are counted in `unreadable`. `tenant` selects the events of one tenant.
     Repeats are dropped by id among the last `remember` events; across restarts use `Inbox`. `kafka` are aiokafka's options.
     """
 
@@ -150,7 +149,7 @@ class Consumer:
                 event = await self._read(record)
                 if event is not None:
                     batch.events.append(event)
-                    self._follow(event, batch)
+                    self._note_sequence(event, batch)
             batch.offsets[tp] = found[-1].offset + 1
         return batch
 
@@ -160,12 +159,12 @@ class Consumer:
         try:
             message = from_record(record.value, record.headers, self.allowed[record.topic])
         except UndecodableRecord as error:
-            await self._set_aside(record, error)
+            await self._dead_letter(record, error)
             return None
         event = Event(message, record.topic, record.partition, record.offset, tuple(record.headers))
-        return None if self._repeated(event.id) else event
+        return None if self._is_repeat(event.id) else event
 
-    def _repeated(self, event_id: str) -> bool:
+    def _is_repeat(self, event_id: str) -> bool:
         if event_id in self._seen:
             return True
         self._seen[event_id] = None
@@ -173,7 +172,7 @@ class Consumer:
             self._seen.popitem(last=False)
         return False
 
-    def _follow(self, event: Event, batch: Batch) -> None:
+    def _note_sequence(self, event: Event, batch: Batch) -> None:
         if event.sequence is None or event.job_id is None:
             return
         before = self._sequences.pop(event.job_id, None)
@@ -183,7 +182,7 @@ class Consumer:
         if len(self._sequences) > self.remember:
             self._sequences.popitem(last=False)
 
-    async def _set_aside(self, record: Any, error: UndecodableRecord) -> None:
+    async def _dead_letter(self, record: Any, error: UndecodableRecord) -> None:
         self.unreadable += 1
         if self._letters is None:
             return
@@ -195,7 +194,7 @@ class Consumer:
         await self._letters.send_raw(dead_letter_topic(record.topic, self.group), record.key, record.value, headers)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        """Commit offsets of partitions that are still ours; others belong to their new owner, who gets those records again."""
+        """Commit offsets of partitions that are still assigned. The new owner of any other partition gets those records again."""
         mine = {tp: offset for tp, offset in offsets.items() if tp in self._consumer.assignment()}
         if mine:
             await asyncio.shield(self._consumer.commit(mine))

@@ -1,4 +1,4 @@
-"""All jobs as they are, then every change: start from the compacted `job.state`, go on with `job.events`, exact by sequence."""
+"""The state of all jobs, then every change: read the compacted `job.state`, then follow `job.events` by sequence."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from contracts.alfred import AlfredEvent
 from stageline_kit.consumer import allowed_types
 
 OVERLAP_S = 120.0
-"""Events are read from this long before the start: a state may be published that much after its event. What is older than
-the state is recognised by its sequence."""
+"""Events are read from this long before the start, because a state may be published that long after its event.
+Events older than the state are recognised by their sequence."""
 STATE, EVENTS = "job.state", "job.events"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job as it is now, and the event that made it so; no event where the state itself was news (a snapshot, a gap)."""
+    """The new state of a job and the event that led to it. `event` is None when only a state arrived (a snapshot, a gap)."""
 
     state: JobState
     event: AlfredEvent[Any] | None = None
 
 
 class JobFeed:
-    """An async context manager; `load` reads the snapshot into `jobs`, `changes` yields what happens from then on.
+    """An async context manager. `load` reads the snapshot into `jobs`, `changes` yields every later change.
 
-    Belongs to no group and commits nothing: every program that opens one sees all jobs. `tenant` leaves out everybody else's.
+    It joins no group and commits nothing, so every program sees all jobs. `tenant` selects the jobs of one tenant.
     """
 
     def __init__(self, bootstrap_servers: str, tenant: str | None = None, **kafka: Any) -> None:
@@ -51,7 +51,7 @@ class JobFeed:
         await self._consumer.stop()
 
     async def load(self) -> dict[str, JobState]:
-        """Every job that Kafka still knows, as of now or two seconds ago; `changes` catches up with the rest."""
+        """Read every job that Kafka still holds. A state may be two seconds old; `changes` catches up."""
         partitions = self._consumer.assignment()
         events = [tp for tp in partitions if tp.topic == EVENTS]
         start = await self._consumer.offsets_for_times({tp: int((time.time() - OVERLAP_S) * 1000) for tp in events})
@@ -63,7 +63,7 @@ class JobFeed:
         while missing:
             for records in (await self._consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    self._take(record)
+                    self._apply_record(record)
             for tp in list(missing):
                 if await self._consumer.position(tp) >= ends[tp]:
                     missing.discard(tp)
@@ -71,14 +71,14 @@ class JobFeed:
         return self.jobs
 
     async def changes(self) -> AsyncIterator[Change]:
-        """For ever. Each job's events in the order of their sequence, none twice, none left out unseen."""
+        """Yield changes without end: each job's events by sequence, without repeats, and gaps closed by a state."""
         while True:
             for records in (await self._consumer.getmany(timeout_ms=1000)).values():
                 for record in records:
-                    for change in self._take(record):
+                    for change in self._apply_record(record):
                         yield change
 
-    def _take(self, record: Any) -> list[Change]:
+    def _apply_record(self, record: Any) -> list[Change]:
         try:
             message = from_record(record.value, record.headers, self._allowed[record.topic])
         except UndecodableRecord:
@@ -86,27 +86,27 @@ class JobFeed:
         if self.tenant is not None and message.tenant != self.tenant:
             return []
         if isinstance(message, JobState):
-            return self._adopt(message)
+            return self._apply_state(message)
         assert isinstance(message, AlfredEvent)
-        return self._event(message)
+        return self._apply_event(message)
 
-    def _adopt(self, state: JobState) -> list[Change]:
+    def _apply_state(self, state: JobState) -> list[Change]:
         known = self.jobs.get(state.job_id)
         if known is not None and known.sequence >= state.sequence:
             return []
         self.jobs[state.job_id] = state
-        return [Change(state), *self._held_next(state.job_id)]
+        return [Change(state), *self._release_held(state.job_id)]
 
-    def _event(self, event: AlfredEvent[Any]) -> list[Change]:
+    def _apply_event(self, event: AlfredEvent[Any]) -> list[Change]:
         inner = event.event
         known = self.jobs.get(inner.job_id)
         if inner.sequence is None or (known is not None and inner.sequence <= known.sequence):
             return []
-        # Not the next one: its place is kept until the state, or what is missing, arrives.
+        # An event ahead of its turn is held until the missing ones, or a newer state, arrive.
         self._held.setdefault(inner.job_id, {})[inner.sequence] = event
-        return self._held_next(inner.job_id)
+        return self._release_held(inner.job_id)
 
-    def _held_next(self, job_id: str) -> list[Change]:
+    def _release_held(self, job_id: str) -> list[Change]:
         held = self._held.get(job_id, {})
         found: list[Change] = []
         while True:
@@ -114,7 +114,7 @@ class JobFeed:
             event = held.pop(known.sequence + 1 if known else 1, None)
             if event is None:
                 break
-            self.jobs[job_id] = folded(known, event)
+            self.jobs[job_id] = apply_event(known, event)
             found.append(Change(self.jobs[job_id], event))
         known = self.jobs.get(job_id)
         for sequence in [s for s in held if known is not None and s <= known.sequence]:
@@ -124,8 +124,8 @@ class JobFeed:
         return found
 
 
-def folded(state: JobState | None, event: AlfredEvent[Any]) -> JobState:
-    """The state after one more event. Counts of files come with the next snapshot; stage, step and errors at once."""
+def apply_event(state: JobState | None, event: AlfredEvent[Any]) -> JobState:
+    """The state after one more event: stage, step and errors. Counts of files follow with the next snapshot."""
     inner = event.event
     if state is None:
         state = JobState(

@@ -1,4 +1,4 @@
-"""Exactly once, where it counts: your rows and the ids of the events behind them, in one transaction of your database."""
+"""Exactly once in your own database: your rows and the ids of their events in one transaction."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ TABLES = (
 
 
 class Inbox:
-    """Over a DB-API connection of yours (sqlite3, psycopg, …), which nobody else uses meanwhile.
+    """Over a DB-API connection of yours (sqlite3, psycopg, …) that nothing else uses at the same time.
 
-    `mark` is the driver's placeholder: `?` for sqlite3, `%s` for psycopg. The inbox's two tables are made if they are missing.
+    `mark` is the driver's placeholder: `?` for sqlite3, `%s` for psycopg. Missing tables are created.
     """
 
     def __init__(self, connection: Any, mark: str = "?") -> None:
         self.connection = connection
         self.mark = mark
         for statement in TABLES:
-            self._run(statement)
+            self._execute(statement)
         connection.commit()
         self._found: list[Gap] = []
         self.gaps: list[Gap] = []
-        """Sequences that were missing in what came so far: events that no longer were in the topic."""
+        """Gaps found so far: events that the topic no longer held."""
 
-    def _run(self, statement: str, values: Sequence[Any] = ()) -> Any:
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         cursor = self.connection.cursor()
         cursor.execute(statement.replace("?", self.mark), values)
         return cursor
 
     @contextmanager
     def transaction(self, batch: Batch) -> Iterator[list[Event]]:
-        """The events of a batch that have not been here before. What you write inside is kept together with their ids, or not
-        at all; commit the batch afterwards (`await batch.commit()`). If that is lost, the same events come and are left out.
+        """Context manager: yields the events of a batch that are new.
+
+        What you write inside commits together with their ids, or not at all. Then `await batch.commit()`: if that is lost,
+        the same events are redelivered and left out.
         """
         self._found = []
         try:
@@ -51,18 +53,18 @@ class Inbox:
 
     def _is_new(self, event: Event) -> bool:
         statement = "INSERT INTO stageline_seen (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM stageline_seen WHERE id = ?)"
-        if self._run(statement, (event.id, event.id)).rowcount == 0:
+        if self._execute(statement, (event.id, event.id)).rowcount == 0:
             return False
         if event.sequence is not None and event.job_id is not None:
-            self._follow(event.job_id, event.sequence)
+            self._note_sequence(event.job_id, event.sequence)
         return True
 
-    def _follow(self, job_id: str, sequence: int) -> None:
-        row = self._run("SELECT sequence FROM stageline_sequence WHERE job_id = ?", (job_id,)).fetchone()
+    def _note_sequence(self, job_id: str, sequence: int) -> None:
+        row = self._execute("SELECT sequence FROM stageline_sequence WHERE job_id = ?", (job_id,)).fetchone()
         if row is None:
-            self._run("INSERT INTO stageline_sequence (job_id, sequence) VALUES (?, ?)", (job_id, sequence))
+            self._execute("INSERT INTO stageline_sequence (job_id, sequence) VALUES (?, ?)", (job_id, sequence))
         else:
-            self._run("UPDATE stageline_sequence SET sequence = ? WHERE job_id = ?", (sequence, job_id))
+            self._execute("UPDATE stageline_sequence SET sequence = ? WHERE job_id = ?", (sequence, job_id))
         expected = 1 if row is None else row[0] + 1
         if sequence > expected:
             self._found.append(Gap(job_id, expected, sequence))

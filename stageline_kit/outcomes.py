@@ -1,4 +1,4 @@
-"""How an action ends when not with a result: raise one of these."""
+"""Outcomes of an action other than a result. An action raises one of these."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class Outcome(Exception):
 
 
 class Failed(Outcome):
-    """KO: it can never work, e.g. the document is not what it claims to be. The step ends; nothing is tried again."""
+    """KO: the step can never succeed, e.g. the document is damaged. The step ends without another attempt."""
 
 
 class TryAgain(Outcome):
-    """ERR: this attempt failed, another may not. The step's retry policy decides when, and how often."""
+    """ERR: this attempt failed. The step's retry policy decides whether and when the next one runs."""
 
 
 class Skipped(Outcome):
-    """SKIP: there is nothing to do here; the step counts as done, without a result."""
+    """SKIP: there is nothing to do. The step counts as done and has no result."""
 
 
 class Queued(Outcome):
-    """QUEUED: ask me again in `retry_in` seconds, e.g. while a third party works on it. Uses up no attempt."""
+    """QUEUED: run this attempt again in `retry_in` seconds, e.g. while a third party works. It uses up no attempt."""
 
     def __init__(self, retry_in: float, code: str = "waiting", message: str = "") -> None:
         super().__init__(code, message)

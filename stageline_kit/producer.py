@@ -1,23 +1,26 @@
-"""Publishing typed messages: idempotent, acknowledged by every replica, keyed as the topic table says."""
+"""Publishes typed messages: idempotent, acknowledged by all replicas, keyed by the topic table."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 
 from contracts import TOPICS, Message, to_record
+from contracts.cloudevents import Record
 from contracts.identity import derived
 
 
 def new_id(name: str | None = None) -> str:
-    """An id for a job, session or command: random, or from a name of yours, so that trying again makes the same one."""
+    """An id for a job, session or command: random, or derived from `name`, so that a retry makes the same id."""
     return str(uuid.uuid4()) if name is None else derived(name, "outside")
 
 
 def topic_of(message: Message) -> str:
-    """The topic that the table gives a message's type. Raises `ValueError` for a task: its topic is named by its action."""
+    """The topic of a message's type. Raises `ValueError` for a task, whose topic depends on its action."""
     found = next((t.name for t in TOPICS if type(message) in t.models), None)
     if found is None:
         raise ValueError(f"{type(message).__name__} belongs on a topic of its own; name it")
@@ -25,7 +28,7 @@ def topic_of(message: Message) -> str:
 
 
 class Producer:
-    """Use as an async context manager. `source` names your program, e.g. `/acme/billing`; `kafka` are aiokafka's options."""
+    """An async context manager. `source` names your program, e.g. `/acme/billing`; `kafka` are aiokafka's options."""
 
     def __init__(self, bootstrap_servers: str, source: str, **kafka: Any) -> None:
         self.source = source
@@ -41,11 +44,16 @@ class Producer:
         await self._producer.stop()
 
     async def publish(self, message: Message, topic: str | None = None, traceparent: str | None = None) -> None:
-        """Send one message; on return Kafka has it. Raises `aiokafka.errors.KafkaError`; sending it again is harmless."""
+        """Send one message; on return Kafka has it. Raises `aiokafka.errors.KafkaError`; a second try is harmless."""
         extra = (("traceparent", traceparent.encode()),) if traceparent else ()
         record = to_record(message, self.source, extra)
         await self._producer.send_and_wait(topic or topic_of(message), record.value, record.key, headers=list(record.headers))
 
+    async def publish_records(self, rows: Sequence[tuple[str, Record]]) -> None:
+        """Send records, each with its topic, in this order; on return Kafka has all of them. Raises as `publish`."""
+        sent = [await self._producer.send(topic, r.value, r.key, headers=list(r.headers)) for topic, r in rows]
+        await asyncio.gather(*sent)
+
     async def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        """Send bytes as they are (dead letters)."""
+        """Send bytes unchanged (dead letters)."""
         await self._producer.send_and_wait(topic, value, key, headers=headers)

@@ -1,4 +1,4 @@
-"""OpenTelemetry, if its API is installed: a `process` span per record, continuing the trace that the record carries."""
+"""OpenTelemetry, if its API is installed: a `process` span per record, in the trace of the record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 propagate: Any = None
 trace: Any = None
-with suppress(ImportError):  # without the `telemetry` extra there are no spans, and contexts are passed on as they are
+with suppress(ImportError):  # without the `telemetry` extra no span is made, and contexts are passed on
     from opentelemetry import propagate, trace
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
@@ -16,13 +16,13 @@ Headers = Iterable[tuple[str, bytes | None]]
 
 
 def traceparent(headers: Headers) -> str | None:
-    """The context that a record carries."""
+    """The `traceparent` header of a record, or None."""
     return next((v.decode("ascii", "ignore") for name, v in headers if name == "traceparent" and v), None)
 
 
 @contextmanager
 def processing(topic: str, group: str | None, headers: Headers, **attributes: Any) -> Iterator[str | None]:
-    """A `process <topic>` span (CONSUMER) by the messaging conventions; yields the context to pass on, as `traceparent`."""
+    """A `process <topic>` span (CONSUMER) by the messaging conventions 1.44. Yields the `traceparent` to pass on."""
     carried = traceparent(headers)
     if trace is None:
         yield carried

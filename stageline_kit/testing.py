@@ -1,4 +1,4 @@
-"""Tests of your actions without a broker: `await run_action(worker, "acme.translate", ...)` is what the orchestrator would hear."""
+"""Tests of your actions without a broker: `await run_action(worker, "acme.translate", ...)` returns what would be reported."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts import FileRef, StageReport, StageTask
-from stageline_kit.run import Runner
+from stageline_kit.runner import TaskRunner
 from stageline_kit.task import Task
-from stageline_kit.worker import Worker
+from stageline_kit.worker import CLIENT, Worker
 
 
 async def run_action(
     worker: Worker, action: str, *, file: FileRef | None = None, config: dict[str, Any] | None = None,
     inputs: dict[str, dict[str, Any]] | None = None, attempt: int = 1, timeout_s: float = 60, heartbeat_s: float = 10,
 ) -> list[StageReport]:  # fmt: skip
-    """Run one task through the same code as in production; returns its reports: heartbeats (RUN), last the end."""
+    """Run one task through the same code as in production. Returns its reports: heartbeats (RUN), last the end."""
     reports: list[StageReport] = []
-
-    async def note(report: StageReport) -> None:
-        reports.append(report)
-
     message = StageTask(
         task_id="task-1", job_id="job-1", tenant_id="tenant-1", file_id=file.file_id if file else None, step="step", action=action,
         attempt=attempt, lease="lease-1", issued_at=datetime.now(UTC), file=file, config=config or {}, inputs=inputs or {},
         timeout_s=timeout_s, heartbeat_s=heartbeat_s,
     )  # fmt: skip
-    await Runner(worker.name, "test", note).run(Task(message), worker.actions.get(action))
+    await TaskRunner(worker.name, "test", CLIENT).run_task(Task(message), worker.actions.get(action), reports.append)
     return reports

@@ -1,4 +1,4 @@
-"""Offsets of tasks in hand: Kafka is told only what lies below the first one that is still open."""
+"""Which offsets of a task topic may be committed: those below the first task that is still open."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ from collections.abc import Iterable
 
 from aiokafka import TopicPartition
 
-Place = tuple[TopicPartition, int]
+Position = tuple[TopicPartition, int]
+"""Partition and offset of one record."""
 
 
 class Watermark:
-    """Tasks end in any order; an offset may be committed when everything before it has ended."""
+    """Tasks end in any order; an offset may be committed when every task before it has ended."""
 
     def __init__(self) -> None:
-        self.open: dict[TopicPartition, set[int]] = {}
-        self.high: dict[TopicPartition, int] = {}
-        self.told: dict[TopicPartition, int] = {}
+        self._open: dict[TopicPartition, set[int]] = {}
+        self._highest: dict[TopicPartition, int] = {}
+        self._returned: dict[TopicPartition, int] = {}
 
-    def opened(self, place: Place) -> None:
-        """A task was delivered."""
-        tp, offset = place
-        self.open.setdefault(tp, set()).add(offset)
-        self.high[tp] = max(self.high.get(tp, -1), offset)
+    def open_task(self, position: Position) -> None:
+        """Add a task that was delivered."""
+        partition, offset = position
+        self._open.setdefault(partition, set()).add(offset)
+        self._highest[partition] = max(self._highest.get(partition, -1), offset)
 
-    def closed(self, place: Place) -> None:
-        """Its report is in Kafka, or none is due."""
-        self.open.get(place[0], set()).discard(place[1])
+    def close_task(self, position: Position) -> None:
+        """Mark a task as done: Kafka has its report, or none is due. A position that is not open is ignored."""
+        self._open.get(position[0], set()).discard(position[1])
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """They are somebody else's now."""
-        for tp in partitions:
-            for table in (self.open, self.high, self.told):
-                table.pop(tp, None)
+    def is_open(self, position: Position) -> bool:
+        """True between `open_task` and `close_task`, while the partition is ours."""
+        return position[1] in self._open.get(position[0], ())
 
-    def moved(self) -> dict[TopicPartition, int]:
-        """Partition → next offset, where it has moved since the last call."""
+    def drop_partitions(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget partitions that were revoked. Their next owner starts at the committed offset."""
+        for partition in partitions:
+            for table in (self._open, self._highest, self._returned):
+                table.pop(partition, None)
+
+    def advance(self) -> dict[TopicPartition, int]:
+        """Partition → next offset to commit, for the partitions whose offset has moved since the last call."""
         found: dict[TopicPartition, int] = {}
-        for tp, high in self.high.items():
-            upto = min(self.open[tp], default=high + 1)
-            if upto > self.told.get(tp, -1):
-                found[tp] = self.told[tp] = upto
+        for partition, highest in self._highest.items():
+            upto = min(self._open[partition], default=highest + 1)
+            if upto > self._returned.get(partition, -1):
+                found[partition] = self._returned[partition] = upto
         return found

@@ -1,4 +1,4 @@
-"""A pytest plugin by which a tier that takes longer than its budget fails: `-p tests.budget --budget-s 480`.
+"""A pytest plugin that fails a tier over its time budget: `-p tests.budget --budget-s 480`.
 
 Budgets are for a quiet machine of two cores. A machine's speed can change threefold within an hour, so a fixed piece of work is timed at the
 start and at the end, and the budget grows with it: never below the nominal one, never beyond `MAX_FACTOR` of it. Both are printed.
@@ -19,7 +19,7 @@ MAX_FACTOR = 3.0
 
 
 def work() -> None:
-    """A fixed piece of what tests do: interpreted code, JSON, hashing."""
+    """A fixed amount of work like that of the tests: interpreted code, JSON, hashing."""
     total = 0
     for n in range(3000):
         record = {"id": n, "name": f"note-{n}.txt", "values": list(range(60))}
@@ -39,7 +39,7 @@ def calibrate() -> float:
 
 
 def factor(calibrations: list[float]) -> float:
-    """How much slower than the reference the machine is, by the mean of some calibrations; from 1 to `MAX_FACTOR`."""
+    """The machine's slowness relative to the reference, from the mean of some calibrations; 1 to `MAX_FACTOR`."""
     return min(MAX_FACTOR, max(1.0, statistics.mean(calibrations) / REFERENCE_S))
 
 
@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure in the process that the user started, which under xdist only hands out the tests."""
+    """Measure in the process that the user started. Under xdist, it distributes the tests."""
     if config.getoption("--budget-s") and not hasattr(config, "workerinput"):
         began = config.getoption("--budget-from") or time.time()
         config.pluginmanager.register(Budget(config.getoption("--budget-s"), began), "budget")

@@ -1,4 +1,4 @@
-"""`stageline …` as a process of its own, forked from one that has the command line loaded: a tenth of the time of a new Python.
+"""Runs `stageline …` in a process forked from one that has the command line loaded, which is much faster than a new Python.
 
 What a command sees is its own: arguments, environment, working directory, output. `Pipeline.start` and the documents' tests start it the usual
 way, from nothing.
@@ -37,7 +37,7 @@ def run_command(
 def _server() -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from tests.command_line import serve; serve()"]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
-    atexit.register(server.communicate)  # its input ends, and so does it
+    atexit.register(server.communicate)  # the server ends when its input ends
     return server
 
 
@@ -58,7 +58,7 @@ def _ask(asked: dict[str, Any], timeout_s: float) -> int:
 
 
 def serve() -> None:
-    """In the server: fork for each line of the input, and print the exit code of what was forked."""
+    """The server: fork a process for each line of the input, and print its exit code."""
     import cli.main
 
     for line in sys.stdin:

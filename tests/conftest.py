@@ -20,8 +20,7 @@ __all__ = ["SAMPLES", "SIGNINS_PER_MINUTE", "Pipeline"]
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
-# A broker that lives for half a minute: compiling its code as well as can be does not pay (crash points, one run each: 173 s with it, 147
-# without).
+# A broker of the tests lives for half a minute, too short for the JIT's second compiler to pay.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 SIGNINS_PER_MINUTE = 8
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
@@ -50,6 +49,7 @@ def group_of(item: pytest.Item) -> str:
     return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist puts the groups into the names of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests into their groups, and the longest groups first."""
     order: dict[pytest.Item, int] = {}
@@ -62,27 +62,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """Which servers this run uses."""
+    """Print which servers this run uses."""
     return [f"postgresql: {choice(POSTGRES_IMAGE)}", f"kafka of tests/integration: {choice(KAFKA_IMAGE)}"]
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server for the whole run; tests make schemas or databases of their own in it."""
+    """A PostgreSQL server for the whole run. Each test creates its own schema or database in it."""
     with postgres() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def kafka_url() -> Iterator[str]:
-    """A Kafka broker for the integration tests; they use ids of their own in it."""
+    """A Kafka broker for the integration tests. Each test uses its own ids in it."""
     with kafka() as bootstrap:
         yield bootstrap
 
 
 @pytest.fixture(scope="session")
 async def otlp() -> AsyncIterator[MetricsReceiver]:
-    """A local OTLP receiver that the shared pipeline reports to."""
+    """A local OTLP receiver to which the shared pipeline reports."""
     receiver = MetricsReceiver()
     await receiver.start()
     yield receiver
@@ -93,7 +93,7 @@ async def otlp() -> AsyncIterator[MetricsReceiver]:
 async def pipeline(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: MetricsReceiver
 ) -> AsyncIterator[Pipeline]:
-    """The shared pipeline: tests use their own jobs in it and break nothing. `STAGELINE_TEST_STORE=postgresql`: on PostgreSQL."""
+    """The shared pipeline. Tests use their own jobs and break nothing. `STAGELINE_TEST_STORE=postgresql` runs it on PostgreSQL."""
     workflows = tmp_path_factory.mktemp("workflows")
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
@@ -116,9 +116,19 @@ async def pipeline(
         environment["STAGELINE_DATABASE_URL"] = request.getfixturevalue("postgres_url")
     running = Pipeline(tmp_path_factory.mktemp("pipeline"), ["--otlp", otlp.endpoint], environment)
     running.start()
+    await schedule(running)
     yield running
-    # Beside us: what ends tells the receiver, which runs in this loop, its last measurements.
+    # In a thread: stopping services send their last metrics to the receiver, which runs in this loop.
     await asyncio.to_thread(running.stop)
+
+
+async def schedule(pipeline: Pipeline) -> None:
+    """A schedule in a tenant of its own, made before any test: until one asks for it, its time has come."""
+    async with Client(pipeline.target()) as client:
+        admin = {"user_name": "scheduler", "tenant_id": "scheduled", "role": "admin"}
+        pipeline.scheduler_key = (await client.call("POST", "/v1/keys", json=admin))["key"]
+    async with Client(pipeline.target(pipeline.scheduler_key)) as client:
+        await client.call("PUT", "/v1/schedules/every-minute", json={"cron": "* * * * *", "workflow": "noop-five"})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The documents as tests read them: pages, fenced blocks, the commands in them."""
+"""Parses the documents for tests: pages, fenced blocks and the commands in them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Block:
 
     @property
     def lines(self) -> list[str]:
-        """Its command lines: continued ones joined, without comments and empty lines."""
+        """Its command lines, without comments and empty lines. Continued lines are joined."""
         joined = self.text.replace("\\\n", " ")
         found = (re.sub(r"(^|\s)#.*$", "", line).rstrip() for line in joined.splitlines())
         return [line for line in found if line]

@@ -1,6 +1,6 @@
-"""`python -m tests.downloads [--slow]`: fetch what the tests run and do not find here, once, so that no test waits for it.
+"""`python -m tests.downloads [--slow]`: download the programs that the tests need, once, so that no test waits for them.
 
-Two workers that fetch the same jar at once could also read each other's half of it.
+Two test workers that download the same jar at the same time could read each other's incomplete file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.servers import POSTGRES_IMAGE, docker_has
 
 
 def main() -> None:
-    """Kafka's jars; PostgreSQL where no container has it; with `--slow` veraPDF's jars."""
+    """Download Kafka's jars; PostgreSQL, unless a container provides it; with `--slow`, veraPDF's jars."""
     ensure_jars()
     if not docker_has(POSTGRES_IMAGE):
         unpack()

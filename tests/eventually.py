@@ -1,4 +1,4 @@
-"""Wait for a condition, never for a time."""
+"""Waits for a condition instead of a fixed time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def eventually(look: Callable[[], Awaitable[T]], timeout_s: float = 30.0, every_s: float = 0.05) -> T:
-    """The first truthy value of `look()`. Fails with the last value when none came in time."""
+    """The first truthy value of `look()`. Fails with the last value after the timeout."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = await look()

@@ -1,4 +1,4 @@
-"""`apache/kafka` under testcontainers, whose own KafkaContainer runs another vendor's scripts and refuses this image."""
+"""`apache/kafka` under testcontainers. Its own KafkaContainer relies on another vendor's scripts and refuses this image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTINGS = {
 
 
 class ApacheKafkaContainer(DockerContainer):
-    """One KRaft node. It learns the port it has on the host once it runs, and starts Kafka then."""
+    """One KRaft node. The container starts first, because the node must know its port on the host before Kafka starts."""
 
     def __init__(self, image: str) -> None:
         super().__init__(image)
@@ -28,11 +28,11 @@ class ApacheKafkaContainer(DockerContainer):
             self.with_env(f"KAFKA_{name}", value)
 
     def bootstrap_server(self) -> str:
-        """Where it listens for this machine."""
+        """Its bootstrap address for this machine."""
         return f"{self.get_container_host_ip()}:{self.get_exposed_port(9092)}"
 
     def start(self) -> Self:
-        """Start; returns when Kafka is up."""
+        """Start the container; returns when Kafka is ready."""
         super().start()
         listeners = f"HOST://{self.bootstrap_server()},INTERNAL://localhost:29092"
         self.exec(["sh", "-c", f"echo {listeners} >/tmp/part && mv /tmp/part /tmp/listeners"])

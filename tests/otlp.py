@@ -1,4 +1,4 @@
-"""The demo's OTLP receiver, and what it leaves out: the metrics, by service, name and attributes."""
+"""The demo's OTLP receiver, extended by metrics: by service, name and attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Point:
     name: str
     attributes: Mapping[str, Any]
     value: float
-    """Of a counter its value, of a histogram the sum of what was recorded."""
+    """The value of a counter, or the sum of a histogram's values."""
     count: int = 0
     bounds: tuple[float, ...] = ()
 
@@ -46,7 +46,7 @@ class MetricsReceiver(OtlpReceiver):
         return sum(p.value for p in self.points(name, service, **attributes))
 
     def names(self) -> set[str]:
-        """Every name that has come."""
+        """Every name received."""
         return {p.name for p in self._points.values()}
 
     async def _metrics(self, request: web.Request) -> web.Response:

@@ -24,19 +24,21 @@ from tests.command_line import run_command
 
 @dataclass
 class Pipeline:
-    """A pipeline of its own in `data_dir`, started and stopped through the command line as a user would."""
+    """A pipeline in `data_dir`, started and stopped through the command line, as a user does."""
 
     data_dir: Path
     options: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    scheduler_key: str = ""
+    """Of the shared pipeline: the key of a tenant that has the schedule `every-minute`."""
 
     def command(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """Run `stageline …` on this pipeline."""
         return run_command([*arguments, "--data-dir", str(self.data_dir)], {**os.environ, **self.environment}, timeout)
 
     def start(self) -> None:
-        """`stageline up`, until it is ready."""
+        """Run `stageline up`; returns when the pipeline is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         out = (self.data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(
@@ -54,7 +56,7 @@ class Pipeline:
                 continue
 
     def stop(self) -> None:
-        """SIGTERM, as Ctrl-C or `stageline down` would."""
+        """Stop it by SIGTERM, as Ctrl-C and `stageline down` do."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(90) == 0
@@ -62,7 +64,7 @@ class Pipeline:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What runs: pids, ports, addresses."""
+        """The running processes: pids, ports, addresses."""
         found: dict[str, Any] = json.loads((self.data_dir / "run" / "state.json").read_text())
         return found
 
@@ -73,17 +75,17 @@ class Pipeline:
 
     @property
     def access(self) -> KafkaAccess:
-        """How our own clients reach the broker."""
+        """Connection of Stageline's own clients to the broker."""
         return KafkaAccess(bootstrap_servers=self.kafka)
 
     def target(self, key: str | None = None) -> Target:
-        """Where it is, and the admin key or another."""
+        """The pipeline's address, with the admin key or the given one."""
         state = self.state
         return Target(state["url"], state["notifier_url"], key or Path(state["key_file"]).read_text().strip())
 
 
 class RestartingSupervisor(Supervisor):
-    """A supervisor that can start the services anew with other settings; the broker and the fork server stay."""
+    """A supervisor that can restart the services with other settings, while the broker and the fork server stay."""
 
     async def restart(self, environment: dict[str, str]) -> None:
         """Stop every service, start it with `environment` added to the plan's, and wait until all are ready."""
@@ -95,9 +97,9 @@ class RestartingSupervisor(Supervisor):
             child.environment = self.plan.environment(child.name) | environment
             await child.start()
         await self._all_ready()
-        # New watchers: a service that crashed a moment ago is not made to wait longer for its next start.
+        # New watchers, so that an earlier crash of a service does not delay its next start.
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
-        self._note()
+        self._write_state()
 
 
 @dataclass
@@ -118,7 +120,7 @@ class RestartablePipeline(Pipeline):
         self._run(self._supervisor.start())
 
     def restart(self, **environment: str) -> None:
-        """Restart the services with the settings given, and with no others than those of the start; returns when they are ready."""
+        """Restart the services with the start's settings and the given ones; returns when they are ready."""
         self.said = []
         self._run(self._supervisor.restart(environment))
 

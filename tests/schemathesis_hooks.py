@@ -1,4 +1,4 @@
-"""What Schemathesis has to be told: the body of a resumable upload is bytes (`make fuzz`)."""
+"""Schemathesis hook for `make fuzz`: the body of a resumable upload is bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that tests need: by testcontainers where Docker runs, else from the portable builds; the choice is printed."""
+"""Servers for tests: by testcontainers if Docker runs, else from portable builds. The test run prints the choice."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def docker_has(image: str) -> bool:
 
 
 def choice(image: str) -> str:
-    """Where a server comes from, for people."""
+    """The origin of a server, in words."""
     return f"testcontainers ({image})" if docker_has(image) else "portable build, no Docker"
 
 
 def free_port() -> int:
-    """A loopback port that nobody has now."""
+    """A free loopback port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Tiers that need something from outside: skipped with the reason where it is missing, failed where it must not be.
+"""Tests that need an outside program: skipped with the reason if it is missing, or failed if the run requires it.
 
 `STAGELINE_REQUIRE=docker,node` (set by `.ci/run` for what the machine has) turns those skips into failures.
 """

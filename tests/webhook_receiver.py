@@ -1,4 +1,4 @@
-"""A webhook receiver for tests: verifies with the public library, answers as told."""
+"""A webhook receiver for tests. It verifies signatures with the public library; the test sets its answers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The same five-stage no-op job on what people would pick instead. Each peer is a program of its own, run in its own environment."""
+"""The same five-stage no-op job on other engines. Each peer is a program of its own and runs in its own environment."""

@@ -1,7 +1,6 @@
-"""`python -m benchmarks.peers`: five-stage no-op jobs on the peers that `benchmarks/peers/setup` installed, one after the other;
-`python -m benchmarks.peers temporal_peer` on some.
+"""`python -m benchmarks.peers [PEER…]`: five-stage no-op jobs on each peer that `benchmarks/peers/setup` installed, in sequence.
 
-Redis appends to its log every second, PostgreSQL commits durably. Medians of three rounds, with their spread; nothing is asserted.
+Redis appends to its log every second; PostgreSQL commits durably. Prints medians of the rounds with their spread. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from shared.errors import Stop
 HERE = Path(__file__).parent
 PYTHON = Path(".stageline/peers/bin/python")
 PEERS = {"dramatiq_peer": 1, "taskiq_peer": 1, "celery_peer": 1, "dbos_peer": 2, "temporal_peer": 1}
-"""Peer → how many worker programs to start (some start two processes of their own)."""
+"""Peer → number of worker programs to start. Some programs start two processes."""
 JOBS, ROUNDS, QUICK = int(os.environ.get("BENCH_PEER_JOBS", "600")), 3, 50
 NAMES = {
     "dramatiq_peer": "Dramatiq",
@@ -43,15 +42,15 @@ NAMES = {
     "temporal_peer": "Temporal",
 }
 FEWER = {"temporal_peer": 6}
-"""Peer → by how much fewer jobs a round has, so that it ends within minutes."""
+"""Peer → divisor of the number of jobs per round, so that a slow peer's round ends within minutes."""
 Server = tuple[dict[str, str], list[int]]
-"""What a peer is told of a server, and its processes."""
+"""Environment variables that name a server, and the pids of the server."""
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[tuple[str, int]]:
-    """URL and pid of a Redis that appends every second."""
+    """Run a Redis that syncs its log every second; yields its URL and pid."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -77,7 +76,7 @@ def redis_server() -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[Server]:
-    """A PostgreSQL that commits durably."""
+    """Run a PostgreSQL that commits durably."""
     server = EmbeddedPostgres(free_ports(1)[0])
     server.start()
     try:
@@ -87,14 +86,14 @@ def postgres_server() -> Iterator[Server]:
 
 
 def listening(port: int) -> bool:
-    """True when somebody accepts connections on it."""
+    """True when a local process accepts connections on the port."""
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
 def temporal_server() -> Iterator[Server]:
-    """Temporal's development server, with SQLite in memory. Raises `Stop` where it is not installed or does not start."""
+    """Run Temporal's development server, with SQLite in memory. Raises `Stop` if it is not installed or does not start."""
     program = shutil.which("temporal") or shutil.which(str(PYTHON.absolute().parent / "temporal"))
     if program is None:
         raise Stop("not_installed", "Temporal's development server is not installed")
@@ -114,17 +113,17 @@ def temporal_server() -> Iterator[Server]:
 
 
 SERVERS = {"dbos_peer": postgres_server, "temporal_peer": temporal_server}
-"""Peer → the server it needs beside Redis."""
+"""Peer → the server that it needs beside Redis."""
 
 
 def tree(pids: list[int]) -> list[psutil.Process]:
-    """The processes with all that they started."""
+    """The processes and all their descendants."""
     found = [psutil.Process(pid) for pid in pids]
     return [p for root in found for p in (root, *root.children(recursive=True))]
 
 
 def cpu_s(pids: list[int]) -> float:
-    """CPU seconds of the processes and all that they started."""
+    """CPU seconds of the processes and all their descendants."""
     total = 0.0
     for process in tree(pids):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -134,7 +133,10 @@ def cpu_s(pids: list[int]) -> float:
 
 
 def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[str, Any]:
-    """Start the workers, hand jobs in, end the workers."""
+    """Start the peer's workers, run the load and end the workers. Returns rates, latencies and CPU ms per job.
+
+    Raises `Stop` with the load's last line of output if it fails.
+    """
     workers = [
         subprocess.Popen([str(PYTHON.absolute()), f"{peer}.py", "worker", f"w{n}"], cwd=HERE, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for n in range(PEERS[peer])
@@ -146,7 +148,7 @@ def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[
         command = [str(PYTHON.absolute()), "load.py", peer, str(JOBS // FEWER.get(peer, 1)), str(ROUNDS), str(QUICK)]
         done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=900)
         if done.returncode != 0:
-            raise Stop("peer", (done.stderr.strip().splitlines() or ["no word"])[-1][:200])
+            raise Stop("peer", (done.stderr.strip().splitlines() or ["no output"])[-1][:200])
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return {**found, "cpu_ms": (cpu_s(pids) - before) * 1000 / found["ended"]}
     finally:
@@ -158,7 +160,7 @@ def measure(peer: str, environment: dict[str, str], servers: list[int]) -> dict[
 
 
 def figures_of(found: dict[str, Any]) -> dict[str, Any]:
-    """What the result file holds of one peer; units are in the names."""
+    """The figures of one peer for the result file, with their units in the names."""
     return {
         "jobs_per_s": results.spread(found["rates"]), "latency_ms": results.latency(found["latencies"]),
         "cpu_ms_per_job": round(found["cpu_ms"], 1),
@@ -166,7 +168,7 @@ def figures_of(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """All of them; one that is not there is named."""
+    """Measure the peers and print a table; returns the exit code. A peer that is not installed gets a row with the reason."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
     parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(PEERS))
     results.add_option(parser)

@@ -1,4 +1,4 @@
-"""Hands jobs in to one peer and waits until Redis has noted the end of each; prints what it measured as JSON. Runs in the peers' environment."""
+"""Submits jobs to one peer, waits for their ends in Redis, and prints the measurements as JSON. Runs in the peers' environment."""
 
 import importlib
 import json

@@ -32,7 +32,7 @@ class Job:
     async def run(self, job_id: str, payload: str) -> None:
         for n in range(4):
             await workflow.execute_activity(step, args=[n, payload], start_to_close_timeout=timedelta(seconds=30))
-        # The fifth step, which also tells the benchmark.
+        # The fifth step also reports the job's end to the benchmark.
         await workflow.execute_activity(end, job_id, start_to_close_timeout=timedelta(seconds=30))
 
 

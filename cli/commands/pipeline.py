@@ -180,10 +180,11 @@ def findings(data_dir: Path) -> list[tuple[str, str, str, bool]]:
 
 
 def _network_cut() -> tuple[str, str]:
-    check = "from services.stage_worker.adapters.child import confine; from services.stage_worker.adapters.limits import Limits;"
-    check += "import sys; sys.exit(0 if confine(Limits()) else 1)"
-    cut = subprocess.run([sys.executable, "-c", check], capture_output=True, timeout=60).returncode == 0
-    return ("yes", "") if cut else ("no: document readers can reach the network", "allow unprivileged user namespaces")
+    from services.stage_worker.inspect import network_is_cut
+
+    return (
+        ("yes", "") if network_is_cut() else ("no: document readers can reach the network", "allow unprivileged user namespaces")
+    )
 
 
 def event_line(event: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The contract registry: JSON Schemas of every released version, pinned, and the gate that keeps them compatible.
 
-`python -m contracts.registry check` says whether the models are what was released and whether they fit all earlier versions;
+`python -m contracts.registry check` compares the models with the released schemas and with all earlier versions.
 `python -m contracts.registry release` writes the schema of each model whose `VERSION` is new.
 """
 

@@ -1,4 +1,4 @@
-"""`python -m contracts.registry check|release`: exit code 1 and the reasons when the gate refuses."""
+"""`python -m contracts.registry check|release`. Exit code 1, with the reasons, when the gate refuses a model; 2 for wrong use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contracts.registry.schemas import check, release
 
 
 def main(verb: str) -> int:
-    """Run one verb."""
+    """Run `check` or `release`; returns the exit code."""
     if verb == "release":
         try:
             written = release()

@@ -1,4 +1,4 @@
-"""The topics as one AsyncAPI 3 document, made from the topic table and the models: `contracts/asyncapi.json`."""
+"""The AsyncAPI 3 document of all topics, `contracts/asyncapi.json`. Generated from the topic table and the models."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from contracts.registry.schemas import current
 from contracts.topics import BUILT_IN_ACTIONS, TASK_PREFIX, TOPICS, Topic, task_topic
 
 Node = dict[str, Any]
-VERSION = "0.3.0"
 DESCRIPTION = """\
-Everything that Stageline says and hears, as Kafka topics. Any program may be a producer (`job.commands`, `session.commands`),
-a worker (`stage.tasks.*`, `stage.reports`) or a consumer (`job.events`, `file.events`, `job.state`). Records are CloudEvents 1.0
-in binary mode: attributes in `ce_*` headers, the data as JSON value. Readers ignore fields they do not know; all versions of a
-type are FULL_TRANSITIVE compatible, so producers and consumers may be upgraded in any order."""
+All Kafka topics and messages of Stageline. Any program may be a producer (`job.commands`, `session.commands`), a worker
+(`stage.tasks.*`, `stage.reports`) or a consumer (`job.events`, `file.events`, `job.state`). Records are CloudEvents 1.0 in binary
+mode: attributes in `ce_*` headers, the data as JSON value. Readers ignore unknown fields. All versions of a type are
+FULL_TRANSITIVE compatible, so producers and consumers may be upgraded in any order."""
 INSIDE = {"ingest", "session", "job_orchestrator", "stage_worker", "notifier"}
 
 
-def document(examples: dict[str, Message]) -> Node:
-    """The document. `examples` holds one message of each type."""
+def document(examples: dict[str, Message], version: str) -> Node:
+    """The document of the release `version`. `examples` holds one message of each type."""
     topics = (*TOPICS, task_topic("{action}"))
     models = {m.TYPE: m for t in topics for m in t.models}
     schemas: Node = {}
@@ -32,7 +31,7 @@ def document(examples: dict[str, Message]) -> Node:
         "asyncapi": "3.1.0",
         "id": "urn:stageline:topics",
         "info": {
-            "title": "Stageline", "version": VERSION, "description": DESCRIPTION, "tags": [{"name": "kafka"}, {"name": "cloudevents"}],
+            "title": "Stageline", "version": version, "description": DESCRIPTION, "tags": [{"name": "kafka"}, {"name": "cloudevents"}],
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
             "contact": {"name": "Stageline"},
         },
@@ -42,7 +41,7 @@ def document(examples: dict[str, Message]) -> Node:
         "operations": {f"{verb}.{channel_id(t)}": _operation(t, verb) for t in topics for verb in verbs(t)},
         "components": {
             "securitySchemes": {
-                "scram": {"type": "scramSha512", "description": "One user per service or program, with the rights of its role (ACLs)."},
+                "scram": {"type": "scramSha512", "description": "One user per service or program, with the ACLs of its role."},
                 "tls": {"type": "X509", "description": "Mutual TLS instead of a password."},
             },
             "schemas": dict(sorted(schemas.items())),
@@ -51,14 +50,14 @@ def document(examples: dict[str, Message]) -> Node:
     }  # fmt: skip
 
 
-def text(examples: dict[str, Message]) -> str:
-    """The file."""
-    return json.dumps(document(examples), indent=1, ensure_ascii=False) + "\n"
+def text(examples: dict[str, Message], version: str) -> str:
+    """The document as the text of its file."""
+    return json.dumps(document(examples, version), indent=1, ensure_ascii=False) + "\n"
 
 
 def _servers() -> Node:
     return {
-        "embedded": {"host": "127.0.0.1:29092", "protocol": "kafka", "description": "What `stageline up` and the compose file open to this machine."},
+        "embedded": {"host": "127.0.0.1:29092", "protocol": "kafka", "description": "The broker that `stageline up` or the compose file starts on this machine."},
         "cluster": {
             "host": "kafka.example.com:9093", "protocol": "kafka-secure", "description": "A cluster of your own.",
             "security": [{"$ref": "#/components/securitySchemes/scram"}, {"$ref": "#/components/securitySchemes/tls"}],
@@ -67,12 +66,12 @@ def _servers() -> Node:
 
 
 def channel_id(topic: Topic) -> str:
-    """Name of a topic's channel in the document."""
+    """The id of a topic's channel in the document."""
     return topic.name.replace(".{action}", "").replace(".", "_")
 
 
 def channel(topic: Topic) -> Node:
-    """A topic: its messages, its key, how it is kept."""
+    """The channel of a topic: address, description, messages and Kafka settings."""
     settings: Node = {"cleanup.policy": topic.cleanup.split(",")}
     if topic.cleanup != "compact":
         settings["retention.ms"] = topic.retention_s * 1000
@@ -87,7 +86,7 @@ def channel(topic: Topic) -> Node:
     if topic.name.startswith(TASK_PREFIX):
         node["parameters"] = {
             "action": {
-                "description": "What a step asks for; your own actions get topics like these.",
+                "description": "The action of a step. Each action, built-in or your own, has a topic.",
                 "examples": list(BUILT_IN_ACTIONS),
             }
         }
@@ -95,7 +94,7 @@ def channel(topic: Topic) -> Node:
 
 
 def verbs(topic: Topic) -> list[str]:
-    """What an outside program may do with a topic: `send` and `receive` are seen from that program."""
+    """The operations of an outside program on a topic, named from its side: `send`, `receive`."""
     found = ["send"] if set(topic.producers) - INSIDE else []
     outside_readers = set(topic.consumers) - INSIDE or topic.name.startswith(TASK_PREFIX)
     return [*found, *(["receive"] if outside_readers or not found else [])]
@@ -120,17 +119,17 @@ def _message(model: type[Message], example: Message) -> Node:
 
 
 def summary(model: type[Message]) -> str:
-    """First line of a model's documentation."""
+    """The first line of a model's docstring."""
     return (model.__doc__ or model.__name__).strip().splitlines()[0]
 
 
 def headers(model: type[Message]) -> Node:
     """CloudEvents attributes of a message, as Kafka headers."""
     texts = {
-        "ce_id": "Identity of the message: the same again means a repeat, to be ignored.", "ce_source": "Who wrote it.",
-        "ce_time": "When it happened, RFC 3339.", "ce_subject": "The record's key.", "ce_tenant": "Who owns it.",
+        "ce_id": "Identity of the message. Ignore a record whose id you have processed.", "ce_source": "The producing program.",
+        "ce_time": "Time of the event or command, RFC 3339.", "ce_subject": "The record's key.", "ce_tenant": "Id of the owning tenant.",
         "ce_dataschema": f"Type and version of the data, e.g. `{model.data_schema()}`.",
-        "traceparent": "W3C Trace Context of what led to it.",
+        "traceparent": "W3C Trace Context of the message's cause.",
     }  # fmt: skip
     return {
         "type": "object",
@@ -144,7 +143,7 @@ def headers(model: type[Message]) -> Node:
 
 
 def flattened(model: type[Message]) -> Node:
-    """The model's schema and those it refers to, by name, with references that hold inside this document."""
+    """The model's schema and the schemas that it refers to, by name. References point into this document."""
     schema = current(model)
     parts = {model.__name__: {k: v for k, v in schema.items() if k not in ("$defs", "$schema", "$id")}, **schema.get("$defs", {})}
     return described(_pointed(parts))

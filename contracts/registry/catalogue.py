@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from contracts.message import Message
-from contracts.registry.asyncapi import VERSION, flattened, summary
+from contracts.registry.asyncapi import flattened, summary
 from contracts.registry.schemas import released
 from contracts.topics import TOPICS, Topic, task_topic
 
@@ -22,15 +22,15 @@ border-bottom:1px solid #e7ebf0}code,pre{font:13px/1.45 ui-monospace,monospace}p
 """
 
 
-def page(examples: dict[str, Message]) -> str:
-    """The page as HTML."""
+def page(examples: dict[str, Message], version: str) -> str:
+    """The page of the release `version`, as HTML. `examples` holds one message of each type."""
     topics = (*TOPICS, task_topic("{action}"))
     links = "".join(_links(t) for t in topics)
     body = "".join(_topic(t, examples) for t in topics)
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Stageline topics {VERSION}</title><style>{STYLE}</style>\n<nav><b>Stageline topics</b> {VERSION}{links}</nav>\n"
-        f"<main><h1>Topics and messages</h1><p>Made from the topic table; the same as machine-readable documents: "
+        f"<title>Stageline topics {version}</title><style>{STYLE}</style>\n<nav><b>Stageline topics</b> {version}{links}</nav>\n"
+        f"<main><h1>Topics and messages</h1><p>Generated from the topic table. The same for machines: "
         f'<a href="asyncapi.json">asyncapi.json</a>, <a href="schemas/">schemas/</a>. Records are CloudEvents in binary mode.</p>'
         f"\n{body}</main></html>\n"
     )
@@ -54,7 +54,7 @@ def _type(model: type[Message], example: Message) -> str:
     return (
         f'<h3 id="{model.TYPE}">{model.__name__}</h3><p>{escape(summary(model))}</p>'
         f'<p class="faint"><code>{model.TYPE}</code> · versions {versions}</p>\n'
-        f"<table><tr><th>field<th>type<th>what it is</tr>{_fields(model)}</table>\n"
+        f"<table><tr><th>field<th>type<th>meaning</tr>{_fields(model)}</table>\n"
         f"<details><summary>Example</summary><pre>{shown}</pre></details>\n"
     )
 
@@ -77,7 +77,7 @@ def _rows(schema: dict[str, Any], parts: dict[str, Any], prefix: str) -> list[st
 
 
 def _kind(field: dict[str, Any], parts: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    """Words for a field's type, and the schema of what it holds when that has fields of its own."""
+    """A field's type in words, and the schema of its value when the value has fields of its own."""
     if "$ref" in field:
         target = parts[field["$ref"].rpartition("/")[2]]
         return _kind(target, parts) if "enum" in target else ("object", target)

@@ -1,10 +1,10 @@
-"""FULL_TRANSITIVE by the two-way subset test: all that one side may write, the other side's readers understand.
+"""FULL_TRANSITIVE by a subset test in both directions: readers of either version understand the writers of the other.
 
-Writers are closed (they send what their schema names), readers are open (they ignore what theirs does not name); so a change
-is compatible when closed(old) is a subset of open(new) and closed(new) of open(old). The test is structural and errs on the
-side of refusing: what it cannot prove, it names. Method: reference/reliability-contracts-telemetry.md part B1. Three rules go
-beyond the subset, because JSON Schema cannot see the harm: a field that vanishes unannounced (so a renamed optional one is
-caught), a default that changes, and a `const` or an enum is compared by its words.
+Writers are closed: they send only the fields of their schema. Readers are open: they ignore other fields. So a change is
+compatible when closed(old) is a subset of open(new), and closed(new) of open(old). The test is structural; it refuses what it
+cannot prove. Method: reference/reliability-contracts-telemetry.md part B1. Three rules go beyond the subset, where JSON Schema
+does not show the harm: a field must be deprecated before it is removed, a default must not change, and a `const` or an enum is
+compared by its values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BACKWARD, FORWARD, MEANING = "BACKWARD", "FORWARD", "MEANING"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a change is refused: in which direction, at which field, and the reason."""
+    """One reason to refuse a change: the direction, the path of the field, and the reason."""
 
     direction: str
     path: str
@@ -30,7 +30,7 @@ class Fault:
 
 
 def full_transitive(old: Schema, new: Schema) -> list[Fault]:
-    """Faults of a change from `old` to `new`; empty when it is FULL compatible."""
+    """Faults of a change from `old` to `new`. Empty when the change is FULL compatible."""
     found = [Fault(BACKWARD, path, reason) for path, reason in Comparison(old, new).subset(old, new, "")]
     found += [Fault(FORWARD, path, reason) for path, reason in Comparison(new, old).subset(new, old, "")]
     found += [Fault(MEANING, path, reason) for path, reason in Comparison(old, new).meaning(old, new, "")]
@@ -41,7 +41,7 @@ Reasons = Iterator[tuple[str, str]]
 
 
 class Comparison:
-    """What `writer` may send against what `reader` takes; both are whole documents, for their `$ref`s."""
+    """Compares the writer's schema with the reader's. Both are whole documents, because `$ref`s point into them."""
 
     def __init__(self, writer: Schema, reader: Schema) -> None:
         self.writer = writer
@@ -65,12 +65,12 @@ class Comparison:
         return [node]
 
     def subset(self, writer: Schema, reader: Schema, path: str) -> Reasons:
-        """Why something that the writer may send is not what the reader takes."""
+        """Paths and reasons where the writer may send a value that the reader does not accept."""
         readers = self._branches(reader, self.reader)
         for branch in self._branches(writer, self.writer):
             reasons = [list(self._leaf(branch, other, path)) for other in readers]
             if all(reasons):
-                # The closest one says best what is wrong.
+                # The reader's branch with the fewest reasons gives the most useful message.
                 same = [r for r, other in zip(reasons, readers, strict=True) if kind_of(other) == kind_of(branch)]
                 yield from min(same, key=len) if same else [(path, f"{shown(branch)} is not {' or '.join(map(shown, readers))}")]
 
@@ -132,7 +132,7 @@ class Comparison:
             yield from self.subset(free if isinstance(free, dict) else {}, rest, f"{path}.*")
 
     def meaning(self, old: Schema, new: Schema, path: str) -> Reasons:
-        """Fields that vanish unannounced and defaults that change, all the way down."""
+        """Fields that are removed without a deprecation, and defaults that change; recursively."""
         pairs = zip(self._branches(old, self.writer), self._branches(new, self.reader), strict=False)
         for before, after in pairs:
             mine, theirs = before.get("properties", {}), after.get("properties", {})
@@ -151,12 +151,12 @@ class Comparison:
 
 
 def join(path: str, name: str) -> str:
-    """`a.b`."""
+    """The path of the field `name` below `path`, e.g. `a.b`."""
     return f"{path}.{name}" if path else name
 
 
 def kind_of(node: Schema) -> str:
-    """JSON type of a leaf; `any` when it says nothing."""
+    """JSON type of a leaf; `any` when it gives none."""
     words = words_of(node)
     if words:
         return {str: "string", bool: "boolean", int: "integer", float: "number"}.get(type(words[0]), "null")
@@ -164,12 +164,12 @@ def kind_of(node: Schema) -> str:
 
 
 def words_of(node: Schema) -> list[Any] | None:
-    """The values that a leaf is limited to."""
+    """The values of a leaf's `const` or `enum`, or None."""
     return [node["const"]] if "const" in node else node.get("enum")
 
 
 def shown(node: Schema) -> str:
-    """A leaf, for people."""
+    """A leaf in words, for messages."""
     words = words_of(node)
     return f"one of {', '.join(map(repr, words))}" if words else kind_of(node)
 
@@ -179,7 +179,7 @@ _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties
 
 
 def limits(writer: Schema, reader: Schema, path: str) -> Reasons:
-    """Bounds, patterns and formats that the reader demands and the writer does not promise."""
+    """Bounds, patterns and formats that the reader requires and the writer does not guarantee."""
     for word in _LOWER:
         if word in reader and writer.get(word, float("-inf")) < reader[word]:
             yield path, f"{word} {reader[word]} is demanded, {writer.get(word, 'nothing')} promised"

@@ -1,4 +1,4 @@
-"""What the models' source says of their fields: the text under a field, for the documents that people read."""
+"""The docstrings of the models' fields, read from the source, as descriptions in the generated documents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Node = dict[str, Any]
 
 
 def contracts() -> Iterator[type[Contract]]:
-    """Every contract that there is."""
+    """`Contract` and all classes derived from it."""
     waiting = [Contract]
     while waiting:
         cls = waiting.pop()
@@ -41,7 +41,7 @@ def _own(cls: type) -> dict[str, str]:
 
 @cache
 def texts() -> dict[str, dict[str, str]]:
-    """Class → field → text, inherited fields included."""
+    """Class name → field name → docstring, inherited fields included."""
     found: dict[str, dict[str, str]] = {}
     for cls in contracts():
         words: dict[str, str] = {}
@@ -53,7 +53,7 @@ def texts() -> dict[str, dict[str, str]]:
 
 
 def described(parts: Node) -> Node:
-    """Schemas by class name, with the fields' descriptions filled in."""
+    """`parts` (class name → schema) with each field's docstring as its description. Changes `parts`."""
     for name, schema in parts.items():
         for field, words in texts().get(name, {}).items():
             if field in schema.get("properties", {}):

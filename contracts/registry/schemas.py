@@ -1,4 +1,4 @@
-"""Schemas as files: `schemas/<type>/<version>.json`, immutable once released; their hashes are in `schemas/pins.json`."""
+"""Schema files, `schemas/<type>/<version>.json`. Released files are immutable; `schemas/pins.json` holds their hashes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Schema = dict[str, Any]
 
 
 def current(model: type[Message]) -> Schema:
-    """JSON Schema (2020-12) of what a writer of the model may send: closed, with every constraint."""
+    """JSON Schema (2020-12) of the messages that a writer of the model may send: closed, with every constraint."""
     schema = _plain(model.model_json_schema(mode="validation"))
     schema["title"] = model.__name__
     return {"$schema": DIALECT, "$id": model.data_schema(), **schema}
 
 
 def _plain(node: Any, names: bool = False) -> Any:
-    # Titles only repeat the field's name. (`names`: the keys of this node are fields, one of which may be called title.)
+    # Drops titles, which repeat the field's name. `names`: the keys of this node are field names, and `title` may be one.
     if isinstance(node, dict):
         return {k: _plain(v, k in ("properties", "$defs")) for k, v in node.items() if names or k != "title"}
     return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
 def _bare(node: Any, names: bool = False) -> Any:
-    # Descriptions may be improved without a new version. (`names`: the keys of this node are fields, not keywords.)
+    # Drops descriptions, which may change without a new version. `names`: the keys of this node are field names.
     if isinstance(node, dict):
         return {
             k: _bare(v, k in ("properties", "$defs")) for k, v in node.items() if names or k not in ("description", "examples")
@@ -40,12 +40,12 @@ def _bare(node: Any, names: bool = False) -> Any:
 
 
 def text_of(schema: Schema) -> str:
-    """The bytes of a schema file."""
+    """The text of a schema file."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def number(version: str) -> tuple[int, ...]:
-    """`1.10` comes after `1.9`."""
+    """A version as numbers, so that `1.10` is greater than `1.9`."""
     return tuple(map(int, version.split(".")))
 
 
@@ -56,7 +56,7 @@ def released(type_: str, folder: Path = FOLDER) -> dict[str, Schema]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, hex."""
+    """SHA-256 of a file, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -68,7 +68,7 @@ def pins(folder: Path = FOLDER) -> dict[str, str]:
 
 
 def check(models: dict[str, type[Message]] = MODELS, folder: Path = FOLDER) -> list[str]:
-    """Every reason why this tree must not be released; empty when there is none."""
+    """Every reason why the models must not be released. Empty when there is none."""
     known = pins(folder)
     there = {str(path.relative_to(folder)) for path in folder.glob("*/*.json")}
     faults = [f"{name}: released, and now gone" for name in sorted(known.keys() - there)]
@@ -98,7 +98,7 @@ def _check_model(type_: str, model: type[Message], folder: Path) -> list[str]:
 
 
 def release(models: dict[str, type[Message]] = MODELS, folder: Path = FOLDER) -> list[str]:
-    """Write and pin what is not released yet; returns its paths. Raises `ValueError` when the gate refuses a model."""
+    """Write and pin the schema of each new version; returns their paths. Raises `ValueError` when the gate refuses a model."""
     written: list[str] = []
     known = pins(folder)
     for type_, model in models.items():

@@ -66,7 +66,7 @@ async def safe_headers(record: Any, parse: Any) -> Any:
 
 
 async def typed(message: KafkaMessage) -> Any:
-    """The record as its model, or None: nobody can answer a task that nobody can read. Its lease ends, and it comes anew."""
+    """The record as its model. None: the record is unreadable; its lease ends, and the orchestrator dispatches the task again."""
     try:
         record = message.raw_message
         return from_record(record.value, record.headers, frozenset({StageTask.TYPE, TaskCancelled.TYPE}))

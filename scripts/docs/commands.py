@@ -36,12 +36,12 @@ def page() -> str:
 
 
 def known_commands() -> list[tuple[str, Any]]:
-    """(full name, command) of every command that does something, in order of name."""
+    """(full name, command) of every command that is not a group, in order of name."""
     return list(_commands(typer.main.get_command(app), "stageline"))
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """A command, or all below a group. Typer brings a click of its own, hence `Any`."""
+    """A command, or all commands below a group. The type is `Any` because Typer bundles its own copy of click."""
     children = getattr(command, "commands", None)
     if children is None:
         yield name, command
@@ -63,7 +63,7 @@ def _command(name: str, command: Any) -> str:
 
 
 def _place(argument: Any) -> str:
-    """An argument in the line of usage: `[NAME]` where it may be left out, dots where it may repeat."""
+    """An argument in the usage line: `[NAME]` if it is optional, with dots if it may repeat."""
     name = argument.metavar or argument.name.upper()
     return (name if argument.required else f"[{name}]") + ("..." if argument.nargs == -1 else "")
 

@@ -1,4 +1,4 @@
-"""The index of the decisions, from the pages themselves."""
+"""The index of the decisions, from the heads of their pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Page(NamedTuple):
 
 
 def pages() -> list[Page]:
-    """All pages in order of number. Raises `ValueError` naming a page whose head is not `# NNNN. Title`, then `date · area`."""
+    """All pages in order of number. Raises `ValueError` with the name of a page whose head is invalid."""
     found = []
     for path in sorted(FOLDER.glob("[0-9]*.md")):
         head = HEAD.match(path.read_text())

@@ -1,4 +1,4 @@
-"""The current figures, from the newest run of each kind in `benchmarks/results/`."""
+"""The current benchmark figures, from the newest run of each kind in `benchmarks/results/`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _peers(runs: list[Run]) -> str:
 
 def _requests(runs: list[Run]) -> str:
     rows = []
-    for run in newest(runs, "door", lambda run: ""):
+    for run in newest(runs, "gateway", lambda run: ""):
         f = run.figures
         for name, call, bare in (
             ("POST /api/job/create", "create", "bare_post_per_s"),
@@ -108,7 +108,7 @@ def _searches(runs: list[Run]) -> str:
 
 
 def _deployment(run: Run) -> str:
-    """The database, and how many of which service where there are several."""
+    """The database, and the number of replicas of each scaled service."""
     scale = run.setup.get("scale", {})
     several = " and ".join(f"{count} {WORDS.get(name, name)}" for name, count in scale.items())
     return STORES.get(run.setup.get("store", ""), "") + (f", {several}" if several else "")

@@ -1,4 +1,4 @@
-"""Which document holds what: whole files, and sections between markers in files that people write."""
+"""The table of generated documents: whole files, and sections between markers in hand-written files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from contracts.registry import asyncapi, catalogue
 from scripts.docs import commands, decisions, figures, golden, settings, states, topics
+from shared.version import VERSION
 from tests.contracts.examples import examples
 
 ROOT = Path(__file__).parents[2]
@@ -17,14 +18,14 @@ SECTIONS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     Path("docs/explanation/job-states.md"): {"states": states.diagram, "state-table": states.table_of_transitions},
     Path("docs/explanation/performance.md"): {"performance": figures.current},
 }
-"""File → marker → what stands between the markers."""
+"""File → marker → function that returns the section's text."""
 
 
 def whole_files() -> dict[Path, str]:
     """Path → text of each file that is generated as a whole."""
     return {
-        Path("contracts/asyncapi.json"): asyncapi.text(examples()),
-        Path("contracts/catalogue.html"): catalogue.page(examples()),
+        Path("contracts/asyncapi.json"): asyncapi.text(examples(), VERSION),
+        Path("contracts/catalogue.html"): catalogue.page(examples(), VERSION),
         Path("docs/reference/cli.md"): commands.page(),
         Path("docs/reference/settings.md"): settings.page(),
         Path("docs/reference/topics-and-messages.md"): topics.page(),
@@ -32,7 +33,7 @@ def whole_files() -> dict[Path, str]:
 
 
 def rendered(path: Path) -> str:
-    """The text of a file with its generated sections brought up to date. Raises `ValueError` where a marker is missing."""
+    """The text of a file with up-to-date generated sections. Raises `ValueError` when a marker is missing."""
     text = (ROOT / path).read_text()
     for name, make in SECTIONS[path].items():
         start = START.format(name)
@@ -45,7 +46,7 @@ def rendered(path: Path) -> str:
 
 
 def write_all() -> None:
-    """Write every file and section. Golden records are added for new types; existing ones are never touched."""
+    """Write every file and section, and golden records for new types. Existing golden records are never changed."""
     for path in SECTIONS:
         (ROOT / path).write_text(rendered(path))
     for path, text in whole_files().items():

@@ -30,13 +30,13 @@ HEAD = """\
 
 Generated from the services' settings by `make docs`. Do not edit.
 
-Every setting is an environment variable. Lists and networks are JSON. A value that is not valid ends the start with its name.
+Every setting is an environment variable. Lists and networks are JSON. A service with an invalid value prints its name and does not start.
 """
 OTHER = [
     [
         "`STAGELINE_URL`, `STAGELINE_NOTIFIER_URL`, `STAGELINE_KEY`",
         "command line",
-        "Another pipeline than that of the data directory.",
+        "A pipeline other than the data directory's.",
     ],
     [
         "`STAGELINE_CACHE`",
@@ -47,12 +47,12 @@ OTHER = [
     [
         "`OTEL_EXPORTER_OTLP_ENDPOINT`",
         "all services",
-        "Where spans and metrics are sent by OTLP over HTTP; none are sent without it.",
+        "Where spans and metrics are sent, by OTLP over HTTP. Without it, none are sent.",
     ],
     [
         "`AWS_*`, `GOOGLE_*`, `AZURE_*`",
         "all services",
-        "Credentials of the object store, named as the vendors' own tools name them.",
+        "Credentials of the object store, with the names of the vendors' own tools.",
     ],
 ]
 
@@ -104,7 +104,7 @@ def type_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default as it would stand in the environment; `depends` where it is computed at the start."""
+    """The default as an environment variable's value; `depends` if it is computed at the start."""
     if field.default_factory is not None:
         return "depends"
     default = field.default

@@ -1,4 +1,4 @@
-"""MkDocs hook: files of the repository that a page links to become part of the site, and links between both are rewritten."""
+"""MkDocs hook: adds the repository files that pages link to, and rewrites the links between pages and these files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FENCE = re.compile(r"^\s*```")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add every file outside `docs/` that a page links to, directly or over another such file."""
+    """Add every file outside `docs/` that a page links to, directly or through another such file."""
     waiting = [DOCS + file.src_uri for file in files.documentation_pages()]
     known = set(waiting)
     for path in waiting:
@@ -35,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """The page with links that hold in the site. A folder without a README becomes plain text."""
+    """The page with links that are valid in the site. A link to a folder without a README becomes plain text."""
     path = repository_path(page.file.src_uri)
 
     def rewrite(match: re.Match[str]) -> str:
@@ -51,7 +51,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """The page as it is. Raises `PluginError` where a browser would load a part of it from another host."""
+    """The page, unchanged. Raises `PluginError` if a browser would load a part of it from another host."""
     found = ELSEWHERE.search(output)
     if found:
         raise PluginError(f"{page.file.src_uri} loads a part of it from another host: {found[0]}")
@@ -69,7 +69,7 @@ def linked(path: str) -> Iterator[str]:
 
 
 def target_of(path: str, link: str) -> str | None:
-    """The repository's path that a link of `path` names, or None for one that leads elsewhere. A folder stands for its README."""
+    """The repository path that a link in the file `path` leads to; a folder leads to its README. None: the link leaves the repository."""
     if "://" in link or link.startswith(("/", "mailto:")):
         return None
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
@@ -78,12 +78,12 @@ def target_of(path: str, link: str) -> str | None:
 
 
 def site_uri(path: str) -> str:
-    """Where a file of the repository lies in the site's sources."""
+    """The path of a repository file in the site's sources."""
     return path.removeprefix(DOCS) if path.startswith(DOCS) else OTHERS + path
 
 
 def repository_path(uri: str) -> str:
-    """The file of the repository that a source of the site is made from."""
+    """The repository file that a source of the site is made from."""
     return uri.removeprefix(OTHERS) if uri.startswith(OTHERS) else DOCS + uri
 
 

@@ -1,4 +1,4 @@
-"""The states of a file's way through its job: a diagram of at most twelve edges, and the whole transition table."""
+"""The states of a branch (one file's progress through its job): a diagram of at most twelve edges, and the transition table."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ GROUPS: dict[str, tuple[str, frozenset[BranchState]]] = {
     "worker": ("With a worker", frozenset({BranchState.QUEUED, BranchState.RUNNING})),
     "ended": ("Ended", frozenset({BranchState.DONE, BranchState.FAILED, BranchState.INVALID, BranchState.CANCELLED})),
 }
-"""Node of the diagram → its title and the states that it stands for. Every state is in one group."""
-
+"""Node of the diagram → its title and its states. Every state is in one group."""
 
 WORDS = {
     Trigger.START: "step begins", Trigger.GRANT: "credit", Trigger.SIGNAL: "answer from outside", Trigger.RUN: "heartbeat",
     Trigger.OK: "report", Trigger.SKIP: "report", Trigger.KO: "report", Trigger.ERR: "report", Trigger.WAIT: "worker asks for time",
     Trigger.DUE: "timer", Trigger.CANCEL: "cancel",
 }  # fmt: skip
-"""Trigger → what happens, in the words of the diagram."""
+"""Trigger → label in the diagram."""
 
 
 def edges() -> dict[tuple[str, str], list[str]]:
-    """(from, to) → what leads from one group to another, in words. Changes within a group are left out."""
+    """(from, to) → labels of the triggers that lead from one group to the other. Changes within a group are left out."""
     group_of = {state: group for group, (_, members) in GROUPS.items() for state in members}
     found: dict[tuple[str, str], set[Trigger]] = {}
     for (state, trigger), targets in BRANCH_TABLE.items():
@@ -43,7 +42,7 @@ def diagram() -> str:
 
 
 def table_of_transitions() -> str:
-    """A row per state and set of targets: the triggers taken there, and where they may lead. What is not listed is refused."""
+    """A row per state and set of target states, with the triggers between them. Other triggers are refused."""
     rows = []
     for state in BranchState:
         by_targets: dict[frozenset[BranchState], list[str]] = {}

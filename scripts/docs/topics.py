@@ -15,7 +15,7 @@ Generated from `contracts/topics.py` and the contract registry by `make docs`. D
 
 The topics are the public API. A program may publish commands, work on tasks or read events; HTTP is one client of them.
 Records are CloudEvents 1.0 in binary mode, with the JSON value described by the linked schema.
-[PROTOCOL.md](../../contracts/PROTOCOL.md) says what a schema cannot. For machines: [asyncapi.json](../../contracts/asyncapi.json).
+[PROTOCOL.md](../../contracts/PROTOCOL.md) holds the rules beyond the schemas. For machines: [asyncapi.json](../../contracts/asyncapi.json).
 """
 PARTITIONS = """\
 "hot" topics have `STAGELINE_PARTITIONS` partitions, "tasks" topics `STAGELINE_TASK_PARTITIONS`; the others have one. The number is
@@ -34,7 +34,7 @@ def page() -> str:
 
 
 def topic_table(topics: tuple[Topic, ...]) -> str:
-    """A row per topic: name, key, partitions, retention, cleanup, producers, consumers and how many types of message."""
+    """A row per topic: name, key, partitions, retention, cleanup, producers, consumers and number of message types."""
     return table(
         ["topic", "key", "partitions", "retention", "cleanup", "producers", "consumers", "messages"],
         (
@@ -48,12 +48,12 @@ def topic_table(topics: tuple[Topic, ...]) -> str:
 
 
 def message_table(topic: Topic) -> str:
-    """A row per message of a topic: name, type with its schemas by version, and what it says."""
+    """A row per message of a topic: name, type, schema of each version, and meaning."""
     return table(["message", "type", "schema", "meaning"], (_message(model) for model in topic.models))
 
 
 def retention(topic: Topic) -> str:
-    """How long a record is kept, in days or hours; for a compacted topic, the last one of each key."""
+    """The retention of records, in days or hours; `last of each key` for a compacted topic."""
     if topic.cleanup == "compact":
         return "last of each key"
     hours = topic.retention_s // 3600
@@ -77,7 +77,7 @@ def _facts(topic: Topic) -> str:
 
 def _dead_letters() -> str:
     name = dead_letter_topic("<topic>", "<group>")
-    return f"A record that a group can never read goes to `{name}`, unchanged, with `dlq-*` headers; it is kept 30 days."
+    return f"A group that can never process a record copies it, with `dlq-*` headers, to `{name}`, which keeps it for 30 days."
 
 
 def _anchor(topic: Topic) -> str:

@@ -58,7 +58,7 @@ DEFAULT_TENANT = "default"
 async def build(host: Host, settings: IngestSettings) -> None:
     """Open Kafka, the store and the object store, enter the first key, declare subscriptions and routes."""
     await host.open_resources(TOPICS)
-    objects = open_objects(settings.objects())
+    objects = open_objects(settings.objects_url())
     decisions = StoredDecisions(host.store)
     host.processor.after_commit.append(decisions.wake)
     host.on_shutdown.append(decisions.close)

@@ -1,4 +1,8 @@
-"""Load, decide, save, emit: no business rule lives here."""
+"""Handlers of the orchestrator's records and timers: load, decide, save, emit. The rules are in `core`.
+
+`on_batch` takes records, `fire` timers that are due, and `grant` credits that are free. Each works on one `JobBatch`: jobs are loaded
+together, decided one after the other, and saved together in the transaction of `unit`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from contracts import (
     CancelJob,
     CreateJob,
+    DeleteSchedule,
     EraseJob,
     ExplainJob,
     Message,
@@ -25,26 +28,28 @@ from contracts import (
     SessionClosed,
     SessionFiles,
     SetControl,
+    SetSchedule,
     StageReport,
     TaskStatus,
     TerminateJob,
     WorkerSeen,
 )
 from services.job_orchestrator.core.allocation import Control
-from services.job_orchestrator.core.decide import BranchDue, JobInput, Start
+from services.job_orchestrator.core.decide import BranchDue, Start
 from services.job_orchestrator.core.decision_builder import CHILD_ACTION
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
 from services.job_orchestrator.core.job import JOB_BRANCH
 from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.decisions.erasure import erase
 from services.job_orchestrator.decisions.job_batch import JobBatch
-from services.job_orchestrator.decisions.replies import decided, explained, wasted
+from services.job_orchestrator.decisions.replies import answer, explain_job, refuse_report
 from services.job_orchestrator.dispatch.budget import Budget
-from services.job_orchestrator.dispatch.rates import Rates
-from services.job_orchestrator.ports import DispatchStore, JobStore, SteeringStore
-from services.job_orchestrator.publishing.schedules import steer
+from services.job_orchestrator.dispatch.dispatcher import Dispatcher
+from services.job_orchestrator.ports import Stores
+from services.job_orchestrator.publishing.schedules import delete_schedule, set_schedule
+from services.job_orchestrator.publishing.workflows import request_workflow
 from shared.errors import DeadLetter
-from shared.processing.inbox import DedupPolicy, is_duplicate
+from shared.processing.inbox import DedupPolicy
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.logs import log_fields
@@ -53,182 +58,186 @@ log = logging.getLogger(__name__)
 VERBS: dict[type[Message], str] = {
     CancelJob: "cancel", TerminateJob: "terminate", PauseJob: "pause", ResumeJob: "resume", RetryJobNow: "retry", PokeJob: "poke",
 }  # fmt: skip
+"""Commands that change a running job, with the word that their answers carry."""
 ENDS = (TaskStatus.OK, TaskStatus.KO, TaskStatus.ERR, TaskStatus.SKIP)
-"""What a report says that ends an attempt."""
+"""Statuses of a report that end an attempt."""
 
 
 def dedup_policy(message: Message) -> DedupPolicy:
-    """How the inbox tells repeats. What ends an attempt ends its lease: sent twice, the second finds none, whatever its place."""
+    """How the inbox recognises duplicates of `message`.
+
+    A report that ends an attempt also ends its lease, so a second copy is refused wherever it stands. Its offset is enough.
+    """
     ends = isinstance(message, StageReport) and message.status in ENDS
     return DedupPolicy.BY_OFFSET if ends else DedupPolicy.BY_ID
 
 
 @dataclass
-class Stores:
-    """Opens the stores on a connection."""
-
-    jobs: Callable[[Connection], JobStore]
-    dispatch: Callable[[Connection], DispatchStore]
-    steering: Callable[[Connection], SteeringStore]
-    is_duplicate: Callable[[Connection, Inbound], bool] = is_duplicate
-    """Whether a report that was refused is one that was sent before."""
-
-
-@dataclass
 class Orchestrator:
-    """Handlers for the orchestrator's topics and timers."""
+    """Handlers that share the stores and what this process knows about dispatch."""
 
     stores: Stores
-    rates: Rates = field(default_factory=Rates)
-    grant_at: float | None = None
-    """When a rate has its next token, as far as this process knows; 0 for at once."""
+    dispatcher: Dispatcher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.by_type: dict[type[Message], Callable[[JobBatch, Any, str | None], None]] = {
-            SessionClosed: self._start, CreateJob: self._start, SessionFiles: self._files,
-            RerunJob: self._rerun, ExplainJob: self._explain, EraseJob: self._erase, SetControl: self._control,
-            WorkerSeen: self._seen, **dict.fromkeys(VERBS, self._verb),
+        self.dispatcher = Dispatcher(self.stores.dispatch)
+        self._handlers: dict[type[Message], Callable[[JobBatch, Any, str | None], None]] = {
+            SessionFiles: self._keep_part, SessionClosed: self._start, CreateJob: self._start, RerunJob: self._rerun,
+            EraseJob: self._erase, ExplainJob: self._explain, SetControl: self._set_control, WorkerSeen: self._worker_seen,
+            PublishWorkflow: self._publish_workflow, SetSchedule: self._set_schedule, DeleteSchedule: self._delete_schedule,
+            **dict.fromkeys(VERBS, self._verb),
         }  # fmt: skip
 
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        """`session.events`, `job.commands`, `stage.reports` and `stage.workers`."""
+        """Handle `session.events`, `job.commands`, `stage.reports` and `stage.workers`. Other types on these topics are ignored."""
         wanted: dict[str, set[str]] = {}
-        for item in batch:
-            for job_id in _job_ids(item.message):
-                wanted.setdefault(job_id, {JOB_BRANCH}).add(getattr(item.message, "file_id", None) or JOB_BRANCH)
-        work = self._work(unit, wanted)
-        for item in batch:
-            with item.guard():
-                self._one(work, item)
-        self._finish(work)
-
-    def _work(self, unit: Unit, wanted: dict[str, set[str]]) -> JobBatch:
-        budget = Budget(self.stores.dispatch(unit.connection), unit.now)
-        return JobBatch(unit, self.stores.jobs(unit.connection), budget, wanted)
-
-    def _finish(self, work: JobBatch) -> int:
-        given = work.finish()
-        self.grant_at = 0.0 if work.budget.more else work.budget.blocked_until
-        self.rates.add(work.budget, work.unit.now)
-        return given
-
-    def _one(self, work: JobBatch, item: Inbound) -> None:
-        message: Any = item.message
-        if isinstance(message, StageReport):
-            self._report(work, message, item)
-            return
-        handle = self.by_type.get(type(message))
-        if handle is not None:
-            handle(work, message, item.trace)
-        else:
-            steer(work.unit, self.stores.steering(work.unit.connection), message, item.trace)
-
-    def _files(self, work: JobBatch, message: SessionFiles, trace: str | None) -> None:
-        if message.job_id not in work.jobs:
-            work.store.keep_part(message.job_id, message.part, message.files)
-
-    def _seen(self, work: JobBatch, message: WorkerSeen, trace: str | None) -> None:
-        at = work.unit.now - WORKER_ALIVE_S if message.leaving else work.unit.now
-        work.budget.store.seen(message.worker, message.actions, at, message.slots)
-
-    def _erase(self, work: JobBatch, message: EraseJob, trace: str | None) -> None:
-        job = work.jobs.get(message.job_id)
-        decided(work.unit, message, "erase", erase(work, message, trace), trace, job)
-
-    def _start(self, work: JobBatch, message: SessionClosed | CreateJob, trace: str | None) -> None:
-        in_parts = isinstance(message, SessionClosed) and bool(message.parts) and message.job_id not in work.jobs
-        if in_parts:
-            message = message.model_copy(update={"files": work.store.parts(message.job_id) + message.files})
-        workflow = work.store.workflow(message.job.workflow, message.job.workflow_version)
-        refused = work.decide(message.job_id, Start(message, workflow), trace).refused
-        if refused is not None and isinstance(message, CreateJob):
-            decided(work.unit, message, "create", refused, trace)
-        if in_parts:
-            # Not before: a message that is parked must find them when it is sent again.
-            work.store.drop_parts(message.job_id)
-
-    def _report(self, work: JobBatch, report: StageReport, item: Inbound) -> None:
-        if (
-            report.worker
-            and report.action != CHILD_ACTION
-            and self.rates.sign_of_life(report.action, report.worker, work.unit.now)
-        ):
-            work.budget.store.seen(report.worker, (report.action,), work.unit.now, 0)
-        trace = item.trace
-        refused = work.decide(report.job_id, report, trace).refused
-        if refused is None:
-            return
-        if refused == "unknown job":
-            raise DeadLetter("unknown_job", f"job_id: there is no job {report.job_id}")
-        if report.status in ENDS and self.stores.is_duplicate(work.unit.connection, item):
-            # Its first sending was judged; no more work was done for the second.
-            work.unit.telemetry.count("pipeline.inbox.duplicates", 1)
-            return
-        work.unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
-        if report.status is not TaskStatus.RUN:
-            self.rates.waste(report.action, report.tenant_id)
-            wasted(work.unit, report, refused, trace)
-        log.info("refused", extra=log_fields(trace, report.job_id, type=report.TYPE, reason=refused))
-
-    def _verb(self, work: JobBatch, message: Any, trace: str | None) -> None:
-        event: JobInput = message
-        decision = work.decide(message.job_id, event, trace)
-        decided(work.unit, message, VERBS[type(message)], decision.refused, trace, decision.job)
-        facts = {"by": message.owner.user_name, "refused": decision.refused}
-        log.info("command %s", VERBS[type(message)], extra=log_fields(trace, message.job_id, **facts))
-
-    def _rerun(self, work: JobBatch, message: RerunJob, trace: str | None) -> None:
-        source = work.whole(message.job_id)
-        workflow = None
-        if source is not None:
-            workflow = work.store.workflow(source.workflow.name, message.workflow_version or source.workflow.version)
-        decision = work.decide(message.new_job_id, Rerun(message, source, workflow), trace)
-        made = decision.job if decision.job is not None and decision.job.rerun_of == message.job_id else None
-        # The same command again finds the job it made: that is what it asked for.
-        refused = None if decision.refused == "job exists" and made is not None else decision.refused
-        decided(work.unit, message, "rerun", refused, trace, made)
-
-    def _explain(self, work: JobBatch, message: ExplainJob, trace: str | None) -> None:
-        job = work.whole(message.job_id)
-        if job is None or job.owner.tenant_id != message.owner.tenant_id:
-            decided(work.unit, message, "explain", "unknown job", trace)
-            return
-        explained(work.unit, message, job, work.budget, trace)
-
-    def _control(self, work: JobBatch, message: SetControl, trace: str | None) -> None:
-        key = (message.kind, message.name)
-        given = message.model_dump(include={"paused", "limit", "rate_per_s", "burst", "weight"}, exclude_none=True)
-        old = work.budget.controls.get(key, Control())
-        by = {"by": message.owner.user_name, "reason": message.reason, "at": work.unit.now}
-        cleared: dict[str, Any] = dict.fromkeys(message.clear)
-        work.budget.set_control(key, replace(old, **{**by, **cleared, **given}))
-        decided(work.unit, message, "control", None, trace)
-        log.info("control of %s %s", *key, extra={**given, "clear": list(message.clear), "by": message.owner.user_name})
+        for record in batch:
+            for job_id in _job_ids(record.message):
+                wanted.setdefault(job_id, {JOB_BRANCH}).add(getattr(record.message, "file_id", None) or JOB_BRANCH)
+        jobs = self._open(unit, wanted)
+        for record in batch:
+            with record.guard():
+                self._handle(jobs, record)
+        self._close(jobs)
 
     def fire(self, unit: Unit, limit: int) -> int:
-        """Timers that are due."""
+        """Handle up to `limit` timers that are due; returns how many."""
         store = self.stores.jobs(unit.connection)
-        # To the microsecond, as the decisions have it: a timer of this very instant must not be due here and void there.
+        # Timers are kept to the microsecond, as the decisions see time: a timer of this very instant must be due for both.
         now = datetime.fromtimestamp(unit.now, UTC).timestamp()
-        due = store.due(now, limit)
+        due = store.due_timers(now, limit)
         wanted: dict[str, set[str]] = {}
         for event, _ in due:
             wanted.setdefault(event.job_id, {JOB_BRANCH}).add(event.branch_id)
-        work = self._work(unit, wanted)
+        jobs = self._open(unit, wanted)
         void: list[BranchDue] = []
         for event, trace in due:
-            if work.decide(event.job_id, event, trace).refused is not None:
+            if jobs.decide(event.job_id, event, trace).refused is not None:
                 void.append(event)
-        self._finish(work)
-        store.clear_due(void, now)
+        self._close(jobs)
+        store.clear_timers(void, now)
         return len(due)
 
     def grant(self, unit: Unit, limit: int) -> int:
-        """Credits that are free, where something waits for them and no batch came that gave them out."""
-        return self._finish(self._work(unit, {}))
+        """Give out credits that are free while no batch arrives to do it; returns how many."""
+        return self._close(self._open(unit, {}))
+
+    def _open(self, unit: Unit, wanted: dict[str, set[str]]) -> JobBatch:
+        budget = Budget(self.stores.dispatch(unit.connection), unit.now)
+        return JobBatch(unit, self.stores.jobs(unit.connection), budget, wanted)
+
+    def _close(self, jobs: JobBatch) -> int:
+        given = jobs.finish()
+        self.dispatcher.record(jobs.budget, jobs.unit.now)
+        return given
+
+    def _handle(self, jobs: JobBatch, record: Inbound) -> None:
+        if isinstance(record.message, StageReport):
+            self._report(jobs, record.message, record)
+            return
+        handler = self._handlers.get(type(record.message))
+        if handler is not None:
+            handler(jobs, record.message, record.trace)
+
+    # Jobs begin, and begin again.
+
+    def _keep_part(self, jobs: JobBatch, message: SessionFiles, trace: str | None) -> None:
+        if message.job_id not in jobs.loaded:
+            jobs.store.save_part(message.job_id, message.part, message.files)
+
+    def _start(self, jobs: JobBatch, message: SessionClosed | CreateJob, trace: str | None) -> None:
+        in_parts = isinstance(message, SessionClosed) and bool(message.parts) and message.job_id not in jobs.loaded
+        if in_parts:
+            message = message.model_copy(update={"files": jobs.store.parts(message.job_id) + message.files})
+        workflow = jobs.store.workflow(message.job.workflow, message.job.workflow_version)
+        refused = jobs.decide(message.job_id, Start(message, workflow), trace).refused
+        if refused is not None and isinstance(message, CreateJob):
+            answer(jobs.unit, message, "create", refused, trace)
+        if in_parts:
+            # Only after the decision: a message that is dead-lettered needs its parts when it is sent again.
+            jobs.store.drop_parts(message.job_id)
+
+    def _rerun(self, jobs: JobBatch, message: RerunJob, trace: str | None) -> None:
+        source = jobs.with_all_branches(message.job_id)
+        workflow = None
+        if source is not None:
+            workflow = jobs.store.workflow(source.workflow.name, message.workflow_version or source.workflow.version)
+        decision = jobs.decide(message.new_job_id, Rerun(message, source, workflow), trace)
+        made = decision.job if decision.job is not None and decision.job.rerun_of == message.job_id else None
+        # A repeated command finds the job that it made the first time. That is success.
+        refused = None if decision.refused == "job exists" and made is not None else decision.refused
+        answer(jobs.unit, message, "rerun", refused, trace, made)
+
+    # Jobs run.
+
+    def _report(self, jobs: JobBatch, report: StageReport, record: Inbound) -> None:
+        rates, now = self.dispatcher.rates, jobs.unit.now
+        worker = report.worker if report.action != CHILD_ACTION else None
+        if worker and rates.sign_of_life(report.action, worker, now):
+            jobs.budget.store.worker_seen(worker, (report.action,), now, 0)
+        refused = jobs.decide(report.job_id, report, record.trace).refused
+        if refused == "unknown job":
+            raise DeadLetter("unknown_job", f"job_id: there is no job {report.job_id}")
+        if refused is not None:
+            self._refused(jobs.unit, report, refused, record)
+
+    def _refused(self, unit: Unit, report: StageReport, refused: str, record: Inbound) -> None:
+        if report.status in ENDS and self.stores.is_duplicate(unit.connection, record):
+            # The first copy was decided. The second stands for no further work.
+            unit.telemetry.count("pipeline.inbox.duplicates", 1)
+            return
+        unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
+        if report.status is not TaskStatus.RUN:
+            self.dispatcher.rates.waste(report.action, report.tenant_id)
+            refuse_report(unit, report, refused, record.trace)
+        log.info("report refused", extra=log_fields(record.trace, report.job_id, type=report.TYPE, reason=refused))
+
+    def _verb(self, jobs: JobBatch, message: Any, trace: str | None) -> None:
+        verb = VERBS[type(message)]
+        decision = jobs.decide(message.job_id, message, trace)
+        answer(jobs.unit, message, verb, decision.refused, trace, decision.job)
+        facts = {"by": message.owner.user_name, "refused": decision.refused}
+        log.info("command %s", verb, extra=log_fields(trace, message.job_id, **facts))
+
+    def _explain(self, jobs: JobBatch, message: ExplainJob, trace: str | None) -> None:
+        job = jobs.with_all_branches(message.job_id)
+        if job is None or job.owner.tenant_id != message.owner.tenant_id:
+            answer(jobs.unit, message, "explain", "unknown job", trace)
+        else:
+            explain_job(jobs.unit, message, job, jobs.budget, trace)
+
+    def _erase(self, jobs: JobBatch, message: EraseJob, trace: str | None) -> None:
+        job = jobs.loaded.get(message.job_id)
+        answer(jobs.unit, message, "erase", erase(jobs, message, trace), trace, job)
+
+    # Dispatch, workflows and schedules.
+
+    def _set_control(self, jobs: JobBatch, message: SetControl, trace: str | None) -> None:
+        key = (message.kind, message.name)
+        given = message.model_dump(include={"paused", "limit", "rate_per_s", "burst", "weight"}, exclude_none=True)
+        old = jobs.budget.controls.get(key, Control())
+        by = {"by": message.owner.user_name, "reason": message.reason, "at": jobs.unit.now}
+        cleared: dict[str, Any] = dict.fromkeys(message.clear)
+        jobs.budget.set_control(key, replace(old, **{**by, **cleared, **given}))
+        answer(jobs.unit, message, "control", None, trace)
+        log.info("control of %s %s", *key, extra={**given, "clear": list(message.clear), "by": message.owner.user_name})
+
+    def _worker_seen(self, jobs: JobBatch, message: WorkerSeen, trace: str | None) -> None:
+        at = jobs.unit.now - WORKER_ALIVE_S if message.leaving else jobs.unit.now
+        jobs.budget.store.worker_seen(message.worker, message.actions, at, message.slots)
+
+    def _publish_workflow(self, jobs: JobBatch, message: PublishWorkflow, trace: str | None) -> None:
+        request_workflow(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
+
+    def _set_schedule(self, jobs: JobBatch, message: SetSchedule, trace: str | None) -> None:
+        set_schedule(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
+
+    def _delete_schedule(self, jobs: JobBatch, message: DeleteSchedule, trace: str | None) -> None:
+        delete_schedule(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
 
 
 def _job_ids(message: Message) -> tuple[str, ...]:
+    """Jobs that `message` concerns: they are loaded before it is handled."""
     if isinstance(message, RerunJob):
         return (message.job_id, message.new_job_id)
     if isinstance(message, (PublishWorkflow, SetControl, WorkerSeen)):

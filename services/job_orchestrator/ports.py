@@ -1,4 +1,4 @@
-"""What the orchestrator's shell needs from a store, inside one transaction."""
+"""What the orchestrator needs from its stores. Every method works inside the running transaction."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sqlalchemy import Connection
+
 from contracts import FileRef, PublishWorkflow, ScheduleState
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
+from shared.processing.inbox import is_duplicate
+from shared.processing.records import Inbound
 
 Key = tuple[str, str]
 """(`action` or `tenant`, name)."""
@@ -28,7 +32,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An action that a tenant waits for: how many attempts, the oldest since when (Unix seconds)."""
+    """How many attempts of a tenant wait for an action, and since when the oldest does (Unix seconds)."""
 
     action: str
     tenant: str
@@ -38,8 +42,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What steers dispatch: all that is set, attempts in flight by action and by tenant (those for which something is set), and whether
-    something waits for a credit."""
+    """What dispatch depends on: all controls, attempts in flight, and whether anything waits for a credit.
+
+    `in_flight` holds every action, and the tenants that have a control.
+    """
 
     controls: dict[Key, Control]
     in_flight: dict[Key, int]
@@ -47,54 +53,54 @@ class Overview:
 
 
 class JobStore(Protocol):
-    """Jobs and branches within the running transaction."""
+    """Jobs and their branches."""
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
-        """Jobs by id, each with the named branches and its own (`""`), as far as they exist."""
+        """Jobs by id, locked until the transaction ends. `wanted`: ids of the branches to load with each job. What is missing is left out."""
         ...
 
-    def look(self, wanted: Collection[str]) -> dict[str, Job]:
-        """Jobs by id without branches, as they are and not held: to be told about, not to be decided."""
+    def load_headers(self, wanted: Collection[str]) -> dict[str, Job]:
+        """Jobs by id, without branches and without a lock: to publish, not to decide on."""
         ...
 
-    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
-        """Branches of jobs that are loaded, as far as they exist."""
+    def load_branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+        """Branches by id of jobs that are loaded. What is missing is left out."""
         ...
 
     def with_all_branches(self, job: Job) -> Job:
-        """The same job with every branch; branches already on it win over the stored ones."""
+        """`job` with every branch. Branches that it already holds win over the stored ones."""
         ...
 
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
-        """Write headers and the named branches; the third value is the trace that timers of the job descend from."""
+        """Write each job's header, the named branches, and the trace that the job's timers continue."""
         ...
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
-        """Timers that are due, earliest first, each with its job's trace."""
+    def due_timers(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
+        """Up to `limit` timers that are due at `now` (Unix seconds), earliest first, each with its job's trace."""
         ...
 
-    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
-        """Forget timers that the core refused, unless they were set anew to a time after `now` (Unix seconds)."""
+    def clear_timers(self, void: Iterable[BranchDue], now: float) -> None:
+        """Delete timers that `decide` refused, unless they were set again to a time after `now` (Unix seconds)."""
         ...
 
     def has_changed(self) -> bool:
-        """True when `take_changed` would hand out something."""
+        """True when `take_changed` would return anything."""
         ...
 
     def take_changed(self, limit: int) -> Sequence[str]:
-        """Ids of jobs that were saved since they were last taken; each is handed out once."""
+        """Ids of up to `limit` jobs that were saved since they were last taken. Each is taken once."""
         ...
 
     def workflow(self, name: str, version: int | None) -> Workflow | None:
-        """A published version, or the newest when `version` is None."""
+        """A published workflow version; the newest where `version` is None."""
         ...
 
     def erase(self, job_id: str) -> None:
-        """Forget a job and its branches."""
+        """Delete a job and its branches."""
         ...
 
-    def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
-        """Keep some of the files of a job that is to come."""
+    def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
+        """Keep part number `part` of the files of a job that does not exist yet."""
         ...
 
     def parts(self, job_id: str) -> tuple[FileRef, ...]:
@@ -102,109 +108,123 @@ class JobStore(Protocol):
         ...
 
     def drop_parts(self, job_id: str) -> None:
-        """Forget them: they are the job's now."""
+        """Delete the kept files."""
         ...
 
 
 class DispatchStore(Protocol):
-    """What waits for credits, what is in flight, and what steers it, within the running transaction."""
+    """Attempts that wait for credits, attempts in flight, and the controls."""
 
-    def anything_waits(self) -> bool:
-        """True when something waits for a credit."""
+    def has_ready(self) -> bool:
+        """True when an attempt waits for a credit."""
         ...
 
-    def actions(self) -> list[str]:
-        """Actions that something waits for."""
+    def ready_actions(self) -> list[str]:
+        """Actions that attempts wait for."""
         ...
 
-    def tenants(self, action: str) -> list[str]:
-        """Tenants that wait for an action."""
+    def ready_tenants(self, action: str) -> list[str]:
+        """Tenants whose attempts wait for `action`."""
         ...
 
-    def summary(self) -> list[Waiting]:
+    def ready_summary(self) -> list[Waiting]:
         """Everything that waits, by action and tenant."""
         ...
 
-    def next(self, action: str, tenant: str, limit: int) -> list[Ready]:
-        """The first of those that wait, without those whose jobs another replica is deciding."""
+    def next_ready(self, action: str, tenant: str, limit: int) -> list[Ready]:
+        """The first `limit` attempts that wait, without those whose jobs another replica holds."""
         ...
 
-    def ahead(self, action: str, tenant: str, rank: float) -> int:
-        """How many of the tenant's tasks go first (at most 10,000)."""
+    def count_ahead(self, action: str, tenant: str, rank: float) -> int:
+        """How many waiting attempts of the tenant have a smaller rank (at most 10,000)."""
         ...
 
-    def move(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
-        """Write who waits from now on, and who does no longer."""
+    def change_ready(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
+        """Write attempts that begin to wait, as rows, and delete those that no longer do."""
         ...
 
     def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
-        """Attempts in flight by action, and by those tenants."""
+        """Attempts in flight by action, and by each of `tenants`."""
         ...
 
-    def add(self, deltas: Mapping[Key, int]) -> None:
-        """Count attempts that were handed out (or came back, if negative)."""
+    def add_in_flight(self, deltas: Mapping[Key, int]) -> None:
+        """Add to the counters of attempts in flight. A delta is negative where attempts ended."""
         ...
 
     def overview(self) -> Overview:
-        """All of what steers dispatch, at once."""
+        """All that dispatch depends on, in one query."""
         ...
 
     def set_control(self, key: Key, control: Control) -> None:
-        """Set it; its rate starts with all tokens."""
+        """Write a control. Its rate begins with all tokens."""
         ...
 
-    def spend(self, key: Key, tokens: float, at: float) -> None:
-        """What is left of a rate's tokens."""
+    def set_tokens(self, key: Key, tokens: float, at: float) -> None:
+        """Write how many tokens of a rate are left at `at` (Unix seconds)."""
         ...
 
     def shares(self, action: str) -> dict[str, float]:
-        """How far the tenants are that waited at the last allocation."""
+        """Tenant → how far it is in the fair order, for those that waited at the last allocation."""
         ...
 
     def set_shares(self, action: str, passed: Mapping[str, float], gone: Iterable[str]) -> None:
-        """Keep how far they are now; forget those that wait no longer."""
+        """Write how far tenants are, and delete those that no longer wait."""
         ...
 
-    def seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
-        """A worker is there (or was, with `at` in the past)."""
+    def worker_seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
+        """Write that a worker takes `actions`, and was alive at `at` (Unix seconds)."""
         ...
 
     def last_seen(self) -> dict[str, float]:
-        """Action → when a worker that takes it was last seen (Unix seconds)."""
+        """Action → when a worker that takes it was last alive (Unix seconds)."""
         ...
 
-    def may_grant(self) -> bool:
-        """False when another replica is allocating just now: what it leaves is allocated when it is done."""
+    def may_allocate(self) -> bool:
+        """Locks allocation for this transaction. False where another replica holds the lock."""
         ...
 
-    def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
-        """Count what is in flight anew from the branches. `count(workflow, version, branch, job)` (texts) names what one counts for."""
+    def recount_in_flight(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
+        """Replace the counters by a count of the stored branches.
+
+        `count(workflow, version, branch, job)`, called with the stored texts, names the keys that one branch counts for.
+        """
         ...
 
 
 class SteeringStore(Protocol):
-    """Workflows that wait to be published, and schedules, within the running transaction."""
+    """Workflows that wait to be published, and schedules."""
 
-    def want(self, command: PublishWorkflow) -> None:
-        """Keep a workflow until its topics are made."""
+    def queue_workflow(self, command: PublishWorkflow) -> None:
+        """Keep a workflow until its topics exist."""
         ...
 
-    def wanted(self) -> Sequence[PublishWorkflow]:
-        """Some of those kept."""
+    def queued_workflows(self) -> Sequence[PublishWorkflow]:
+        """Some of the workflows that wait."""
         ...
 
-    def got(self, command_id: str) -> None:
-        """It is published, or never will be."""
+    def unqueue_workflow(self, command_id: str) -> None:
+        """Delete a workflow that was published or refused."""
         ...
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
         """A schedule, also a deleted one."""
         ...
 
-    def keep(self, state: ScheduleState) -> None:
-        """Write a schedule; its `next_at` is its timer."""
+    def save_schedule(self, state: ScheduleState) -> None:
+        """Write a schedule. Its `next_at` is its timer."""
         ...
 
     def due_schedules(self, now: float, limit: int) -> Sequence[ScheduleState]:
-        """Schedules that are due (`now` in Unix seconds), without those that another replica fires."""
+        """Up to `limit` schedules that are due at `now` (Unix seconds), without those that another replica holds."""
         ...
+
+
+@dataclass
+class Stores:
+    """Opens each store on a connection."""
+
+    jobs: Callable[[Connection], JobStore]
+    dispatch: Callable[[Connection], DispatchStore]
+    steering: Callable[[Connection], SteeringStore]
+    is_duplicate: Callable[[Connection, Inbound], bool] = is_duplicate
+    """True when a refused report is a second copy of one that was taken before."""

@@ -1,84 +1,113 @@
-"""The built-in actions: bytes in, a typed answer out. Each reads what earlier steps left in `inputs` by key, not by step name."""
+"""Built-in actions: a task in, a result out. Each finds the results of earlier steps in `inputs` by key, not by step name."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from contracts import FileRef, StageTask, TaskStatus
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.converting import Converting
+from contracts import FileRef
+from services.stage_worker.conversion import Conversion
 from services.stage_worker.core.classify import classify
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.core.fields import extract_fields
 from services.stage_worker.core.search_text import normalise
-from services.stage_worker.ports import Action, Answer, Calls, DocumentReader, Downloads, Progress, ok
-from shared.objects.object_store import Objects
+from services.stage_worker.ports import Action, DocumentReader, Downloads, Result, WebhookCalls
+from shared.objects.object_store import ObjectMissing, Objects
+from stageline_kit import Failed, Outcome, Queued, Skipped, Task, TryAgain
 
 PAGE_BREAK = "\f"
+NOOP_FAILURES: dict[str, Callable[[str, str], Outcome]] = {
+    "KO": Failed,
+    "ERR": TryAgain,
+    "SKIP": Skipped,
+    "QUEUED": partial(Queued, 5.0),
+}
 
 
-def found(task: StageTask, key: str, default: Any = None) -> Any:
-    """The newest value under `key` among the results of earlier steps."""
+def newest_input(task: Task, key: str, default: Any = None) -> Any:
+    """The value under `key` in the latest result of an earlier step that has one."""
     for result in reversed(list(task.inputs.values())):
         if key in result:
             return result[key]
     return default
 
 
-def file_of(task: StageTask) -> FileRef:
+def file_of(task: Task) -> FileRef:
     """The task's file. Raises `DocumentFault` when the step runs per job."""
     if task.file is None:
         raise DocumentFault("no_file", f"Action {task.action} works on a file, but step {task.step} runs per job.")
     return task.file
 
 
+def serve_actions(actions: Mapping[str, Action], wanted: Sequence[str]) -> dict[str, Action]:
+    """The actions that this worker serves, with their faults as outcomes; all of them when `wanted` is empty."""
+    return {name: with_outcomes(action) for name, action in actions.items() if not wanted or name in wanted}
+
+
+def with_outcomes(action: Action) -> Action:
+    """`action` with `DocumentFault` and `ObjectMissing` turned into outcomes of the kit."""
+
+    async def run(task: Task) -> Result:
+        try:
+            return await action(task)
+        except DocumentFault as fault:
+            raise (TryAgain if fault.retriable else Failed)(fault.code, str(fault)) from fault
+        except ObjectMissing as error:
+            raise Failed(error.code, str(error)) from error
+
+    return run
+
+
 class Actions:
-    """Built-in actions over an object store, a sandboxed reader, a downloader, a caller of URLs and what makes files."""
+    """Built-in actions over an object store, a sandboxed reader, downloads, webhook calls and conversions."""
 
     def __init__(
-        self, objects: Objects, reader: DocumentReader, downloads: Downloads, calling: Calls, converting: Converting
-    ) -> None:  # fmt: skip
+        self, objects: Objects, reader: DocumentReader, downloads: Downloads, webhooks: WebhookCalls, conversion: Conversion
+    ) -> None:
         self.objects = objects
         self.reader = reader
         self.downloads = downloads
-        self.calling = calling
-        self.converting = converting
+        self.webhooks = webhooks
+        self.conversion = conversion
 
     def table(self) -> Mapping[str, Action]:
         """Action name → function."""
+        made = self.conversion
         return {
-            "noop": self.noop, "file.fetch": self.fetch, "file.identify": self.sandboxed, "file.guard": self.sandboxed,
-            "text.extract": self.extract, "text.ocr": self.ocr, "text.classify": self.classify,
-            "fields.extract": self.fields, "text.index": self.index, "result.package": self.package,
-            "pdf.convert": self.converting.convert, "pdf.merge": self.converting.merge, "pdf.split": self.converting.split,
-            "tiff.convert": self.converting.convert, "pdf.extract_xml": self.converting.extract, "http.webhook": self.calling.call,
-            "pdf.archive": self.converting.convert, "xml.convert": self.converting.convert, "pdf.sign": self.converting.sign, "pdf.invoice": self.converting.invoice,
+            "noop": self.noop, "file.fetch": self.fetch_file, "file.identify": self.run_sandboxed, "file.guard": self.run_sandboxed,
+            "text.extract": self.extract_text, "text.ocr": self.recognise_text, "text.classify": self.classify_text,
+            "fields.extract": self.extract_fields, "text.index": self.index_text, "result.package": self.package_result,
+            "pdf.convert": made.convert_file, "pdf.merge": made.merge_files, "pdf.split": made.split_pages,
+            "tiff.convert": made.convert_file, "pdf.extract_xml": made.extract_xml, "http.webhook": self.webhooks.call_url,
+            "pdf.archive": made.convert_file, "xml.convert": made.convert_file, "pdf.sign": made.sign_file,
+            "pdf.invoice": made.make_invoice,
         }  # fmt: skip
 
-    async def noop(self, task: StageTask, progress: Progress) -> Answer:
-        """Nothing; `config.sleep_s` makes it take time, `config.fail` makes it fail. For benchmarks and tests."""
+    async def noop(self, task: Task) -> Result:
+        """Do nothing. `config.sleep_s` takes time, `config.fail` ends with that status. For benchmarks and tests."""
         if task.config.get("sleep_s"):
             await asyncio.sleep(float(task.config["sleep_s"]))
         if task.config.get("fail"):
-            return Answer(TaskStatus(task.config["fail"]), "asked_to_fail", "The step's config asks for this failure.")
-        return Answer(TaskStatus.OK)
+            raise NOOP_FAILURES[task.config["fail"]]("asked_to_fail", "The step's config asks for this failure.")
+        return None
 
-    async def fetch(self, task: StageTask, progress: Progress) -> Answer:
-        """Bring a remote file in; for an uploaded one, see that its bytes are there and are what was uploaded."""
+    async def fetch_file(self, task: Task) -> Result:
+        """Download a remote file; for an uploaded one, check that its bytes are those that were uploaded."""
         file = file_of(task)
         if file.url is None:
-            await self._bytes(task)
-            return ok()
-        stored, media_type = await self.downloads.fetch(task.tenant_id, file.url)
+            await self._read_file(task)
+            return None
+        stored, media_type = await self.downloads.fetch_file(task.tenant_id, file.url)
         facts = {
             "blob_name": stored.name, "size": stored.size, "sha256": stored.sha256, "md5": stored.md5,
             "content_type": media_type,
         }  # fmt: skip
-        return ok(file=facts)
+        return {"file": facts}
 
-    async def _bytes(self, task: StageTask) -> bytes:
+    async def _read_file(self, task: Task) -> bytes:
         file = file_of(task)
         blob, sha256 = file.blob_name, file.sha256
         if blob is None:
@@ -87,74 +116,71 @@ class Actions:
             raise DocumentFault("object_missing", "The file's content belongs to somebody else.")
         return await self.objects.get_object(blob, sha256)
 
-    async def sandboxed(self, task: StageTask, progress: Progress) -> Answer:
-        """An action that is all done inside the child process."""
-        config = {**task.config, "kind": found(task, "kind")}
-        result = await self.reader.run(task.action, await self._bytes(task), config, task.timeout_s, progress)
-        return ok(**result)
+    async def _read_document(self, task: Task, **config: Any) -> dict[str, Any]:
+        settings = {**task.config, "kind": newest_input(task, "kind"), **config}
+        return await self.reader.run_action(task.action, await self._read_file(task), settings, task.timeout_s, task.progress)
 
-    async def extract(self, task: StageTask, progress: Progress) -> Answer:
-        """Text by pages; which of them need OCR."""
-        config = {**task.config, "kind": found(task, "kind")}
-        result = await self.reader.run("text.extract", await self._bytes(task), config, task.timeout_s, progress)
+    async def run_sandboxed(self, task: Task) -> Result:
+        """Run an action that needs nothing but the document, all of it in the sandbox."""
+        return await self._read_document(task)
+
+    async def extract_text(self, task: Task) -> Result:
+        """Extract the text of each page, and which pages need OCR."""
+        result = await self._read_document(task)
         pages = [str(p) for p in result["pages"]]
         blob = await self._put_text(task, pages)
-        characters = sum(map(len, pages))
-        return ok(
-            text_blob=blob,
-            needs_ocr=result["needs_ocr"][:5000],
-            properties={"characters": characters, "text_tool": result["tool"]},
-        )
+        properties = {"characters": sum(map(len, pages)), "text_tool": result["tool"]}
+        return {"text_blob": blob, "needs_ocr": result["needs_ocr"][:5000], "properties": properties}
 
-    async def _put_text(self, task: StageTask, pages: list[str]) -> str:
+    async def _put_text(self, task: Task, pages: list[str]) -> str:
         return (await self.objects.put_object(task.tenant_id, PAGE_BREAK.join(pages).encode("utf-8", "replace"))).name
 
-    async def _text(self, task: StageTask) -> str:
-        blob = found(task, "text_blob")
+    async def _read_text(self, task: Task) -> str:
+        blob = newest_input(task, "text_blob")
         return "" if blob is None else (await self.objects.get_object(blob)).decode("utf-8", "replace")
 
-    async def ocr(self, task: StageTask, progress: Progress) -> Answer:
-        """Read the pages that have no text of their own; skipped when there are none or tesseract is not installed."""
-        wanted = found(task, "needs_ocr", [])
+    async def recognise_text(self, task: Task) -> Result:
+        """Run OCR on the pages that have no text of their own. Skipped when there are none; the result says when tesseract is missing."""
+        wanted = newest_input(task, "needs_ocr", [])
         if not wanted:
-            return Answer(TaskStatus.SKIP, "not_needed", "Every page has text.")
-        config = {**task.config, "kind": found(task, "kind"), "pages": wanted}
+            raise Skipped("not_needed", "Every page has text.")
         try:
-            result = await self.reader.run("text.ocr", await self._bytes(task), config, task.timeout_s, progress)
+            result = await self._read_document(task, pages=wanted)
         except DocumentFault as fault:
             if fault.code != "ocr_not_installed":
                 raise
-            return ok(ocr="not_installed", properties={"ocr": "not_installed"})
-        pages = (await self._text(task)).split(PAGE_BREAK)
+            return {"ocr": "not_installed", "properties": {"ocr": "not_installed"}}
+        pages = (await self._read_text(task)).split(PAGE_BREAK)
         for index, text in result["pages"].items():
             pages[int(index)] = text
         properties = {"ocr_pages": len(wanted), "ocr_confidence": result["confidence"], "ocr_tool": result["tool"]}
-        return ok(text_blob=await self._put_text(task, pages), properties=properties)
+        return {"text_blob": await self._put_text(task, pages), "properties": properties}
 
-    async def classify(self, task: StageTask, progress: Progress) -> Answer:
-        """A tag with its confidence, or none."""
-        text = await self._text(task)
-        return ok(tag=await asyncio.to_thread(classify, text, task.config.get("rules")))
+    async def classify_text(self, task: Task) -> Result:
+        """Choose a tag with its confidence, or none."""
+        text = await self._read_text(task)
+        return {"tag": await asyncio.to_thread(classify, text, task.config.get("rules"))}
 
-    async def fields(self, task: StageTask, progress: Progress) -> Answer:
-        """Fields with validators."""
-        text = await self._text(task)
-        return ok(fields=await asyncio.to_thread(extract_fields, text[:500_000]))
+    async def extract_fields(self, task: Task) -> Result:
+        """Extract fields that their validators accept."""
+        text = await self._read_text(task)
+        return {"fields": await asyncio.to_thread(extract_fields, text[:500_000])}
 
-    async def index(self, task: StageTask, progress: Progress) -> Answer:
-        """The text as the full-text index takes it; the door enters it when the file is done."""
-        text = normalise(await self._text(task))
+    async def index_text(self, task: Task) -> Result:
+        """Store the text in the form of the full-text index. The gateway indexes it when the file is done."""
+        text = normalise(await self._read_text(task))
         stored = await self.objects.put_object(task.tenant_id, text.encode("utf-8", "replace"))
-        return ok(index_blob=stored.name, properties={"words": len(text.split())})
+        return {"index_blob": stored.name, "properties": {"words": len(text.split())}}
 
-    async def package(self, task: StageTask, progress: Progress) -> Answer:
-        """One JSON with everything known of the file, beside its text."""
+    async def package_result(self, task: Task) -> Result:
+        """Store one JSON with all that is known of the file."""
         file = file_of(task)
         properties = {k: v for r in task.inputs.values() for k, v in (r.get("properties") or {}).items()}
         document = {
             "file_id": file.file_id, "file_name": file.file_name, "content_type": file.content_type, "size": file.size,
-            "sha256": file.sha256, "metadata": file.metadata, "tag": found(task, "tag"), "fields": found(task, "fields", {}),
-            "properties": properties, "text_blob": found(task, "text_blob"), "steps": list(task.inputs),
+            "sha256": file.sha256, "metadata": file.metadata, "tag": newest_input(task, "tag"),
+            "fields": newest_input(task, "fields", {}), "properties": properties,
+            "text_blob": newest_input(task, "text_blob"), "steps": list(task.inputs),
         }  # fmt: skip
         data = json.dumps(document, ensure_ascii=False, indent=1, default=str).encode()
-        return ok(result_blob=(await self.objects.put_object(task.tenant_id, data)).name)
+        return {"result_blob": (await self.objects.put_object(task.tenant_id, data)).name}

@@ -1,62 +1,49 @@
-"""What actions need from outside, and what they answer."""
+"""What actions need from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from contracts import StageTask, TaskStatus
 from shared.objects.object_store import StoredObject
+from stageline_kit import Task
 
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a task ended: a status, for failures a code and a sentence for people, for success the result."""
-
-    status: TaskStatus
-    code: str | None = None
-    message: str | None = None
-    result: dict[str, Any] = field(default_factory=dict)
-    retry_in: float | None = None
-    """For QUEUED: ask again in so many seconds."""
-
-
-Action = Callable[[StageTask, Progress], Awaitable[Answer]]
+"""Units done, and units in all if known."""
+Result = dict[str, Any] | None
+"""Result of a step: a JSON object, or None for an empty one."""
+Action = Callable[[Task], Awaitable[Result]]
+"""Raises an outcome of `stageline_kit`, or `DocumentFault`."""
 
 
 class DocumentReader(Protocol):
-    """Opens documents where they can do no harm."""
+    """Opens documents where a hostile one can do no harm."""
 
-    async def run(
+    async def run_action(
         self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
     ) -> dict[str, Any]:
-        """Result of a sandboxed action on a document, or on several; a file that it wrote is there as bytes under `output`,
-        several under `outputs`.
+        """Run a sandboxed action on one document or on several, and return its result.
 
+        A file that the action wrote is in the result as bytes under `output`, several under `outputs`.
         Raises `DocumentFault`.
         """
         ...
 
 
-class Calls(Protocol):
-    """Tells a URL something."""
+class WebhookCalls(Protocol):
+    """Sends the payload of a step to a URL."""
 
-    async def call(self, task: StageTask, progress: Progress) -> Answer:
-        """POST the step's payload to its `config.url`. Raises `DocumentFault` for an address that is not allowed."""
+    async def call_url(self, task: Task) -> None:
+        """POST the step's payload to its `config.url`.
+
+        Raises an outcome for an answer that is not success, `DocumentFault` for an address that is not allowed.
+        """
         ...
 
 
 class Downloads(Protocol):
-    """Brings remote files in."""
+    """Fetches remote files."""
 
-    async def fetch(self, tenant: str, url: str) -> tuple[StoredObject, str]:
-        """Store what lies behind `url`; returns it and its declared media type. Raises `DocumentFault`."""
+    async def fetch_file(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+        """Store the content of `url`. Returns the object and its declared media type. Raises `DocumentFault`."""
         ...
-
-
-def ok(**result: Any) -> Answer:
-    """Success."""
-    return Answer(TaskStatus.OK, result=result)

@@ -23,6 +23,8 @@ class WorkerSettings(Settings):
     """Bytes of a downloaded file at most."""
     child_memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
     """Memory of the process that opens a document."""
+    child_cpu_s: int = Field(default=600, ge=1)
+    """CPU seconds of the process that opens a document."""
     signing_key_file: Path | None = None
     """A PKCS#12 file with the key and certificate of `pdf.sign`. Without one that action fails with the reason."""
     signing_password_file: Path | None = None
@@ -31,7 +33,7 @@ class WorkerSettings(Settings):
     """Tenants whose documents may be signed with that key."""
 
     def signing(self) -> dict[str, str]:
-        """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` where a file that is named cannot be read."""
+        """`key` (Base64) and `key_password`; empty without a key. Raises `Stop` for a named file that cannot be read."""
         if self.signing_key_file is None:
             return {}
         try:
@@ -40,6 +42,3 @@ class WorkerSettings(Settings):
             raise Stop("secret_file", f"{self.signing_key_file}: {error.strerror}") from error
         password = self.signing_password_file
         return {"key": key} | ({"key_password": read_secret(password)} if password is not None else {})
-
-    child_cpu_s: int = Field(default=600, ge=1)
-    """CPU seconds of the process that opens a document."""

@@ -1,4 +1,4 @@
-"""The Kafka jars, pinned by hash: fetched once by jgo from Maven's repositories, then kept in the user's cache."""
+"""Kafka's jars, pinned by hash, downloaded once by jgo from Maven Central and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def cache_folder() -> Path:
 
 
 def missing() -> list[str]:
-    """Coordinates that are not in the cache."""
+    """Coordinates of the broker's jars that are not in the cache."""
     folder = cache_folder() / "kafka"
     return [coordinate for coordinate, digest in pinned() if not (folder / f"{digest}.jar").exists()]
 
 
 def ensure_jars(pins: Sequence[tuple[str, str]] | None = None) -> list[Path]:
-    """Paths of all jars, downloading what is missing. Raises `Stop` in one line when that fails or a hash is wrong."""
+    """Paths of all jars; missing ones are downloaded. Raises `Stop` when that fails or a hash differs."""
     folder = cache_folder() / "kafka"
     pins = pinned() if pins is None else pins
     try:
@@ -58,7 +58,7 @@ def _ensure(folder: Path, coordinate: str, digest: str) -> Path:
 
 
 def _download(coordinate: str) -> Path:
-    # Imported here: half a second of imports that only a first start needs.
+    # Imported here, because only a first start needs these slow imports.
     from jgo.maven import MavenContext
     from requests.exceptions import RequestException
 
@@ -66,7 +66,7 @@ def _download(coordinate: str) -> Path:
     try:
         found = MavenContext().project(group, artifact).at_version(version).artifact().resolve()
     except (RequestException, RuntimeError, ValueError) as error:
-        # RequestException is an OSError: told apart from a full disk only by its class.
+        # RequestException is an OSError too, and must not be reported as a full disk.
         raise Stop("no_network", f"the first start needs the network once: {coordinate} could not be fetched") from error
     if not found:
         raise Stop("no_network", f"the first start needs the network once: {coordinate} could not be fetched")

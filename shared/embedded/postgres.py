@@ -1,4 +1,4 @@
-"""A real PostgreSQL 17 for tests and trials on a machine that has none: the portable build that zonky publishes on Maven.
+"""A real PostgreSQL 17 for tests and trials: the portable build that zonky publishes on Maven Central.
 
 Source: https://github.com/zonkyio/embedded-postgres-binaries (Apache-2.0; PostgreSQL licence inside).
 """
@@ -26,13 +26,13 @@ UNPRIVILEGED = 65534
 
 
 def unpack() -> Path:
-    """Folder with `bin/postgres`, fetched and unpacked once. Raises `Stop` where there is no build for this machine."""
+    """Folder with `bin/postgres`, downloaded and unpacked once. Raises `Stop` when there is no build for this machine."""
     kind = MACHINES.get(platform.machine().lower())
     pins = [pin for pin in pinned("postgres.lock") if f"-linux-{kind}:" in pin[0]]
     if platform.system() != "Linux" or not pins:
         raise Stop("no_postgres", f"there is no portable PostgreSQL for {platform.system()} on {platform.machine()}")
     [jar] = ensure_jars(pins)
-    # Not in the cache: `nobody` may not look into a home directory.
+    # Not in the cache, because `nobody` cannot read a home directory.
     target = Path(tempfile.gettempdir()) / f"stageline-postgres-{pins[0][1][:16]}-{os.getuid()}"
     if not target.exists():
         part = Path(tempfile.mkdtemp(prefix="stageline-postgres-"))
@@ -41,7 +41,7 @@ def unpack() -> Path:
             with archive.open(name) as packed, tarfile.open(fileobj=packed, mode="r|xz") as tar:
                 if hasattr(tarfile, "data_filter"):
                     tar.extractall(part, filter="data")
-                else:  # Python before 3.11.4, as Debian's 3.11.2, knows no filters; the archive is the one whose hash is pinned
+                else:  # Python before 3.11.4 (Debian has 3.11.2) has no filters; the archive's hash is pinned
                     tar.extractall(part)
         part.chmod(0o755)
         try:
@@ -54,7 +54,7 @@ def unpack() -> Path:
 
 
 class EmbeddedPostgres:
-    """A server on loopback `port` with its data in a folder of its own under the temporary directory."""
+    """A server on the loopback `port`, with its data in a new temporary folder."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         return f"postgresql+asyncpg://postgres:postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Initialise and start; returns when connections are accepted. Raises `Stop` with the server's last words."""
+        """Initialise and start; returns when connections are accepted. Raises `Stop` with the end of the server's log."""
         home = unpack()
         as_user: dict[str, Any] = {}
         if os.getuid() == 0:
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
             raise Stop("initdb", (made.stderr.strip().splitlines() or ["initdb failed"])[-1])
         serve = [str(home / "bin/postgres"), "-D", data, "-p", str(self.port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
         with self.folder.with_suffix(".log").open("wb") as out:
-            # Enough for what services keep at hand; a trial's machine has better uses for the usual 128 MB.
+            # Less than the usual 128 MB, which a trial does not need.
             command = [*serve, "-c", "max_connections=200", "-c", "shared_buffers=48MB"]
             self.process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder, **as_user)
         self._await_ready(home)

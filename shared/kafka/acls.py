@@ -1,4 +1,4 @@
-"""Least privilege on Kafka, from the topic table: what each service, and each kind of program outside, may read and write."""
+"""Kafka ACLs derived from the topic table: what each service and each role of external program may read and write."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GROUPS: dict[str, dict[str, str | None]] = {
     "notifier": {"notifier": None, "notifier-access": "access.events"},
     "stage_worker": {"stage_worker": None},
 }
-"""Service → its consumer groups, and the one topic of a group that reads just that."""
+"""Service → its consumer groups, each with the one topic that it reads, or None for all topics of the service."""
 OUTSIDE: dict[str, str] = {"producers": "", "consumers": "consumers.", "workers": "workers."}
-"""Role of a program outside → what the names of its consumer groups begin with, unless told otherwise."""
+"""Role of an external program → default prefix of its consumer groups; empty for a role without groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acl:
-    """One right. `prefixed`: for every name that begins so."""
+    """Permission for one operation on a topic or group. `prefixed`: on every name that begins with `name`."""
 
     operation: Operation
     kind: Kind
@@ -43,7 +43,7 @@ class Acl:
     prefixed: bool = False
 
     def command(self, principal: str) -> str:
-        """The same as arguments of Kafka's own `kafka-acls.sh`."""
+        """The ACL as arguments of Kafka's `kafka-acls.sh`; `principal` as `User:name`."""
         pattern = " --resource-pattern-type prefixed" if self.prefixed else ""
         return (
             f"--add --allow-principal {principal} --operation {self.operation.title()} --{self.kind.lower()} {self.name}{pattern}"
@@ -51,9 +51,13 @@ class Acl:
 
 
 def acls_for(role: str, actions: Sequence[str] = BUILT_IN_ACTIONS, group_prefix: str | None = None) -> list[Acl]:
-    """Everything that a service, or a program outside in a role of `OUTSIDE`, may do. Raises `ValueError` for another role."""
+    """All ACLs of a service, or of a role in `OUTSIDE`.
+
+    `actions` are the deployment's actions, whose task topics a worker reads; `group_prefix` replaces the role's default prefix.
+    Raises `ValueError` for an unknown role.
+    """
     if role not in GROUPS and role not in OUTSIDE:
-        raise ValueError(f"role: {role!r} is none of {', '.join([*GROUPS, *OUTSIDE])}")
+        raise ValueError(f"role: {role!r} is not one of {', '.join([*GROUPS, *OUTSIDE])}")
     found = [Acl(op, "TOPIC", t.name) for t in TOPICS if role in t.producers for op in ("WRITE", "DESCRIBE")]
     found += [Acl(op, "TOPIC", t.name) for t in TOPICS if role in t.consumers for op in ("READ", "DESCRIBE")]
     found += _tasks(role)
@@ -68,7 +72,7 @@ def acls_for(role: str, actions: Sequence[str] = BUILT_IN_ACTIONS, group_prefix:
 
 
 def consumed_topics(role: str, actions: Sequence[str]) -> list[Topic]:
-    """The topics that a role reads."""
+    """The topics that a service or role reads, with the task topics of `actions` for a worker."""
     tasks = [task_topic(action) for action in actions] if role == "stage_worker" else []
     return [*(t for t in TOPICS if role in t.consumers), *tasks]
 
@@ -81,7 +85,10 @@ def _tasks(role: str) -> list[Acl]:
 
 
 async def create_acls(access: KafkaAccess, granted: Iterable[tuple[str, Acl]]) -> int:
-    """Create the rights, as (`User:name`, right) pairs; creating one again changes nothing. Raises `Stop` when Kafka refuses."""
+    """Create ACLs from (`User:name`, ACL) pairs and return how many there are. Creating an existing one changes nothing.
+
+    Raises `Stop` with the principal and the reason when Kafka refuses one.
+    """
     admin = AIOKafkaAdminClient(**access.options)
     await admin.start()
     count = 0

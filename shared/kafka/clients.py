@@ -1,4 +1,4 @@
-"""Kafka clients with our settings: a FastStream broker for declarations and an idempotent producer."""
+"""Kafka clients with our settings: a FastStream broker for subscriptions and an idempotent producer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from shared.kafka.connection import KafkaAccess
 from shared.kafka.topics import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
+CONNECT_PATIENCE_S = 60.0
 
 
 def _security(access: KafkaAccess) -> BaseSecurity | None:
@@ -31,7 +32,10 @@ def _security(access: KafkaAccess) -> BaseSecurity | None:
 
 
 def make_broker(access: KafkaAccess, drain_timeout_s: float) -> KafkaBroker:
-    """A FastStream broker for subscriptions only; records are sent by our own producer (`shared/processing/outbox.py`)."""
+    """A FastStream broker that declares and connects subscriptions; `drain_timeout_s` bounds its stop.
+
+    Records are sent by our own producer (`shared/processing/outbox.py`), because FastStream's batches ignore keys.
+    """
     return KafkaBroker(
         access.bootstrap_servers.split(","), security=_security(access), apply_types=False, graceful_timeout=drain_timeout_s, allow_auto_create_topics=False,
         logger=None, enable_idempotence=True,
@@ -39,21 +43,24 @@ def make_broker(access: KafkaAccess, drain_timeout_s: float) -> KafkaBroker:
 
 
 async def connect(broker: KafkaBroker) -> None:
-    """Connect with patience: a broker that is not there yet is waited for (up to 60 s), not crashed on."""
-    deadline = time.monotonic() + 60
+    """Connect, waiting up to `CONNECT_PATIENCE_S` for a broker. Raises `Retry` when none answers."""
+    deadline = time.monotonic() + CONNECT_PATIENCE_S
     while True:
         try:
             await broker.connect()
             return
         except KafkaConnectionError:
             if time.monotonic() > deadline:
-                raise Retry("kafka_unavailable", "no Kafka broker answered within 60 s") from None
+                raise Retry("kafka_unavailable", f"no Kafka broker answered within {CONNECT_PATIENCE_S:.0f} s") from None
             await asyncio.sleep(0.3)
 
 
 async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer:
-    """Started producer: idempotent, `acks=all`, batches of 256 KiB, keyed partitioning. Waits for Kafka up to 60 s."""
-    deadline = time.monotonic() + 60
+    """A started producer: idempotent, `acks=all`, batches of 256 KiB, partitions chosen by key.
+
+    Waits up to `CONNECT_PATIENCE_S` for a broker. Raises `Retry` when none answers.
+    """
+    deadline = time.monotonic() + CONNECT_PATIENCE_S
     while True:
         producer = AIOKafkaProducer(
             **access.options, client_id=client_id, enable_idempotence=True, max_batch_size=262_144, linger_ms=0,
@@ -65,5 +72,5 @@ async def make_producer(access: KafkaAccess, client_id: str) -> AIOKafkaProducer
         except KafkaConnectionError:
             await producer.stop()
             if time.monotonic() > deadline:
-                raise Retry("kafka_unavailable", "no Kafka broker answered within 60 s") from None
+                raise Retry("kafka_unavailable", f"no Kafka broker answered within {CONNECT_PATIENCE_S:.0f} s") from None
             await asyncio.sleep(0.3)

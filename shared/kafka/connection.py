@@ -1,4 +1,4 @@
-"""How to reach the Kafka cluster: addresses, TLS, SASL. One object, for every client that a service opens."""
+"""Connection settings of the Kafka cluster (addresses, TLS, SASL), shared by every client of a process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class KafkaAccess(BaseSettings):
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of an aiokafka client. Raises `Stop` naming what is missing or cannot be read."""
+        """Keyword arguments for any aiokafka client. Raises `Stop` naming the setting that is missing or the file that cannot be read."""
         found: dict[str, Any] = {"bootstrap_servers": self.bootstrap_servers.split(",")}
         if self.security_protocol != "PLAINTEXT":
             found["security_protocol"] = self.security_protocol

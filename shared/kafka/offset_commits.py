@@ -1,8 +1,7 @@
-"""Offsets of what is done: committed explicitly, and not for every small batch by itself.
+"""Commits offsets explicitly, after their records' effects are published, and several batches' offsets in one request.
 
-A commit costs the broker a write of its own, and both sides a request between the batches: ten a second from each service took
-6 % of a busy machine's CPU time (four rounds in turns on SQLite). What a crash repeats in return is at most `COMMIT_EVERY_S` more of what the inbox has seen, and
-where little happens `COMMIT_SOON_S`.
+A commit costs the broker a write and both sides a request between batches. A crash repeats the records of at most
+`COMMIT_EVERY_S` more, which the inbox drops.
 """
 
 from __future__ import annotations
@@ -19,10 +18,14 @@ from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 COMMIT_SOON_S, COMMIT_EVERY_S = 0.1, 0.5
+"""Longest delay of a commit after a quiet period, and shortest time between two commits."""
 
 
 class OffsetCommits:
-    """Offsets that may be committed, of one consumer; a rebalance and an end wait for `flush`."""
+    """Offsets of one consumer that may be committed. Call `flush` before a rebalance and before leaving the group.
+
+    `committed` is called after each commit.
+    """
 
     def __init__(
         self, consumer: Callable[[], Any], telemetry: Telemetry, group: str, committed: Callable[[], None] = lambda: None
@@ -38,7 +41,7 @@ class OffsetCommits:
         self._flushed_at = float("-inf")
 
     def mark_done(self, offsets: dict[TopicPartition, int]) -> None:
-        """What lies below these offsets is done: committed after `COMMIT_SOON_S`, or `COMMIT_EVERY_S` after the last commit."""
+        """Commit these offsets soon: each is the next one to read, and everything below it is done."""
         if not offsets:
             return
         self._done.update(offsets)
@@ -52,7 +55,7 @@ class OffsetCommits:
         self._running = asyncio.create_task(self.flush())
 
     async def flush(self) -> None:
-        """Commit now. One at a time, so that a later offset is never followed by an earlier one."""
+        """Commit now. One commit runs at a time, so that an earlier offset never follows a later one."""
         async with self._turn:
             if self._timer is not None:
                 self._timer.cancel()
@@ -65,7 +68,7 @@ class OffsetCommits:
 
 
 def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicPartition, int]:
-    """Partition → the offset after its last record in the batch."""
+    """Partition → the offset after its last record in `records`."""
     last: dict[tuple[str, int], int] = {}
     for r in records:
         place = (r.topic, r.partition)
@@ -74,8 +77,10 @@ def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicParti
 
 
 async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], telemetry: Telemetry, group: str) -> None:
-    """Commit explicit offsets; partitions lost meanwhile are left to their new owner. A failure is counted, not fatal: the records come
-    again and the inbox drops them."""
+    """Commit the offsets of partitions that are still assigned.
+
+    A failed commit is counted and logged, not raised: its records are redelivered and the inbox drops them.
+    """
     if consumer is None:
         return
     mine = {tp: o for tp, o in offsets.items() if tp in consumer.assignment()}

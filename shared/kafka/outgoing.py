@@ -1,4 +1,4 @@
-"""A record on its way out."""
+"""A record to be published."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from contracts.cloudevents import Headers
 
 @dataclass(slots=True)
 class Outgoing:
-    """One record to publish: the outbox row and, once the transaction is open, its id."""
+    """One record to publish. An empty `value` is a tombstone: a compacted topic then forgets the key."""
 
     topic: str
     key: bytes | None
     value: bytes
     headers: Headers
     urgent: bool = True
-    """Facts go first, the commands that follow from them after."""
+    """True for facts, which are sent before the commands that follow from them."""
 
     @property
     def traceparent(self) -> str | None:
+        """The `traceparent` header, unparsed."""
         for name, value in self.headers:
             if name == "traceparent":
-                return value.decode("ascii", "replace")  # a dead letter keeps hostile headers as they are
+                return value.decode("ascii", "replace")  # a dead letter keeps hostile headers unchanged
         return None

@@ -1,4 +1,4 @@
-"""Topics on the cluster: created from the topic table, with its sizes and retention."""
+"""Creates the topics of the topic table (`contracts/topics.py`) on the cluster, with partitions, sizes and retention."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PASSING = (
     InvalidReplicationFactorError, NotControllerError, RequestTimedOutError, LeaderNotAvailableError, BrokerNotAvailableError,
     KafkaConnectionError, NodeNotReadyError,
 )  # fmt: skip
-"""What a cluster answers while it comes up: its brokers register one after the other, and fewer than a topic needs are too few."""
+"""Errors of a cluster that is starting: its brokers register one after the other, and a topic may need several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def ensure_topics(access: KafkaAccess, topics: Iterable[Topic], sizes: Top
         except PASSING as error:
             if time.monotonic() >= deadline:
                 raise
-            log.info("topics will be tried again", extra={"reason": str(error) or repr(error)})
+            log.info("creation of topics will be retried", extra={"reason": str(error) or repr(error)})
         await asyncio.sleep(0.5)
 
 
@@ -83,7 +83,7 @@ async def _create_missing(access: KafkaAccess, topics: Sequence[Topic], sizes: T
 
 
 async def existing_topics(access: KafkaAccess) -> set[str]:
-    """Names of the topics that this user may see."""
+    """Names of the topics that this user may describe."""
     admin = AIOKafkaAdminClient(**access.options)
     await admin.start()
     try:
@@ -93,7 +93,7 @@ async def existing_topics(access: KafkaAccess) -> set[str]:
 
 
 def max_record_bytes(topic: str) -> int:
-    """Largest record of a topic; a dead letter holds a whole record of the original's size and the reason."""
+    """Largest record of a topic in bytes. A dead letter holds a whole original record and the reason."""
     return 2 * MAX_RECORD_BYTES if topic.endswith(".dlq") else MAX_RECORD_BYTES
 
 

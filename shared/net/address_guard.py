@@ -1,7 +1,7 @@
-"""The guard against internal addresses, for remote documents and webhooks: judges the address that is dialled.
+"""Guard against requests to internal addresses (SSRF), for remote documents and webhooks.
 
-Checking the URL is not enough (rebinding, encodings, mapped forms), so aiohttp's socket factory judges every resolved
-address just before the connect. Lists: reference/notifier-and-documents.md §1.6.
+Checking the URL is not enough, because of DNS rebinding and unusual address forms. aiohttp's socket factory therefore checks every
+resolved address just before it connects. The lists are IANA's special-purpose address registries (RFC 6890).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BAD6 = [
 
 
 class AddressRefused(Outcome):
-    """The URL or the address behind it is one that this service never connects to. Permanent: never retried."""
+    """This service never connects to that URL or address; a retry would be refused too."""
 
     def __init__(self, message: str) -> None:
         super().__init__("ssrf_refused", message)
@@ -59,23 +59,23 @@ def unwrap(address: Address) -> Address:
 
 
 def is_public(text: str) -> bool:
-    """True when an address is one of the open internet's."""
+    """True when an address belongs to the public internet. Raises `ValueError` when `text` is not an address."""
     address = unwrap(ipaddress.ip_address(text.partition("%")[0]))
     bad: Sequence[Any] = _BAD4 if isinstance(address, ipaddress.IPv4Address) else _BAD6
     return not any(address in network for network in bad)
 
 
 def is_trusted(text: str, trusted: Networks) -> bool:
-    """True for an address in a network that an operator opened."""
+    """True for an address in one of the operator's `trusted` networks."""
     address = unwrap(ipaddress.ip_address(text.partition("%")[0]))
     return any(address in network for network in trusted if network.version == address.version)
 
 
 def check_url(url: str, trusted: Networks = ()) -> None:
-    """Refuse what no resolution can make right: scheme, credentials, ports, literal internal hosts.
+    """Check what needs no DNS: scheme, credentials, port and literal internal addresses.
 
-    Plain http and any port are for literal addresses in `trusted` networks (and `localhost`, where loopback is one of them).
-    Raises `AddressRefused` naming the part.
+    Only https on ports 443 and 8443 is allowed. A literal address in a `trusted` network may use http and any port, as may
+    `localhost` where loopback is trusted. Raises `AddressRefused` naming the part.
     """
     try:
         parts = urlsplit(url)
@@ -108,7 +108,7 @@ def _literal(host: str) -> str | None:
 
 
 def guarded_connector(trusted: Networks = (), limit: int = 100) -> aiohttp.TCPConnector:
-    """A connector that refuses every internal address outside `trusted` when it connects, whatever name led there."""
+    """An aiohttp connector that raises `AddressRefused` instead of connecting to an internal address outside `trusted`."""
 
     def factory(info: Any) -> socket.socket:
         family, kind, proto, _, address = info

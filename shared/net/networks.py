@@ -1,4 +1,4 @@
-"""Internal networks that an operator opened to webhooks and remote files."""
+"""Internal networks that the operator allows for webhooks and remote files."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ LOOPBACK: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network(
 
 
 def trusted_networks(allow_loopback: bool, networks: Sequence[Network] = ()) -> Networks:
-    """The loopback for development, and internal networks named one by one."""
+    """The given `networks`, and loopback for development when `allow_loopback`."""
     return (*(LOOPBACK if allow_loopback else ()), *networks)

@@ -1,6 +1,6 @@
-"""Containers that documents may be read from (Alfred's remote sources): configured by the operator, never named by a URL of a caller's.
+"""Containers: object stores that documents may be read from (Alfred's remote sources), configured by the operator.
 
-A container is an object store with its credentials. The door knows their names, the worker opens them; what travels is
+A caller names a container and a path, never a URL. The gateway knows the names, the worker has the credentials; tasks carry
 `container://NAME/path`.
 """
 
@@ -21,30 +21,30 @@ _PATH = re.compile(r"[^\x00-\x1f\\]{1,1024}")
 
 
 class Container(BaseModel):
-    """One container. `url` as `s3://bucket/prefix`, `gs://…`, `az://…` or `file:///…`; `options` are obstore's, e.g. credentials."""
+    """One container. `url` as `s3://bucket/prefix`, `gs://…`, `az://…` or `file:///…`; `options` are obstore's, such as credentials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["aws", "gcp", "azure", "local"]
     url: str = Field(min_length=1)
     tenants: tuple[str, ...] = ()
-    """Who may read from it; nobody unless named, `*` for everybody."""
+    """Tenants that may read from it; `*` for all. By default none."""
     options: dict[str, str] = Field(default_factory=dict)
     allow_http: bool = False
-    """Plain HTTP too, for a server of one's own in a closed network."""
+    """Allow plain HTTP, for a server in a closed network."""
 
     def open_to(self, tenant: str) -> bool:
-        """May this tenant read from it?"""
+        """True when this tenant may read from it."""
         return tenant in self.tenants or "*" in self.tenants
 
     def store(self) -> ObjectStore:
-        """The store itself. Raises `ValueError` when options or URL are none that obstore knows."""
+        """Open the object store. Raises `ValueError` when obstore does not accept the URL or an option."""
         over_http: dict[str, Any] = {"client_options": {"allow_http": True}} if self.allow_http else {}
         try:
             return from_url(self.url, **self.options, **over_http)  # type: ignore[call-overload, no-any-return]
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - an unknown option is a panic of obstore's, which is no Exception
+        except BaseException as error:  # noqa: BLE001 - obstore panics on an unknown option, and its panic is no Exception
             raise ValueError(str(error)) from None
 
 
@@ -53,7 +53,7 @@ _READER = TypeAdapter(Containers)
 
 
 def read_containers(path: Path | None) -> Containers:
-    """The containers in a JSON file, by name; each is tried out. Raises `Stop` naming what is wrong; no file, no containers."""
+    """Containers of a JSON file by name, each opened once; none without a file. Raises `Stop` naming the container and the reason."""
     if path is None:
         return {}
     try:
@@ -69,14 +69,14 @@ def read_containers(path: Path | None) -> Containers:
 
 
 def container_url(name: str, path: str) -> str:
-    """How a file of a container is named on its way. Raises `ValueError` for a path that leaves the container."""
+    """The address of a container's file, `container://NAME/path`. Raises `ValueError` for a path that leaves the container."""
     if not _PATH.fullmatch(path) or any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError("a path inside the container is expected, without empty, . or .. parts")
     return f"{SCHEME}{name}/{path}"
 
 
 def parse_container_url(url: str) -> tuple[str, str]:
-    """Name and path of `container_url`. Raises `ValueError`."""
+    """Container and path of a `container_url`. Raises `ValueError` for another address."""
     name, _, path = url.removeprefix(SCHEME).partition("/")
     container_url(name, path)
     return name, path

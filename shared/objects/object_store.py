@@ -1,6 +1,6 @@
-"""Documents by claim check: content-addressed bytes in a folder, S3, GCS or Azure, through obstore.
+"""The object store: content-addressed bytes in a folder, S3, GCS or Azure, through obstore.
 
-A file is written before the event that names it, and its hash is checked when it is read.
+Messages carry an object's name and hash instead of its bytes (claim check). An object is written before the event that names it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from shared.clock import new_root
 from shared.errors import Outcome, Retry
 
 INCOMING = "incoming/"
-"""Where everything lies that is being written, until it is whole and has its name."""
+"""Prefix of objects that are being written, until they are complete and get their name."""
 TORN = re.compile(r"#\d+$")
-"""How a local store names a file that it has not finished; it neither lists nor deletes one."""
+"""Suffix of an unfinished file in a local store, which neither lists nor deletes such files."""
 
 
 class ObjectMissing(Outcome):
-    """No object has that name, or its bytes do not hash to what was promised."""
+    """No object has that name, or its bytes do not match the expected hash."""
 
 
 class TooLarge(Outcome):
-    """More bytes came than allowed; nothing was kept."""
+    """The stream was longer than allowed; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object and its facts: `name` in the store, `size` in bytes, hex digests."""
+    """A stored object: `name` in the store, `size` in bytes, digests in hexadecimal."""
 
     name: str
     size: int
@@ -48,7 +48,7 @@ class StoredObject:
 
 
 def open_objects(url: str) -> Objects:
-    """The store behind `url` (`file:///…`, `s3://…`, `gs://…`, `az://…`); a local folder is created."""
+    """Open the store at `url` (`file:///…`, `s3://…`, `gs://…`, `az://…`). A local folder is created."""
     if url.startswith("file://"):
         folder = Path(url.removeprefix("file://"))
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,14 +57,14 @@ def open_objects(url: str) -> Objects:
 
 
 class Objects:
-    """Reads and writes objects of one store."""
+    """Objects of one store. Every method raises `Retry` when the store is unavailable."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.folder = Path(store.prefix) if isinstance(store, LocalStore) and store.prefix is not None else None
 
     async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> StoredObject:
-        """Store a stream under its SHA-256, hashing while it passes. Raises `TooLarge` past `limit` bytes."""
+        """Store a stream under its SHA-256. Raises `TooLarge` after `limit` bytes; whatever is raised, nothing is stored."""
         digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         size = 0
         staging = INCOMING + new_root()
@@ -88,13 +88,13 @@ class Objects:
         return StoredObject(name, size, sha256, md5)
 
     async def put_object(self, tenant: str, data: bytes) -> StoredObject:
-        """Store bytes under their SHA-256."""
+        """Store bytes under their SHA-256. Storing the same bytes again changes nothing."""
         sha256 = hashlib.sha256(data).hexdigest()
         name = object_name(tenant, sha256)
         try:
             if self.folder is None:
                 await obstore.put_async(self.store, name, data)
-            else:  # by way of `INCOMING`, so that a process killed here leaves nothing beside the tenant's objects
+            else:  # through `INCOMING`, so that a killed process leaves no unfinished file among the tenant's objects
                 staging = INCOMING + new_root()
                 await obstore.put_async(self.store, staging, data)
                 await obstore.rename_async(self.store, staging, name, overwrite=True)
@@ -103,18 +103,18 @@ class Objects:
         return StoredObject(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     async def put_named(self, name: str, data: bytes) -> None:
-        """Store bytes under a name of ours."""
+        """Store bytes under a given name, which no caller chose."""
         try:
             await obstore.put_async(self.store, name, data)
         except (BaseError, OSError) as error:
             raise Retry("object_store_unavailable", str(error)) from error
 
     async def put_json(self, tenant: str, value: Any) -> StoredObject:
-        """Store a JSON value."""
+        """Store a JSON value under the SHA-256 of its text."""
         return await self.put_object(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
 
     async def get_object(self, name: str, sha256: str | None = None) -> bytes:
-        """The bytes of an object. Raises `ObjectMissing` when absent or not what `sha256` promises."""
+        """The bytes of an object. Raises `ObjectMissing` when it does not exist or does not match `sha256`."""
         try:
             data = bytes(await (await obstore.get_async(self.store, name)).bytes_async())
         except (NotFoundError, FileNotFoundError) as error:
@@ -135,7 +135,7 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
 
     async def stream_object(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
-        """Size in bytes and the chunks of an object, or of its `part` (first byte, byte after the last). Raises `ObjectMissing`."""
+        """Size of an object in bytes and its chunks, or those of `part` (first byte, byte after the last). Raises `ObjectMissing`."""
         try:
             result = await obstore.get_async(self.store, name, options={"range": part} if part else None)
         except (NotFoundError, FileNotFoundError) as error:
@@ -150,7 +150,7 @@ class Objects:
         return result.meta["size"], chunks()
 
     async def presigned_put_url(self, name: str, valid: timedelta) -> str | None:
-        """An address to PUT an object to, or None where the store cannot sign."""
+        """A signed URL to which an object can be PUT; None when the store cannot sign."""
         if not isinstance(self.store, (S3Store, GCSStore, AzureStore)):
             return None
         try:
@@ -159,7 +159,7 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
 
     async def list_stale(self, prefix: str, before: datetime, limit: int = 1000) -> list[str]:
-        """Names of objects under `prefix` that were last written before `before`, at most `limit`."""
+        """Names of at most `limit` objects under `prefix` that were last written before `before`."""
         found: list[str] = []
         try:
             async for batch in obstore.list(self.store, prefix):
@@ -171,8 +171,10 @@ class Objects:
         return found[:limit]
 
     async def delete_torn(self, before: datetime) -> int:
-        """Delete what killed processes were writing before `before`; answers how many files. In a bucket nothing is visible until it is
-        whole, and its own rule for incomplete uploads applies. Raises `Retry` when the folder is away."""
+        """Delete unfinished files that killed processes left before `before`; returns how many.
+
+        A bucket shows no unfinished object, and its own rule for incomplete uploads applies.
+        """
         if self.folder is None:
             return 0
         try:
@@ -181,7 +183,7 @@ class Objects:
             raise Retry("object_store_unavailable", str(error)) from error
 
     async def delete_object(self, name: str) -> None:
-        """Delete an object, whether it is there or not. Raises `Retry` when the store is away."""
+        """Delete an object if it exists."""
         try:
             await obstore.delete_async(self.store, name)
         except FileNotFoundError:
@@ -193,13 +195,13 @@ class Objects:
         try:
             await obstore.delete_async(self.store, name)
         except (BaseError, OSError):
-            return  # an abandoned upload that was never visible
+            return  # an unfinished upload, which no reader sees
 
 
 def _clear_torn(folder: Path, before: float) -> int:
     cleared = 0
     for path in folder.rglob("*"):
-        # One that is gone by now was finished, or another process clears as well.
+        # A file that no longer exists was finished or deleted by another process.
         with contextlib.suppress(FileNotFoundError):
             if TORN.search(path.name) and path.stat().st_mtime < before:
                 path.unlink()
@@ -208,5 +210,5 @@ def _clear_torn(folder: Path, before: float) -> int:
 
 
 def object_name(tenant: str, sha256: str) -> str:
-    """Where content lies: per tenant, spread over 256 folders, named by nothing that a user chose."""
+    """The name of content in the store: by tenant, spread over 256 folders, with nothing that a user chose."""
     return f"{tenant}/{sha256[:2]}/{sha256}"

@@ -1,4 +1,8 @@
-"""One transaction for seen + state + outbox, then publish, then the offsets: the order that loses and doubles nothing."""
+"""Processes batches exactly once: inbox, state and outbox in one transaction, then publishing, then the offset commit.
+
+A crash between any two of these steps redelivers the records, which the inbox drops, and publishes the outbox rows again, under the
+same ids.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +33,18 @@ log = logging.getLogger(__name__)
 SEEN_RETENTION_S = 14 * 86_400
 PRUNE_EVERY_S = 60
 PRUNED_AT_ONCE = 2000
-"""More than a batch has, so that the inbox shrinks while it is full of old rows."""
+"""Rows deleted with one transaction: more than a batch adds, so that the inbox shrinks while old rows are left."""
 
 
 class Handler(Protocol):
-    """What a service does with a batch: reads and writes through `unit.connection`, emits through `unit`."""
+    """A service's handling of one batch: it reads and writes through `unit.connection` and publishes through `unit`."""
 
     def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None: ...
 
 
 @dataclass
 class BatchProcessor:
-    """Runs handlers in transactions, one at a time, and publishes what they decided. One per service."""
+    """Runs handlers in transactions, one at a time and in order, and publishes their outputs. One per process."""
 
     service: str
     store: Store
@@ -48,9 +52,10 @@ class BatchProcessor:
     telemetry: Telemetry
     park_limit: int = 50
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
-    parked_by_fault: int = 0
+    handler_faults: int = 0
+    """Records that were dead-lettered because our own code failed; more than `park_limit` stop the process."""
     after_commit: list[Callable[[], None]] = field(default_factory=list)
-    """Called after each commit, once what it decided is published, in the event loop: wakes timers and waiters."""
+    """Called in the event loop after each transaction is committed and published: wakes timers and waiters."""
     _pruned_at: float = 0.0
     _publishing: asyncio.Task[None] | None = None
 
@@ -62,9 +67,9 @@ class BatchProcessor:
         group: str,
         inbox: Inbox = DedupPolicy.BY_ID,
     ) -> None:
-        """Apply one batch of records. On return all effects are durable and published; the offsets may follow.
+        """Process one batch. On return its effects are durable and published, and its offsets may be committed.
 
-        What `inbox` leaves out is for handlers whose own keys make a repeat change nothing; they get its repeats too.
+        `bad` are records to dead-letter, `group` the consumer group, `inbox` how repeats are recognised. Raises `Retry` or `Stop`.
         """
         await (await self.decide_batch(handler, inbound, bad, group, inbox))
 
@@ -76,24 +81,25 @@ class BatchProcessor:
         group: str,
         inbox: Inbox = DedupPolicy.BY_ID,
     ) -> Awaitable[None]:
-        """As `batch`, but returns when the effects are durable, with what ends when they are published too.
+        """As `process_batch`, but returns when the effects are durable, with an awaitable that ends when they are published.
 
-        A batch that the database cannot hold is taken in halves until the record is found that it cannot hold: that one is parked.
+        A batch that the database refuses is halved until the refused record is found, which is dead-lettered.
         """
         try:
-            return await self._taken(handler, inbound, bad, group, inbox)
+            return await self._decide_at_once(handler, inbound, bad, group, inbox)
         except DeadLetter as error:
             if not inbound:
                 raise
             for item in inbound:
                 item.dead_letter = None
             if len(inbound) == 1:
-                return await self._taken(handler, [], [*bad, Undecodable(inbound[0], error.code, str(error))], group, inbox)
+                refused = Undecodable(inbound[0], error.code, str(error))
+                return await self._decide_at_once(handler, [], [*bad, refused], group, inbox)
         middle = len(inbound) // 2
         await self.decide_batch(handler, inbound[:middle], bad, group, inbox)
         return await self.decide_batch(handler, inbound[middle:], [], group, inbox)
 
-    async def _taken(
+    async def _decide_at_once(
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox
     ) -> Awaitable[None]:
         def work(unit: Unit) -> None:
@@ -103,23 +109,22 @@ class BatchProcessor:
             forget_parked(unit, [i for i in todo if i.dead_letter is not None])
             self._dead_letters(unit, todo, bad, group)
 
-        _, published = await self._begun(work)
+        _, published = await self._start(work)
         return published
 
     async def run_unit(self, work: Callable[[Unit], Any]) -> Any:
-        """Run `work` in a transaction of its own (timers, the door) and publish its outputs, in order with all others."""
-        result, published = await self._begun(work)
+        """Run `work` in a transaction of its own, publish its outputs, and return its result. Raises `Retry` or `Stop`."""
+        result, published = await self._start(work)
         await published
         return result
 
-    async def _begun(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
-        # Whoever waits may be cancelled (a client that goes away): what is decided is published all the same, or the next one's deletion
-        # of what is published would take it along.
-        return await asyncio.shield(asyncio.create_task(self._begin(work)))
+    async def _start(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
+        # The caller may be cancelled, when a client goes away for example. A committed unit is published all the same: the next
+        # transaction deletes published rows up to an id, and would delete unpublished ones with them.
+        return await asyncio.shield(asyncio.create_task(self._commit_and_publish(work)))
 
-    async def _begin(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
-        """Decide, durably, and begin to publish: while Kafka takes one unit's outputs the next unit is decided, and not one more. What
-        was decided later is never sent before Kafka has what was decided before."""
+    async def _commit_and_publish(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
+        """Commit one unit and start publishing it. One further unit may be committed meanwhile, and is published after it."""
         async with self.order:
             if self.relay.left_behind:
                 await self._idle()
@@ -130,13 +135,12 @@ class BatchProcessor:
             await self._idle()
             self._publishing = publishing = asyncio.create_task(self._publish(unit, written))
             if self.store.shared:
-                # The server is another process, which works while we publish anyway: what is decided meanwhile is only a smaller batch
-                # (measured: 431 jobs/s against 391).
+                # The database server works while this process publishes, so that overlapping the two would only make batches smaller.
                 await asyncio.wait([publishing])
         return result, asyncio.shield(publishing)
 
     async def flush_outbox(self) -> None:
-        """Wait for what is being published, and leave no row behind, if nobody else is about to do it. Raises `Retry`."""
+        """Publish outbox rows that are left, unless a unit that will do so is waiting. Raises `Retry`."""
         await self._idle()
         if self.relay.work_left and not self.order.locked():
             await self.run_unit(lambda unit: None)
@@ -162,7 +166,7 @@ class BatchProcessor:
     def _prune(self, connection: Connection, now: float) -> None:
         if time.monotonic() - self._pruned_at < PRUNE_EVERY_S:
             return
-        # Some with every transaction until nothing is old: as many a minute would never be as many as come on a busy day.
+        # A part with every transaction until no old row is left, because one part a minute would fall behind on a busy day.
         old = now - SEEN_RETENTION_S
         gone = [forget(connection, old, PRUNED_AT_ONCE) for forget in (forget_seen, forget_taken)]
         if max(gone) < PRUNED_AT_ONCE:
@@ -175,23 +179,23 @@ class BatchProcessor:
             self.telemetry.count("pipeline.dead_letters", 1, code=fault.code)
         if bad:
             codes = sorted({fault.code for fault in bad})
-            log.warning("records parked that cannot be read", extra={"group": group, "count": len(bad), "codes": codes})
+            log.warning("undecodable records dead-lettered", extra={"group": group, "count": len(bad), "codes": codes})
         for item in done:
             if item.dead_letter is not None:
                 why = {"code": item.dead_letter.code, "reason": str(item.dead_letter), "topic": item.topic, "offset": item.offset}
-                log.warning("record parked", extra=log_fields(item.trace, getattr(item.message, "job_id", None), **why))
+                log.warning("record dead-lettered", extra=log_fields(item.trace, getattr(item.message, "job_id", None), **why))
                 mark_failed(item.span, item.dead_letter.code)
                 unit.outgoing.append(
                     dead_letter(item, group, self.service, item.dead_letter.code, str(item.dead_letter), unit.now)
                 )
                 self.telemetry.count("pipeline.dead_letters", 1, code=item.dead_letter.code)
-                self.parked_by_fault += item.dead_letter.code == "handler_error"
-        if self.parked_by_fault > self.park_limit:
-            raise Stop("too_many_faults", f"our own code failed on {self.parked_by_fault} records; see the dead letters")
+                self.handler_faults += item.dead_letter.code == "handler_error"
+        if self.handler_faults > self.park_limit:
+            raise Stop("too_many_faults", f"our own code failed on {self.handler_faults} records; see the dead letters")
 
 
 def dead_letter(record: Any, group: str, service: str, code: str, reason: str, now: float) -> Outgoing:
-    """The record with its bytes and headers untouched, and `dlq-*` headers that say where, why and when."""
+    """The dead letter of a record: its bytes and headers unchanged, and `dlq-*` headers with its place, the reason and the time."""
     timestamp = getattr(record, "timestamp", 0)
     facts = {
         "dlq-id": derived(f"{record.topic}/{record.partition}/{record.offset}", group),

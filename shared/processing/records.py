@@ -1,4 +1,4 @@
-"""Records on their way in: decoded, guarded while they are handled, or undecodable."""
+"""Received records: decoded, guarded while they are handled, or undecodable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Inbound:
-    """One decoded record, with where it came from and the context it carries."""
+    """One decoded record with its place in the topic, its bytes and its trace context. `timestamp` in Unix seconds."""
 
     message: Message
     topic: str
@@ -34,19 +34,23 @@ class Inbound:
     traceparent: str | None = None
     span: Span | None = None
     dead_letter: Outcome | None = None
+    """Set when the record cannot be handled: the reason for its dead letter."""
 
     @property
     def trace(self) -> str | None:
-        """What outputs of this message descend from."""
+        """The `traceparent` of messages that follow from this one."""
         return traceparent_of(self.span, self.traceparent)
 
     def guard(self) -> Guard:
-        """Handle one message: `Park` and faults of our own code park it alone; `Retry` and `Stop` stop the batch."""
+        """Context manager around the handling of this message.
+
+        `DeadLetter` and faults of our own code dead-letter this message alone; `Retry`, `Stop` and database faults pass.
+        """
         return Guard(self)
 
 
 class Guard:
-    """Around the handling of one message (`Inbound.guard`). A class: it is around every record, and a generator's context costs more."""
+    """Result of `Inbound.guard`. A class, because it wraps every record and a generator's context manager costs more."""
 
     __slots__ = ("item",)
 
@@ -63,7 +67,7 @@ class Guard:
             self.item.dead_letter = error
             return True
         if isinstance(error, (Outcome, OperationalError)) or getattr(getattr(error, "orig", None), "sqlstate", None) is not None:
-            # With a state, PostgreSQL has aborted the whole transaction (a deadlock, say), which is not this record's fault.
+            # An SQLSTATE means that PostgreSQL aborted the whole transaction, by a deadlock for example.
             return False
         item = self.item
         where = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "event.id": item.message.message_id}
@@ -75,7 +79,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A record nobody can read, and why."""
+    """A record that cannot be decoded: a stable code and the reason."""
 
     record: Any
     code: str

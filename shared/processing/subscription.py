@@ -1,6 +1,7 @@
-"""A batch subscription: decode each record ourselves, settle the batch, commit explicit offsets.
+"""A batch subscription: decode each record, process the batch in one transaction, publish, then commit explicit offsets.
 
-The pattern of reference/kafka-runtime.md §5. FastStream declares and runs the subscription; acknowledging is ours alone.
+FastStream declares and connects the subscription. Reading, acknowledging and rewinding are done here, because none of its
+acknowledgement policies keeps a record whose handler failed.
 """
 
 from __future__ import annotations
@@ -29,39 +30,46 @@ from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
+HEARTBEAT_MS = 1000
+"""How soon a member learns of a rebalance."""
 MAX_INPUT_BYTES = 917_504
-"""Larger records are parked: what follows from a message repeats parts of it, and must fit into a record too."""
+"""A larger record is dead-lettered: the messages that follow from it repeat parts of it, and must fit into a record too."""
 
 
 class RebalanceGate(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Holds a rebalance until what is in hand is settled: then nothing in flight is delivered twice."""
+    """Delays a rebalance until the batch in hand is published and committed, so that its records are not redelivered."""
 
     def __init__(self) -> None:
         self.idle = asyncio.Event()
         self.idle.set()
         self.joined = False
-        """Member of the group with its share of the partitions, which for one of many members may be none."""
+        """The consumer is a member of its group and has its partitions, which may be none."""
         self.closed = False
-        """The group is shared out anew: what is not begun comes again, to whoever has its partition then."""
-        self.forget: Callable[[Any], None] = lambda partitions: None
+        """A rebalance is in progress. Records not yet started will be redelivered to the partition's new owner."""
+        self.drop: Callable[[Any], None] = lambda partitions: None
+        """Discards the queued records of partitions."""
         self.settled: Callable[[], Awaitable[None]] = self.idle.wait  # type: ignore[assignment]
+        """Returns when no batch is in hand and its offsets are committed."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Wait for the batch in hand, at most `REVOKE_WAIT_S`; discard what is queued."""
         self.joined, self.closed = False, True
         try:
             await asyncio.wait_for(self.settled(), REVOKE_WAIT_S)
         except TimeoutError:
-            log.warning("a batch was still in hand when its partitions were taken away")
-        self.forget(revoked)
+            log.warning("partitions were revoked while a batch was in hand")
+        finally:
+            self.drop(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Allow batches again."""
         self.joined, self.closed = True, False
 
 
 def decode(
     records: Sequence[ConsumerRecord[Any, Any]], allowed: dict[str, frozenset[str]]
 ) -> tuple[list[Inbound], list[Undecodable]]:
-    """Split a batch into messages and undecodable records; never raises."""
+    """Split records into messages and undecodable records; never raises. `allowed` holds the message types of each topic."""
     good: list[Inbound] = []
     bad: list[Undecodable] = []
     for r in records:
@@ -73,7 +81,7 @@ def decode(
         except UndecodableRecord as error:
             bad.append(Undecodable(r, error.code, str(error)))
             continue
-        except Exception as error:  # noqa: BLE001 - whatever hostile bytes provoke, the record is parked, not the partition
+        except Exception as error:  # noqa: BLE001 - hostile bytes may raise anything; they stop one record, not its partition
             bad.append(Undecodable(r, "invalid_data", f"{type(error).__name__}: {error}"))
             continue
         good.append(
@@ -91,12 +99,8 @@ def _trace(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
     return None
 
 
-HEARTBEAT_MS = 1000
-"""How soon a process learns that the group is shared out anew."""
-
-
 class Subscription:
-    """One consumer group of a service over some topics, handled in batches by one `Handler`."""
+    """One consumer group of a service over `topics`, processed in batches by `handler`."""
 
     def __init__(
         self, processor: BatchProcessor, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID
@@ -110,7 +114,7 @@ class Subscription:
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = RebalanceGate()
         self.select_relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
-        """Which records of a batch concern this service, told before they are decoded; all of them, when it is not set."""
+        """Selects the records of a batch that concern this service, before they are decoded; None selects all."""
         self.failures = 0
         self.busy_since: float | None = None
         self.on_fatal: Callable[[Stop], None] = lambda error: None
@@ -118,13 +122,16 @@ class Subscription:
         self._finishing: asyncio.Task[None] | None = None
         self._gave_up = False
         self.reader = RecordReader(lambda: self.consumer, self.on_batch, group)
-        self.gate.forget = self.reader.drop
+        self.gate.drop = self.reader.drop
         self.gate.settled = self._settled
         self._stopping = False
         self._subscriber: Any = None
 
     def declare(self, broker: KafkaBroker, instance: str | None = None, session_ms: int = 6000) -> None:
-        """Declare the subscription on `broker`, which connects it; then `reader` can run. `instance` names a static member."""
+        """Declare the subscription on `broker`, which connects it when it starts; run `reader` after that.
+
+        `instance` is the group instance id of a static member (KIP-345); `session_ms` is its session timeout.
+        """
         self._subscriber = broker.subscriber(
             *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest", listener=self.gate, include_in_schema=False, rebalance_timeout_ms=30_000,
@@ -132,18 +139,20 @@ class Subscription:
         )  # fmt: skip
 
     async def stop(self) -> None:
-        """Begin no further batch; return when the one in hand is published and committed."""
+        """Start no further batch; return when the one in hand is published and committed."""
         self._stopping = True
         await self._settled()
 
     @property
     def consumer(self) -> Any:
-        """The running aiokafka consumer, or None."""
+        """The aiokafka consumer, or None before the broker has started."""
         return self._subscriber.consumer if self._subscriber else None
 
     async def on_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
-        """Decide one batch, and leave it to be published and committed while the next is decided. On `Retry` back off and rewind,
-        on `Stop` end the process."""
+        """Process one batch. It is published and committed while the next batch is processed.
+
+        `Retry` backs off and rewinds the batch. `Stop` and every other exception end the process without committing.
+        """
         if self.gate.closed or self._stopping:
             return
         self.gate.idle.clear()
@@ -164,18 +173,18 @@ class Subscription:
             self.gate.idle.set()
 
     async def _give_up(self, error: Stop) -> None:
-        # Never returns: FastStream would go on with the next batch. The process ends, the offset stays.
+        # Never returns, so that no later batch is processed while the process ends.
         self._gave_up = True
         self.on_fatal(error)
         await asyncio.Event().wait()
 
     async def _decide(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         started = time.monotonic()
-        # A tombstone of a compacted topic says nothing to anybody: whoever knew the key has forgotten it himself.
-        told: Sequence[Any] = [r for r in records if r.value is not None or r.topic not in self.compacted]
+        # A tombstone of a compacted topic has no effect: its key was deleted here when the writer deleted it.
+        relevant: Sequence[Any] = [r for r in records if r.value is not None or r.topic not in self.compacted]
         if self.select_relevant is not None:
-            told = await self.select_relevant(told)
-        good, bad = decode(told, self.allowed)
+            relevant = await self.select_relevant(relevant)
+        good, bad = decode(relevant, self.allowed)
         start_process_spans(self.processor.telemetry, good, self.group)
         try:
             published = (
@@ -189,7 +198,7 @@ class Subscription:
         self._finishing = asyncio.create_task(self._finish(published, records, good, started))
 
     async def _finish(self, published: Awaitable[None], records: Sequence[Any], good: Sequence[Inbound], started: float) -> None:
-        """What is decided is durable; once it is published too, the offsets may be committed."""
+        """Wait until a processed batch is published, then let its offsets be committed."""
         telemetry = self.processor.telemetry
         try:
             await self._until_published(published)
@@ -211,7 +220,7 @@ class Subscription:
             try:
                 await published
             except Retry as error:
-                # Not decided anew: what was decided lies in the outbox, and leaves before anything that is decided later.
+                # The batch is not processed again: its outputs are in the outbox, and leave before those of any later batch.
                 await self._back_off(error)
                 published = self.processor.run_unit(lambda unit: None)
             else:
@@ -219,7 +228,7 @@ class Subscription:
                 return
 
     async def _settled(self) -> None:
-        """Returns when nothing is in hand any more, and the group knows."""
+        """Return when no batch is in hand and the offsets of the last one are committed."""
         if self._gave_up:
             return
         await self.gate.idle.wait()
@@ -233,12 +242,12 @@ class Subscription:
     async def _back_off(self, error: Retry) -> None:
         self.failures += 1
         delay = backoff(self.failures)
-        log.warning("batch will be repeated", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
+        log.warning("batch will be retried", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)
 
 
 async def _nothing() -> None:
-    """What follows from records that concern nobody."""
+    """Publishing of a batch that has no outputs."""
 
 
 def _end_spans(batch: Sequence[Inbound]) -> None:
@@ -248,15 +257,17 @@ def _end_spans(batch: Sequence[Inbound]) -> None:
 
 
 def leave_group(consumer: Any) -> None:
-    """Let a static member leave the group when it stops (KIP-345 keeps it until its session ends): who stops on purpose is about to start
-    again, but its partitions would do nothing meanwhile, and others have room for them."""
+    """Let a static member leave its group when it stops on purpose, so that others take over its partitions at once.
+
+    KIP-345 would keep it in the group until its session ends.
+    """
     coordinator = getattr(consumer, "_coordinator", None)
     if coordinator is not None:
         coordinator._group_instance_id = None
 
 
 def start_process_spans(telemetry: Telemetry, batch: Sequence[Inbound], group: str) -> None:
-    """Open the `process` span of each record, when spans are recorded at all."""
+    """Open the `process` span of each message in `batch`, if spans are recorded."""
     if not telemetry.enabled:
         return
     wall = time.time()

@@ -1,4 +1,4 @@
-"""The unit of work a handler sees: the connection of the batch's one transaction, and a place for its outputs."""
+"""The unit of work of one transaction: its database connection and the messages to publish after the commit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shared.kafka.outgoing import Outgoing
 from shared.telemetry.tracing import Telemetry
 
 MAX_VALUE_BYTES = 1_040_000
-"""Largest value of a record: Kafka's 1 MiB less what key and headers take."""
+"""Largest value of a record: Kafka's 1 MiB without key and headers."""
 
 
 class Savepoint:
-    """Around outputs that belong together (`Unit.together`)."""
+    """Context manager around outputs that belong together (`Unit.savepoint`)."""
 
     __slots__ = ("before", "outgoing")
 
@@ -37,7 +37,10 @@ class Savepoint:
 
 @dataclass(slots=True)
 class Unit:
-    """Handed to handlers inside the transaction. Nothing that a handler does is visible before all of it is."""
+    """Passed to handlers inside the transaction; its writes and outputs take effect together or not at all.
+
+    `now` is the transaction's time in Unix seconds, `source` the CloudEvents source of its messages.
+    """
 
     connection: Connection
     now: float
@@ -45,15 +48,18 @@ class Unit:
     telemetry: Telemetry
     outgoing: list[Outgoing] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
-    """Called in the event loop once the transaction is durable and what it decided is published; not at all if it fails."""
+    """Called in the event loop after the commit and after `outgoing` is published; never if the transaction fails."""
 
     def savepoint(self) -> Savepoint:
-        """Outputs that belong together: if one is refused, none of them is published."""
+        """Group the outputs of a `with` block: if it raises, none of them is published."""
         return Savepoint(self.outgoing)
 
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
-        """Publish `message` after the commit; raises `Park` when it is too large for a record. `trace` is the context it descends from; commands leave after facts."""
-        # What sums up several causes belongs to none of their traces, and a root span of its own would split the job's tree.
+        """Publish `message` on `topic` after the commit. Raises `DeadLetter` when it is too large for a record.
+
+        `trace` is the `traceparent` of its cause. A `command` is sent after the unit's facts. A message with several causes is not
+        `traced`: it belongs to none of their traces, and a root span of its own would split the job's trace.
+        """
         carried = self.telemetry.create_span(message, topic, trace) if traced else None
         extra: Headers = (("traceparent", carried.encode()),) if carried else ()
         record = to_record(message, self.source, extra)
@@ -65,5 +71,5 @@ class Unit:
         self.outgoing.append(Outgoing(topic, record.key, record.value, record.headers, not command))
 
     def emit_tombstone(self, topic: str, key: str) -> None:
-        """Let a compacted topic forget a key, by a tombstone: a record of the key without a value."""
+        """Delete `key` from a compacted topic: publish a record without a value after the commit."""
         self.outgoing.append(Outgoing(topic, key.encode(), b"", ()))

@@ -1,4 +1,4 @@
-"""Health that measures progress. Live: the loops still turn. Ready: Kafka and the database answer and work is assigned."""
+"""Health by progress. Live: readers poll, batches and timers end. Ready: also a member of every group, and no batch is being retried."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ POLL_STALL_S = 30.0
 BATCH_STALL_S = 240.0
 TIMER_STALL_S = 120.0
 RESTART_S = 60.0
-"""A broker that is away is no error to a consumer, which is told that there is nothing (tried for 80 s): what is one for so long stays."""
+"""Seconds of nothing but errors after which a consumer is given up. An unreachable broker is no error: polls then return nothing."""
 LOOK_S = 5.0
 
 
 @dataclass
 class Health:
-    """What is watched. `live` and `ready` return a reason per failing check; none means well."""
+    """The watched parts of one process. `live` and `ready` return a reason for each failing check; none means healthy."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
     readers: list[RecordReader] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Health:
     stopping: bool = False
 
     def live(self) -> dict[str, str]:
-        """Reasons to restart this process."""
+        """Reasons to restart this process, by consumer group or `timers`."""
         now = time.monotonic()
         faults: dict[str, str] = {}
         if not self.started:
@@ -54,21 +54,20 @@ class Health:
         return faults
 
     async def watch(self, clients: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
-        """Until cancelled, or until one of our Kafka `clients` is such that only a new process helps: then `fail` is told. A consumer is when it
-        has got nothing but errors for `RESTART_S`, a relay when its producer is `broken`.
+        """Call `fail` once a Kafka client needs a new process: a reader with only errors for `RESTART_S`, or a relay with a `broken` producer.
 
-        What is not live is restarted by an orchestrator; Docker, which runs our compose file, restarts only what ends.
+        Runs until then or until cancelled. Docker restarts only processes that end, so that failing a health check would not be enough.
         """
         while True:
             await asyncio.sleep(LOOK_S)
             for client in clients():
-                why = _hopeless(client)
-                if why is not None and not self.stopping:
-                    fail(why)
+                reason = _beyond_repair(client)
+                if reason is not None and not self.stopping:
+                    fail(reason)
                     return
 
     async def ready(self) -> dict[str, str]:
-        """Reasons not to send work here now."""
+        """Reasons not to send work to this process now."""
         if self.stopping:
             return {"lifecycle": "stopping"}
         if not self.started:
@@ -76,7 +75,7 @@ class Health:
         faults = self.live()
         for s in self.subscriptions:
             if s.failures:
-                faults[s.group] = f"the last {s.failures} batches had to be repeated"
+                faults[s.group] = f"the last {s.failures} batches had to be retried"
             elif not s.gate.joined:
                 faults[s.group] = "not a member of the group yet"
         for check in self.checks:
@@ -97,13 +96,13 @@ class Health:
         return [Route("/health/live", live), Route("/health/ready", ready)]
 
 
-def _hopeless(client: Any) -> Stop | None:
+def _beyond_repair(client: Any) -> Stop | None:
     broken, since = getattr(client, "broken", None), getattr(client, "failing_since", None)
     if broken is not None:
-        return Stop("producer_broken", f"the broker takes nothing of this producer any more: {broken!r}")
+        return Stop("producer_broken", f"the broker refuses everything from this producer: {broken!r}")
     if since is not None and time.monotonic() - since > RESTART_S:
         return Stop(
-            "consumer_failing", f"a consumer has got nothing but errors for over {RESTART_S:.0f} s: {client.failed_with!r}"
+            "consumer_failing", f"a consumer has had nothing but errors for over {RESTART_S:.0f} s: {client.failed_with!r}"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The HTTP server of a service process."""
+"""The HTTP server of a service process: uvicorn on a socket of ours, stopped by the host."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from shared.errors import Stop
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the host stops the consumers first."""
+    """uvicorn without signal handlers, so that the host decides what stops first."""
 
     async def main_loop(self) -> None:
-        # uvicorn looks for its end ten times a second; once is enough, and an idle service should be idle.
+        # uvicorn checks ten times a second whether it should stop. Once is enough, and saves CPU time in an idle service.
         while not await self.on_tick(0):  # noqa: ASYNC110 - the flag is uvicorn's own
             await asyncio.sleep(1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Signals are the host's: it stops the consumers before the HTTP server.
+        # The host handles signals.
         yield
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `Stop` with the address when it is taken."""
+    """A socket that is bound to `host` and `port`; port 0 takes a free one. Raises `Stop` with the address when it is in use."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

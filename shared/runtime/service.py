@@ -1,4 +1,4 @@
-"""Start, run, drain, end: the life of a service process, the same for all of them."""
+"""The life of a service process: open resources, serve, drain and end."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
 
 log = logging.getLogger(__name__)
 START_PATIENCE_S = 60.0
-"""A cluster that comes up together with us has all its brokers by then."""
+"""How long a start waits for a Kafka cluster that is starting too."""
 
 
 class Host:
-    """One service process. Fill it in `build`, then `serve` it. Attributes are set by `open`."""
+    """One service process: a service's `build` fills it, then `serve` runs it.
+
+    `open_resources` sets the attributes below; a service without a database has no `store` and no `processor`.
+    """
 
     store: Store
     relay: Relay
@@ -62,17 +65,19 @@ class Host:
         self.health = Health()
         self.app: Starlette | None = None
         self.fatal: Outcome | None = None
-        self.closers: list[Callable[[], Awaitable[None]]] = []
         self.on_shutdown: list[Callable[[], None]] = []
-        """Told first: whoever would keep a connection open for ever lets go of it."""
+        """Called first on shutdown: they end long-lived connections (SSE, long polls)."""
         self.drainers: list[Callable[[], Awaitable[None]]] = []
+        """Awaited after the HTTP server has stopped, each for at most the drain timeout, while records are still read."""
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        """Awaited after the consumers have left their groups."""
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.dead_letters: list[Topic] = []
 
     async def open_resources(self, topics: Iterable[Topic], with_database: bool = True) -> None:
-        """Connect to Kafka (waiting for it), create missing topics, open and migrate the database if it has one."""
+        """Connect to Kafka, create missing `topics`, open and migrate the database if the service has one. Raises `Retry` or `Stop`."""
         self.producer = await clients.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
         await self.await_topics(topics)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
@@ -87,7 +92,7 @@ class Host:
             self.add_background(self._tidy)
 
     async def ensure_topics(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
-        """Create missing topics, where this deployment lets a service do that. Raises `KafkaError`."""
+        """Create missing topics, unless an administrator does (`STAGELINE_CREATE_TOPICS`). Raises `KafkaError` after `patience_s`."""
         if not self.settings.create_topics:
             return
         settings = self.settings
@@ -95,14 +100,14 @@ class Host:
         await ensure_topics(settings.kafka, topics, sizes, patience_s)
 
     async def await_topics(self, topics: Iterable[Topic]) -> None:
-        """As `ensure`, at the start: patient with a cluster that comes up beside us. Raises `Retry`."""
+        """As `ensure_topics` at a start, with `START_PATIENCE_S` for a cluster that is starting too. Raises `Retry`."""
         try:
             await self.ensure_topics(topics, START_PATIENCE_S)
         except KafkaError as error:
             raise Retry("topics_unavailable", str(error) or repr(error)) from error
 
     async def missing_topics(self, topics: Sequence[Topic]) -> set[str]:
-        """Names of those that are still missing after `ensure`. Raises `Retry` while Kafka cannot say."""
+        """Names of `topics` that still do not exist after `ensure_topics`. Raises `Retry` while Kafka does not answer."""
         try:
             with contextlib.suppress(KafkaError):
                 await self.ensure_topics(topics)
@@ -111,9 +116,10 @@ class Host:
             raise Retry("kafka_unavailable", repr(error)) from error
 
     async def run_startup_unit(self, work: Callable[[Unit], Any]) -> Any:
-        """Run `work`, which may be repeated, in a transaction of its own before anything else does, and publish its outputs.
+        """Run `work` in a transaction of its own before anything else, publish its outputs, and return its result.
 
-        A cluster that comes up together with us takes records seconds after it takes connections, so this is patient. Raises `Retry`.
+        Repeats it on `Retry` for `START_PATIENCE_S`, because a starting cluster accepts records seconds after connections. Raises
+        `Retry` or `Stop`.
         """
         deadline = time.monotonic() + START_PATIENCE_S
         while True:
@@ -122,14 +128,16 @@ class Host:
             except Retry as error:
                 if time.monotonic() >= deadline:
                     raise
-                log.warning("the start waits", extra={"code": error.code, "reason": str(error)})
+                log.warning("start delayed", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(0.5)
 
     def subscribe(
         self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID, member: str = ""
     ) -> Subscription:
-        """Handle `topics` as consumer group `group`; `inbox` leaves out whose repeats the handler's own keys already drop. `member` tells apart
-        several members of one group in one process."""
+        """Process `topics` as consumer group `group`. `inbox` says how repeats are recognised, for all messages or for each.
+
+        `member` distinguishes several members of one group in one process.
+        """
         instance = self.settings.group_instance
         subscription = Subscription(self.processor, topics, group, handler, inbox)
         subscription.on_fatal = self.fail
@@ -147,26 +155,26 @@ class Host:
         self.add_background(reader.run)
 
     def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
-        """Have the dead-letter topics of `group` ready before the first record is read."""
+        """Create the dead-letter topics of `group` before the first record is read."""
         self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
 
     def add_timer_loop(self, loop: TimerLoop) -> None:
-        """Run a timer loop."""
+        """Run a timer loop and watch its progress."""
         self.health.timers.append(loop)
         self.add_background(loop.run)
 
     def add_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine for the life of the service; if it ends in an error, so does the service."""
+        """Run a coroutine from start to shutdown; an error in it ends the process."""
         self._background.append(work)
 
     def fail(self, error: Outcome) -> None:
-        """End the process with a non-zero exit code, because of `error`."""
+        """End the process with a non-zero exit code because of `error`."""
         log.critical("service stops", extra={"code": error.code, "reason": str(error)})
         self.fatal = error
         self._stop.set()
 
     async def serve(self) -> int:
-        """Run until SIGTERM, SIGINT or a fatal error; drain; return the exit code."""
+        """Run until SIGTERM, SIGINT or a fatal error, drain, and return the exit code."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop.set)
@@ -211,20 +219,20 @@ class Host:
         return server, asyncio.create_task(server.serve(sockets=[sock]))
 
     async def _tidy(self) -> None:
-        # What is published is deleted, and what was left behind is published, with the next batch; when none comes, here.
+        # The next batch deletes published outbox rows and publishes those left behind. When no batch comes, this does.
         while True:
             await asyncio.sleep(5)
             self.relay.sweep()
             try:
                 await self.processor.flush_outbox()
             except Retry as error:
-                log.warning("the outbox will be looked at again", extra={"code": error.code, "reason": str(error)})
+                log.warning("outbox will be retried", extra={"code": error.code, "reason": str(error)})
 
     async def _drain(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
         for notice in self.on_shutdown:
             notice()
-        # The door first, while we still read: what a request waits for may be on its way, and it must get its answer.
+        # The HTTP server first, while records are still read: a request may be waiting for its answer from a topic.
         server.should_exit = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(serving, 8)
@@ -256,14 +264,14 @@ class Host:
 
 
 def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any, Any, None]]) -> None:
-    """Entry point of every service: logging, event loop, `build`, serve, exit code."""
+    """Entry point of every service: configure logging, `build` the host, serve it, and exit with its code."""
     logs.configure(service, settings.log_level)
     crashpoints.arm(os.environ)
 
     async def life() -> int:
         host = Host(service, settings)
         await build(host)
-        # What is loaded now stays; what a batch makes lives until its end, so looking for garbage before is work for nothing (measured: 20,000 cost 3 %).
+        # Modules stay for ever and a batch's objects until its end, so that frequent collections would find nothing.
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 10, 10)

@@ -1,4 +1,4 @@
-"""Timers are rows: this loop sleeps until the next one is due, wakes when an earlier one is written, and fires them."""
+"""Fires timers, which are rows: sleeps until the next one is due and wakes when an earlier one is written."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 SWEEP_S = 30.0
-"""Backstop: the table is looked at this often even if nothing woke us."""
+"""Longest time between two looks at the table."""
 SHARED_SWEEP_S = 2.0
-"""The same where another replica may have written an earlier timer and died."""
+"""The same for a shared database, where another replica may have written an earlier timer and died."""
 
 
 class TimerLoop:
     """Fires due rows of one kind.
 
-    `next_due` reads the earliest due time in Unix seconds (or None); `fire(unit, limit)` handles at most `limit` due rows in
-    one transaction and returns how many it handled.
+    `next_due` reads the earliest due time in Unix seconds, or None when there is none. `fire(unit, limit)` handles at most `limit`
+    due rows in one transaction and returns how many it handled.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TimerLoop:
         processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Fire timers until cancelled."""
         failures = 0
         while True:
             self._wake.begin()
@@ -52,7 +52,7 @@ class TimerLoop:
             except Retry as error:
                 failures += 1
                 delay = backoff(failures)
-                log.warning("timers will be looked at again", extra={"code": error.code, "reason": str(error)})
+                log.warning("timers will be retried", extra={"code": error.code, "reason": str(error)})
             self.last_pass = time.monotonic()
             if failures:
                 await asyncio.sleep(delay)

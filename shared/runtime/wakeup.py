@@ -1,4 +1,4 @@
-"""When to look at the store again: every commit asks for it, and a busy service commits hundreds of times a second."""
+"""Limits how often a loop looks for work in the store: every commit asks for a look, hundreds of times a second in a busy service."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import time
 
 SHORTEST_S, LONGEST_S = 0.05, 0.5
 SHARE = 20
-"""Times what the last look took: looks of up to 25 ms take a twentieth of a loop's time, and those that cost next to nothing come soon."""
+"""The pause is this many times as long as the last look, so that looks take a twentieth of the loop's time."""
 
 
 class Wakeup:
-    """One per loop that looks for work in the store. `set` may be called from anywhere in the event loop."""
+    """One per loop that looks for work in the store."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
         self._began = time.monotonic()
 
     def set(self) -> None:
-        """There may be something to see."""
+        """Ask for a look. Call it in the event loop."""
         self._asked.set()
 
     def begin(self) -> None:
-        """A look begins: what is asked for from now on asks for another one."""
+        """Begin a look. A later `set` asks for another one."""
         self._asked.clear()
         self._began = time.monotonic()
 
     async def wait(self, at_most_s: float | None) -> None:
-        """After a look: until somebody has asked for another one and it may come, or until `at_most_s` seconds are over."""
+        """After a look, wait until another one is asked for and its pause is over, but at most `at_most_s` seconds."""
         ended = time.monotonic()
         try:
             await asyncio.wait_for(self._asked.wait(), at_most_s)

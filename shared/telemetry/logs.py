@@ -17,7 +17,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """`time level logger message service` plus whatever was given as `extra`, plus the current trace and span ids."""
+    """One JSON object per line: time, level, logger, message, service, the fields of `extra`, and the current trace and span ids."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
-    """`extra=` for a line about a message: its trace (a `traceparent`) and job, and whatever else is known."""
+    """`extra=` of a log line about a message: trace and span ids from its `traceparent`, its job, and other facts."""
     context = parse_traceparent(trace)
     if context is not None:
         facts |= {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
@@ -52,7 +52,7 @@ def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> di
 
 
 class RateLimit(logging.Filter):
-    """Lets one logger say the same thing at most once a second: aiokafka says ~100 lines/s while a broker is away."""
+    """Passes the same message at most once per interval: aiokafka logs about 100 lines a second while a broker is unreachable."""
 
     def __init__(self, per_s: float = 1.0) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class RateLimit(logging.Filter):
 
 
 def configure(service: str, level: str = "INFO") -> None:
-    """Route all logging of this process through the JSON formatter."""
+    """Log JSON lines of all loggers to standard error, from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     limit = RateLimit()
@@ -78,5 +78,5 @@ def configure(service: str, level: str = "INFO") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("aiokafka", "faststream", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Groups rebalance when members come and go: a fact, not a warning.
+    # Its warnings are ordinary rebalances.
     logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)

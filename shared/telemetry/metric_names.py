@@ -9,8 +9,8 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 Counter = Literal[
     "messaging.client.sent.messages",  # {message}: records acknowledged by Kafka
     "messaging.client.consumed.messages",  # {message}: records delivered to us, once per delivery
-    "pipeline.inbox.duplicates",  # {message}: records seen before, changed nothing
-    "pipeline.dead_letters",  # {message}: records parked, by code
+    "pipeline.inbox.duplicates",  # {message}: repeats that the inbox dropped
+    "pipeline.dead_letters",  # {message}: records dead-lettered, by code
     "pipeline.reports.refused",  # {report}: late, repeated or forged reports
     "pipeline.webhook.attempts",  # {attempt}: webhook tries, by outcome
     "pipeline.offset_commit.failures",  # {commit}

@@ -1,9 +1,9 @@
-"""Own OpenTelemetry instrumentation by the messaging conventions 1.44; FastStream's middleware emits retired names.
+"""OpenTelemetry spans and metrics by the messaging conventions 1.44 (FastStream's middleware emits names that were retired).
 
-Shape: one trace per job on the prompt path. The context of a message is made when it enters the outbox (`create` span),
-lies in the row, travels in the `traceparent` header and is the parent of the receiver's `process` span. A record older than
-60 s starts a new trace linked to the old one, so that no trace spans hours. With no OTLP endpoint no span is made, and the
-incoming context is passed on as it is.
+One trace per job while it moves promptly. A message gets its context when it enters the outbox (`create` span). The context is
+stored in the row, travels in the `traceparent` header and is the parent of the receiver's `process` span. A record older than
+`PROMPT_S` starts a new trace that is linked to the old one, so that no trace spans hours. Without an OTLP endpoint no span is
+recorded, and the incoming context is passed on.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from shared.telemetry.trace_context import as_parent, format_traceparent, parse_
 from shared.version import VERSION
 
 PROMPT_S = 60.0
-"""A record younger than this continues its producer's trace; an older one is only linked to it."""
+"""A younger record continues its producer's trace; an older one is linked to it."""
 
 
 class Telemetry:
-    """Spans and metrics of one service. `endpoint` is an OTLP/HTTP base URL; None turns recording off."""
+    """Spans and metrics of one process. `endpoint` is an OTLP/HTTP base URL; None turns recording off."""
 
     def __init__(self, service: str, instance: str, endpoint: str | None = None) -> None:
         self.service = service
@@ -56,7 +56,7 @@ class Telemetry:
 
     @classmethod
     def from_environment(cls, service: str, instance: str) -> Telemetry:
-        """Record when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, as the OpenTelemetry specification names it."""
+        """Recording when `OTEL_EXPORTER_OTLP_ENDPOINT` is set, as in the OpenTelemetry specification."""
         return cls(service, instance, os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None)
 
     def count(self, name: Counter, amount: int = 1, **attributes: str | int) -> None:
@@ -76,7 +76,7 @@ class Telemetry:
             self._histograms[name].record(value, attributes)
 
     def create_span(self, message: Message, topic: str, parent: str | None) -> str | None:
-        """`create <topic>`: returns the context that the message carries for ever (outbox row, record header)."""
+        """Record a `create <topic>` span and return its `traceparent` for the message; `parent` when nothing is recorded."""
         if not self.enabled:
             return parent
         context = parse_traceparent(parent)
@@ -92,7 +92,11 @@ class Telemetry:
     def start_process_span(
         self, topic: str, group: str, message: Message, parent: str | None, age_s: float, where: Mapping[str, Any]
     ) -> Span | None:
-        """`process <topic>`: child of the message's context when prompt, else a new root linked to it. End it yourself."""
+        """Start a `process <topic>` span; the caller ends it. None when nothing is recorded.
+
+        It is a child of `parent`, or for a record older than `PROMPT_S` a new root that is linked to it. `age_s` is the record's
+        age in seconds, `where` further attributes.
+        """
         if not self.enabled:
             return None
         context = parse_traceparent(parent)
@@ -111,7 +115,7 @@ class Telemetry:
     def batch_span(
         self, operation: str, type_: str, destination: str, contexts: Sequence[str | None], **more: Any
     ) -> Iterator[None]:
-        """A CLIENT span over a whole batch (`send`, `poll`, `commit`), linked to each message's creation context."""
+        """A CLIENT span over a batch (`send`, `poll`, `commit`), linked to the first 128 of the messages' `contexts`."""
         if not self.enabled:
             yield
             return
@@ -131,7 +135,7 @@ class Telemetry:
             yield
 
     def shutdown(self) -> None:
-        """Export what is pending; bounded by the exporters' timeouts."""
+        """Export pending spans and metrics, within the exporters' timeouts."""
         if self._tracers:
             self._tracers.shutdown()
         if self._meters:
@@ -139,7 +143,7 @@ class Telemetry:
 
 
 def message_attributes(operation: str, type_: str, topic: str, message: Message) -> dict[str, Any]:
-    """Attributes that the conventions want on a single message's span, and the job id on every one of them."""
+    """Attributes of a single message's span by the messaging conventions, with tenant, job and attempt."""
     attributes: dict[str, Any] = {
         "messaging.system": "kafka",
         "messaging.operation.name": operation,
@@ -161,7 +165,7 @@ def message_attributes(operation: str, type_: str, topic: str, message: Message)
 
 
 def mark_failed(span: Span | None, error: BaseException | str) -> None:
-    """Mark a span as failed, with a low-cardinality `error.type`."""
+    """Mark a span as failed; `error.type` is the exception's class or the given code."""
     if span is not None:
         span.set_attribute("error.type", error if isinstance(error, str) else type(error).__name__)
         span.set_status(StatusCode.ERROR)

@@ -1,10 +1,11 @@
-"""Keys and who they speak for. Every service with a door keeps the table up to date from `access.events`."""
+"""API keys and their principals. Every service with an HTTP API keeps this table up to date from `access.events`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cachetools import TLRUCache
 from sqlalchemy import Connection, select
 from sqlmodel import Field, SQLModel
 
@@ -19,7 +20,7 @@ from shared.web.key_format import key_hash, well_formed
 
 
 class AccessRow(SQLModel, table=True):
-    """A key by its hash; the key itself is shown once and kept nowhere."""
+    """A key by its hash. The key itself is shown once and never stored."""
 
     __tablename__ = "access_key"
     key_hash: str = Field(primary_key=True)
@@ -35,16 +36,16 @@ class AccessRow(SQLModel, table=True):
 
 ACCESS = table_of(AccessRow)
 FRESH_S = 2.0
-"""How long a key that was looked up stands without another look: revoked elsewhere, it ends here after this."""
+"""How long a looked-up key is cached. A key that another process revokes is accepted here for so long."""
 MOST_KNOWN = 10_000
 EXPIRED_KEPT_S = 86_400
-"""A key whose time is over is remembered so long, so that a late revocation finds it."""
+"""How long an expired key is kept, so that a late revocation finds it."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the tenant comes from the credential and from nowhere else."""
+    """The authenticated caller. Its tenant comes from the credential alone."""
 
     tenancy: Tenancy
     role: str
@@ -54,13 +55,15 @@ class Principal:
         return self.tenancy.tenant_id
 
     def may(self, *roles: str) -> bool:
-        """True when the role is one of `roles`; `admin` may everything."""
+        """True when the role is one of `roles`, or `admin`."""
         return self.role == "admin" or self.role in roles
 
 
 def apply_access(unit: Unit, batch: Sequence[Inbound], owns_topic: bool = False) -> None:
-    """Enter issued and revoked keys into the table. A revoked key stays revoked, whatever order repeats arrive in. `owns_topic` is for the
-    service that writes the topic, and lets it forget what this table forgets."""
+    """Enter issued and revoked keys into the table. A revoked key stays revoked, in whatever order repeats arrive.
+
+    `owns_topic`: this service writes `access.events`, and deletes expired keys from the topic too.
+    """
     for item in batch:
         message = item.message
         with item.guard():
@@ -73,7 +76,7 @@ def apply_access(unit: Unit, batch: Sequence[Inbound], owns_topic: bool = False)
 
 
 def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
-    """Enter a key if it is not there, whatever became of it since; true when it is new."""
+    """Enter a key unless it is known, also as a revoked one. Returns True when it is new."""
     exclusive(connection, "access")
     if connection.execute(select(ACCESS.c.revoked).where(ACCESS.c.key_hash == event.key_hash)).first() is not None:
         return False
@@ -84,23 +87,33 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
 
 
 def forget_expired(unit: Unit, owns_topic: bool) -> None:
-    """Drop keys whose time was over a day ago: short-lived ones come with every sign-in. `owns_topic`: the compacted topic forgets them too."""
+    """Delete keys that expired over a day ago; every sign-in issues a short-lived one. `owns_topic`: also from the compacted topic."""
     over = ACCESS.delete().where(ACCESS.c.expires_at < unit.now - EXPIRED_KEPT_S).returning(ACCESS.c.key_hash)
     for digest in unit.connection.execute(over).scalars().all():
         if owns_topic:
             unit.emit_tombstone(ACCESS_EVENTS_TOPIC.name, digest)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    expires_at: float | None
+
+
+def _known_until(digest: str, known: _Known, now: float) -> float:
+    return now + FRESH_S if known.expires_at is None else min(now + FRESH_S, known.expires_at)
+
+
 class Keyring:
-    """Looks up presented keys in the service's own table."""
+    """Looks up presented keys in the service's own table, with a short cache."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._known: dict[str, tuple[float, Principal]] = {}
+        self._known: TLRUCache[str, _Known] = TLRUCache(MOST_KNOWN, _known_until, clock.unix)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        """Who the request speaks for, by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None if nobody."""
-        # A credential that is there counts, even an empty one: a wrong key is never made good by another header.
+        """The principal of a request by `X-TagshelfAPI-Key`, `X-API-Key` or `Authorization: Bearer`; None without a valid key."""
+        # The first header that is present decides, even when empty: no other header replaces a wrong key.
         presented = next((headers[name] for name in KEY_HEADERS if name in headers), None)
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if presented is None and scheme.lower() == "bearer":
@@ -108,23 +121,20 @@ class Keyring:
         return await self.principal_of(presented or "")
 
     async def principal_of(self, presented: str) -> Principal | None:
-        """Who a key speaks for; None for none of ours, a revoked one and one whose time is over."""
+        """The principal of a key; None when it is unknown, revoked or expired."""
         if not presented or not well_formed(presented):
             return None
-        digest, now = key_hash(presented), clock.unix()
-        known = self._known.get(digest)
-        if known is not None and known[0] > now:
-            return known[1]
+        digest = key_hash(presented)
+        if (known := self._known.get(digest)) is not None:
+            return known.principal
         row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
-        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= now):
-            self._known.pop(digest, None)
+        if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= clock.unix()):
             return None
         tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[digest] = min(now + FRESH_S, row.expires_at or now + FRESH_S), Principal(tenancy, row.role)
-        return self._known[digest][1]
+        principal = Principal(tenancy, row.role)
+        self._known[digest] = _Known(principal, row.expires_at)
+        return principal
 
     def clear_cache(self) -> None:
-        """A key has been revoked here: look all of them up anew."""
+        """Look up all keys again, after one was revoked in this process."""
         self._known.clear()

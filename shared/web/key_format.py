@@ -1,4 +1,4 @@
-"""What a key looks like and what is kept of it: a prefix that scanners know, random bits, a checksum; only its hash is stored."""
+"""Format of an API key: a prefix that secret scanners recognise, random bits and a checksum. Only its hash is stored."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import zlib
 
 
 def new_key() -> str:
-    """`sl_` + 43 characters of 256 random bits + CRC-32 in hex, so that scanners recognise it and typos are caught."""
+    """A new key: `sl_`, 43 characters for 256 random bits, and their CRC-32 as 8 hexadecimal digits."""
     body = secrets.token_urlsafe(32)
     return f"sl_{body}{zlib.crc32(body.encode()):08x}"
 
 
 def well_formed(key: str) -> bool:
-    """True when prefix and checksum are right; says nothing about whether the key is known."""
+    """True when prefix and checksum are right. The key may still be unknown."""
     body, checksum = key[3:-8], key[-8:]
     expected = f"{zlib.crc32(body.encode()):08x}"
     return key.startswith("sl_") and hmac.compare_digest(expected.encode(), checksum.encode("utf-8", "replace"))
 
 
 def key_hash(key: str) -> str:
-    """What is kept of a key: SHA-256, hex."""
+    """What is stored of a key: its SHA-256 as hexadecimal digits."""
     return hashlib.sha256(key.encode()).hexdigest()

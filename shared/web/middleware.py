@@ -1,4 +1,4 @@
-"""What every HTTP door shares: a server span per request, answers for failed dependencies, no stack trace outside."""
+"""Middleware of every HTTP API: a server span per request, and error responses without a stack trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _QUIET = ("/health/",)
 
 
 class TracingMiddleware:
-    """ASGI middleware: `scope["state"]["trace"]` is the context that everything a request causes descends from."""
+    """ASGI middleware: a server span per request. `scope["state"]["trace"]` is the `traceparent` of everything the request causes."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self.app = app
@@ -31,7 +31,7 @@ class TracingMiddleware:
         if scope["type"] != "http" or scope["path"].startswith(_QUIET):
             await self.app(scope, receive, send)
             return
-        # Nothing of ours is named with U+0000, and not every database can even be asked for it.
+        # No resource has U+0000 in its name, and PostgreSQL rejects a query for one.
         scope["path"] = scope["path"].replace("\x00", "\ufffd")
         incoming = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"traceparent"), None)
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -64,19 +64,19 @@ class TracingMiddleware:
 
 
 def trace_of(request: Request) -> str | None:
-    """The context that everything this request causes descends from."""
+    """The `traceparent` of everything this request causes."""
     trace: str | None = getattr(request.state, "trace", None)
     return trace
 
 
-Shape = Callable[[Request, int, str, str], JSONResponse]
-"""(request, status, code, message) → an answer in the dialect of the request's path."""
+ErrorShape = Callable[[Request, int, str, str], JSONResponse]
+"""(request, status, code, message) → an error response in the dialect of the request's path."""
 
 
 class CloseOnShutdown:
-    """ASGI middleware: a request that is cut short because its service goes is answered 503, not with the HTTP server's bare 500."""
+    """ASGI middleware: a request that a shutdown cancels is answered 503 with Retry-After, instead of the server's bare 500."""
 
-    def __init__(self, app: ASGIApp, shape: Shape) -> None:
+    def __init__(self, app: ASGIApp, shape: ErrorShape) -> None:
         self.app = app
         self.shape = shape
 
@@ -99,8 +99,8 @@ class CloseOnShutdown:
             await answer(scope, receive, send)
 
 
-def failure_handlers(shape: Shape) -> dict[Any, Any]:
-    """Exception handlers for an app: a dependency that is down is 503 with Retry-After, a value nobody can keep is 400, a bug is a bare 500, logged."""
+def failure_handlers(shape: ErrorShape) -> dict[Any, Any]:
+    """Exception handlers of an app: an unavailable dependency is 503 with Retry-After, a value that cannot be stored 400, a bug 500."""
 
     async def outcome(request: Request, error: Exception) -> Response:
         assert isinstance(error, Outcome)

@@ -1,6 +1,6 @@
-"""Clients that are too slow are cut off: each open connection costs, and a few of them must not cost the door.
+"""Timeouts for slow clients, whose open connections would exhaust the HTTP server.
 
-uvicorn bounds only the time between requests; what is here bounds the head of a request (in the protocol) and its body (ASGI).
+uvicorn bounds only the time between requests. These bound the head of a request (in the protocol) and its body (in ASGI).
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 20.0
-"""From the connection, or the end of the answer before, to the end of a request's head."""
+"""Longest time for the head of a request, from its first byte or from the connection."""
 BODY_S = 30.0
-"""What a body may take however small it is, and how long it may pause."""
+"""Longest pause within a body, and the time that every body has."""
 BYTES_PER_S = 1024
-"""The slowest that a body may come on the whole."""
+"""Slowest average rate of a body beyond `BODY_S`."""
 
 
 class HeadTimeoutProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which closes a connection whose request's head does not end in `HEAD_S`."""
+    """uvicorn's protocol; it closes a connection whose request head is not complete after `HEAD_S`."""
 
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """A client is there: its request is due."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self._late = self.loop.call_later(HEAD_S, self._cut)
 
     def on_message_begin(self) -> None:
-        """A request begins: its head is due."""
+        """Start the timeout of this request's head."""
         super().on_message_begin()
         self._stop()
         self._late = self.loop.call_later(HEAD_S, self._cut)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """End the timeout: the head is complete."""
         self._stop()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is due any more."""
+        """End the timeout: the connection is closed."""
         self._stop()
         super().connection_lost(exc)
 
@@ -58,7 +58,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
 
 
 class BodyTimeout:
-    """ASGI middleware: a body that pauses for `BODY_S`, or comes slower than `BYTES_PER_S` after that, is taken for a client that went."""
+    """ASGI middleware: a body that pauses for `BODY_S`, or is slower than `BYTES_PER_S` after that, counts as a disconnect."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -69,7 +69,7 @@ class BodyTimeout:
             return
         started, count, ended = time.monotonic(), 0, False
 
-        async def paced() -> Message:
+        async def bounded() -> Message:
             nonlocal count, ended
             if ended:
                 return await receive()
@@ -84,4 +84,4 @@ class BodyTimeout:
             ended = message["type"] != "http.request" or not message.get("more_body")
             return message
 
-        await self.app(scope, paced, send)
+        await self.app(scope, bounded, send)

@@ -1,4 +1,4 @@
-"""A handler that catches everything ends in `raise`, or stands in the list below with the reason why it may go on."""
+"""A handler that catches every exception must end in `raise`, or be in the list below with a reason."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ ALLOWED = {
     "services.notifier.adapters.sender:HttpSender.send": "any network fault is the result of the delivery attempt",
     "services.notifier.adapters.sender:HttpSender.ask": "any network fault is the result of the probe",
     "services.stage_worker.adapters.child:main": "a parser can raise anything on a hostile file; the child reports it as the file's fault",
-    "services.stage_worker.adapters.documents.archive:_draw_what_is_unfit": "a page that cannot be inspected can still be drawn",
-    "services.stage_worker.adapters.documents.archive_page:Look.settle_fonts": "a font program that cannot be read makes its pages drawn",
-    "services.stage_worker.handlers:Tasks.on_tasks": "a fault of our own becomes Stop: the process ends and the offset stays",
-    "services.stage_worker.pool:Pool._guarded": "a fault of an action is the task's result, and the worker goes on",
-    "stageline_kit.run:Runner._outcome": "a fault of the user's action is the task's result, and the worker goes on",
+    "services.stage_worker.adapters.documents.archive:_draw_unfit_pages": "a page that cannot be inspected can still be drawn",
+    "services.stage_worker.adapters.documents.archive_page:DocumentInspection.fix_fonts": "a font program that cannot be read makes its pages drawn",
+    "services.stage_worker.handlers:TaskHandlers.on_tasks": "a fault of our own becomes Stop: the process ends and the offset stays",
+    "stageline_kit.runner:TaskRunner._outcome_of": "a fault of an action is the task's result, and the worker goes on",
 }
 """`module:function` of each handler that catches everything and goes on → why. Each entry allows one handler."""
 
@@ -80,7 +79,7 @@ def found() -> Counter[str]:
     return names
 
 
-def test_whatever_catches_everything_raises_or_is_listed_with_its_reason() -> None:
+def test_broad_handlers_raise_or_are_listed_with_a_reason() -> None:
     extra = found() - Counter(list(ALLOWED))
     assert not extra, f"catch what you expect, re-raise, or list it here with the reason: {sorted(extra)}"
 

@@ -1,4 +1,4 @@
-"""The documents hold what they promise: commands parse, targets, links and anchors exist, snippets compile."""
+"""Checks the documents: commands parse; targets, links and anchors exist; snippets compile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shells() -> list[tuple[str, str]]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Parse the arguments as the command line does, and run nothing. Raises for what it does not know."""
+    """Parse the arguments as the command line does, without running anything. Raises for an unknown command or option."""
     command, rest = COMMAND, list(arguments)
     while hasattr(command, "commands"):
         assert rest and rest[0] in command.commands, f"there is no command {' '.join(arguments)!r}"
@@ -49,7 +49,7 @@ def test_the_readme_is_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(("page", "line"), [(p, line) for p, line in shells() if calls(line)])
-def test_a_command_is_one_that_the_command_line_knows(page: str, line: str) -> None:
+def test_the_command_line_knows_every_command(page: str, line: str) -> None:
     for arguments in calls(line):
         parse(arguments)
 

@@ -1,4 +1,4 @@
-"""What is generated from code is up to date, and says what the code says."""
+"""Generated documents are up to date and agree with the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_generated_files_are_up_to_date(path: Path) -> None:
     assert (ROOT / path).read_text() == whole_files()[path], "run `make docs`"
 
 
-def test_the_contracts_are_what_was_released_and_fit_all_that_was() -> None:
+def test_the_contracts_are_those_released_and_are_compatible() -> None:
     assert check() == []
 
 

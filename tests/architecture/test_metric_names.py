@@ -1,4 +1,4 @@
-"""A metric that is declared is recorded somewhere: operators build on the list."""
+"""Every declared metric is recorded somewhere, because operators rely on the list."""
 
 from __future__ import annotations
 

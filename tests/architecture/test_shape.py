@@ -42,13 +42,13 @@ def test_names_are_the_fields_own_words() -> None:
                 assert not FORBIDDEN_WORDS.search(node.name), f"{path}: {node.name}"
 
 
-def test_every_module_says_why_it_exists() -> None:
+def test_every_module_has_a_docstring() -> None:
     for path, tree in product().items():
         if tree.body:
             assert ast.get_docstring(tree), f"{path} has no module docstring"
 
 
-def test_public_functions_say_what_they_do() -> None:
+def test_public_functions_have_docstrings() -> None:
     for package in ("contracts", "shared"):
         for path in modules(package):
             for node in parsed(path).body:
@@ -73,7 +73,7 @@ def test_every_service_has_the_same_files() -> None:
 def test_services_share_busy_cores_alike_here_and_in_containers() -> None:
     composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for service in SERVICES:
-        # A step of niceness is a factor of 1.25 (sched(7)); a container has 1024 shares unless it says otherwise.
+        # A step of niceness is a factor of 1.25 (sched(7)). A container has 1024 shares by default.
         weight = 1024 / 1.25 ** niceness(f"{service}-2")
         assert composed[service].get("cpu_shares", 1024) == pytest.approx(weight, rel=0.1), service
     assert composed["stage_worker"]["cpu_shares"] < composed["job_orchestrator"]["cpu_shares"] < 1024
@@ -96,4 +96,4 @@ def test_a_command_loads_no_more_than_it_needs() -> None:
     heavy = ("sqlalchemy", "faststream", "aiokafka", "opentelemetry", "contracts", "services")
     script = f"import sys, cli.main; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert loaded.strip() == "[]", "whoever asks for one job waits for all of it"
+    assert loaded.strip() == "[]", "a command that reads one job would wait for these imports"

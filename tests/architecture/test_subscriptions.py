@@ -68,7 +68,7 @@ def indirect(tree: ast.Module, names: set[str]) -> Iterator[str]:
 
 
 def literal(tree: ast.Module, node: ast.expr) -> dict[str, str] | None:
-    """Keyword → value of `**node`: a dict display, a call of `dict`, or a name that is bound to one, once. None: it cannot be told."""
+    """Keyword → value of `**node`: a dict display, a call of `dict`, or a name that is bound to one, once. None: unknown."""
     if isinstance(node, ast.Name):
         bound = [a.value for a in ast.walk(tree) if isinstance(a, ast.Assign) and any(last_name(t) == node.id for t in a.targets)]
         return literal(tree, bound[0]) if len(bound) == 1 and not isinstance(bound[0], ast.Name) else None

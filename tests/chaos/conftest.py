@@ -23,7 +23,7 @@ async def database(postgres_url: str) -> str:
 
 @pytest.fixture(scope="session")
 async def scaled(tmp_path_factory: pytest.TempPathFactory, database: str) -> AsyncIterator[Pipeline]:
-    """`COPIES` of each service on one PostgreSQL; tests kill and stop them, and let the gateways run."""
+    """`COPIES` of each service on one PostgreSQL. Tests kill and stop them, except the gateways."""
     options = [option for name, copies in COPIES.items() for option in ("--scale", f"{name}={copies}")]
     environment = {"STAGELINE_DATABASE_URL": database, "STAGELINE_REQUESTS_PER_MINUTE": "100000000"}
     running = Pipeline(tmp_path_factory.mktemp("scaled"), options, environment)

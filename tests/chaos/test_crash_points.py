@@ -1,4 +1,4 @@
-"""Every service dies at the same named boundary, in the middle of the work; one effect each is left after the restart."""
+"""Every service is killed at the same crash point, while jobs run. After the restart, each job has its effect once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_death_at_a_boundary_leaves_one_effect(restartable: RestartablePip
     for n in range(FILES):
         (documents / f"note-{n}.txt").write_text(f"Invoice No: N-{n}\nTotal due: EUR {n}.50\nIBAN and VAT follow.\n")
     worker = "stage_worker.before_report:7" if point.startswith("before") else "stage_worker.after_publish:7"
-    # Offsets are committed for several batches together: their sixth time may not come.
+    # One commit of offsets covers several batches, so there may be fewer than six.
     times = 1 if point == "after_settle" else 6
     planted = ",".join([f"{name}.{point}:{times}" for name in SERVICES] + [worker])
     armed = tmp_path / "armed"
@@ -45,4 +45,4 @@ async def test_death_at_a_boundary_leaves_one_effect(restartable: RestartablePip
         await check_topics(restartable, job_id, FILES)
         await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
     died = {found[1] for line in restartable.said if (found := re.match(r"(\w+) ended with code 137", line))}
-    assert died >= {"session", "job_orchestrator", "stage_worker", "ingest"}, "the crash was planted and happened"
+    assert died >= {"session", "job_orchestrator", "stage_worker", "ingest"}, "the planted crash happened"

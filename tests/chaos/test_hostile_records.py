@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
-    """A record nobody can read: noise, wrong JSON, broken envelopes, null and non-UTF-8 headers, wrong types."""
+    """An unreadable record: noise, wrong JSON, broken envelopes, null and non-UTF-8 headers, wrong types."""
     known = rng.choice(types).encode()
     value = rng.choice(
         [
@@ -49,8 +49,8 @@ def hostile(rng: random.Random, types: list[str]) -> tuple[bytes | None, bytes |
 
 
 async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int) -> int:
-    """Hostile records onto one topic, in chunks, so that the normal work beside it is not kept waiting by this process. How many of them
-    must be parked: a tombstone of a compacted topic is none of them, for it is what it says."""
+    """Publish hostile records to one topic, in chunks, so that this process does not delay the normal jobs. Returns the number that must
+    become dead letters. A tombstone of a compacted topic is valid, so it is not counted."""
     producer = await make_producer(pipeline.access, "hostile")
     types = [m.TYPE for m in topic.models]
     tombstones = 0
@@ -68,10 +68,10 @@ async def pour(pipeline: Pipeline, rng: random.Random, topic: Topic, count: int)
 
 
 async def lacking(pipeline: Pipeline, topic: str, group: str, sent: int) -> int:
-    """How many records of `topic` the group has not parked yet; each parked one must say why and from where."""
+    """Number of records of `topic` that the group has not dead-lettered yet. Each dead letter must name its reason and origin."""
     name = dead_letter_topic(topic, group)
     if (so_far := await written(pipeline, name)) < sent:
-        return sent - so_far  # not read again and again: it would take the time of those who park them
+        return sent - so_far  # reads new records alone, to leave CPU time to the services
     letters = await read_all(pipeline, name)
     for letter in letters:
         headers = dict(letter.headers)
@@ -87,7 +87,7 @@ async def test_hostile_records_are_parked_and_delay_nobody(restartable: Restarta
 
 
 async def flood(client: Client, pipeline: Pipeline, records: int) -> None:
-    """Normal work beside the flood; fails when any of it waits for more than five seconds."""
+    """Run normal jobs beside the flood. Fails when one takes more than five seconds."""
     waits: list[float] = []
     stop = asyncio.Event()
 

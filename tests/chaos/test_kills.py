@@ -1,4 +1,4 @@
-"""SIGKILL any process while 200 files are on their way: every job still ends rightly, nothing missing, nothing doubled."""
+"""SIGKILL of any process while 200 files are processed: every job ends correctly, and no event is missing or doubled."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: st
 
         await eventually(under_way, 60)
         for _ in range(2):
-            # Twice: once in the middle of the work, once right after it is back.
+            # Twice: during the work, and right after the restart.
             pid = victim.state["pids"][name]
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
@@ -105,7 +105,7 @@ def check_records(everything: list[Any], job_id: str, files: int) -> None:
     for record in records:
         event: Any = from_record(record.value, record.headers, allowed)
         if event.event_id in seen:
-            assert seen[event.event_id] == record.value, "a repeat under the same id says the same"
+            assert seen[event.event_id] == record.value, "a repeat with the same id has the same content"
             continue
         seen[event.event_id] = record.value
         if event.event.KIND == "job_event":
@@ -123,10 +123,10 @@ def check_records(everything: list[Any], job_id: str, files: int) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_who_waits_for_a_decision_when_the_door_goes_is_told_so(victim: Pipeline) -> None:
-    """A rolling upgrade of the door beside a session service that is away: the request ends in 503 in the dialect's shape."""
+async def test_a_request_that_waits_for_a_decision_is_answered_when_the_gateway_stops(victim: Pipeline) -> None:
+    """A gateway that stops while the session service is down answers an open request with 503, in the dialect's shape."""
     async with Client(victim.target()) as client:
-        # The broker was killed a moment ago: who is told to end before it is a member of its group again ends otherwise.
+        # The broker was killed just before. A gateway that has not joined its group again would stop in another way.
         await eventually(lambda: is_ready(client), 60)
     session, gateway = victim.state["pids"]["session"], victim.state["pids"]["ingest"]
     os.kill(session, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Signed requests that are sent again, or changed, to two doors on one database: none is taken."""
+"""Two gateways on one database refuse signed requests that are replayed or changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def signed(base: str, app: dict[str, str], path: str, at: int | None = None) -> 
 
 
 def changed(header: str, dice: random.Random) -> str:
-    """The header with something changed, so that it is another one."""
+    """The header with a change, so that its signature no longer matches."""
     scheme, _, value = header.partition(" ")
     parts = value.split(":")
     which = dice.randrange(4)
@@ -58,12 +58,12 @@ async def test_no_replayed_or_changed_header_is_taken(scaled: Pipeline) -> None:
                 return answer.status
 
         used = [(base, signed(base, app, path)) for base in doors for _ in range(50)]
-        assert await asyncio.gather(*(send(*pair) for pair in used)) == [200] * len(used), "each is right once"
+        assert await asyncio.gather(*(send(*pair) for pair in used)) == [200] * len(used), "each header is accepted once"
         for _ in range(50):
-            # The same host, or the signature would be another one: two doors behind one name.
+            # The signature covers the host, so both gateways have the same name.
             header = signed("http://stageline.example", app, path)
             both = await asyncio.gather(*(_at(http, base, path, header) for base in doors for _ in range(4)))
-            assert sorted(both) == [200] + [401] * 7, "of eight at once, at two doors, one is taken"
+            assert sorted(both) == [200] + [401] * 7, "one of eight requests at the same time, at two gateways, is accepted"
         statuses: dict[int, int] = {}
         for start in range(0, COUNT, AT_ONCE):
             chosen = [dice.choice(used) for _ in range(min(AT_ONCE, COUNT - start))]
@@ -74,7 +74,7 @@ async def test_no_replayed_or_changed_header_is_taken(scaled: Pipeline) -> None:
                 statuses[status] = statuses.get(status, 0) + 1
         assert statuses == {401: COUNT}
         old = signed(doors[0], app, path, int(time.time()) - 301)
-        assert await send(doors[0], old) == 401, "out of the window"
+        assert await send(doors[0], old) == 401, "the time is outside the window"
     print(f"{COUNT} replayed or changed headers over two doors: {statuses}")
 
 

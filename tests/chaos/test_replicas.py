@@ -69,7 +69,7 @@ async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str,
             else [f"{name}-2" for name in list(COPIES)[1:]]
         )
         for name in victims:
-            # One of each dies or sleeps past its session, or the orchestrators go one after the other; the door is left alone.
+            # One process of each service is killed or stopped past its session, or the orchestrators in sequence. The gateway is not touched.
             pid = scaled.state["pids"][name]
             os.kill(pid, {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "restart": signal.SIGTERM}[blow])
             blows += [time.time()] if "orchestrator" in name else []

@@ -1,4 +1,4 @@
-"""A large upload that is cut again and again, also by killing the door: it resumes, hashes right, and the door stays small."""
+"""A large upload that is interrupted many times, also by killing the gateway, resumes with the right hash and little memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_DOOR_BYTES = 200 << 20
 
 
 def content(start: int, size: int) -> bytes:
-    """Bytes of the file, the same every time, without holding it."""
+    """Deterministic bytes of the file, generated on demand."""
     block = hashlib.sha256(str(start // 65_536).encode()).digest() * 2048
     return block[start % 65_536 :][:size] or b""
 
@@ -47,7 +47,7 @@ async def pieces(start: int, end: int) -> AsyncIterator[bytes]:
 
 
 class Gateway:
-    """The door of a pipeline, and the most memory that it has had."""
+    """The gateway of a pipeline, and its peak memory."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -72,7 +72,7 @@ class Gateway:
 
 
 class Upload:
-    """A client that goes on where the door stands."""
+    """A client that resumes at the gateway's offset."""
 
     def __init__(self, client: Client, path: str, size: int) -> None:
         self.client = client
@@ -129,7 +129,7 @@ async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
         for number, until in enumerate(sorted(dice.sample(range(1, SIZE), CUTS)), 1):
             await upload.send(until, gateway.kill if number % KILLS_EVERY == 0 else lambda: None)
             offsets.append(await upload.offset())
-            assert offsets[-2] <= offsets[-1] <= until, "nothing that counted is lost, nothing counts that was not sent"
+            assert offsets[-2] <= offsets[-1] <= until, "no accepted byte is lost, and no byte counts that was not sent"
         last = None
         while last is None and await upload.offset() < SIZE:
             last = await upload.send(SIZE)
@@ -141,7 +141,7 @@ async def test_a_large_upload_that_is_cut(own_pipeline: Pipeline) -> None:
         await _many(client, PARALLEL)
     watching.cancel()
     left = under_way(own_pipeline)
-    assert len(left) <= CUTS // KILLS_EVERY, "no part stays behind but what a killed door was writing, which no row names"
+    assert len(left) <= CUTS // KILLS_EVERY, "no part is left, except torn files of a killed gateway, which no row names"
     await _tidied(own_pipeline, left)
     assert gateway.most <= MAX_DOOR_BYTES, f"{gateway.most >> 20} MiB"
     print(
@@ -154,7 +154,7 @@ def under_way(pipeline: Pipeline) -> list[Path]:
 
 
 async def _tidied(pipeline: Pipeline, left: list[Path]) -> None:
-    """What killed doors left, whole or torn, is cleared away by one that starts a day later; what is younger stays."""
+    """Files left by a killed gateway, complete or torn, are deleted by one that starts a day later. Younger files stay."""
     pipeline.stop()
     folder = pipeline.data_dir / "objects" / "incoming"
     left += [folder / "whole", folder / "default" / "torn#1"]
@@ -182,7 +182,7 @@ async def _record(client: Client, session: str) -> dict[str, Any]:
 
 
 async def _many(client: Client, count: int) -> None:
-    """Uploads side by side, each of its own size, all of which become files."""
+    """Concurrent uploads of different sizes, all of which become files."""
     session = (await client.call("POST", "/api/deferred/create"))["session_id"]
 
     async def one(number: int) -> None:

@@ -1,1 +1,1 @@
-"""The compose file as it is, on Docker: scaled, struck and checked."""
+"""Tests of the unchanged compose file on Docker: scaled, with killed containers, and checked."""

@@ -24,7 +24,7 @@ from tests.compose.deployment import Compose
 
 @dataclass
 class Findings:
-    """What was counted, and every sentence that should not be true."""
+    """The counts, and a sentence for every fault."""
 
     counts: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ async def read_events(bootstrap: str) -> list[Any]:
 
 
 def check_events(found: Findings, records: list[Any]) -> tuple[dict[str, str], set[str]]:
-    """Sequences dense, one end per job, repeats identical. Returns job → last event name, and all event ids."""
+    """Check that sequences are dense, jobs end once and repeats are identical. Returns job → last event name, and all event ids."""
     seen: dict[str, bytes] = {}
     sequences: dict[str, list[int]] = defaultdict(list)
     ends: dict[str, list[str]] = defaultdict(list)
@@ -85,7 +85,7 @@ def check_events(found: Findings, records: list[Any]) -> tuple[dict[str, str], s
 
 
 def check_stores(found: Findings, compose: Compose, ends: dict[str, str]) -> None:
-    """The orchestrator's jobs and the door's records are those of the topics; nothing waits to be sent or timed."""
+    """Check that the orchestrator's jobs and the read model match the topics, and that no outbox row or timer is left."""
     stages = dict(compose.sql("SELECT id, body::json ->> 'stage' FROM job_orchestrator.job"))  # type: ignore[arg-type]
     views = dict(compose.sql("SELECT id, body::json ->> 'stage' FROM ingest.job_view"))  # type: ignore[arg-type]
     found.counts |= {
@@ -103,7 +103,7 @@ def check_stores(found: Findings, compose: Compose, ends: dict[str, str]) -> Non
 
 
 def check_signature(found: Findings, request: Any, secret: str) -> None:
-    """As `Webhook.verify` of the public library does on receipt, whose clock would by now call the first ones of a long test too old."""
+    """As `Webhook.verify` of the public library, without its limit on age, which early deliveries of a long test exceed by now."""
     headers = request["headers"]
     sent = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
     right = Webhook(secret).sign(headers["webhook-id"], sent, request["body"])
@@ -112,7 +112,7 @@ def check_signature(found: Findings, request: Any, secret: str) -> None:
 
 
 def check_webhooks(found: Findings, compose: Compose, ids: set[str], lines: list[str], secret: str) -> None:
-    """Every event delivered, with a signature that the public library accepts; the notifier's log says the same."""
+    """Check that every event was delivered with a valid signature, and that the notifier's log agrees."""
     delivered: Counter[str] = Counter()
     for line in lines:
         request = json.loads(line)
@@ -135,7 +135,7 @@ def check_webhooks(found: Findings, compose: Compose, ids: set[str], lines: list
 
 
 async def check(compose: Compose, webhook_lines: list[str] | None = None, secret: str = "") -> Findings:
-    """All comparisons."""
+    """Run all comparisons."""
     found = Findings()
     ends, ids = check_events(found, await read_events(compose.kafka))
     await asyncio.to_thread(check_stores, found, compose, ends)
@@ -145,7 +145,7 @@ async def check(compose: Compose, webhook_lines: list[str] | None = None, secret
 
 
 def main() -> int:
-    """For a project that runs with the default ports."""
+    """Check a project that runs with the default ports."""
     compose = Compose((sys.argv[1:] or ["stageline"])[0], {"KAFKA_PORT": "29092"})
     found = asyncio.run(check(compose))
     for name, value in found.counts.items():

@@ -17,13 +17,13 @@ SERVICES = ("session", "job_orchestrator", "stage_worker", "notifier", "ingest")
 
 
 def inspected(container: str, form: str) -> str:
-    """What `docker inspect` says of a container, in the given form."""
+    """Output of `docker inspect` for a container, in the given format."""
     return subprocess.run(["docker", "inspect", "-f", form, container], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass
 class Compose:
-    """A project; `environment` is what an operator would write into `.env`."""
+    """A compose project. `environment` holds the settings of its `.env`."""
 
     project: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Compose:
             self.environment.setdefault(name, str(free_port()))
 
     def __call__(self, *arguments: str, timeout: float = 300) -> str:
-        """`docker compose …`; its output. Fails with what it said."""
+        """Output of `docker compose …`. Fails with its output if the command fails."""
         command = ["docker", "compose", "-p", self.project, "-f", str(ROOT / "docker-compose.yml"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **self.environment})
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -41,25 +41,25 @@ class Compose:
 
     @property
     def url(self) -> str:
-        """The door, from this machine."""
+        """The gateway's URL on this machine."""
         return f"http://127.0.0.1:{self.environment['STAGELINE_PORT']}"
 
     @property
     def notifier_url(self) -> str:
-        """The notifier, from this machine."""
+        """The notifier's URL on this machine."""
         return f"http://127.0.0.1:{self.environment['STAGELINE_NOTIFIER_PORT']}"
 
     @property
     def kafka(self) -> str:
-        """The broker, from this machine."""
+        """The broker's address on this machine."""
         return f"127.0.0.1:{self.environment['KAFKA_PORT']}"
 
     def key(self) -> str:
-        """The admin key, as the README says to read it."""
+        """The admin key, read with the README's command."""
         return self("exec", "-T", "ingest", "cat", "/keys/admin").strip()
 
     def client_environment(self) -> dict[str, str]:
-        """For `stageline` on this machine."""
+        """Environment of `stageline` on this machine."""
         return {"STAGELINE_URL": self.url, "STAGELINE_NOTIFIER_URL": self.notifier_url, "STAGELINE_KEY": self.key()}
 
     def containers(self, service: str) -> list[str]:
@@ -69,7 +69,7 @@ class Compose:
     def crash(self, service: str) -> Callable[[], bool]:
         """SIGKILL the main process of one container, as the kernel would; Docker's restart policy is what brings it back.
 
-        Returns what tells whether that has happened and the container is healthy: for some seconds Docker still calls the dead one so.
+        Returns a function that is true once the container has restarted and is healthy. Docker calls the dead one healthy for some seconds.
         """
         container = self.containers(service)[-1]
         before = inspected(container, "{{.State.StartedAt}}")
@@ -82,7 +82,7 @@ class Compose:
         return back
 
     def state(self) -> str:
-        """Which containers there are, and the last that the services said: for whoever reads why a test failed."""
+        """The containers and the last log lines of the services, for the message of a failed test."""
         return self("ps", "-a") + self("logs", "--no-color", "--tail", "15", *SERVICES)
 
     def sql(self, query: str) -> list[list[str]]:

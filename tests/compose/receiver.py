@@ -10,7 +10,7 @@ from aiohttp import web
 
 
 async def hook(request: web.Request) -> web.Response:
-    """Note when it came, headers and body; every seventh event is refused at its first attempt."""
+    """Record time, headers and body. The first attempt of every seventh event is refused."""
     body = (await request.read()).decode()
     names = ("webhook-id", "webhook-timestamp", "webhook-signature", "stageline-attempt")
     sys.stdout.write(json.dumps({"at": time.time(), "headers": {n: request.headers[n] for n in names}, "body": body}) + "\n")

@@ -1,4 +1,4 @@
-"""The compose file, unchanged: documents from the host, services scaled and struck meanwhile, everything compared after."""
+"""The unchanged compose file: documents from the host, services scaled and killed during the work, then all stores compared."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Hooks:
         self.url = f"http://{network['IPAddress']}:8000/hook"
 
     def lines(self) -> list[str]:
-        """What came so far."""
+        """The requests received so far."""
         out = subprocess.run(["docker", "logs", self.container], capture_output=True, text=True, check=True).stdout
         return [line for line in out.splitlines() if line.startswith("{")]
 
@@ -84,7 +84,7 @@ def documents(folder: Path) -> list[Path]:
 
 
 async def strike(compose: Compose, struck: list[str]) -> None:
-    """Scale out, then crash one container of each kind, one after the other, each once the one before is back; `struck` says when."""
+    """Scale out, then kill a container of each kind in sequence, each after the one before is back. `struck` gets the times."""
     await asyncio.to_thread(compose, "up", "-d", "--no-recreate", *SCALE)
     for service in STRUCK:
         struck.append(f"{datetime.now(UTC):%T} {service}")
@@ -101,7 +101,7 @@ async def strike(compose: Compose, struck: list[str]) -> None:
 async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
     compose: Compose, hooks: Hooks, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A broker that was killed takes more than the minute that a person at a shell would wait, on a machine as busy as this.
+    # A killed broker takes more than the default minute on a machine as busy as this.
     monkeypatch.setattr("cli.client.PATIENCE_S", 240.0)
     endpoint = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": hooks.url})
     files = documents(tmp_path / "documents")
@@ -132,8 +132,8 @@ async def test_nothing_is_lost_or_doubled_while_services_are_scaled_and_struck(
         found = await check(compose, await asyncio.to_thread(hooks.lines), endpoint["secret"])
         return not found.faults
 
-    with contextlib.suppress(AssertionError):  # what is compared below says more than that it did not hold
-        # Whoever fails twice, on a machine as busy as this, is sent a third time after five minutes.
+    with contextlib.suppress(AssertionError):  # the comparison below gives a better message than a timeout here
+        # A delivery that fails twice, as it may on a busy machine, is retried after five minutes.
         await eventually(settled, 400, 2.0)
     print(json.dumps(found.counts, indent=1))
     assert not found.faults, found.counts
@@ -173,7 +173,7 @@ def test_the_image_says_what_it_is_and_what_it_holds(compose: Compose) -> None:
 
 
 def shell(block: int, compose: Compose) -> str:
-    """Run a block of the README's section on production as it stands, but for the project's name and ports."""
+    """Run a block of the README's section on production, with the project's own name and ports."""
     section = (ROOT / "README.md").read_text().partition("## Run it in production")[2]
     script = section.split("```sh\n")[block].partition("```")[0]
     for port, mine in (("8080", compose.environment["STAGELINE_PORT"]), ("8081", compose.environment["STAGELINE_NOTIFIER_PORT"])):
@@ -189,7 +189,7 @@ def shell(block: int, compose: Compose) -> str:
 @pytest.mark.parametrize("block", [1, 2], ids=["one broker", "three brokers"])
 def test_the_readmes_commands_run_as_they_stand(block: int) -> None:
     compose = Compose(f"stageline-readme-{block}")
-    compose("--profile", "cluster", "down", "-v", "--remove-orphans")  # what a killed run left behind
+    compose("--profile", "cluster", "down", "-v", "--remove-orphans")  # leftovers of a killed run
     try:
         out = shell(block, compose)
         assert block == 2 or "completed  14/14 files" in out

@@ -1,1 +1,1 @@
-"""What every implementation of a port must do, on every database we support."""
+"""Requirements for every implementation of a port, checked on every supported database."""

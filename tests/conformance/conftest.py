@@ -19,7 +19,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
-    """`await opened(service)`: a store of that service; twice the same service in one test: two replicas' views of it."""
+    """`await opened(service)`: a store of that service. A second call for the same service gives another replica's view of it."""
     number = next(_numbers)
     stores: list[Store] = []
 

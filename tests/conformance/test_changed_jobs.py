@@ -30,6 +30,6 @@ async def test_no_more_changed_jobs_are_taken_than_asked_for(opened: Opener) -> 
 
     await store.transact(empty)
     if store.shared:
-        # From now on PostgreSQL takes it for a table of one row: what looked for the first 500 anew for every row took all, and read 4,500,000.
+        # PostgreSQL now plans for a table of one row. With that plan, a join would run the limited query once per row and take all rows.
         await store.read(lambda c: c.execute(text("VACUUM ANALYZE job_changed")) and None)
     await store.transact(check)

@@ -1,4 +1,4 @@
-"""Who is sent to next: in order of due time, and nobody starves behind somebody else's backlog."""
+"""Claiming of deliveries: in order of due time, and no endpoint starves behind another one's backlog."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def settle(connection: Connection, delivery: Delivery, result: Result = Result(2
     db.save_attempts(connection, [Attempt(f"{delivery.event_id}/{delivery.attempt}", delivery, result, verdict, now)])
 
 
-async def test_a_backlog_of_one_job_hides_nobody(state: Store) -> None:
+async def test_a_backlog_of_one_job_hides_no_other_delivery(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "big", 2 * delivery_queue.PAGE)
         due(connection, "slow", "late", 1, at=1.5)
@@ -71,7 +71,7 @@ async def test_one_run_per_endpoint_and_job_in_the_order_of_events(state: Store)
         due(connection, "slow", "a", delivery_queue.RUN + 1)
         (first,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         assert delivery_queue.claim(connection, 10.0, 5, {delivery_queue.job_of(first[0])}, 16) == []
-        assert delivery_queue.claim(connection, 10.0, 5, set(), 16) == [], "it is in flight, whoever asks"
+        assert delivery_queue.claim(connection, 10.0, 5, set(), 16) == [], "a delivery in flight is not claimed again"
         for delivery in first:
             settle(connection, delivery)
         (second,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
@@ -80,7 +80,7 @@ async def test_one_run_per_endpoint_and_job_in_the_order_of_events(state: Store)
     await state.transact(check)
 
 
-async def test_an_endpoint_takes_no_more_places_than_it_may(state: Store) -> None:
+async def test_an_endpoint_takes_no_more_slots_than_its_limit(state: Store) -> None:
     def check(connection: Connection) -> None:
         for n in range(30):
             due(connection, "slow", f"job-{n:02}", 1)
@@ -90,13 +90,13 @@ async def test_an_endpoint_takes_no_more_places_than_it_may(state: Store) -> Non
         busy = {delivery_queue.job_of(run[0]) for run in first[:15]}
         assert len(delivery_queue.claim(connection, 10.0, 100, busy, 16)) == 1
         assert len(delivery_queue.claim(connection, 10.0 + delivery_queue.LEASE_S, 20, set(), 100)) == 20, (
-            "nor all of them together more than fit"
+            "all endpoints together stay within the limit"
         )
 
     await state.transact(check)
 
 
-async def test_an_endpoint_with_nothing_but_what_is_under_way_hides_no_other(state: Store) -> None:
+async def test_an_endpoint_with_deliveries_in_flight_alone_hides_no_other(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
         due(connection, "other", "b", 1, at=2.0)
@@ -114,7 +114,7 @@ async def test_large_bodies_make_short_runs(state: Store) -> None:
     await state.transact(check)
 
 
-async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_successors(state: Store) -> None:
+async def test_a_claimed_delivery_returns_before_its_successors_when_its_lease_ends(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 2)
         assert len(delivery_queue.claim(connection, 10.0, 5, set(), 16)) == 1
@@ -127,13 +127,13 @@ async def test_what_was_claimed_comes_back_when_its_lease_ends_before_its_succes
     await state.transact(check)
 
 
-async def test_what_was_not_tried_goes_back_as_it_was(state: Store) -> None:
+async def test_untried_deliveries_are_returned_unchanged(state: Store) -> None:
     def check(connection: Connection) -> None:
         due(connection, "slow", "a", 3)
         (run,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         settle(connection, run[0])
         delivery_queue.release(connection, run[1:])
-        delivery_queue.release(connection, run[:1])  # too late: it is delivered
+        delivery_queue.release(connection, run[:1])  # too late, because it is delivered already
         (again,) = delivery_queue.claim(connection, 10.0, 5, set(), 16)
         assert (
             again == run[1:] and connection.execute(text("SELECT count(*) FROM delivery WHERE state = 'delivered'")).scalar() == 1

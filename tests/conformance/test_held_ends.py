@@ -1,4 +1,4 @@
-"""The read model on both databases: a job's end is shown with the last of its files, or after a minute."""
+"""The read model shows a job's end together with the last of its files, or after a minute. On both databases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ended_job() -> tuple[list[Any], list[Any]]:
 
 
 async def fold(store: Store, events: list[Any], now: float) -> None:
-    """Read one batch."""
+    """Apply one batch of events."""
 
     def inside(connection: Connection) -> None:
         unit = Unit(connection, now, "/t", Telemetry("t", "i"))
@@ -40,7 +40,7 @@ async def fold(store: Store, events: list[Any], now: float) -> None:
 
 
 async def shown(store: Store) -> tuple[str, int]:
-    """The job's stage as it is listed and found, and how many ends are held back."""
+    """The job's stage in its record and in the search, and the number of held ends."""
 
     def look(connection: Connection) -> tuple[str, int]:
         stage = connection.execute(text("SELECT stage FROM job_view")).scalar_one()
@@ -71,14 +71,16 @@ async def test_the_end_is_not_hidden_for_ever(opened: Opener) -> None:
     assert await store.transact(lambda c: release(c, 1_000.1 + HOLD_S)) == ["job-1"]
     assert await shown(store) == ("completed", 0)
     await fold(store, theirs, 2_000.0)
-    assert await shown(store) == ("completed", 0), "what comes after all changes nothing of it"
+    assert await shown(store) == ("completed", 0), "later events do not change the end"
 
 
 async def test_files_that_are_read_first_are_counted(opened: Opener) -> None:
     store = await opened("ingest")
     ours, theirs = ended_job()
     await fold(store, theirs[:-1], 1_000.0)
-    assert await store.read(lambda c: rm.records(c, "job_view", ["job-1"])) == {}, "files alone are no job: it may be long gone"
+    assert await store.read(lambda c: rm.records(c, "job_view", ["job-1"])) == {}, (
+        "events of files alone create no job, because it may be erased"
+    )
     await fold(store, theirs[-1:], 1_001.0)
     assert await store.read(lambda c: rm.early_ends(c, ["job-1", "x"])) == {"job-1": 2}
     await fold(store, ours, 1_002.0)

@@ -1,4 +1,4 @@
-"""The door's own records: limits, nonces, uploads, entries, conversions. The same answers from both databases, and over two replicas."""
+"""The gateway's own tables (limits, nonces, uploads, entries, conversions) on both databases, and with two replicas."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ async def test_two_replicas_give_no_more_than_the_limit_together(
 
     granted = sum([await take(n) for n in range(2 * limit + 20)])
     block = max(1, limit // 50)
-    # What one replica has taken and not given away is lost to the other until the minute ends.
+    # One replica's unused share is not available to the other until the minute ends.
     assert limit - block < granted <= limit
     now += 60
-    assert await take(0), "a new minute"
+    assert await take(0), "a new minute begins"
 
 
 async def test_requests_at_once_are_counted_too(opened: Opener) -> None:
     limits = Limits(await opened("ingest"), IngestSettings())
     results = await asyncio.gather(*(limits.take("s", 30) for _ in range(60)), return_exceptions=True)
     refused = [r for r in results if isinstance(r, OverLimit)]
-    # A minute may end in between, once.
+    # One minute may end during the test.
     assert len(refused) in (0, 30) and len(refused) + len([r for r in results if not isinstance(r, Exception)]) == 60
 
 
@@ -60,7 +60,9 @@ async def test_a_nonce_counts_once(opened: Opener) -> None:
     stores = [first, second] * 4
     taken = await asyncio.gather(*(s.transact(lambda c: accounts.use_nonce(c, "app", "n-1", 100.0, 900.0)) for s in stores))
     assert sum(taken) == 1
-    assert await first.transact(lambda c: accounts.use_nonce(c, "other", "n-1", 100.0, 900.0)), "it is the application's own"
+    assert await first.transact(lambda c: accounts.use_nonce(c, "other", "n-1", 100.0, 900.0)), (
+        "nonces of another application do not count"
+    )
     assert await first.transact(lambda c: accounts.use_nonce(c, "app", "n-2", 2000.0, 900.0))
     assert not await first.transact(lambda c: accounts.use_nonce(c, "app", "n-2", 2001.0, 900.0))
 
@@ -80,11 +82,11 @@ async def test_an_upload_moves_forward_once(opened: Opener) -> None:
         uploads.enter(c, row("u"))
         assert uploads.find(c, "u", "other") is None
         assert uploads.advance(c, "u", 0, parts, 200.0)
-        assert not uploads.advance(c, "u", 0, [uploads.Part(0, 4, "b2")], 200.0), "somebody was there before"
-        assert not uploads.advance(c, "u", 6, [uploads.Part(6, 5, "b3")], 200.0), "longer than was said"
+        assert not uploads.advance(c, "u", 0, [uploads.Part(0, 4, "b2")], 200.0), "another request has moved the offset"
+        assert not uploads.advance(c, "u", 6, [uploads.Part(6, 5, "b3")], 200.0), "longer than the declared length"
         assert not uploads.mark_whole(c, "u", 50.0)
         assert uploads.advance(c, "u", 6, [uploads.Part(6, 4, "b4")], 200.0) and uploads.mark_whole(c, "u", 50.0)
-        assert not uploads.mark_whole(c, "u", 50.0), "once"
+        assert not uploads.mark_whole(c, "u", 50.0), "an upload is completed once"
         assert uploads.claim(c, 49.0, 60.0) is None
         claimed = uploads.claim(c, 51.0, 60.0)
         assert claimed.id == "u" and uploads.claim(c, 51.0, 60.0) is None and uploads.claim(c, 112.0, 60.0).id == "u", (
@@ -141,7 +143,7 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
         assert first.job_id == "j1" and silo.save_request(c, "t", "j2", "k", "f2", {}, 101.0).job_id == "j1", (
             "the key is the first job's"
         )
-        assert silo.save_request(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "keys are the tenant's own"
+        assert silo.save_request(c, "other", "j2", "k", "f2", {}, 101.0).job_id == "j2", "another tenant may use the same key"
         assert silo.save_request(c, "t", "j3", "k", "f3", {}, 100.0 + silo.RETENTION_S + 1).job_id == "j3", "for two years"
         assert (
             silo.save_request(c, "t", "j4", None, "f4", {}, 100.0).job_id == "j4"
@@ -155,7 +157,7 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
     await store.transact(check)
 
 
-async def test_conversions_are_bounded_and_go_after_a_while(opened: Opener) -> None:
+async def test_conversions_are_limited_and_expire(opened: Opener) -> None:
     store = await opened("ingest")
 
     def job(n: int, at: float) -> dict[str, Any]:
@@ -163,11 +165,11 @@ async def test_conversions_are_bounded_and_go_after_a_while(opened: Opener) -> N
 
     def check(c: Any) -> None:
         assert all(conversion.enter(c, job(n, 100.0), 3, 1000.0) for n in range(3))
-        assert not conversion.enter(c, job(3, 101.0), 3, 1000.0), "as many as there may be"
+        assert not conversion.enter(c, job(3, 101.0), 3, 1000.0), "the limit is reached"
         conversion.forget(c, "c0")
         assert conversion.enter(c, job(3, 101.0), 3, 1000.0) and conversion.find(c, "c3", "other") is None
         conversion.save_data(c, "d1", "c1", [["a", "b"]])
-        assert conversion.enter(c, job(4, 1101.0), 3, 1000.0), "what nobody deleted has gone"
+        assert conversion.enter(c, job(4, 1101.0), 3, 1000.0), "old conversions are deleted"
         assert conversion.find(c, "c1", "t") is None and conversion.data_options(c, "c1") == {}
         conversion.add_delivery(c, "j", "t", "url", "https://x", 10.0)
         assert [r.job_id for r in conversion.due_deliveries(c, 10.0)] == ["j"]

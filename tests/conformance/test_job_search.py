@@ -1,4 +1,4 @@
-"""Jobs are found by any conditions together, as plain Python over all of them finds them: on both databases, page by page, in every order."""
+"""Job searches with any mix of conditions and any order give the same pages as plain Python does, on both databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START = 1_700_000_000.0
 
 @dataclass(frozen=True)
 class Known:
-    """One job, as Python knows it."""
+    """A job for the comparison in Python."""
 
     id: str
     tenant: str
@@ -35,7 +35,7 @@ class Known:
 
 
 def jobs() -> list[Known]:
-    """Some with one time, as those of a batch have."""
+    """Random jobs, some of them with equal times, like those of a batch."""
     rng = random.Random(11)
     made = []
     for n in range(JOBS):
@@ -48,7 +48,7 @@ def jobs() -> list[Known]:
 
 
 def enter(connection: Connection, known: list[Known]) -> None:
-    """As the read model writes them."""
+    """Insert the jobs as the read model does."""
     records = []
     for job in known:
         record = new_job(job.id, job.tenant, datetime.fromtimestamp(job.created_at, UTC))
@@ -58,7 +58,7 @@ def enter(connection: Connection, known: list[Known]) -> None:
 
 
 def fits(job: Known, wanted: JobQuery) -> bool:
-    """What a search means."""
+    """The result of a search in plain Python."""
     return (
         job.tenant == wanted.tenant
         and (not wanted.stages or job.stage in wanted.stages)
@@ -71,7 +71,7 @@ def fits(job: Known, wanted: JobQuery) -> bool:
 
 
 def searches() -> list[JobQuery]:
-    """Every mixture of conditions, and every order."""
+    """Searches with any mix of conditions, in any order."""
     stages: list[tuple[str, ...]] = [(), ("completed",), ("failed", "cancelled")]
     workflows = [None, "flow-1@1", "flow-2@1"]
     terms: list[tuple[str, ...]] = [(), ("tag:a",), ("tag:b", "error:late"), ("metadata.case=3",), ("tag:none",)]
@@ -95,7 +95,7 @@ def expected(known: list[Known], wanted: JobQuery) -> list[str]:
 
 @pytest.mark.parametrize("sample", [job_search.SAMPLE, 40])
 async def test_any_conditions_find_what_plain_python_finds(opened: Opener, monkeypatch: pytest.MonkeyPatch, sample: int) -> None:
-    """With a small sample nearly every condition is a common one, as among a million jobs."""
+    """In a small sample nearly every condition matches many jobs, as in a large database."""
     monkeypatch.setattr(job_search, "SAMPLE", sample)
     store, known = await opened("ingest"), jobs()
     await store.transact(lambda c: enter(c, known))
@@ -108,7 +108,7 @@ async def test_any_conditions_find_what_plain_python_finds(opened: Opener, monke
             assert [r["id"] for r in page] == right and following is None, wanted
             assert count(connection, wanted, JOBS) == len(right), wanted
             some += bool(right)
-        assert some > 100, "most of them would find nothing, and prove nothing"
+        assert some > 100, "enough searches find something"
 
     await store.read(everything)
 

@@ -1,4 +1,4 @@
-"""The read model on both databases: a job's numbered events enter its history once, without a row of the inbox for each."""
+"""The read model applies each numbered event once, without an inbox row per event. On both databases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_repeats_change_nothing(opened: Opener) -> None:
     assert await store.read(lambda c: rm.records(c, "job_view", ["job-1"])) == before
 
 
-async def test_what_was_left_out_enters_when_it_is_sent_again(opened: Opener) -> None:
+async def test_a_missed_event_is_applied_when_it_is_sent_again(opened: Opener) -> None:
     store = await opened("ingest")
     ours, _ = ended_job()
     await fold(store, [*ours[:2], *ours[3:]], 1_000.0)
@@ -44,11 +44,11 @@ async def test_what_was_left_out_enters_when_it_is_sent_again(opened: Opener) ->
     assert shown["missing_events"] == [[3, 3]]
     await fold(store, [ours[2], ours[2]], 1_001.0)
     after = (await store.read(lambda c: rm.records(c, "job_view", ["job-1"])))["job-1"]
-    assert after == {**shown, "missing_events": []}, "what it says has been overtaken"
+    assert after == {**shown, "missing_events": []}, "the record has the state of a later event"
     assert sorted(await history(store)) == [e.event.sequence for e in ours] and (await history(store))[-1] == 3
 
 
-def test_what_has_no_number_is_the_inbox_s() -> None:
+def test_events_without_a_number_use_the_inbox() -> None:
     ours, theirs = ended_job()
     assert set(map(dedup_policy, ours)) == {DedupPolicy.NONE} and set(map(dedup_policy, theirs)) == {DedupPolicy.BY_ID}
     record = to_record(ours[0], "/elsewhere")

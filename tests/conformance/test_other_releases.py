@@ -1,4 +1,4 @@
-"""What lies in a store may be another release's: it ends with its reason, and whoever meets it goes on."""
+"""Rows of another release that this one cannot read: their work ends with a reason, and the service continues."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from services.ingest.adapters.store.operations import BulkRow
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
-from services.job_orchestrator.handlers import Stores
-from services.job_orchestrator.publishing.workflows import Publication
+from services.job_orchestrator.ports import Stores
+from services.job_orchestrator.publishing.workflows import WorkflowPublisher
 from shared.database.store import Store, table_of
 from shared.errors import DeadLetter, Retry
 from shared.processing.processor import BatchProcessor
@@ -44,7 +44,7 @@ async def running(work: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
 
 async def wanted(store: Store, definition: dict[str, Any]) -> None:
     command = COMMAND.model_copy(update={"definition": definition})
-    await store.transact(lambda c: SqlSteeringStore(c).want(command))
+    await store.transact(lambda c: SqlSteeringStore(c).queue_workflow(command))
 
 
 async def published(store: Store, ensure: Callable[[set[str]], Awaitable[None]]) -> tuple[CommandDecided, list[str], Catalog]:
@@ -56,9 +56,9 @@ async def published(store: Store, ensure: Callable[[set[str]], Awaitable[None]])
     async def answered() -> Any:
         return next((row for row in relay.sent if row.topic == "job.answers"), None)
 
-    async with running(Publication(processor, stores, catalog, ensure).run):
+    async with running(WorkflowPublisher(processor, stores, catalog, ensure).run):
         answer = await eventually(answered, 20)
-    assert await store.read(lambda c: list(SqlSteeringStore(c).wanted())) == [], "it is asked once"
+    assert await store.read(lambda c: list(SqlSteeringStore(c).queued_workflows())) == [], "it is asked once"
     return CommandDecided.read(answer.value), [row.topic for row in relay.sent], catalog
 
 

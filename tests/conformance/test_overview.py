@@ -21,14 +21,14 @@ async def test_the_overview_has_controls_flight_and_whether_something_waits(open
     def work(connection: Connection) -> list[Overview]:
         one, other = SqlDispatchStore(connection, 1), SqlDispatchStore(connection, 2)
         seen = [one.overview()]
-        one.add({("action", "ocr"): 5, ("tenant", "acme"): 5, ("tenant", "other"): 3})
-        other.add({("action", "ocr"): -2, ("tenant", "acme"): 1})
+        one.add_in_flight({("action", "ocr"): 5, ("tenant", "acme"): 5, ("tenant", "other"): 3})
+        other.add_in_flight({("action", "ocr"): -2, ("tenant", "acme"): 1})
         one.set_control(("tenant", "acme"), Control(limit=7, by="ann"))
         one.set_control(("action", "ocr"), Control(rate_per_s=0.5))
-        one.spend(("action", "ocr"), 0.25, 9.5)
-        one.move([ready], [])
+        one.set_tokens(("action", "ocr"), 0.25, 9.5)
+        one.change_ready([ready], [])
         seen.append(other.overview())
-        one.move([], [ready])
+        one.change_ready([], [ready])
         return [*seen, one.overview()]
 
     empty, full, after = await store.transact(work)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.search` fills both kinds of store and asks them its questions, in a process that has loaded nothing else."""
+"""`python -m benchmarks.search` fills and queries both kinds of store, in a process that has loaded nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_it_runs_on_both_stores(postgres_url: str, tmp_path: Path) -> None
         "BENCH_SEARCH_JOBS": "500",
         "BENCH_POSTGRES_URL": postgres_url.rpartition("/")[0] + "/search_bench",
     }
-    command = [sys.executable, "-m", "benchmarks.search"]
+    command = [sys.executable, "-m", "benchmarks.search", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     for store in ("sqlite", "postgresql"):

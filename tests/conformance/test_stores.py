@@ -30,7 +30,7 @@ FLOW = workflow({"scope": "file"}, {"scope": "job"})
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def test_the_inbox_lets_each_id_through_once(opened: Opener) -> None:
+async def test_the_inbox_accepts_each_id_once(opened: Opener) -> None:
     store = await opened("session")
 
     def check(connection: Connection) -> None:
@@ -42,7 +42,7 @@ async def test_the_inbox_lets_each_id_through_once(opened: Opener) -> None:
     await store.transact(check)
 
 
-async def test_two_replicas_never_both_let_an_id_through(opened: Opener) -> None:
+async def test_two_replicas_never_both_accept_an_id(opened: Opener) -> None:
     one, other = await opened("session"), await opened("session")
     ids = [f"m{n}" for n in range(200)]
     found = await asyncio.gather(
@@ -69,7 +69,7 @@ async def _jobs(opened: Opener) -> tuple[Store, Catalog]:
     return store, catalog
 
 
-async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
+async def test_a_decided_job_round_trips(opened: Opener) -> None:
     store, catalog = await _jobs(opened)
     drive = Drive(FLOW, files=3)
     for step in (
@@ -95,7 +95,7 @@ async def test_a_job_is_stored_as_it_was_decided(opened: Opener) -> None:
 
 
 def _knowing(versions: dict[tuple[str, int], Any]) -> Catalog:
-    """A process that has just started."""
+    """Simulate a process that has just started: forget the caches."""
     unseen = Catalog()
     unseen.versions = versions
     return unseen
@@ -129,7 +129,7 @@ async def test_what_another_replica_wrote_or_a_rollback_took_back_is_not_remembe
     assert await store.transact(load) == second
 
 
-async def test_a_published_workflow_is_the_same_to_a_release_that_knows_more_fields(opened: Opener) -> None:
+async def test_a_published_workflow_is_unchanged_for_a_release_with_more_fields(opened: Opener) -> None:
     store, _ = await _jobs(opened)
     body = FLOW.model_dump(mode="json")
     older = json.dumps(
@@ -142,7 +142,7 @@ async def test_a_published_workflow_is_the_same_to_a_release_that_knows_more_fie
         await store.transact(lambda c: Catalog().publish(c, other))
 
 
-async def test_timers_come_due_in_order_and_a_refused_one_goes_only_if_nobody_set_it_anew(opened: Opener) -> None:
+async def test_timers_come_due_in_order_and_a_refused_one_goes_unless_set_again(opened: Opener) -> None:
     store, catalog = await _jobs(opened)
     drive = Drive(FLOW, files=2)
     drive.feed(drive.start)
@@ -151,19 +151,19 @@ async def test_timers_come_due_in_order_and_a_refused_one_goes_only_if_nobody_se
     await store.transact(lambda c: SqlJobStore(c, catalog).save([(job, list(job.branches), "trace")]))
     at = await store.read(next_due)
     assert at == job.branches["f0"].due_at
-    assert await store.transact(lambda c: SqlJobStore(c, catalog).due(at - 1, 10)) == []
-    due = await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))
+    assert await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at - 1, 10)) == []
+    due = await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))
     assert {(d.branch_id, d.lease, trace) for d, trace in due} == {(f, job.branches[f].lease, "trace") for f in ("f0", "f1")}
     lease = job.branches["f0"].lease
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at - 1))
-    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))) == 2, "set anew to later: it stays"
-    await store.transact(lambda c: SqlJobStore(c, catalog).clear_due([BranchDue(job.id, "f0", lease)], at))
-    assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due(at, 10))] == ["f1"]
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_timers([BranchDue(job.id, "f0", lease)], at - 1))
+    assert len(await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))) == 2, "set to a later time, it stays"
+    await store.transact(lambda c: SqlJobStore(c, catalog).clear_timers([BranchDue(job.id, "f0", lease)], at))
+    assert [d.branch_id for d, _ in await store.transact(lambda c: SqlJobStore(c, catalog).due_timers(at, 10))] == ["f1"]
 
 
 async def test_replicas_deciding_on_one_job_do_not_overwrite_each_other(opened: Opener) -> None:
     one, catalog = await _jobs(opened)
-    # A SQLite file has one process, whose one writer thread is what keeps its transactions apart.
+    # A SQLite file has one process, and its one writer thread serialises the transactions.
     other = await opened("job_orchestrator") if one.shared else one
     drive = Drive(FLOW, files=1)
     drive.feed(drive.start)
@@ -181,7 +181,7 @@ async def test_replicas_deciding_on_one_job_do_not_overwrite_each_other(opened: 
     assert loaded[job.id].retries == 40
 
 
-async def test_a_job_made_twice_at_once_is_made_once(opened: Opener) -> None:
+async def test_a_job_created_twice_at_once_exists_once(opened: Opener) -> None:
     one, catalog = await _jobs(opened)
     drive = Drive(FLOW, files=1)
     drive.feed(drive.start)
@@ -224,7 +224,7 @@ async def test_the_read_model_keeps_records_and_history_in_order(opened: Opener)
         rm.save_jobs(c, [(2.0, {**job, "x": "new", "stage": "s"})], {"j": None})
         assert c.execute(flow).one() == (None, "s", 1.0)
         rm.save_jobs(c, [(3.0, {**job, "x": "new", "workflow": "w"})], {"j": None})
-        assert c.execute(flow).one() == ("w", None, 1.0), "another workflow is found by, too"
+        assert c.execute(flow).one() == ("w", None, 1.0), "a search finds it by another workflow too"
         rm.save_files(c, [(1.0, {"id": "f", "company_id": "t", "deferred_session_id": "s", "job_id": None})])
         rm.save_files(c, [(1.0, {"id": "f", "company_id": "t", "deferred_session_id": None, "job_id": "j"})])
         rm.save_history(c, [("j", "1"), ("j", "2"), ("j", "3")])

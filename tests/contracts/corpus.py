@@ -1,6 +1,6 @@
-"""The golden corpus: frozen records of every released version, as its writers put them on the wire. Added to, never edited.
+"""The golden corpus: frozen records of every released version, as its writers sent them. Records are added, never changed.
 
-`make docs` adds what a new version lacks. Lines of `contracts/golden/<type>/<version>.jsonl`: key, headers and value as text.
+`make docs` adds the records of a new version. Lines of `contracts/golden/<type>/<version>.jsonl`: key, headers and value as text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECORDS = 24
 
 
 def records(model: type[Message]) -> list[dict[str, Any]]:
-    """`RECORDS` different records of a model, made as our writers make them; the same every time."""
+    """`RECORDS` different records of a model, as our writers make them. Deterministic."""
     drawn = Instances(released(model.TYPE)[model.VERSION], 42)
     found: dict[bytes, dict[str, Any]] = {}
     while len(found) < RECORDS:

@@ -76,7 +76,7 @@ EVENT = {"event_id": "e-1", "caused_by": "c-1", "session_id": SESSION, "owner": 
 COMMAND = {"command_id": "c-1", "owner": OWNER, "issued_at": AT}
 ACCESS = {"event_id": "e-1", "key_hash": "0f" * 32, "tenant_id": "default", "occurred_at": AT}
 
-# Values for the fields of Alfred's events, by name; each event takes those it has.
+# Values for the fields of Alfred's events, by field name.
 FIELDS: dict[str, Any] = {
     "company_id": OWNER.tenant_id, "company_name": OWNER.tenant_name, "sequence": 3, "caused_by": "c-1",
     "workflow": "documents@1", "step": "text", "job_id": JOB, "deferred_session_id": SESSION, "creation_date": AT,

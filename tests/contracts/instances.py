@@ -1,4 +1,4 @@
-"""Random instances of a JSON Schema, as a writer might send them: seeded, so that the same seed makes the same bytes."""
+"""Random instances of a JSON Schema, as a writer may send them. The same seed makes the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = ("", "a", "Rechnung Ä", "契約書", "x" * 60, "🧾 receipt", "line\nb
 
 
 class Instances:
-    """Draws instances of `schema`. Optional fields come and go; every branch of a union is drawn."""
+    """Draws instances of `schema`, with and without optional fields, from every branch of a union."""
 
     def __init__(self, schema: Schema, seed: int) -> None:
         self.root = schema
@@ -78,7 +78,7 @@ class Instances:
 
     def _object(self, node: Schema, depth: int) -> dict[str, Any]:
         known, required = node.get("properties", {}), set(node.get("required", ()))
-        # Our writers leave absent what is null (`exclude_none`); others may send the null, so both are drawn.
+        # Our writers omit null values (`exclude_none`); others may send them, so both are drawn.
         found = {k: self._any(v, depth + 1) for k, v in known.items() if k in required or self.random.random() < 0.6}
         free = node.get("additionalProperties")
         if free not in (None, False):
@@ -88,7 +88,7 @@ class Instances:
 
 
 def opened(schema: Any, names: bool = False) -> Any:
-    """The schema as a reader takes it: every object may hold fields that it does not name."""
+    """The schema of a reader: every object may hold fields that it does not name."""
     if isinstance(schema, dict):
         closed = not names and schema.get("additionalProperties") is False
         return {

@@ -1,4 +1,4 @@
-"""Golden records: what was once on the wire is readable for ever. Never edited; `make docs` adds those of new types."""
+"""Golden records: a record that was once written stays readable. They never change; `make docs` adds those of new types."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_record_that_was_ever_written_still_reads(name: str) -> None:
         headers = [(header, value.encode()) for header, value in golden["headers"]]
         message = from_record(golden["value"].encode(), headers, frozenset({type_}))
         again = to_record(message, "/stageline/golden")
-        assert json.loads(again.value) == json.loads(golden["value"]), "read and written again, it says the same"
+        assert json.loads(again.value) == json.loads(golden["value"]), "reading and writing keeps the content"
         assert again.key.decode() == golden["key"] and message.message_id == dict(golden["headers"])["ce_id"]
 
 

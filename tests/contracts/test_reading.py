@@ -118,7 +118,7 @@ def test_writers_are_strict_and_closed() -> None:
             JobCreateFields(**{**fields, **change})
 
 
-def test_readers_ignore_what_they_do_not_know() -> None:
+def test_readers_ignore_unknown_fields() -> None:
     body = json.loads(example(JobCreate).to_json())
     body["new"] = body["event"]["new"] = {"x": 1}
     assert JobCreate.read(json.dumps(body)) == example(JobCreate)
@@ -139,7 +139,7 @@ def test_readers_ignore_what_they_do_not_know() -> None:
         (b"[" * 100_000, [], "invalid_json"),
     ],
 )
-def test_what_cannot_be_read_says_why(value: bytes | None, headers: list[tuple[str, bytes]], code: str) -> None:
+def test_an_unreadable_record_gives_the_reason(value: bytes | None, headers: list[tuple[str, bytes]], code: str) -> None:
     with pytest.raises(UndecodableRecord) as error:
         from_record(value, headers, ALL)
     assert error.value.code == code and str(error.value)
@@ -200,7 +200,7 @@ def test_structured_mode_in_any_case(name: str) -> None:
         pytest.param(["x"], "valid string", id="no text"),
     ],
 )
-def test_an_id_that_is_none_is_refused_with_the_field_and_the_reason(id_: object, reason: str) -> None:
+def test_an_invalid_id_is_refused_with_the_field_and_the_reason(id_: object, reason: str) -> None:
     body = {**SEED, "event": {**SEED["event"], "job_id": id_}}  # type: ignore[dict-item]
     with pytest.raises(UndecodableRecord, match=f"event.job_id: .*{reason}"):
         from_record(json.dumps(body).encode(), (("ce_type", TYPE),), ALL)
@@ -220,7 +220,7 @@ def test_to_record_carries_extra_headers_last() -> None:
 @pytest.mark.parametrize(("value", "found"), [
     (rb'{"a":"x\u0000y"}', True), (rb'{"a\u0000":1}', True), (rb'{"a":"x\\u0000y"}', False), (rb'{"a":"x\\\u0000y"}', True), (rb'{"a":"u0000"}', False),
 ])  # fmt: skip
-def test_a_nul_character_is_found_and_nothing_else_is_taken_for_one(value: bytes, found: bool) -> None:
+def test_a_nul_character_is_found_without_false_alarms(value: bytes, found: bool) -> None:
     assert holds_nul(value) is found
     assert any("\x00" in text for pair in json.loads(value).items() for text in map(str, pair)) is found
 

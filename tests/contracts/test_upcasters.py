@@ -1,4 +1,4 @@
-"""Older majors come out as the newest type, through every step between."""
+"""Records of older major versions are read as the newest type, step by step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_oldest_is_read_as_the_newest(structured: bool) -> None:
 
 
 @pytest.mark.usefixtures("planted")
-def test_what_cannot_be_upcast_is_undecodable_and_says_why() -> None:
+def test_a_failed_upcast_is_undecodable_with_the_reason() -> None:
     with pytest.raises(UndecodableRecord, match="who"):
         from_record(b'{"command_id":"c","job_id":"j"}', [("ce_type", V1.encode())], frozenset({NEWEST}))
 

@@ -1,4 +1,4 @@
-"""A client of Alfred's, written from its documentation with the library that its Python SDK uses (reference/vendor-apis.md §1)."""
+"""A client of Alfred, written from its documentation with the library of its Python SDK (reference/vendor-apis.md §1)."""
 
 from __future__ import annotations
 

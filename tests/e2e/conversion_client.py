@@ -55,6 +55,6 @@ class Conversion:
         return str(body["dataId"])
 
     async def start(self, job_id: str) -> dict[str, Any]:
-        """Start, and block until the result is there."""
+        """Start the job, and wait for its result."""
         assert (await self.call("POST", f"/jobs/{job_id}:start"))[0] == 204
         return dict((await self.call("GET", f"/jobs/{job_id}/result"))[1])

@@ -1,4 +1,4 @@
-"""A client of Invopop's, written from its documentation (reference/vendor-apis.md §2): bearer token, JSON, errors with a key."""
+"""A client of Invopop, written from its documentation (reference/vendor-apis.md §2): bearer token, JSON, errors with a key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uuid_utils
 
 
 class InvopopError(Exception):
-    """As in the Go client: the key and the fields of the answer."""
+    """An error as in the Go client, with the answer's key and fields."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(f"{status} {body}")
@@ -50,5 +50,5 @@ class Invopop:
 
 
 def failed(job: dict[str, Any]) -> bool:
-    """The Go client's test: ended, and the last event of the last intent is KO."""
+    """The Go client's test of a failed job: it has ended, and the last event of its last intent is KO."""
     return "completed_at" in job and bool(job["intents"][-1]["events"][-1]["status"] == "KO")

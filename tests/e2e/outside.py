@@ -1,4 +1,4 @@
-"""The pipeline as an outside program sees it: a producer, a reader of topics, a client of the stream."""
+"""Access of an outside program to the pipeline: a producer, a reader of topics, a client of the stream."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def submit(pipeline: Pipeline, workflow: str) -> str:
 
 
 async def _started(kafka: str, topics: tuple[str, ...]) -> Any:
-    """A running consumer, or None while the broker is (still) away."""
+    """A running consumer, or None while the broker is down."""
     consumer = AIOKafkaConsumer(
         *topics, bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -46,7 +46,7 @@ async def _started(kafka: str, topics: tuple[str, ...]) -> Any:
 
 
 async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
-    """Every record of some topics, up to their ends of now."""
+    """Every record of some topics, up to their current ends."""
     return await read_from(pipeline.kafka, *topics)
 
 
@@ -66,7 +66,7 @@ async def read_from(kafka: str, *topics: str) -> list[Any]:
 
 
 async def written(pipeline: Pipeline, topic: str) -> int:
-    """How many records were ever written to a topic, without reading one."""
+    """Number of records ever written to a topic, from its offsets."""
     consumer = await eventually(lambda: _started(pipeline.kafka, (topic,)), 60, 0.5)
     ends = await consumer.end_offsets(consumer.assignment())
     await consumer.stop()

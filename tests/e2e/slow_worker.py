@@ -1,4 +1,4 @@
-"""A worker whose action takes until it is told to finish, or nobody wants it any more; notes what happens."""
+"""A worker whose action runs until the test lets it finish or the task is cancelled. It prints what happens."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ notes = Path(sys.argv[2])
 
 
 def note(word: str) -> None:
-    """One line for the test."""
+    """Print a line for the test."""
     with notes.open("a") as stream:
         stream.write(word + "\n")
 
 
 async def told_to_finish() -> bool:
-    """The test has put its mark."""
+    """True when the test has created its file."""
     return notes.with_suffix(".go").exists()
 
 

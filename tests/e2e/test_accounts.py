@@ -1,4 +1,4 @@
-"""Tenants, users, keys, quotas: who may what, what is counted, and that one tenant never sees another."""
+"""Tenants, users, keys and quotas: rights, counters and isolation of tenants."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def new_tenant(client: Client, quotas: dict[str, int] | None = None) -> tu
     return tenant, Client(targets[0]), Client(targets[1])
 
 
-async def test_an_admin_rules_the_own_tenant_alone(client: Client, pipeline: Pipeline) -> None:
+async def test_an_admin_manages_its_own_tenant_alone(client: Client, pipeline: Pipeline) -> None:
     tenant, admin, producer = await new_tenant(client)
     mine = await client.call("POST", "/v1/keys", json={"user_name": "ann", "role": "reader"})
     await client.call("POST", "/v1/applications", json={"user_name": "sdk"})
@@ -40,7 +40,7 @@ async def test_an_admin_rules_the_own_tenant_alone(client: Client, pipeline: Pip
             ("GET", "/v1/tenants", None), ("POST", "/v1/keys", {"user_name": "x", "tenant_id": "default", "role": "admin"}),
         ):  # fmt: skip
             assert (await raw(admin, method, path, json=body))[0] == 403, path
-        assert (await raw(admin, "DELETE", f"/v1/keys/{mine['key_id']}"))[0] == 404, "another tenant's key does not exist"
+        assert (await raw(admin, "DELETE", f"/v1/keys/{mine['key_id']}"))[0] == 404, "another tenant's key is not found"
         for path in ("/v1/keys", "/v1/users", "/v1/applications", "/v1/audit"):
             assert (await raw(producer, "GET", path))[0] == 403
         user = f"u-{clock.new_root()}"
@@ -57,10 +57,10 @@ async def test_an_admin_rules_the_own_tenant_alone(client: Client, pipeline: Pip
         acts = [(a["verb"], a["by"]) for a in (await admin.call("GET", "/v1/audit"))["result"]]
         assert ("user.put", "admin") in acts and ("application.issue", "admin") in acts and ("key.issue", "admin") in acts
         assert "application.issue" in pipeline.command("audit", "--limit", "500").stdout, "and so can the command line"
-        assert ("tenant.put", "admin") in acts, "what the platform does to a tenant, the tenant can read"
+        assert ("tenant.put", "admin") in acts, "the tenant can read the platform's changes to it"
 
 
-async def test_nothing_of_another_tenant_exists(client: Client) -> None:
+async def test_nothing_of_another_tenant_is_visible(client: Client) -> None:
     session = await session_with(client, LETTER)
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
     file_id = (await client.call("GET", f"/api/job/detail/{job_id}"))["files"][0]["id"]
@@ -85,7 +85,7 @@ async def test_nothing_of_another_tenant_exists(client: Client) -> None:
         assert await admin.call("GET", "/api/values/tag/letter") == []
 
 
-async def test_a_key_ends_when_it_was_to_end(client: Client, pipeline: Pipeline) -> None:
+async def test_a_key_ends_at_its_expiry(client: Client, pipeline: Pipeline) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     issued = await client.call("POST", "/v1/keys", json={"user_name": "brief", "role": "reader", "expires_at": soon})
     headers = {"authorization": f"Bearer {issued['key']}"}
@@ -114,7 +114,7 @@ async def test_requests_a_minute(client: Client) -> None:
         body, headers = await eventually(refused, 30, 0.001)
         assert "20 requests" in body["message"] and 1 <= int(headers["Retry-After"]) <= 60
         status, _, headers = await raw(client, "GET", "/api/tag/all")
-        assert status == 200 and int(headers["X-RateLimit-Remaining"]) > 0, "it is nobody else's limit"
+        assert status == 200 and int(headers["X-RateLimit-Remaining"]) > 0, "the limit does not affect another tenant"
         assert int(headers["X-RateLimit-Reset"]) - clock.unix() <= 60
 
 

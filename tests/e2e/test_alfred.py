@@ -1,4 +1,4 @@
-"""Alfred's clients run unchanged: every call, every way to say who one is, XML, webhook and real-time events."""
+"""Alfred's clients run unchanged: every call, every way to authenticate, XML, webhook and real-time events."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ async def test_signed_requests_count_once(client: Client) -> None:
     again = await asyncio.to_thread(alfred.http.send, request, timeout=30)
     assert again.status_code == 401 and again.json()["message"]
     elsewhere = alfred.http.prepare_request(requests.Request("GET", f"{client.target.url}/v1/jobs"))
-    assert (await asyncio.to_thread(alfred.http.send, elsewhere, timeout=30)).status_code == 401, "signatures are the dialect's"
+    assert (await asyncio.to_thread(alfred.http.send, elsewhere, timeout=30)).status_code == 401, (
+        "signatures are valid in Alfred's dialect alone"
+    )
     assert (await raw(client, "DELETE", f"/v1/applications/{given['secret_key']}"))[0] == 204
     unseen = alfred.http.prepare_request(requests.Request("GET", f"{client.target.url}/api/tag/all"))
     assert (await asyncio.to_thread(alfred.http.send, unseen, timeout=30)).status_code == 401
@@ -98,7 +100,7 @@ async def test_a_signed_form_is_checked_against_its_bytes(client: Client) -> Non
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "multipart/mixed", "application/json", ""])
 async def test_no_operation_takes_a_signature_on_trust(client: Client, content_type: str) -> None:
-    """A form's media type once opened every operation of the dialect to whoever knew an application's id."""
+    """A form's media type must not bypass the signature check of any operation."""
     app = (await credentials(client, "signed"))["secret_key"]
     async with client.http.get(f"{client.target.url}/openapi.json") as answer:
         paths = (await answer.json())["paths"]
@@ -129,7 +131,7 @@ async def test_wrong_passwords(client: Client) -> None:
     ):  # fmt: skip
         status, body = await sign_in(**wrong)
         assert status == 400 and body["error"] == code and body["error_description"]
-    # A minute may end meanwhile, once.
+    # One minute may end during the test.
     for _ in range(2 * SIGNINS_PER_MINUTE + 2):
         if (await sign_in(**{**right, "password": "x"}))[0] == 429:
             return

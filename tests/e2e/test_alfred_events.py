@@ -1,4 +1,4 @@
-"""What Alfred's clients are told: the account's webhook with its challenge, and real-time events over Socket.IO."""
+"""Events for Alfred's clients: the account's webhook with its challenge, and real-time events over Socket.IO."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_webhook_of_an_account(client: Client) -> None:
 
         await eventually(heard, 60)
         again = await asyncio.to_thread(alfred.call, "POST", "account/webhook", json={"url": other.url})
-        assert again["id"] == first["id"], "one address per account"
+        assert again["id"] == first["id"], "an account has one address"
         unreachable = await asyncio.to_thread(
             alfred.http.post, f"{alfred.base}/api/account/webhook", json={"url": "http://127.0.0.1:1/hook"}, timeout=60
         )
@@ -114,7 +114,7 @@ class _connected:
         self.sockets.on("*", lambda name, body: heard.append((name, body)))
 
     async def __aenter__(self) -> None:
-        # A key that was issued a moment ago is on its way to the notifier.
+        # The notifier may not have read the new key yet.
         await eventually(self._connect, 10)
 
     async def _connect(self) -> bool:
@@ -128,7 +128,7 @@ class _connected:
         await self.sockets.disconnect()
 
 
-async def test_nobody_listens_without_a_key(client: Client) -> None:
+async def test_the_event_stream_requires_a_key(client: Client) -> None:
     for query in ("", "?apiKey=nope", "?apiKey=sl_" + "a" * 51):
         sockets = socketio.AsyncClient(reconnection=False)
         with pytest.raises(socketio.exceptions.ConnectionError):
@@ -136,7 +136,7 @@ async def test_nobody_listens_without_a_key(client: Client) -> None:
         await sockets.disconnect()
 
 
-async def test_a_revoked_key_stops_hearing(client: Client) -> None:
+async def test_a_revoked_key_receives_no_more_events(client: Client) -> None:
     issued = await client.call("POST", "/v1/keys", json={"user_name": "r", "role": "reader"})
     sockets = socketio.AsyncClient(reconnection=False)
 

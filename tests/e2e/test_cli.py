@@ -1,4 +1,4 @@
-"""The command line: output for people, JSON for scripts, exit codes that say what happened."""
+"""The command line: output for people, JSON for scripts, and an exit code per outcome."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_submit_without_watch_prints_the_job_id(pipeline: Pipeline) -> None:
     assert done.returncode == 0 and len(done.stdout.strip()) == 36
 
 
-def test_submit_tells_by_exit_code_that_a_job_did_not_complete(pipeline: Pipeline) -> None:
+def test_submit_has_an_exit_code_for_a_job_that_did_not_complete(pipeline: Pipeline) -> None:
     done = pipeline.command("submit", str(SAMPLES / "locked-invoice.pdf"), "--watch")
     shown = re.search(r"files  ([0-9.]+) s", done.stdout)
     assert shown is not None and float(shown[1]) > 0, "the time until the end of the job"

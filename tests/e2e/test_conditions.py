@@ -1,4 +1,4 @@
-"""A workflow with conditions, through the real services: only the tasks that are wanted are made."""
+"""A workflow with conditions, through the real services: only the steps whose conditions hold get tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What consumers get: webhooks, the resumable stream, the topics themselves, the trace."""
+"""Events for consumers: webhooks, the resumable stream, and the topics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_webhooks_are_signed_retried_and_logged(client: Client, pipeline: 
 
         await eventually(delivered)
         assert receiver.bad_signatures == 0
-        # A job of another test may have ended in the moment before.
+        # A job of another test may have ended just before.
         mine = [r for r in receiver.received if r[2]["event"]["job_id"] == job_id]
         assert [attempt for _, attempt, _ in mine] == [1, 2, 3]
         (event_id,) = {event_id for event_id, _, _ in mine}
@@ -118,7 +118,7 @@ async def test_the_stream_resumes_exactly_where_it_stopped(client: Client, pipel
                     break
         if name == "job.finished":
             break
-    assert len(seen) == len(set(seen)) == 9, "nothing missed and nothing twice over several connections"
+    assert len(seen) == len(set(seen)) == 9, "no event is missing or repeated over several connections"
 
 
 async def test_a_cursor_that_is_not_ours_is_refused(client: Client) -> None:
@@ -144,7 +144,7 @@ async def test_the_topics_hold_dense_sequences_with_previous_stages(client: Clie
     ]
 
 
-async def test_retries_are_told_and_spent(client: Client, pipeline: Pipeline) -> None:
+async def test_retries_are_published_until_they_are_used_up(client: Client, pipeline: Pipeline) -> None:
     job = await ended(client, await submit(pipeline, "always-err"))
     assert job["stage"] == "failed" and job["exceeded_retries"] is True and job["retries"] == 2
     history = (await client.call("GET", f"/v1/jobs/{job['id']}/history"))["result"]
@@ -172,7 +172,7 @@ async def test_cancel_reaches_the_worker(client: Client, pipeline: Pipeline) -> 
     assert job["stage"] == "cancelled" and "changed my mind" in job["error_messages"][-1]
 
     async def free() -> bool:
-        # The nap's slot is free again long before its minute is over: the offset below it gets committed.
+        # The cancelled task frees its slot long before its minute is over, so the offset below it is committed.
         other = await submit(pipeline, "noop-five")
         return bool((await ended(client, other))["stage"] == "completed")
 

@@ -1,4 +1,4 @@
-"""What an operator does to jobs, through the door, the topics and the workers: verbs, waits, limits, and the reasons for waiting."""
+"""An operator's commands, through the gateway, the topics and the workers: verbs, waits, limits, and the reasons for waiting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kafka
 
 
 class Steered:
-    """A worker of the action `test.steered` that ends its tasks when it is told to."""
+    """A worker of the action `test.steered` that ends its tasks when the test tells it to."""
 
     def __init__(self, kafka: str) -> None:
         self.worker = Worker(kafka, "steered-1", concurrency=50, drain_s=1)
@@ -83,7 +83,7 @@ async def until_why(client: Client, job_id: str, code: str) -> dict[str, Any]:
 
 
 async def shown(client: Client, job_id: str) -> dict[str, Any]:
-    """The job at the door, which reads along: a worker may have its task some tens of milliseconds before."""
+    """The job at the gateway. Its read model may lag behind the worker's task by some milliseconds."""
 
     async def look() -> Any:
         with contextlib.suppress(CliError):
@@ -112,7 +112,7 @@ async def test_the_life_of_a_job_under_an_operator(client: Client, pipeline: Pip
         worker.go.set()
         found = await until_why(client, job_id, "job_paused")
         assert found["facts"]["reason"] == "look at it first"
-        assert worker.started == [job_id], "nothing is handed out while it is paused"
+        assert worker.started == [job_id], "no task is dispatched while the job is paused"
         assert (await verb(client, job_id, "resume"))["paused"] is None
         job = await ended(client, job_id)
     assert job["stage"] == "completed" and worker.started == [job_id, job_id]
@@ -134,14 +134,14 @@ async def test_a_job_that_is_ended_early_stops_its_workers(client: Client, pipel
         begun = loop.time()
         assert (await verb(client, job_id, word, reason="not wanted"))["stage"] == stage
         await until(lambda: job_id in worker.cancelled, 5)
-        assert loop.time() - begun < 1.0, "the worker is told within a second"
+        assert loop.time() - begun < 1.0, "the worker gets the cancellation within a second"
     with pytest.raises(CliError, match="has ended"):
         await verb(client, job_id, word)
     record = await client.call("GET", f"/v1/jobs/{job_id}")
     assert record["error_messages"][-1].endswith("by admin: not wanted")
 
 
-async def test_limits_pauses_and_priorities_hold_and_say_so(client: Client, pipeline: Pipeline) -> None:
+async def test_limits_pauses_and_priorities_hold_and_are_explained(client: Client, pipeline: Pipeline) -> None:
     async def control(**body: Any) -> None:
         await client.call("PUT", "/v1/controls/action/test.steered", json=body)
 
@@ -169,13 +169,13 @@ async def test_limits_pauses_and_priorities_hold_and_say_so(client: Client, pipe
         await control(limit=None, paused=False)
 
 
-async def test_the_backlog_says_what_waits_and_when_it_is_worked_off(client: Client, pipeline: Pipeline) -> None:
+async def test_the_backlog_shows_waiting_tasks_and_when_they_will_be_done(client: Client, pipeline: Pipeline) -> None:
     await client.call("PUT", "/v1/controls/action/test.steered", json={"paused": True, "reason": "holiday"})
     try:
         jobs = [await make(client) for _ in range(3)]
 
         async def line() -> Any:
-            # The line is published every few seconds: the first one may still be of the pause of the test before.
+            # The backlog is published every few seconds, so the first one may still show the pause of the test before.
             lines = (await client.call("GET", "/v1/backlog"))["lines"]
             told = (x for x in lines if x["action"] == "test.steered" and x["waiting"] >= 3)
             return next((x for x in told if "holiday" in x["gate_message"]), None)
@@ -237,12 +237,12 @@ async def test_only_what_failed_is_run_again(client: Client, pipeline: Pipeline)
     assert again["rerun_of"] == job_id and again["finished_files"] == 2, again
     tasks = [json.loads(r.value) for r in await read_all(pipeline, "stage.tasks.noop")]
     ran = [(t["step"], t["file"]["file_name"]) for t in tasks if t["job_id"] == made["job_id"]]
-    assert ran == [("breaks", "email-order-4471.eml"), ("last", "email-order-4471.eml")], "nothing that was done"
+    assert ran == [("breaks", "email-order-4471.eml"), ("last", "email-order-4471.eml")], "finished steps are not run again"
     with pytest.raises(CliError, match="no file of the job"):
         await verb(client, made["job_id"], "rerun", only="failed")
 
 
-async def test_work_that_came_to_nothing_is_published(client: Client, pipeline: Pipeline) -> None:
+async def test_refused_reports_are_published(client: Client, pipeline: Pipeline) -> None:
     async with steered(pipeline) as worker:
         job_id = await make(client)
         await until(lambda: job_id in worker.started, 20)
@@ -266,7 +266,7 @@ async def test_work_that_came_to_nothing_is_published(client: Client, pipeline: 
         await verb(client, job_id, "cancel")
 
 
-async def test_an_open_session_says_that_it_is_one(client: Client, pipeline: Pipeline) -> None:
+async def test_an_open_session_is_explained_as_one(client: Client, pipeline: Pipeline) -> None:
     session_id = (await client.call("POST", "/api/deferred/create", json={}))["session_id"]
     found = json.loads(pipeline.command("why", session_id, "--json").stdout)
     assert found["code"] == "session_open" and found["changes_at"] == found["facts"]["expires_at"]

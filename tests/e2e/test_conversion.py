@@ -53,7 +53,7 @@ async def test_an_image_becomes_a_pdf(conversion: Conversion) -> None:
     status, body = await conversion.call("GET", f"/jobs/{job_id}/result/1")
     assert status == 200 and pages(body) == 1
     with pikepdf.open(io.BytesIO(body)) as document:
-        assert str(document.docinfo["/Title"]) == "Mine", "a document's option wins over the job's"
+        assert str(document.docinfo["/Title"]) == "Mine", "a document's option overrides the job's"
     assert (await conversion.call("GET", f"/jobs/{job_id}"))[1]["status"]["code"] == "completed"
     assert job_id in [j["jobId"] for j in (await conversion.call("GET", "/jobs/"))[1]]
     assert (await conversion.call("DELETE", f"/jobs/{job_id}"))[0] == 204
@@ -93,7 +93,9 @@ async def test_what_cannot_be_converted(conversion: Conversion, name: str, data:
     result = await conversion.start(job_id)
     assert result["status"] == "error" and result["error"]["code"] == code and result["error"]["message"], result
     assert result["dataList"] == [] and [(e["severity"], e["dataId"]) for e in result["events"]] == [("error", data_id)]
-    assert (await conversion.call("GET", f"/jobs/{job_id}"))[1]["status"]["code"] == "completed", "failure is in the result alone"
+    assert (await conversion.call("GET", f"/jobs/{job_id}"))[1]["status"]["code"] == "completed", (
+        "the failure is in the result alone"
+    )
     assert await refused(conversion, "GET", f"/jobs/{job_id}/result/1") == (404, "resultNotFound")
 
 
@@ -128,7 +130,7 @@ async def test_refusals(conversion: Conversion) -> None:
     assert (wrong.value.status, wrong.value.type) == (427, "invalidOption")
 
 
-async def test_what_comes_too_early_or_too_late(conversion: Conversion) -> None:
+async def test_calls_that_come_too_early_or_too_late(conversion: Conversion) -> None:
     job_id = await conversion.create()
     assert await refused(conversion, "POST", f"/jobs/{job_id}:start") == (409, "noData")
     assert await refused(conversion, "GET", f"/jobs/{job_id}/result") == (409, "noResult")
@@ -157,10 +159,12 @@ async def test_what_comes_too_early_or_too_late(conversion: Conversion) -> None:
     )
 
 
-async def test_cancel_tells_in_the_result_whether_it_came_in_time(client: Client, conversion: Conversion) -> None:
+async def test_the_result_shows_whether_cancel_was_in_time(client: Client, conversion: Conversion) -> None:
     job_id = await conversion.create(workflow="test-slow")
     assert (await conversion.call("POST", f"/jobs/{job_id}:cancel"))[0] == 202
-    assert (await conversion.call("GET", f"/jobs/{job_id}"))[1]["status"]["code"] == "creating", "no effect before the start"
+    assert (await conversion.call("GET", f"/jobs/{job_id}"))[1]["status"]["code"] == "creating", (
+        "cancel has no effect before the start"
+    )
     await conversion.add(job_id, "a.txt", b"hello")
     assert (await conversion.call("POST", f"/jobs/{job_id}:start"))[0] == 204
     assert (await conversion.call("POST", f"/jobs/{job_id}:cancel"))[0] == 202
@@ -169,7 +173,7 @@ async def test_cancel_tells_in_the_result_whether_it_came_in_time(client: Client
     other = await conversion.create(workflow="test-slow")
     await conversion.add(other, "a.txt", b"hello")
     await conversion.call("POST", f"/jobs/{other}:start")
-    assert (await conversion.call("DELETE", f"/jobs/{other}"))[0] == 202, "it is canceled, and goes when it has ended"
+    assert (await conversion.call("DELETE", f"/jobs/{other}"))[0] == 202, "the job is canceled, and deleted after its end"
     assert await refused(conversion, "GET", f"/jobs/{other}") == (404, "jobNotFound")
 
 
@@ -239,7 +243,7 @@ async def test_too_many_jobs(client: Client) -> None:
         assert await own.create()
 
 
-async def test_results_are_brought_to_a_url(conversion: Conversion) -> None:
+async def test_results_are_delivered_to_a_url(conversion: Conversion) -> None:
     brought: list[tuple[str, bytes]] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -269,7 +273,7 @@ async def test_without_a_key_only_from_this_machine(client: Client) -> None:
             assert (await refused(stranger, "GET", "/jobs/"))[0] == 401, headers
     for headers in ({"authorization": "Bearer nope"}, {"x-api-key": "nope"}, {"x-tagshelfapi-key": ""}):
         async with Conversion(client.target.url, **headers) as wrong:
-            assert (await refused(wrong, "GET", "/jobs/"))[0] == 401, "a wrong key is not no key"
+            assert (await refused(wrong, "GET", "/jobs/"))[0] == 401, "a wrong key is refused even where no key is needed"
 
 
 async def test_a_watched_folder(client: Client, pipeline: Any) -> None:

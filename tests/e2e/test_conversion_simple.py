@@ -86,7 +86,7 @@ async def test_a_connection_that_sends_results_on(client: Client) -> None:
             assert (await raw(producer, "PUT", path, json=wanted))[0] == 403
             assert (await admin.call("PUT", path, json=wanted))["id"] == "scans"
             assert (await raw(producer, "POST", f"{PLAIN}/scans", data=SCAN))[0] == 202
-            assert (await raw(client, "POST", f"{PLAIN}/scans", data=SCAN))[0] == 404, "it is another tenant's"
+            assert (await raw(client, "POST", f"{PLAIN}/scans", data=SCAN))[0] == 404, "the connection belongs to another tenant"
 
             async def there() -> bool:
                 return bool(brought)

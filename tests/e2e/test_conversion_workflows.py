@@ -1,4 +1,4 @@
-"""The Conversion Service's workflows beside its two most used ones."""
+"""Further workflows of the Conversion Service."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_an_invoice_is_made_of_paper_and_data(conversion: Conversion) -> N
     assert result["status"] == "error" and result["error"]["code"] == "conformance", result
 
 
-async def test_signing_without_a_key_says_so(conversion: Conversion) -> None:
+async def test_signing_without_a_key_is_an_error(conversion: Conversion) -> None:
     job_id = await conversion.create(workflow="Sign PDF")
     await conversion.add(job_id, "contract.pdf", NDA)
     result = await conversion.start(job_id)

@@ -1,6 +1,6 @@
-"""What the documents tell a reader to type is run as it stands: the README, the tutorials, and the guides' marked blocks.
+"""Runs the commands of the documents as written: the README, the tutorials, and the guides' marked blocks.
 
-A page becomes one script of bash in a folder that looks like the repository's. What installs, starts or stops is left out, since the pipeline
+A page becomes one bash script in a copy of the repository's folder. Commands that install, start or stop are left out, since the pipeline
 runs already; `tests/architecture/test_documents.py` checks these lines against the parser and the Makefile.
 """
 
@@ -32,7 +32,7 @@ HTTP_API = ROOT / "docs" / "reference" / "http-api.md"
 
 
 def lines_of(block: Block) -> list[str]:
-    """What of a block is run."""
+    """The lines of a block that are run."""
     return [
         line
         for line in block.lines
@@ -41,7 +41,7 @@ def lines_of(block: Block) -> list[str]:
 
 
 def script(page: Path, whole: bool) -> str:
-    """A page as one script; unless `whole`, its marked blocks alone. Raises nothing: what fails, fails as it runs."""
+    """A page as one script: all blocks if `whole`, else the marked ones."""
     parts = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
     for block in blocks(page):
         if block.title:
@@ -59,7 +59,7 @@ def script(page: Path, whole: bool) -> str:
 
 
 def a_repository(folder: Path, pipeline: Pipeline) -> None:
-    """A folder in which a reader's commands find what they name."""
+    """A folder with the files that the documents' commands name."""
     for there in ("samples", "contracts", "stageline_kit"):
         (folder / there).symlink_to(ROOT / there)
     (folder / ".stageline").symlink_to(pipeline.data_dir)
@@ -76,7 +76,7 @@ def a_repository(folder: Path, pipeline: Pipeline) -> None:
 
 
 async def run_page(page: Path, folder: Path, pipeline: Pipeline, whole: bool = True) -> str:
-    """Run a page's script on the pipeline; returns what it printed. Fails with that when a command fails."""
+    """Run a page's script on the pipeline; returns its output. Fails with the output when a command fails."""
     a_repository(folder, pipeline)
     state = pipeline.state
     text = script(page, whole)
@@ -121,8 +121,8 @@ async def test_the_programs_of_the_guide_run(pipeline: Pipeline, tmp_path: Path)
         if block.language == "python":
             exec(compile(block.text, name(block.page), "exec"), found)
     order, tally = str(tmp_path), str(tmp_path / "tally.db")
-    job_id = await found["hand_in"](pipeline.kafka, order)
-    assert await found["hand_in"](pipeline.kafka, order) == job_id
+    job_id = await found["submit"](pipeline.kafka, order)
+    assert await found["submit"](pipeline.kafka, order) == job_id
     counting = asyncio.create_task(found["count_finished"](pipeline.kafka, tally))
     try:
         async with asyncio.timeout(60):

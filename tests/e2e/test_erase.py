@@ -1,4 +1,4 @@
-"""Erasing a job leaves nothing of it: not in any store, search, object store, or compacted topic."""
+"""An erased job is gone from every store, the search, the object store and the compacted topic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kafka
 
 
 def residue(pipeline: Pipeline, *marks: str) -> list[str]:
-    """Where any of the marks still stands: tables of every service, names of objects. The inbox, audits and outboxes keep ids."""
+    """Tables of every service and object names that hold one of the marks. Inbox, audits and outboxes may keep ids."""
     found = []
     for path in pipeline.data_dir.glob("*.db"):
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)

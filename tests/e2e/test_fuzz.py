@@ -1,4 +1,4 @@
-"""Every operation of the door under generated requests: all checks and phases of Schemathesis (`make fuzz` sends 1,000 to each)."""
+"""Generated requests to every operation of the gateway, with all checks and phases of Schemathesis (`make fuzz` sends more)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORKERS = "2" if sys.version_info >= (3, 12) else "1"
 """Python 3.11's `ast.parse`, which Hypothesis uses, fails at times in two threads at once (CPython issue 106905)."""
 
 
-async def test_no_generated_request_finds_anything(own_pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_generated_requests_find_no_fault(own_pipeline: Pipeline, tmp_path: Path) -> None:
     own_pipeline.environment |= {"STAGELINE_REQUESTS_PER_MINUTE": "100000000", "STAGELINE_SIGNINS_PER_MINUTE": "100000000"}
     own_pipeline.start()
     target = own_pipeline.target()
@@ -34,7 +34,7 @@ async def test_no_generated_request_finds_anything(own_pipeline: Pipeline, tmp_p
         **os.environ, "STAGELINE_KEY": target.key, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "PYTHONPATH": str(ROOT), "NO_COLOR": "1",
     }  # fmt: skip
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    # Also when the whole run is stopped before it tells of its failures.
+    # Printed even if the run is stopped before it reports its failures.
     (tmp_path / "schemathesis.txt").write_text(done.stdout + done.stderr)
     print("\n".join(done.stdout.splitlines()[-12:]))
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""The door as a producer meets it: answers, errors, limits, and what is right immediately after a write."""
+"""The gateway for a producer: answers, errors, limits, and reads right after a write."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def ended(client: Client, job_id: str) -> dict[str, Any]:
         try:
             job = await client.call("GET", f"/v1/jobs/{job_id}")
         except CliError:
-            return None  # published by another producer a moment ago
+            return None  # published by another producer just before
         return job if job["stage"] in ("completed", "failed", "invalid", "cancelled") else None
 
     found: dict[str, Any] = await eventually(look, 60)
@@ -57,7 +57,7 @@ async def test_a_session_from_opening_to_results(client: Client) -> None:
     detail = await client.call("GET", f"/api/deferred/detail/{session}")
     assert detail["status"] == "open" and detail["job_id"] is None and len(detail["files"]) == 2
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session, "metadata": {"a": 1}}))["job_id"]
-    assert (await client.call("GET", f"/api/job/detail/{job_id}"))["metadata"] == {"a": 1}, "right immediately after the write"
+    assert (await client.call("GET", f"/api/job/detail/{job_id}"))["metadata"] == {"a": 1}, "the read model has the write at once"
     job = await ended(client, job_id)
     assert job["stage"] == "completed" and {f["tag_name"] for f in job["files"]} == {"invoice", "letter"}
     detail = await client.call("GET", f"/api/deferred/detail/{session}")
@@ -123,13 +123,13 @@ async def test_bad_input_names_the_field(client: Client, path: str, body: Any, f
     assert status == 400 and answer["error"] == "Bad Request" and answer["message"].startswith(field), answer
 
 
-async def test_bodies_that_are_no_json_and_too_large_ones(client: Client) -> None:
+async def test_bodies_that_are_not_json_or_too_large(client: Client) -> None:
     headers = {"content-type": "application/json"}
     assert (await raw(client, "POST", "/api/job/create", data=b"{nonsense", headers=headers))[0] == 400
     assert (await raw(client, "POST", "/api/job/create", data=io.BytesIO(b" " * 1_100_000 + b"{}"), headers=headers))[0] == 413
 
 
-async def test_uploads_that_are_not_what_they_should_be(client: Client) -> None:
+async def test_invalid_uploads(client: Client) -> None:
     session = await session_with(client)
     post = "/api/file/uploadfile"
     assert (await raw(client, "POST", post, json={}))[0] == 400
@@ -155,7 +155,7 @@ async def test_names_of_uploads_are_never_paths(client: Client) -> None:
     assert entry["file_name"] == "passwd"
 
 
-async def test_nobody_gets_in_without_a_key(pipeline: Pipeline) -> None:
+async def test_every_operation_requires_a_key(pipeline: Pipeline) -> None:
     async with aiohttp.ClientSession() as http:
         for headers in ({}, {"X-TagshelfAPI-Key": "sl_nonsense"}, {"Authorization": "Bearer "}, {"Authorization": "Basic abc"}):
             for method, path in (("POST", "/api/deferred/create"), ("GET", "/api/job/all"), ("GET", "/v1/search?q=x")):
@@ -172,7 +172,7 @@ async def test_the_api_key_header_and_bearer_both_work(client: Client, pipeline:
                 assert answer.status == 200
 
 
-async def test_tenants_see_nothing_of_each_other_and_roles_hold(client: Client, pipeline: Pipeline) -> None:
+async def test_tenants_are_isolated_and_roles_are_enforced(client: Client, pipeline: Pipeline) -> None:
     session = await session_with(client, "contract-nda.pdf")
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
     file_id = (await ended(client, job_id))["files"][0]["id"]
@@ -197,7 +197,7 @@ async def test_tenants_see_nothing_of_each_other_and_roles_hold(client: Client, 
         assert (await raw(reading, "POST", "/api/deferred/create"))[0] == 403
 
 
-async def test_a_revoked_key_stops_working_at_both_doors(client: Client, pipeline: Pipeline) -> None:
+async def test_a_revoked_key_stops_working_at_both_http_apis(client: Client, pipeline: Pipeline) -> None:
     made = await client.call("POST", "/v1/keys", json={"user_name": "temp"})
     async with Client(pipeline.target(made["key"])) as temp:
 

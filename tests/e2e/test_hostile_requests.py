@@ -1,4 +1,4 @@
-"""Nonsense at the doors: a clear answer every time, never a 500, and the next request is served."""
+"""Hostile requests to the HTTP APIs: each gets a clear answer, never a 500, and the next request is served."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_hostile_forms(client: Client, kind: str) -> None:
     assert await status(client, "POST", url, data=b"--x\r\n\r\n", headers={"content-type": kind}) == 400
 
 
-async def test_what_is_too_large_is_said_in_the_dialects_own_shape(client: Client) -> None:
+async def test_a_too_large_request_is_answered_in_its_dialect(client: Client) -> None:
     for path, kind in (
         ("/v1/keys", "application/problem+json"),
         ("/api/job/create", "application/json"),

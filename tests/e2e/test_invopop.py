@@ -54,7 +54,7 @@ async def test_a_job_from_data_to_intents(invopop: Invopop) -> None:
     ]
     assert [[e["status"] for e in i["events"]] for i in job["intents"]] == [["RUN", "OK"]] * 2
     assert job["envelope"] == INVOICE and job["workflow_id"] == flow_id and job["tags"] == ["may"] and job["faults"] == []
-    assert job["intents"][0]["integration_id"] == steps[0]["id"], "what clients from before 2023-06 read"
+    assert job["intents"][0]["integration_id"] == steps[0]["id"], "fields for clients from before 2023-06"
     entry = await invopop.call("GET", f"/silo/v1/entries/{job['silo_entry_id']}")
     assert entry["data"] == INVOICE and entry["doc_schema"] == INVOICE["$schema"]
     assert (await invopop.call("GET", f"/transform/v1/jobs/key/{job['key']}"))["id"] == job["id"]
@@ -77,7 +77,7 @@ async def test_the_editions(invopop: Invopop) -> None:
     assert invopop.status == 202 and v1["id"]
 
 
-async def test_the_same_again(invopop: Invopop) -> None:
+async def test_repeated_requests(invopop: Invopop) -> None:
     flow_id = await flow(invopop, step("Only"))
     path = f"/transform/v1/jobs/{uuid_utils.uuid7()}"
     body = {"workflow_id": flow_id, "data": INVOICE}
@@ -96,7 +96,7 @@ async def test_the_same_again(invopop: Invopop) -> None:
     assert len({j["id"] for j in at_once}) == 1
 
 
-async def test_what_went_wrong(invopop: Invopop) -> None:
+async def test_faults_of_a_job(invopop: Invopop) -> None:
     rejected = step("Check", config={"fail": "KO"})
     job = await invopop.run(await flow(invopop, rejected, step("Never"), rescue=[step("Undo")]), data=INVOICE)
     assert job["status"] == "KO" and [i["name"] for i in job["intents"]] == ["Check", "Undo"]
@@ -157,7 +157,7 @@ async def test_entries_and_their_files(invopop: Invopop) -> None:
     path = f"/silo/v1/entries/{entry_id}"
     made = await invopop.call("PUT", path, {"key": key, "data": INVOICE, "folder": "sales", "tags": ["a"]})
     assert made["state"] == "Draft" and made["digest"]["alg"] == "sha256" and made["attachments"] == []
-    assert (await refused(invopop, "PUT", path, {"data": INVOICE})).status == 409, "used ids are 409, always"
+    assert (await refused(invopop, "PUT", path, {"data": INVOICE})).status == 409, "a used id is always answered by 409"
     assert (await refused(invopop, "POST", "/silo/v1/entries", {"key": key})).status == 409
     inline = await invopop.call(
         "PUT", f"{path}/files/f1", {"name": "a.txt", "data": base64.b64encode(b"hello").decode(), "category": "note"}
@@ -178,7 +178,9 @@ async def test_entries_and_their_files(invopop: Invopop) -> None:
     await invopop.call(
         "PUT", f"{path}/files/f3", {"name": "c.txt", "data": base64.b64encode(b"newer").decode(), "category": "note"}
     )
-    assert {a["id"] for a in (await invopop.call("GET", path))["attachments"]} == {"f2", "f3"}, "the same category replaces"
+    assert {a["id"] for a in (await invopop.call("GET", path))["attachments"]} == {"f2", "f3"}, (
+        "a file of the same category replaces the first"
+    )
     at = "2026-05-01T10:00:00.000Z"
     for _ in range(2):
         assert (await invopop.call("PUT", f"{path}/states/{at}", {"key": "Sent"}))["key"] == "Sent"
@@ -192,7 +194,7 @@ async def test_entries_and_their_files(invopop: Invopop) -> None:
     assert entry_id in [e["id"] for e in (await invopop.call("GET", "/silo/v1/entries", limit="100"))["list"]]
 
 
-async def test_a_poke_wakes_what_waits(client: Client, invopop: Invopop) -> None:
+async def test_a_poke_continues_a_waiting_job(client: Client, invopop: Invopop) -> None:
     made = await client.call("POST", "/v1/jobs", json={"workflow": "test-approval"})
     job_id = made["job_id"]
 
@@ -239,7 +241,7 @@ async def test_the_webhook_step(invopop: Invopop) -> None:
             "key": job["key"], "args": {"shop": "1"}, "faults": [],
         }  # fmt: skip
         await invopop.run(await flow(invopop, broken, rescue=[tell]), data=INVOICE)
-        assert "asked_to_fail" in heard[-1][0]["faults"][0]["message"], "the error flow is told what went wrong"
+        assert "asked_to_fail" in heard[-1][0]["faults"][0]["message"], "the error flow gets the reason"
         internal = step("Tell", "webhook", config={"url": "http://169.254.169.254/latest"})
         job = await invopop.run(await flow(invopop, internal), data=INVOICE)
         assert job["status"] == "KO" and job["faults"][0]["code"] == "ssrf_refused"

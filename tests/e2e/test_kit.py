@@ -1,4 +1,4 @@
-"""The kit on real Kafka: unreadable records set aside, spans, a worker that is cancelled and one that drains."""
+"""The kit on real Kafka: dead letters, spans, a cancelled task, and a worker that finishes its tasks before it stops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.test_kit import stage_update
 pytestmark = pytest.mark.kafka
 
 
-async def test_what_cannot_be_read_is_set_aside_and_repeats_are_dropped(pipeline: Pipeline) -> None:
+async def test_unreadable_records_are_dead_lettered_and_repeats_dropped(pipeline: Pipeline) -> None:
     group = f"kit-{clock.new_root()}"
     await ensure_topics(pipeline.access, [dead_letters_of(DELIVERY_EVENTS_TOPIC, group)], TopicSizes(1, 1, 1))
     mine = example(DeliveryAttempted).model_copy(update={"attempt_id": clock.new_root(), "tenant_id": group})
@@ -54,7 +54,7 @@ async def test_what_cannot_be_read_is_set_aside_and_repeats_are_dropped(pipeline
         assert not [r for rs in records.values() for r in rs if dict(r.headers).get("ce_tenant") == group.encode()], "committed"
 
 
-async def test_gaps_are_noticed(pipeline: Pipeline) -> None:
+async def test_gaps_are_detected(pipeline: Pipeline) -> None:
     consumer = Consumer(pipeline.kafka, "unused", ["job.events"])
     job = clock.new_root()
 
@@ -96,7 +96,7 @@ def test_handling_an_event_is_a_span_of_the_jobs_trace() -> None:
     assert span["attributes"]["messaging.consumer.group.name"] == "billing" and span["attributes"]["messaging.kafka.offset"] == 7
 
 
-async def test_a_worker_is_cancelled_and_another_finishes_before_it_goes(
+async def test_a_task_is_cancelled_and_another_finishes_before_the_worker_stops(
     pipeline: Pipeline, client: Client, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"

@@ -1,4 +1,4 @@
-"""Records at Kafka's own limit, and wishes that would grow beyond it: parked or refused, never the end of a service."""
+"""Records at Kafka's size limit become dead letters, requests that would exceed it are refused, and no service ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READ_BY = {
 }
 
 
-async def test_records_as_large_as_kafka_takes_them_are_parked(client: Client, pipeline: Pipeline) -> None:
+async def test_records_at_kafkas_limit_are_dead_lettered(client: Client, pipeline: Pipeline) -> None:
     producer = await make_producer(pipeline.access, "large")
     for topic in (t for t in all_topics() if t.name in READ_BY):
         headers = [("ce_type", topic.models[0].TYPE.encode())]
@@ -103,4 +103,4 @@ async def test_ten_thousand_files_in_one_job(client: Client, pipeline: Pipeline)
     job = await eventually(there, 200, 1)
     assert job["id"] == job_of(session_id) and job["file_count"] == job["finished_files"] == count
     tasks = [r for r in await read_all(pipeline, "stage.tasks.noop") if job["id"].encode() in r.value]
-    assert len(tasks) == count + 1, "one task per file, and one for all of them together"
+    assert len(tasks) == count + 1, "one task per file, and one of the whole job"

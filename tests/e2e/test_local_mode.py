@@ -1,4 +1,4 @@
-"""Embedded mode as an operator meets it: start, errors in one line, stop, and finding everything again."""
+"""Embedded mode for an operator: start, errors in one line, stop, and a restart with all data."""
 
 from __future__ import annotations
 
@@ -69,9 +69,11 @@ async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -
     assert detached.command("down").returncode == 0
     detach(detached)
     java, version = find_java()
-    if version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists():  # not every Java can keep them
+    if (
+        version >= AOT or (java.resolve().parents[1] / "lib" / "server" / "classes.jsa").exists()
+    ):  # not every Java supports a class archive
         mapped = Path(f"/proc/{detached.state['pids']['kafka']}/maps").read_text()
-        assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the classes that an earlier one kept"
+        assert str(cache_folder()) in mapped and ".jsa" in mapped, "the broker maps the class archive of an earlier one"
     assert key_file.read_text() == key
     async with Client(detached.target()) as client:
         again = await client.call("GET", f"/v1/jobs/{job['id']}")
@@ -82,7 +84,7 @@ async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -
     submitted(detached)
 
 
-async def test_what_the_topics_say_is_what_the_stores_hold(detached: Pipeline) -> None:
+async def test_the_topics_and_the_stores_agree(detached: Pipeline) -> None:
     async with Client(detached.target()) as mine:
         files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
         done = await submit_files(mine, files, {"workflow": "documents"})
@@ -107,7 +109,7 @@ def test_down_and_reset(detached: Pipeline) -> None:
     assert detached.command("reset", "--yes").returncode == 0 and not detached.data_dir.exists()
 
 
-async def test_everything_comes_back_when_what_forks_the_services_is_killed(restartable: RestartablePipeline) -> None:
+async def test_the_pipeline_recovers_when_the_fork_server_is_killed(restartable: RestartablePipeline) -> None:
     before = restartable.state["pids"]
     await asyncio.to_thread(submitted, restartable)
     os.kill(before["forkserver"], signal.SIGKILL)
@@ -119,14 +121,14 @@ async def test_everything_comes_back_when_what_forks_the_services_is_killed(rest
     await eventually(all_new, 60)
     assert restartable.state["pids"]["kafka"] == before["kafka"]
 
-    async def done() -> bool:  # the first calls may find the door not up yet, and say so
+    async def done() -> bool:  # the first calls may come before the gateway is ready
         asked = await asyncio.to_thread(restartable.command, "submit", str(SAMPLES / "contract-nda.pdf"), "--watch")
         return asked.returncode == 0
 
     await eventually(done, 60)
 
 
-def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()

@@ -1,4 +1,4 @@
-"""Metrics as an OTLP receiver gets them: their names, and their values beside what really happened."""
+"""Metrics at an OTLP receiver: their names, and their values compared with the events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STAGE = "pipeline.job.stage.duration"
 
 
 def published(pipeline: Pipeline, path: Path) -> tuple[str, str]:
-    """A workflow of one step, and the name of that step, which nobody else has."""
+    """A workflow of one step, and the unique name of that step."""
     name = f"measured-{uuid.uuid4().hex[:8]}"
     path.write_text(yaml.safe_dump({"name": name, "version": 1, "steps": [{"name": name, "action": "noop", "scope": "job"}]}))
     done = pipeline.command("workflows", "publish", str(path))
@@ -40,7 +40,7 @@ def published(pipeline: Pipeline, path: Path) -> tuple[str, str]:
 
 
 async def told(pipeline: Pipeline, workflow: str) -> str:
-    """One job, asked for twice by the same command, and one record that nobody can read."""
+    """Publish the same command for one job twice, and one unreadable record."""
     job_id = clock.new_root()
     command = CreateJob(
         command_id=derived(job_id, "c"), job_id=job_id, owner=OWNER, issued_at=clock.now(), job=JobRequest(workflow=workflow)

@@ -1,4 +1,4 @@
-"""Object-level authorization: every operation that names an object answers another tenant as if the object did not exist."""
+"""Object-level authorization: for another tenant, every operation on an object answers as if the object did not exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CREATES = {"put", "post"}
 
 
 async def objects(client: Client) -> dict[str, str]:
-    """One of everything that a path may name, all of one tenant's."""
+    """One object of each kind that a path may name, all of one tenant."""
     session = await session_with(client, "letter-offer.docx")
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
     job = await ended(client, job_id)
@@ -51,7 +51,7 @@ async def objects(client: Client) -> dict[str, str]:
     }  # fmt: skip
 
 
-async def test_nobody_reaches_what_is_somebody_elses(client: Client) -> None:
+async def test_no_tenant_reaches_another_tenants_objects(client: Client) -> None:
     mine = await objects(client)
     document = await client.call("GET", "/openapi.json")
     _, admin, producer = await new_tenant(client)
@@ -67,11 +67,11 @@ async def test_nobody_reaches_what_is_somebody_elses(client: Client) -> None:
             for method in operations:
                 more: dict[str, Any] = {"json": {}} if method in CREATES else {}
                 status, body, _ = await raw(admin, method.upper(), target, headers=TUS, **more)
-                # 400, 415 and 422: refused before anything was looked at.
+                # 400, 415 and 422: refused before the object was looked up.
                 assert status in (400, 403, 404, 405, 409, 415, 422), (method, path, status, body)
                 assert mine["job_id"] not in str(body).replace(target, "") or status == 404, (method, path, body)
                 tried.append(f"{method} {path}")
     assert len(tried) >= 45, tried
     job = await client.call("GET", f"/v1/jobs/{mine['job_id']}")
-    assert job["stage"] == "completed", "and nothing has become of it"
+    assert job["stage"] == "completed", "the objects are unchanged"
     assert (await raw(client, "HEAD", f"/v1/uploads/{mine['upload_id']}", headers=TUS))[0] == 200

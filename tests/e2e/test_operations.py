@@ -1,4 +1,4 @@
-"""Many jobs at once: found, saved as a search, changed in bulk; workflows published and schedules kept, all through the command line too."""
+"""Operations on many jobs: search, saved searches, bulk changes; workflows and schedules. Each also through the command line."""
 
 from __future__ import annotations
 
@@ -20,21 +20,12 @@ from tests.eventually import eventually
 pytestmark = pytest.mark.kafka
 
 
-@pytest.fixture(scope="module", autouse=True)
-def every_minute(pipeline: Pipeline) -> str:
-    """A schedule, made before anything else here is tried: its time comes meanwhile."""
-    name = f"every-{uuid.uuid4().hex[:8]}"
-    done = pipeline.command("schedules", "set", name, "* * * * *", "--time-zone", "Europe/Berlin", "--workflow", "noop-five")
-    assert done.returncode == 0, done.stderr
-    return name
-
-
 async def listed(client: Client, **query: Any) -> list[str]:
     found = await client.call("GET", "/v1/jobs", params=query)
     return [j["id"] for j in found["result"]]
 
 
-async def test_jobs_are_found_by_what_is_known_of_them(client: Client) -> None:
+async def test_jobs_are_found_by_their_properties(client: Client) -> None:
     files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
     mark = uuid.uuid4().hex
     job_id = await submit_files(client, files, {"workflow": "documents", "metadata": {"mark": mark, "case": 9}})
@@ -151,7 +142,7 @@ def test_workflows_are_published_shown_and_compared(pipeline: Pipeline, tmp_path
     assert made.returncode == 0
 
 
-async def test_a_draft_is_published_and_what_is_wrong_is_said(client: Client) -> None:
+async def test_a_draft_is_published_and_errors_are_reported(client: Client) -> None:
     name = f"draft-{uuid.uuid4().hex[:8]}"
     body = {"name": name, "version": 1, "steps": [{"name": "one", "action": "noop", "next": [{"status": "OK", "to": "nowhere"}]}]}
     await client.call("PUT", f"/v1/workflows/{name}/draft", json=body)
@@ -216,23 +207,29 @@ async def test_nonsense_is_answered_with_the_field(client: Client) -> None:
             await client.call("PUT", path, json=body)
 
 
-async def test_a_schedule_makes_a_job_when_its_time_comes(client: Client, pipeline: Pipeline, every_minute: str) -> None:
-    name = every_minute
+async def test_schedules_are_set_listed_and_deleted(client: Client, pipeline: Pipeline) -> None:
+    name = f"yearly-{uuid.uuid4().hex[:8]}"
+    done = pipeline.command("schedules", "set", name, "0 0 1 1 *", "--time-zone", "Europe/Berlin", "--workflow", "noop-five")
+    assert done.returncode == 0, done.stderr
     other = f"{name}-wrong"
     with pytest.raises(CliError, match="cron"):
         await client.call("PUT", f"/v1/schedules/{other}", json={"cron": "61 * * * *"})
     with pytest.raises(CliError, match="time_zone"):
         await client.call("PUT", f"/v1/schedules/{other}", json={"cron": "* * * * *", "time_zone": "Mars/Olympus"})
-
-    async def shown() -> Any:
-        found = (await client.call("GET", "/v1/schedules"))["result"]
-        return next((s for s in found if s["name"] == name and s["last_job_id"]), None)
-
     kept = pipeline.command("schedules", "list").stdout
     assert name in kept and other not in kept
-    found = await eventually(shown, 75, 1)
-    job = await ended(client, found["last_job_id"])
-    assert job["stage"] == "completed" and job["metadata"] == {"schedule": name}
     assert pipeline.command("schedules", "delete", name).returncode == 0
     with pytest.raises(CliError, match="no such schedule"):
         await client.call("DELETE", f"/v1/schedules/{name}")
+
+
+async def test_a_schedule_makes_a_job_when_its_time_comes(pipeline: Pipeline) -> None:
+    async with Client(pipeline.target(pipeline.scheduler_key)) as client:
+
+        async def due() -> Any:
+            found = (await client.call("GET", "/v1/schedules"))["result"]
+            return next((s for s in found if s["name"] == "every-minute" and s["last_job_id"]), None)
+
+        found = await eventually(due, 75, 1)
+        job = await ended(client, found["last_job_id"])
+    assert job["stage"] == "completed" and job["metadata"] == {"schedule": "every-minute"}

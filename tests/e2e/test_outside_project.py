@@ -1,4 +1,4 @@
-"""A project with nothing but the contracts and the kit installed: producer, consumer and worker, in Python and in Node.js."""
+"""A project with only the contracts and the kit installed: producer, consumer and worker, in Python and Node.js."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_feed_starts_from_the_snapshot_and_goes_on_exactly(pipeline: Pip
             sequences: list[int] = []
             async with asyncio.timeout(30):
                 async for change in feed.changes():
-                    assert change.state.job_id != first, "what the snapshot has is not told again"
+                    assert change.state.job_id != first, "events that the snapshot includes are not delivered again"
                     if change.state.job_id == second:
                         sequences.append(change.state.sequence)
                         if isinstance(change.event, JobFinished) or (

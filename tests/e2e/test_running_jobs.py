@@ -15,7 +15,7 @@ from tests.e2e.test_control import make, until_why
 pytestmark = pytest.mark.kafka
 
 
-async def test_a_new_version_is_tried_on_the_jobs_that_run(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_a_new_version_is_checked_against_the_running_jobs(client: Client, pipeline: Pipeline, tmp_path: Path) -> None:
     name = f"letters-{uuid.uuid4().hex[:8]}"
     steps = [
         {"name": "one", "action": "noop", "scope": "job"},

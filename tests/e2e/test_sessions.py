@@ -1,4 +1,4 @@
-"""Deferred sessions beyond the plain way: opened by an outside producer, and expired."""
+"""Special cases of deferred sessions: opened by an outside producer, and expired."""
 
 from __future__ import annotations
 

@@ -66,14 +66,16 @@ def check_conventions(spans: list[Any]) -> None:
         if operation == "process":
             assert a["messaging.operation.type"] == "process" and a["messaging.consumer.group.name"]
             assert isinstance(a["messaging.destination.partition.id"], str) and isinstance(a["messaging.kafka.offset"], int)
-            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, "linked to and child of the creation context"
+            assert len(s.links) == 1 and s.links[0][1] == s.parent_id, (
+                "the span is linked to its creation context and a child of it"
+            )
         if operation == "send":
             assert a["messaging.operation.type"] == "send" and a["messaging.batch.message_count"] >= 1
         if operation == "commit":
             assert a["messaging.operation.type"] == "settle"
 
 
-async def test_health_says_ready_everywhere(pipeline: Pipeline) -> None:
+async def test_every_service_is_ready(pipeline: Pipeline) -> None:
     async with aiohttp.ClientSession() as http:
         for name, port in pipeline.state["ports"].items():
             if not name.startswith("kafka"):
@@ -93,7 +95,7 @@ async def test_logs_tell_the_job_and_its_trace(client: Client, pipeline: Pipelin
 
 
 async def test_the_state_of_a_job_belongs_to_no_trace(pipeline: Pipeline) -> None:
-    """A snapshot sums up several causes; a span of its own would be a second root beside the job's tree."""
+    """A snapshot has several causes, so a span of its own would be a second root beside the job's tree."""
     job_id = await submit(pipeline, "noop-five")
 
     async def published() -> list[Any]:

@@ -48,7 +48,7 @@ async def offset_of(client: Client, path: str) -> int:
     return int(headers["Upload-Offset"])
 
 
-async def test_what_the_server_can(client: Client) -> None:
+async def test_the_servers_capabilities(client: Client) -> None:
     status, _, headers = await raw(client, "OPTIONS", "/v1/uploads")
     assert status == 204 and headers["Tus-Version"] == "1.0.0" and int(headers["Tus-Max-Size"]) > 1_000_000_000
     assert set(headers["Tus-Extension"].split(",")) >= {"creation", "checksum", "expiration", "termination", "concatenation"}
@@ -60,7 +60,7 @@ async def test_an_upload_in_pieces_becomes_a_file_of_its_session(client: Client)
     assert await offset_of(client, path) == 0
     status, headers = await bring(client, path, 0, INVOICE[:700])
     assert status == 204 and headers["Upload-Offset"] == "700"
-    assert (await bring(client, path, 0, INVOICE))[0] == 409, "that is not where it stands"
+    assert (await bring(client, path, 0, INVOICE))[0] == 409, "the offset is not the upload's"
     status, headers = await bring(client, path, 700, INVOICE[700:])
     assert status == 204 and headers["Upload-Offset"] == str(len(INVOICE))
     file_id = headers["Stageline-File-Id"]
@@ -75,7 +75,7 @@ async def test_an_upload_in_pieces_becomes_a_file_of_its_session(client: Client)
     job_id = (await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]
     job = await ended(client, job_id)
     assert job["stage"] == "completed" and job["files"][0]["tag_name"] == "invoice"
-    assert (await bring(client, path, len(INVOICE), b"x"))[0] == 409, "it is whole"
+    assert (await bring(client, path, len(INVOICE), b"x"))[0] == 409, "the upload is complete"
     status, archive, headers = await raw(client, "GET", f"/v1/jobs/{job_id}/results.zip")
     assert status == 200 and headers["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(archive)) as found:
@@ -83,7 +83,7 @@ async def test_an_upload_in_pieces_becomes_a_file_of_its_session(client: Client)
         assert b"INV-2026-0042" in found.read("invoice.pdf/text.txt")
 
 
-async def test_a_broken_connection_keeps_what_came(client: Client) -> None:
+async def test_a_broken_connection_keeps_the_received_bytes(client: Client) -> None:
     path = await begin(client, await session_with(client), 300_000)
     url = urlsplit(client.target.url)
     head = f"PATCH {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.target.key}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
@@ -105,14 +105,14 @@ async def test_checksums(client: Client) -> None:
     path = await begin(client, await session_with(client), len(INVOICE))
     wrong = "sha1 " + base64.b64encode(hashlib.sha1(b"other").digest()).decode()
     assert (await bring(client, path, 0, INVOICE[:100], **{"upload-checksum": wrong}))[0] == 460
-    assert await offset_of(client, path) == 0, "bytes that are others are not kept"
+    assert await offset_of(client, path) == 0, "bytes with a wrong checksum are not kept"
     assert (await bring(client, path, 0, b"x", **{"upload-checksum": "crc32 AAAA"}))[0] == 400
     right = "sha256 " + base64.b64encode(hashlib.sha256(INVOICE).digest()).decode()
     status, headers = await bring(client, path, 0, INVOICE, **{"upload-checksum": right})
     assert status == 204 and headers["Stageline-File-Id"]
 
 
-async def test_a_length_that_is_said_later(client: Client) -> None:
+async def test_a_deferred_length(client: Client) -> None:
     path = await begin(client, await session_with(client), None)
     assert (await bring(client, path, 0, INVOICE[:10]))[0] == 204
     assert (await bring(client, path, 10, INVOICE[10:], **{"upload-length": "20"}))[0] == 413
@@ -152,7 +152,7 @@ async def test_parts_become_one(client: Client) -> None:
     assert status == 201
     _, body, _ = await raw(client, "GET", f"/api/file/download/{headers['Stageline-File-Id']}")
     assert body == INVOICE
-    assert (await raw(client, "HEAD", urlsplit(paths[0]).path, headers=TUS))[0] == 404, "the parts are in the whole"
+    assert (await raw(client, "HEAD", urlsplit(paths[0]).path, headers=TUS))[0] == 404, "the parts are part of the final upload"
 
 
 async def test_an_upload_that_is_given_up(client: Client) -> None:
@@ -163,7 +163,7 @@ async def test_an_upload_that_is_given_up(client: Client) -> None:
     assert (await raw(client, "HEAD", path, headers=TUS))[0] == 404 and (await raw(client, "DELETE", path, headers=TUS))[0] == 404
 
 
-async def test_what_is_refused(client: Client) -> None:
+async def test_refused_requests(client: Client) -> None:
     session = await session_with(client)
     about = said(session_id=session, filename="a.txt")
     for headers, status in (

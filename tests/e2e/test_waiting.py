@@ -1,4 +1,4 @@
-"""`Prefer: wait`: answered when the job has ended, or when the patience is over, or when the door is stopped."""
+"""`Prefer: wait` is answered when the job has ended, when the time is over, or when the gateway stops."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def test_the_answer_comes_when_the_job_has_ended(client: Client) -> None:
     assert found["stage"] == "completed"
 
 
-async def test_impatience_is_answered_with_what_there_is(pipeline: Pipeline, client: Client) -> None:
-    job_id = await submit(pipeline, "test-slow")  # nobody works on it
+async def test_a_short_wait_is_answered_with_the_current_state(pipeline: Pipeline, client: Client) -> None:
+    job_id = await submit(pipeline, "test-slow")  # no worker takes this action
     await eventually(lambda: known(client, job_id))
     started = time.monotonic()
     found = await client.call("GET", f"/v1/jobs/{job_id}", headers=waiting("1"))
@@ -65,7 +65,7 @@ async def test_an_unknown_job_is_not_waited_for(client: Client) -> None:
         assert answer.status == 404
 
 
-async def test_a_door_that_stops_answers_who_waits(restartable: RestartablePipeline) -> None:
+async def test_a_stopping_gateway_answers_waiting_requests(restartable: RestartablePipeline) -> None:
     async with Client(restartable.target()) as client:
         job_id = await submit(restartable, "noop-five")
         await eventually(lambda: known(client, job_id))
@@ -89,7 +89,7 @@ async def test_a_door_that_stops_answers_who_waits(restartable: RestartablePipel
 
 
 async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, client: Client) -> None:
-    """A broker that was away may bring a job's end before its files': nobody is told `completed` and finds no results."""
+    """After an outage of the broker, a job's end may arrive before its files'. No client gets `completed` without results."""
     ours, theirs = ended_elsewhere()
     job_id = ours[0].event.job_id
     await publish(pipeline, "job.events", ours)
@@ -109,7 +109,7 @@ async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, clien
 
 
 def ended_elsewhere() -> tuple[list[Any], list[Any]]:
-    """The events of a job of the default tenant that has ended: of the job, and of its two files."""
+    """The events of an ended job of the default tenant and of its two files."""
     drive = Drive(workflow({}), files=2, job_id=clock.new_root())
     drive.start = Start(drive.start.request.model_copy(update={"owner": OWNER}), drive.flow)
     drive.feed(drive.start)
@@ -119,7 +119,7 @@ def ended_elsewhere() -> tuple[list[Any], list[Any]]:
 
 
 async def publish(pipeline: Pipeline, topic: str, events: list[Any]) -> None:
-    """Bring events onto their topic."""
+    """Publish events to their topic."""
     producer = await make_producer(pipeline.access, "test")
     for event in events:
         record = to_record(event, "/stageline/job_orchestrator")

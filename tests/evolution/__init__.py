@@ -1,1 +1,1 @@
-"""Releases side by side: services of an earlier release run with services of this tree."""
+"""Releases side by side: the services of earlier releases run with this tree's."""

@@ -1,4 +1,4 @@
-"""PDF documents that each hold one thing that an archive does not take, and what becomes of them."""
+"""PDF documents that each hold one feature that PDF/A does not allow, and the expected results."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def true_type() -> bytes:
 
 
 def embedded(width: int) -> Pdf:
-    """Text in a font of its own, of which the document says that its glyph is `width` wide."""
+    """Text in an embedded font, whose glyph the document declares to be `width` wide."""
     made = document(b"BT /F 12 Tf 20 100 Td (AAA) Tj ET")
     facts = Dictionary(
         Type=Name.FontDescriptor, FontName=Name("/ABCDEF+Square"), Flags=32, FontBBox=Array([0, 0, 500, 700]), ItalicAngle=0, Ascent=800,
@@ -81,7 +81,7 @@ def with_layers() -> Pdf:
 
 
 def lively() -> Pdf:
-    """Scripts, an attachment, a form, a signature, a film and two links."""
+    """A document with scripts, an attachment, a form, a signature, a film and two links."""
     made = document()
     made.Root.Names = Dictionary(JavaScript=Dictionary(Names=Array(["a", Dictionary(S=Name.JavaScript, JS="app.alert(1)")])))
     made.Root.OpenAction = Dictionary(S=Name.JavaScript, JS="app.alert(2)")
@@ -113,7 +113,7 @@ CASES: dict[str, tuple[Callable[[], Pdf], dict[int, str | None]]] = {
     "unseen text": (lambda: document(b"BT 3 Tr /F 12 Tf (\\001) Tj ET"), dict.fromkeys(PARTS)),
     "lively": (lively, dict.fromkeys(PARTS)),
 }  # fmt: skip
-"""Document, and per part what its page is drawn for; None where it stays as it is."""
+"""Document → per page the reason why it is rendered as an image; None for a page that stays."""
 
 
 def made_of(data: bytes, folder: Path, part: int, kind: str = "pdf", **config: Any) -> tuple[bytes, dict[str, Any]]:
@@ -129,7 +129,7 @@ def saved(pdf: Pdf) -> bytes:
 
 
 def contents(pdf: Pdf) -> list[bytes]:
-    """Every stream that is no picture."""
+    """Every stream that is not an image."""
     return [o.read_bytes() for o in pdf.objects if isinstance(o, pikepdf.Stream) and o.get("/Subtype") != Name.Image]
 
 
@@ -139,7 +139,7 @@ def words(data: bytes) -> str:
 
 
 def hybrid() -> Pdf:
-    """An invoice with its data embedded, and an embedded file of which its maker has left out all that it could."""
+    """An invoice with embedded data, and an embedded file without any optional entry."""
     made = document()
     made.attachments["factur-x.xml"] = pikepdf.AttachedFileSpec(
         made, b"<invoice/>", filename="factur-x.xml", mime_type="text/xml"
@@ -150,7 +150,7 @@ def hybrid() -> Pdf:
 
 
 def linked() -> Pdf:
-    """A page that has to be drawn, cropped, with a link and an outline that lead to it."""
+    """A cropped page that must be rendered, with a link on it and a bookmark to it."""
     made = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
     made.pages[0].obj.CropBox = Array([20, 30, 280, 190])
     link = Dictionary(
@@ -171,7 +171,7 @@ def frames() -> bytes:
 
 
 def pictured() -> Pdf:
-    """Large pictures, one of them masked by its colours, and a small one."""
+    """Large images, one of them with a colour-key mask, and a small one."""
     made = Pdf.new()
     page = made.add_blank_page(page_size=(300, 200))
     pictures: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import pypdfium2 as pdfium
 import pytest
 from pikepdf import Array
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.integration.archivable import (
     CASES,
     PARTS,
@@ -40,18 +40,18 @@ def test_a_page_is_drawn_where_an_archive_cannot_take_it(part: int, tmp_path: Pa
             assert "Total due: 1,240.50" in words(data), f"{name}: its words can be searched, drawn or not"
 
 
-def test_what_moves_is_taken_out_and_said(tmp_path: Path) -> None:
+def test_active_content_is_removed_and_reported(tmp_path: Path) -> None:
     data, properties = made_of(saved(lively()), tmp_path, 2)
     said = {key.removeprefix("warning.") for key in properties if key.startswith("warning.")}
     assert said == {"ActionRemoved", "MultimediaRemoved", "SignatureRemoved"}
     with pikepdf.open(io.BytesIO(data)) as made:
         [link] = made.pages[0].obj.Annots
         assert str(link.A.URI) == "https://example.com" and "/AcroForm" not in made.Root and not made.attachments
-    assert "Ada" in words(data), "what was filled in is part of the page"
+    assert "Ada" in words(data), "the form's values are part of the page"
 
 
-def test_embedded_files_stay_where_they_may(tmp_path: Path) -> None:
-    """A hybrid invoice that is archived keeps its data, whatever its maker has left out."""
+def test_allowed_embedded_files_stay(tmp_path: Path) -> None:
+    """An archived hybrid invoice keeps its data, even if its creator omitted optional entries."""
     source = hybrid()
     data, properties = made_of(saved(source), tmp_path / "work", 3)
     assert "warning.MultimediaRemoved" not in properties
@@ -63,7 +63,7 @@ def test_embedded_files_stay_where_they_may(tmp_path: Path) -> None:
         assert not made.attachments and "warning.MultimediaRemoved" in properties
 
 
-def test_what_leads_to_a_drawn_page_still_does(tmp_path: Path) -> None:
+def test_links_to_a_rendered_page_still_work(tmp_path: Path) -> None:
     data, properties = made_of(saved(linked()), tmp_path / "work", 2)
     assert "warning.ContentRasterized" in properties
     with pikepdf.open(io.BytesIO(data)) as made, made.open_outline() as outline:
@@ -72,10 +72,10 @@ def test_what_leads_to_a_drawn_page_still_does(tmp_path: Path) -> None:
         assert item.destination is not None and item.destination[0].objgen == page.objgen
         assert [int(x) for x in page.MediaBox] == [20, 30, 280, 190]
         assert [int(x) for x in page.Annots[0].Rect] == [50, 50, 150, 110]
-        assert b"0 1 0 0 k" not in b"".join(contents(made)), "nothing is left of it"
+        assert b"0 1 0 0 k" not in b"".join(contents(made)), "the page's vector content is replaced"
 
 
-def test_a_drawn_page_looks_as_before(tmp_path: Path) -> None:
+def test_a_rendered_page_looks_as_before(tmp_path: Path) -> None:
     source = document(b"0 1 0 0 k 50 50 100 60 re f " + TEXT)
     source.pages[0].obj.Rotate = 90
     data, _ = made_of(saved(source), tmp_path, 2)
@@ -101,13 +101,13 @@ def test_images_and_passwords(tmp_path: Path) -> None:
     ("data", "kind", "code"),
     [(protected("x"), "pdf", "password"), (b"%PDF-1.7 nothing", "pdf", "damaged"), (b"x", "docx", "unsupported_type")],
 )
-def test_what_cannot_be_archived_is_said(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
+def test_files_that_cannot_be_archived_are_reported(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         made_of(data, tmp_path, 2, kind)
     assert refused.value.code == code
 
 
-def test_a_page_without_measure(tmp_path: Path) -> None:
+def test_a_page_without_a_size(tmp_path: Path) -> None:
     huge = document()
     huge.pages[0].mediabox = Array([0, 0, 20_000, 200])
     with pytest.raises(DocumentFault) as refused:
@@ -115,8 +115,8 @@ def test_a_page_without_measure(tmp_path: Path) -> None:
     assert refused.value.code == "conformance"
 
 
-def test_pictures_made_smaller(tmp_path: Path) -> None:
-    """Plain ones, with or without a mask; what is shaped by its colours stays as it is."""
+def test_large_images_are_reduced(tmp_path: Path) -> None:
+    """Plain images with or without a mask are reduced. An image with a colour-key mask stays as it is."""
     data, _ = made_of(saved(pictured()), tmp_path / "work", 2, longest_side=600, linearize=True)
     with pikepdf.open(io.BytesIO(data)) as made:
         found = {name: (int(i.Width), int(i.Height)) for name, i in made.pages[0].obj.Resources.XObject.items()}

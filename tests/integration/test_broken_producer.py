@@ -1,4 +1,4 @@
-"""A producer whose numbers the broker does not accept any more says so: nothing but a new one would ever send again."""
+"""A producer reports when the broker no longer accepts its sequence numbers, because only a new producer can send then."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.integration.test_fetching import topic_of
 pytestmark = pytest.mark.kafka
 
 
-async def test_a_gap_in_the_numbers_is_known_for_what_it_is(kafka_url: str) -> None:
+async def test_a_gap_in_the_sequence_numbers_is_recognised(kafka_url: str) -> None:
     topic = await topic_of(kafka_url)
     producer = await make_producer(KafkaAccess(bootstrap_servers=kafka_url), "gap")
     try:
         relay = Relay(producer, Telemetry("t", "i"), "t")
         await relay.send_records([Outgoing(topic, b"k", b"one", ())])
         assert relay.broken is None
-        # What aiokafka does with the number of a batch that the broker refuses for good.
+        # aiokafka does this to the sequence number of a batch that the broker refuses for good.
         [place] = [tp for tp, n in producer._txn_manager._sequence_numbers.items() if tp.topic == topic and n]
         assert isinstance(place, TopicPartition)
         producer._txn_manager.increment_sequence_number(place, 1)

@@ -1,4 +1,4 @@
-"""A Java that crashes leaves what an operator has to read where the broker's data are."""
+"""A crashed JVM leaves its crash report in the broker's folder, where an operator finds it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_the_report_of_a_crash_lies_in_the_brokers_folder(tmp_path: Path, 
         async with asyncio.timeout(60):
             while not (tmp_path / "kafka" / "data" / "__cluster_metadata-0").exists():
                 await asyncio.wait([asyncio.create_task(process.wait())], timeout=0.1)
-                assert process.returncode is None, "it ended before it could be made to crash"
+                assert process.returncode is None, "the broker ended before the test could crash it"
             os.kill(process.pid, signal.SIGSEGV)
             await process.wait()
     finally:

@@ -1,4 +1,4 @@
-"""Containers at Google and Azure, against a server that speaks as much of both as reading takes and checks Azure's signature."""
+"""Containers at Google and Azure, against a server that implements reading for both and checks Azure's signature."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.fetch import GuardedDownloads
+from services.stage_worker.adapters.downloads import GuardedDownloads
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Stop
 from shared.objects.containers import container_url, read_containers
 from shared.objects.object_store import open_objects
@@ -24,7 +24,7 @@ STORED = {"/scans/2026/note one.txt": b"Invoice No: C-1\n"}
 
 
 def signed(request: web.Request) -> str:
-    """What `Authorization` must be: Azure's Shared Key over the request (learn.microsoft.com, "Authorize with Shared Key")."""
+    """The expected `Authorization`: Azure's Shared Key over the request (learn.microsoft.com, "Authorize with Shared Key")."""
     own = "".join(f"{n}:{v}\n" for n, v in sorted((k.lower(), v) for k, v in request.headers.items()) if n.startswith("x-ms-"))
     plain = "".join(request.headers.get(name, "") + "\n" for name in (
         "Content-Encoding", "Content-Language", "(no length of nothing)", "Content-MD5", "Content-Type", "Date", "If-Modified-Since",
@@ -66,7 +66,7 @@ def downloads(tmp_path: Path, cloud: str, key: str = KEY) -> GuardedDownloads:
 
 @pytest.mark.parametrize("name", ["google", "azure"])
 async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, name: str) -> None:
-    fetch = downloads(tmp_path, cloud).fetch
+    fetch = downloads(tmp_path, cloud).fetch_file
     stored, _ = await fetch("acme", container_url(name, "note one.txt"))
     assert stored.sha256 == hashlib.sha256(b"Invoice No: C-1\n").hexdigest()
     with pytest.raises(DocumentFault, match="has no file") as lost:
@@ -77,15 +77,15 @@ async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, n
     assert closed.value.code == "container_unknown"
 
 
-async def test_a_wrong_account_key_is_said_and_may_be_mended(tmp_path: Path, cloud: str) -> None:
+async def test_a_wrong_account_key_is_an_error_that_may_be_retried(tmp_path: Path, cloud: str) -> None:
     wrong = base64.b64encode(b"another key, another signature..").decode()
     with pytest.raises(DocumentFault) as fault:
-        await downloads(tmp_path, cloud, wrong).fetch("acme", container_url("azure", "note one.txt"))
+        await downloads(tmp_path, cloud, wrong).fetch_file("acme", container_url("azure", "note one.txt"))
     assert fault.value.code == "source_unavailable" and fault.value.retriable
 
 
 @pytest.mark.parametrize("options", [{"no_such_option": "x"}, {"account_name": "a", "account_key": "no base64!"}])
-def test_options_that_nobody_knows_are_said_at_the_start(tmp_path: Path, options: dict[str, str]) -> None:
+def test_unknown_options_are_reported_at_the_start(tmp_path: Path, options: dict[str, str]) -> None:
     path = tmp_path / "containers.json"
     path.write_text(json.dumps({"azure": {"source": "azure", "url": "az://scans", "options": options}}))
     with pytest.raises(Stop, match="azure") as stop:

@@ -1,4 +1,4 @@
-"""The containers' health checks, as the files give them: they tell who answers from who does not, also from who only listens."""
+"""The containers' health checks, as written in their files: a server that does not answer is unhealthy, also if it listens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def run(*command: str, port: int) -> tuple[int, str]:
-    """Exit code and words of a check."""
+    """Exit code and output of a check."""
     process = await asyncio.create_subprocess_exec(
         *command,
         env={**os.environ, "STAGELINE_PORT": str(port)},
@@ -32,7 +32,7 @@ async def run(*command: str, port: int) -> tuple[int, str]:
 
 @asynccontextmanager
 async def answering(status: str, body: str) -> AsyncIterator[int]:
-    """A server's port that gives every request this answer."""
+    """The port of a server that gives every request this answer."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -47,12 +47,12 @@ async def answering(status: str, body: str) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def silent() -> AsyncIterator[int]:
-    """The port of somebody who listens and says nothing."""
+    """The port of a server that listens and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
 
-async def test_a_service_is_healthy_when_it_is_ready_and_says_why_it_is_not() -> None:
+async def test_a_service_is_healthy_when_it_is_ready_and_gives_the_reason_otherwise() -> None:
     check = ["bash", str(ROOT / "deploy" / "serve"), "health"]
     async with answering("200 OK", '{"status":"ok"}') as port:
         assert await run(*check, port=port) == (0, '{"status":"ok"}\n')
@@ -71,7 +71,7 @@ async def test_a_broker_is_healthy_when_it_answers(kafka_url: str) -> None:
     assert kind == "CMD" and "localhost/9092" in check[-1]
 
     def at(port: int) -> list[str]:
-        # Compose reads a doubled dollar as one.
+        # Compose turns `$$` into `$`.
         return [*check[:-1], check[-1].replace("$$", "$").replace("localhost/9092", f"127.0.0.1/{port}")]
 
     port = int(kafka_url.rpartition(":")[2])

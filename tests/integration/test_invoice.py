@@ -7,8 +7,8 @@ from pathlib import Path
 import pikepdf
 import pytest
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.invoice import prepare
+from services.stage_worker.adapters.documents.invoice import make_invoice
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import put, quiet
 
@@ -30,7 +30,7 @@ GUIDELINES = [
 def test_an_invoice_carries_its_data(guideline: str, level: str, relation: str, name: str, tmp_path: Path) -> None:
     path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
     put(tmp_path, INVOICE.format(guideline).encode(), "input-1")
-    assert prepare(path, {"kind": "pdf"}, quiet)["properties"]["invoice_level"] == level
+    assert make_invoice(path, {"kind": "pdf"}, quiet)["properties"]["invoice_level"] == level
     with pikepdf.open(tmp_path / "output") as made:
         assert list(made.attachments) == [name] and str(made.Root.AF[0].AFRelationship) == relation
         assert made.attachments[name].get_file().read_bytes() == INVOICE.format(guideline).encode()
@@ -41,9 +41,9 @@ def test_an_invoice_carries_its_data(guideline: str, level: str, relation: str, 
     "xml",
     [b"<CrossIndustryInvoice/>", INVOICE.format("urn:unknown").encode(), b"<a", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"],
 )
-def test_data_of_no_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
+def test_data_that_are_not_an_invoice_are_refused(xml: bytes, tmp_path: Path) -> None:
     path = put(tmp_path, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
     put(tmp_path, xml, "input-1")
     with pytest.raises(DocumentFault) as refused:
-        prepare(path, {"kind": "pdf"}, quiet)
+        make_invoice(path, {"kind": "pdf"}, quiet)
     assert refused.value.code == "conformance"

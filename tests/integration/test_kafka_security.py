@@ -114,7 +114,7 @@ async def may_write(cluster: Cluster, user: str, topic: str) -> bool:
     producer = AIOKafkaProducer(**cluster.access(user).options, request_timeout_ms=3000)
     await producer.start()
     try:
-        # Undecodable on purpose: whoever may write it there must cope, and it starts no work.
+        # Undecodable on purpose, so that a permitted write starts no work.
         await producer.send_and_wait(topic, b"?", b"acl-test", partition=0)
     except TopicAuthorizationFailedError:
         return False
@@ -135,7 +135,7 @@ async def may_read(cluster: Cluster, user: str, topic: str) -> bool:
     try:
         consumer.assign([TopicPartition(topic, 0)])
         await asyncio.wait_for(consumer.position(TopicPartition(topic, 0)), 5)
-        # Where it is, may be told to whom may only write; what is in it, is not.
+        # A user who may only write may look up the topic, but not read its records.
         await consumer.getmany(timeout_ms=2000)
     except (TopicAuthorizationFailedError, TimeoutError):
         return False
@@ -152,7 +152,7 @@ NAMES = [t.name for t in TOPICS] + [task_topic("text.extract").name]
 
 
 async def start(cluster: Cluster, service: str, port: int, folder: Path, stack: AsyncExitStack) -> None:
-    """One service as its own Kafka user, ended with the stack; returns when it is ready."""
+    """Start one service as its own Kafka user; returns when it is ready. The exit stack ends it."""
     environment = {
         **os.environ, **cluster.environment(f"stageline-{service}"), "STAGELINE_DATA_DIR": str(folder / "data"), "STAGELINE_PORT": str(port),
         "STAGELINE_CREATE_TOPICS": "0", "STAGELINE_ADMIN_KEY_FILE": str(folder / "admin.key"), "STAGELINE_INSTANCE": service,
@@ -204,14 +204,14 @@ async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, servic
         if acl.name == name or (acl.prefixed and name.startswith(acl.name))
     }
     user = f"stageline-{service}"
-    # Writing where it is allowed would leave litter for others; that it is allowed, the running pipeline shows.
+    # Permitted writes are not tried, because they would leave records. The running pipeline shows that they work.
     tried = [("READ", name) for name in NAMES] + [("WRITE", name) for name in NAMES if ("WRITE", name) not in granted]
     allowed = await asyncio.gather(*((may_read if verb == "READ" else may_write)(cluster, user, name) for verb, name in tried))
     found = {right for right, yes in zip(tried, allowed, strict=True) if yes}
     assert found == {right for right in granted if right[0] == "READ"}
 
 
-async def test_a_program_outside_gets_the_rights_of_its_role_and_no_more(cluster: Cluster) -> None:
+async def test_an_outside_program_gets_the_rights_of_its_role_and_no_more(cluster: Cluster) -> None:
     command = [sys.executable, "-m", "cli", "kafka"]
     environment = {**os.environ, **cluster.environment("admin")}
     grant = [*command, "grant", "consumers", "consumers"]
@@ -234,7 +234,7 @@ async def test_a_group_is_its_owners_alone(cluster: Cluster) -> None:
     await consumer.stop()
 
 
-async def test_a_wrong_password_is_said_in_one_line(cluster: Cluster) -> None:
+async def test_a_wrong_password_is_reported_in_one_line(cluster: Cluster) -> None:
     environment = {**os.environ, **cluster.environment("admin"), "KAFKA_SASL_PASSWORD": "wrong"}
     out = await asyncio.to_thread(
         subprocess.run,

@@ -1,4 +1,4 @@
-"""veraPDF judges all that we call PDF/A, in one run: samples, documents with what an archive does not take, invoices, and one that is none."""
+"""veraPDF validates all archived files in one run: samples, documents with forbidden features, invoices, and one invalid file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.stage_worker.adapters.documents.invoice import prepare
+from services.stage_worker.adapters.documents.invoice import make_invoice
 from tests.conftest import SAMPLES
 from tests.integration.archivable import CASES, PARTS, document, frames, hybrid, linked, made_of, pictured, sample_files, saved
 from tests.integration.test_invoice import GUIDELINES, INVOICE
@@ -36,11 +36,11 @@ def invoices(work: Path) -> Iterator[tuple[str, str, bytes]]:
     for guideline, level, _, _ in GUIDELINES:
         path = put(work, (SAMPLES / "invoice-globex-117.pdf").read_bytes())
         put(work, INVOICE.format(guideline).encode(), "input-1")
-        prepare(path, {"kind": "pdf"}, quiet)
+        make_invoice(path, {"kind": "pdf"}, quiet)
         yield f"invoice {level}", "3b", (work / "output").read_bytes()
 
 
-def test_what_comes_out_is_pdf_a_and_the_judge_knows_what_is_not(tmp_path: Path) -> None:
+def test_archived_files_are_pdf_a_and_verapdf_rejects_others(tmp_path: Path) -> None:
     work, made = tmp_path / "work", tmp_path / "made"
     work.mkdir()
     made.mkdir()

@@ -1,4 +1,4 @@
-"""A record that a database cannot hold is parked alone: its batch goes on, and so does the service."""
+"""A record that a database cannot store becomes a dead letter alone. The rest of its batch is processed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def processor(postgres_url: str) -> AsyncIterator[BatchProcessor]:
      (1, "{", "invalid_value")],
     ids=["out of range", "missing", "against a rule", "nul", "no JSON"],
 )  # fmt: skip
-async def test_what_the_database_cannot_hold_is_parked_alone(
+async def test_a_record_that_the_database_cannot_store_is_dead_lettered_alone(
     processor: BatchProcessor, small: Any, words: str, code: str
 ) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -67,7 +67,7 @@ async def test_what_the_database_cannot_hold_is_parked_alone(
     assert len([row for row in relay.sent if row.topic == "job.events"]) == 7
 
 
-async def test_a_request_that_the_database_cannot_hold_is_refused(processor: BatchProcessor) -> None:
+async def test_a_request_that_the_database_cannot_store_is_refused(processor: BatchProcessor) -> None:
     with pytest.raises(DeadLetter, match="out of int32 range"):
         await processor.run_unit(lambda unit: unit.connection.execute(INSERT, {"id": "x", "small": 2**40, "words": "1"}))
     assert await processor.run_unit(lambda unit: 5) == 5

@@ -1,4 +1,4 @@
-"""The object store on S3, against a local server that speaks it."""
+"""The object store on S3, against a local S3 server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_what_is_stored_is_read_back_and_named_by_its_content(objects: Objects) -> None:
+async def test_a_stored_object_is_read_back_and_named_by_its_content(objects: Objects) -> None:
     body = os.urandom(200_000)
     first = await objects.put_stream("tenant", pieces(body[:70_000], body[70_000:]), 1_000_000)
     again = await objects.put_stream("tenant", pieces(body), 1_000_000)
@@ -72,7 +72,7 @@ async def test_what_is_stored_is_read_back_and_named_by_its_content(objects: Obj
     assert await objects.get_object(first.name) == body
 
 
-async def test_what_is_too_large_or_missing_is_said(objects: Objects) -> None:
+async def test_too_large_and_missing_objects_are_reported(objects: Objects) -> None:
     with pytest.raises(TooLarge):
         await objects.put_stream("tenant", pieces(b"x" * 600, b"x" * 600), 1000)
     with pytest.raises(ObjectMissing):
@@ -80,13 +80,13 @@ async def test_what_is_too_large_or_missing_is_said(objects: Objects) -> None:
 
 
 async def presigned(client: Client) -> None:
-    """A file that goes straight to the store becomes one of its session."""
+    """A file that a client uploads directly to the store becomes a file of its session."""
     session = (await client.call("POST", "/api/deferred/create"))["session_id"]
     body = {"session_id": session, "file_name": "direct.txt", "size": 5, "metadata": {"way": "direct"}}
     signed = await client.call("POST", "/v1/uploads/presigned", json=body)
     complete = f"/v1/uploads/{signed['upload_id']}/complete"
     async with client.http.post(client.target.url + complete) as answer:
-        assert answer.status == 409, "nothing is there yet"
+        assert answer.status == 409, "the object is not uploaded yet"
     for data, status in ((b"four", 409), (b"hello", 200)):
         async with aiohttp.ClientSession() as plain, plain.request(signed["method"], signed["url"], data=data) as put:
             assert put.status == 200

@@ -1,4 +1,4 @@
-"""Documents in their killable children: what is read, what is refused, what is killed."""
+"""Documents in sandboxed child processes: which are read, which are refused, and which processes are killed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pikepdf
 import pytest
 from PIL import Image
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
+from services.stage_worker.adapters.confinement import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
+from services.stage_worker.core.document_fault import DocumentFault
+from services.stage_worker.inspect import network_is_cut
 from tests.conftest import SAMPLES
 
 
@@ -26,7 +27,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 async def run(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> dict[str, Any]:
-    return await sandbox.run(action, data, config, timeout_s, lambda done, total: None)
+    return await sandbox.run_action(action, data, config, timeout_s, lambda done, total: None)
 
 
 async def fault(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> str:
@@ -40,7 +41,7 @@ KINDS = {".pdf": "pdf", ".docx": "docx", ".xlsx": "xlsx", ".eml": "email", ".png
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.iterdir()), ids=lambda p: p.name)
-async def test_every_sample_is_what_it_is(sandbox: Sandbox, path: Any) -> None:
+async def test_every_sample_is_identified(sandbox: Sandbox, path: Any) -> None:
     found = await run(sandbox, "file.identify", path.read_bytes())
     assert found["kind"] == KINDS[path.suffix]
 
@@ -67,7 +68,7 @@ async def test_html_text_has_no_scripts(sandbox: Sandbox) -> None:
     assert "evil" not in found["pages"][0] and "One" in found["pages"][0] and "a\tb" in found["pages"][0]
 
 
-async def test_a_scan_is_left_to_ocr_and_read_by_it(sandbox: Sandbox) -> None:
+async def test_a_scan_is_read_by_ocr(sandbox: Sandbox) -> None:
     data = (SAMPLES / "scan-invoice-umbrella.pdf").read_bytes()
     found = await run(sandbox, "text.extract", data, kind="pdf")
     assert found["needs_ocr"] == [0]
@@ -78,7 +79,7 @@ async def test_a_scan_is_left_to_ocr_and_read_by_it(sandbox: Sandbox) -> None:
     assert "Umbrella Cleaning" in read["pages"]["0"] and read["confidence"] > 0.7
 
 
-async def test_trouble_has_names(sandbox: Sandbox) -> None:
+async def test_unreadable_documents_have_error_codes(sandbox: Sandbox) -> None:
     assert await fault(sandbox, "file.guard", (SAMPLES / "locked-invoice.pdf").read_bytes(), kind="pdf") == "encrypted"
     assert await fault(sandbox, "file.guard", (SAMPLES / "damaged-contract.pdf").read_bytes(), kind="pdf") == "damaged"
     assert await fault(sandbox, "file.identify", b"") == "empty"
@@ -141,8 +142,8 @@ async def test_a_child_has_no_network_and_cannot_fill_the_disk(tmp_path: Any) ->
     import sys
 
     check = (
-        "import socket\nfrom services.stage_worker.adapters.child import confine\nfrom services.stage_worker.adapters.limits import Limits\n"
-        "cut = confine(Limits(file_bytes=1000))\nimport signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import socket\nfrom services.stage_worker.adapters.confinement import Limits, confine_process\n"
+        "cut = confine_process(Limits(file_bytes=1000))\nimport signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try:\n    import os; fd = os.open('big', os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * 900); os.write(fd, b'x' * 900); wrote = os.fstat(fd).st_size > 1000\nexcept OSError: wrote = False\n"
         "try:\n    socket.create_connection(('127.0.0.1', 9), 1); net = 'open'\nexcept ConnectionRefusedError: net = 'open'\nexcept OSError: net = 'cut'\n"
         "print(cut, wrote, net)"
@@ -152,3 +153,4 @@ async def test_a_child_has_no_network_and_cannot_fill_the_disk(tmp_path: Any) ->
     cut, wrote, net = out.decode().split()
     assert wrote == "False"
     assert net == ("cut" if cut == "True" else "open")
+    assert network_is_cut() is (cut == "True"), "`stageline doctor` says the same"

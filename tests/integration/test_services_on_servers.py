@@ -1,4 +1,4 @@
-"""Services on a Kafka and a database that they did not start: containers where Docker runs, portable builds elsewhere."""
+"""Services on an existing Kafka and database: in containers if Docker runs, else portable builds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JOBS = 50
 
 @dataclass
 class Deployment:
-    """Where the services of one database work."""
+    """Services that share one database, and their topics."""
 
     kafka: str
     folder: Path
@@ -55,8 +55,9 @@ async def deployment(request: pytest.FixtureRequest, kafka_url: str, tmp_path: P
     yield made
     for process in processes:
         process.terminate()
-    for service, process in zip(SERVICES, processes, strict=True):
-        assert process.wait(30) == 0, (tmp_path / f"{service}.log").read_text()[-2000:]
+    codes = [process.wait(30) for process in processes]
+    logs = [(tmp_path / f"{service}.log").read_text()[-2000:] for service, code in zip(SERVICES, codes, strict=True) if code != 0]
+    assert not logs, "\n".join(logs)
 
 
 async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:
@@ -66,7 +67,7 @@ async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:
 
 
 def commands(jobs: list[str], session: str) -> list[Message]:
-    """The jobs, and a session with one file that five commands want to close."""
+    """The jobs, and a session with one file and five commands to close it."""
     wish = JobRequest(workflow="noop-five")
     who: dict[str, Any] = {"owner": OWNER, "issued_at": clock.now()}
     return [
@@ -80,15 +81,15 @@ def commands(jobs: list[str], session: str) -> list[Message]:
 
 
 async def published(kafka: str, messages: list[Message], bad: str) -> bool:
-    """Each twice, as the same message again is a repeat; and one record that nobody can read."""
+    """Publish each message twice, and one unreadable record."""
     async with Producer(kafka, "/test") as producer:
-        # The topics are there once the services have started.
+        # The services create the topics when they start.
         await asyncio.gather(*(producer.publish(message) for message in messages for _ in range(2)))
         await producer.send_raw("job.commands", bad.encode(), b"\xff not json", [])
     return True
 
 
-async def test_jobs_and_sessions_end_rightly_and_what_is_unreadable_is_set_aside(deployment: Deployment) -> None:
+async def test_jobs_and_sessions_end_correctly_and_unreadable_records_are_dead_lettered(deployment: Deployment) -> None:
     jobs, session, bad = [clock.new_root() for _ in range(JOBS)], clock.new_root(), clock.new_root()
     await eventually(lambda: published(deployment.kafka, commands(jobs, session), bad), 60, 0.5)
 

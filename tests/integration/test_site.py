@@ -1,4 +1,4 @@
-"""The site of `docs/` is built without a warning, and nothing in it comes from another host."""
+"""The site of `docs/` is built without a warning, and loads nothing from another host."""
 
 from __future__ import annotations
 

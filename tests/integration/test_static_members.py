@@ -14,7 +14,7 @@ from tests.integration.test_fetching import topic_of
 pytestmark = pytest.mark.kafka
 
 
-async def test_a_name_is_given_what_it_had_and_a_new_one_what_it_asks_for(kafka_url: str) -> None:
+async def test_a_known_name_gets_its_old_partitions_and_a_new_name_its_own(kafka_url: str) -> None:
     both = [await topic_of(kafka_url), await topic_of(kafka_url)]
     group = uuid.uuid4().hex
 

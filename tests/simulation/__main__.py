@@ -1,4 +1,4 @@
-"""`make simulate SEEDS=2000`: many histories of the simulated pipeline; a failure is replayed with `python -m tests.simulation --seed N`."""
+"""`make simulate SEEDS=2000`: many histories of the simulated pipeline. `python -m tests.simulation --seed N` replays one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulation.world import World
 
 
 def simulate(seed: int, switches: Switches | None = None) -> tuple[int, int, str | None]:
-    """(seed, steps, what is wrong or None)."""
+    """Run one history: (seed, steps, what is wrong or None)."""
     world = World(seed, switches)
     try:
         world.run()

@@ -1,4 +1,4 @@
-"""A model of Kafka as far as the pipeline leans on it: partitions, order per key, groups, positions, offsets, fencing by generation."""
+"""A model of what the pipeline needs of Kafka: partitions, order per key, groups, positions, offsets, fencing by generation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.kafka.outgoing import Outgoing
 Place = tuple[str, int]
 """Topic and partition."""
 GENERATION: Place = ("", -1)
-"""Where a member notes the generation that its positions are of."""
+"""Key under which a member keeps the generation of its positions."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Entry:
     key: str
     value: bytes
     message: Message | None
-    """None for what nobody can read."""
+    """None for a record that cannot be decoded."""
 
 
 @dataclass
 class Group:
-    """Who owns which partition; every change of members is a new generation."""
+    """Which member owns which partition. Every change of members begins a new generation."""
 
     topics: tuple[str, ...]
     members: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Group:
 
 
 class Broker:
-    """Topics come into being with their first record."""
+    """Topics are created by their first record."""
 
     def __init__(self, partitions: int, rng: random.Random) -> None:
         self.partitions = partitions
@@ -51,36 +51,36 @@ class Broker:
         self.logs.setdefault(place, []).append(entry)
 
     def publish(self, row: Outgoing, message: Message | None) -> None:
-        """Write what an outbox row says."""
+        """Write the record of an outbox row."""
         self.append(row.topic, Entry((row.key or b"").decode(), row.value, message))
 
     def records(self, topic: str) -> list[Entry]:
-        """Everything ever written to a topic, partition by partition."""
+        """All records of a topic, partition by partition."""
         return [e for n in range(self.partitions) for e in self.logs.get((topic, n), [])]
 
     def join(self, group: str, member: str, topics: tuple[str, ...]) -> None:
-        """A member comes: all partitions are shared out anew."""
+        """Add a member, and assign all partitions again."""
         found = self.groups.setdefault(group, Group(topics))
         found.members.append(member)
         self.rebalance(group)
 
     def leave(self, group: str, member: str) -> None:
-        """A member is gone."""
+        """Remove a member."""
         self.groups[group].members.remove(member)
         self.rebalance(group)
 
     def rebalance(self, group: str) -> None:
-        """Share the partitions out anew, to anybody."""
+        """Assign all partitions again, at random."""
         found = self.groups[group]
         found.generation += 1
         places = [(t, n) for t in found.topics for n in range(self.partitions)]
         found.owners = {p: self.rng.choice(found.members) for p in places} if found.members else {}
 
     def poll(self, group: str, member: str, positions: dict[Place, int], most: int) -> list[tuple[Place, int, Entry]]:
-        """The next records of one of the member's partitions that has any; moves the positions."""
+        """The next records of one of the member's partitions. Moves the position."""
         found = self.groups[group]
         if positions.get(GENERATION) != found.generation:
-            # Assigned anew: on from what the group has committed.
+            # After a rebalance a member goes on from the committed offsets.
             positions.clear()
             positions[GENERATION] = found.generation
         mine = [p for p, owner in found.owners.items() if owner == member]
@@ -94,7 +94,7 @@ class Broker:
         return []
 
     def commit(self, group: str, member: str, generation: int, offsets: dict[Place, int]) -> bool:
-        """Commit as that generation's member; refused when there has been another one since."""
+        """Commit as a member of that generation. Refused after a rebalance."""
         found = self.groups[group]
         if generation != found.generation or member not in found.members:
             return False
@@ -102,7 +102,7 @@ class Broker:
         return True
 
     def lag(self, group: str) -> int:
-        """Records that nobody of the group has committed."""
+        """Records whose offsets the group has not committed."""
         found = self.groups[group]
         ends = {p: len(log) for p, log in self.logs.items() if p[0] in found.topics}
         return sum(end - found.committed.get(p, 0) for p, end in ends.items())

@@ -46,6 +46,6 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def some(rng: random.Random) -> dict[str, Workflow]:
-    """A few of them; `plain` always, for the children."""
+    """Some of the workflows; always `plain`, for child jobs."""
     names = {"plain", *rng.sample(sorted(BODIES), 4)}
     return {name: Workflow.model_validate({"name": name, "version": 1, **BODIES[name]}) for name in sorted(names)}

@@ -1,4 +1,4 @@
-"""What must hold when everything has come to rest: nothing lost, nothing doubled, every reader sees the same."""
+"""Checks of the idle pipeline: nothing is lost, nothing happened twice, and every reader sees the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(world: World) -> None:
 
 
 def _refused(world: World) -> None:
-    """S10: who had no lease moved nothing; S14: whatever was handed out in the moment of the end was taken back."""
+    """S10: reports without the lease had no effect. S14: tasks handed out at a job's end were cancelled."""
     refused = {e.message.report_id for e in world.broker.records("stage.refusals") if isinstance(e.message, ReportRefused)}
     for entry in world.broker.records("stage.reports"):
         report = entry.message
@@ -127,7 +127,7 @@ def _readers(world: World, jobs: dict[str, Job]) -> None:
 
 
 def _conserved(world: World) -> None:
-    """S15: every record of every group was applied, taken for a repeat, or parked; S9: and no offset was told before."""
+    """S15: every record was applied, recognised as a duplicate or dead-lettered. S9: no offset was committed before."""
     for name, group in world.broker.groups.items():
         if name == "workers":
             continue
@@ -147,7 +147,7 @@ def _conserved(world: World) -> None:
 
 
 def _dead_letters_twice(world: World) -> None:
-    """S16: what was parked for a fault, sent again twice, has its effect once, and then is a repeat or parked as before."""
+    """S16: a dead letter that is sent again twice has its effect once. The second copy is a duplicate, or a dead letter again."""
     unreadable = [x for x in world.dead_letters if x[1].message is None]
     written = sum(1 for log in world.broker.logs.values() for e in log if e.message is None)
     must(len(unreadable) >= written, "S15", f"{written} records cannot be read, {len(unreadable)} were put aside")
@@ -168,6 +168,6 @@ def _dead_letters_twice(world: World) -> None:
 
 
 def _of_no_job(world: World) -> int:
-    # Not of signs of life: of two with one id in one batch, the second is a repeat of what is parked with it.
+    # Signs of life are left out: of two with one id in one batch, the second is a duplicate of the first.
     reports = [e.message for _, e, _ in world.dead_letters if isinstance(e.message, StageReport)]
     return sum(1 for report in reports if report.job_id == "nowhere" and report.status is not TaskStatus.RUN)

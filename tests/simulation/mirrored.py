@@ -1,4 +1,4 @@
-"""Two stores behind one port: what one answers, the other must answer."""
+"""Two stores behind one port, whose answers must be equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Mirror:
-    """Calls both; compares what they say."""
+    """Calls both stores and compares their answers."""
 
     def __init__(self, model: Any, real: Any) -> None:
         self._model = model
@@ -17,7 +17,7 @@ class Mirror:
         def both(*args: Any) -> Any:
             if name == "has_changed":
                 return False
-            # An iterator can be walked only once.
+            # Both stores read the arguments, and an iterator can be read once.
             given = [list(a) if isinstance(a, Iterable) and not isinstance(a, (str, dict, list, tuple, set)) else a for a in args]
             expected, found = getattr(self._model, name)(*given), getattr(self._real, name)(*given)
             assert plain(expected) == plain(found), (name, given, expected, found)
@@ -27,7 +27,7 @@ class Mirror:
 
 
 def plain(value: Any) -> Any:
-    """Without what is not the same by right: the order of branches, counters of zero, and the trace."""
+    """`value` without what may differ: the order of branches, counters of zero, and the trace."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in sorted(value.items()) if v != 0 and v != {}}
     return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""A replica of a service: polls, decides in one transaction, publishes its outbox, commits offsets. May die between any two of these."""
+"""A replica of a service: polls, decides in one transaction, publishes its outbox, commits offsets. It may die between any two steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler = Callable[[Unit, Sequence[Inbound]], Any]
 
 
 class Silent:
-    """Telemetry that says nothing."""
+    """Telemetry that records nothing."""
 
     enabled = False
 
@@ -34,7 +34,7 @@ SILENT: Any = Silent()
 
 
 class Emitting(Unit):
-    """A unit that remembers the messages of its rows, so that nobody need parse them."""
+    """A unit that keeps the messages of its rows, so that no test has to parse them."""
 
     __slots__ = ("messages",)
 
@@ -44,7 +44,7 @@ class Emitting(Unit):
 
 
 def is_duplicate(tx: Any, item: Inbound) -> bool:
-    """As `shared/processing/inbox.py` says it: the same message at an earlier place of its partition."""
+    """As `shared.processing.inbox.is_duplicate`: the same message stands earlier in its partition."""
     key = f"{item.message.message_id}|{item.message.TYPE}"
     taken = tx.table("taken")
     return any(taken.get((item.topic, item.partition, offset)) == key for offset in range(item.offset))
@@ -52,7 +52,7 @@ def is_duplicate(tx: Any, item: Inbound) -> bool:
 
 @dataclass
 class Node:
-    """`handlers` maps a batch to its effects; `timers` are tried when the world says that something is due."""
+    """`handler` applies a batch; `inbox` is the dedup policy by message."""
 
     world: Any
     name: str
@@ -61,29 +61,28 @@ class Node:
     database: Database
     handler: Handler
     inbox: Callable[[Message], DedupPolicy] = lambda message: DedupPolicy.BY_ID
-    """Which messages' ids it keeps."""
     positions: dict[Place, int] = field(default_factory=dict)
     work: Iterator[str] | None = None
     alive: bool = True
     holds: set[int] = field(default_factory=set)
-    """Shards of the outbox that it is publishing."""
+    """Shards of the outbox that this replica publishes now."""
 
     def start(self) -> None:
-        """Come (back): nothing in memory."""
+        """Start, also after a death, with empty memory."""
         self.alive = True
         self.positions = {}
         self.work = None
         self.world.broker.join(self.group, self.name, self.topics)
 
     def kill(self) -> None:
-        """Gone between two steps; what it had in memory is lost."""
+        """Die between two steps. Its memory is lost."""
         self.alive = False
         self.work = None
         self.holds = set()
         self.world.broker.leave(self.group, self.name)
 
     def step(self) -> bool:
-        """One step of what it is at; False when there was nothing to do."""
+        """Do one step; False when there was nothing to do."""
         if self.work is None:
             generation = self.world.broker.groups[self.group].generation
             batch = self.world.broker.poll(self.group, self.name, self.positions, self.world.rng.randint(1, 6))
@@ -104,7 +103,7 @@ class Node:
         return True
 
     def timer(self, fire: Callable[[Unit, int], int]) -> None:
-        """Something is due: decide it in a transaction of its own."""
+        """Handle timers that are due, in a transaction of their own."""
         self.work = self._timer(fire)
 
     def _timer(self, fire: Callable[[Unit, int], int]) -> Iterator[str]:
@@ -126,7 +125,7 @@ class Node:
 
     def _commit(self, offsets: dict[Place, int], generation: int) -> None:
         if not self.world.broker.commit(self.group, self.name, generation, offsets):
-            # The partition is somebody else's: begin anew from what the group has committed.
+            # Another member owns the partition now: go on from the committed offsets.
             self.positions = {}
 
     def _transact(self, work: Callable[[Unit], Any]) -> None:
@@ -190,7 +189,7 @@ class Node:
             self.world.dead_letters.append((place[0], entry, code))
 
     def _publish(self) -> Iterator[str]:
-        """Send what is in the outbox, in order, and delete it; one replica at a time, as the shards' locks have it."""
+        """Publish the outbox in order and delete it. One replica at a time, as with the shards' locks."""
         while any(n.holds for n in self.world.nodes if n.database is self.database and n.alive and n is not self):
             yield "waits for the shard"
         self.holds = {0}

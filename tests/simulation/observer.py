@@ -1,4 +1,4 @@
-"""What must always hold, checked while it happens: S3 to S17 of the reliability notes, as far as deciders and runtime can break them."""
+"""Checks while the pipeline runs: S3 to S17 of the reliability notes, as far as deciders and runtime can break them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Observer:
     def __init__(self, world: Any) -> None:
         self.world = world
         self.committed: dict[tuple[str, bytes, bytes], int] = {}
-        """Rows of committed transactions, by what they say."""
+        """Rows of committed transactions (topic, key, value), with the number of the commit."""
         self.first: dict[tuple[str, str], bytes] = {}
         self.sequences: dict[str, list[int]] = defaultdict(list)
         self.ended: set[str] = set()
@@ -46,11 +46,11 @@ class Observer:
         self.end_commit: dict[str, int] = {}
 
     def settled(self, node: Any, place: Place, offset: int, how: str) -> None:
-        """A record was applied, taken for a repeat, or parked (S15)."""
+        """A record was applied, recognised as a duplicate, or dead-lettered (S15)."""
         self.settles[node.group, place, offset, how] += 1
 
     def judged(self, report_id: str, refused: bool) -> None:
-        """A report that ends an attempt was decided; work that had its effect is never told as wasted when its report comes once more (S10)."""
+        """A report that ends an attempt was decided. Work that had its effect is never published as refused, also not for a duplicate (S10)."""
         wasted = self.verdicts.setdefault(report_id, refused)
         must(wasted or not refused, "S10", f"the work of {report_id} had its effect, and is told as wasted")
 
@@ -64,7 +64,7 @@ class Observer:
             self._moves(tx, node.database)
 
     def after_commit(self, node: Any) -> None:
-        """It is."""
+        """The transaction is visible."""
 
     def _jobs(self, tx: Transaction) -> None:
         jobs: dict[str, tuple[Job, Any]] = tx.table("job")
@@ -143,7 +143,7 @@ class Observer:
                     f"{job.id} has ended, {branch.id} is {branch.state}",
                 )
         if not job.ended:
-            # L3: something moves it: a timer, a worker, a credit to come, an answer, a child, or whoever paused it.
+            # L3: something will move it: a timer, a worker, a credit, an answer, a child job, or the end of a pause.
             moved = any(
                 x.due_at is not None or x.state is BranchState.WAITING or (job.id, x.id) in ready or (x.state is BranchState.READY and job.paused_by)
                 or (x.state in IN_FLIGHT and job.step_of(x).job is not None)
@@ -166,7 +166,7 @@ class Observer:
             self.revoked.add(message.lease)
         if isinstance(message, StageTask) and not again:
             self.tasks[message.lease] = (message.job_id, self.committed[key])
-            # One of the same transaction may follow the end's fact: it is revoked along with it.
+            # A task of the same transaction may come after the end: it is cancelled in that transaction.
             end = self.end_commit.get(message.job_id, self.committed[key])
             must(self.committed[key] <= end, "S14", f"a task of {message.job_id} after its end")
 

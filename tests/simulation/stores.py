@@ -1,4 +1,4 @@
-"""Model stores: dictionaries that a transaction copies and, when it commits, replaces. `test_simulation.py` holds them against SQLite's."""
+"""Model stores in dictionaries, which a transaction copies and replaces on commit. `test_simulation.py` compares them with SQLite's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.kafka.outgoing import Outgoing
 
 @dataclass
 class Row:
-    """An outbox row, with its message for those who need not parse."""
+    """An outbox row, with its message already decoded."""
 
     number: int
     row: Outgoing
@@ -39,7 +39,7 @@ class Database:
 
 @dataclass
 class Transaction:
-    """Handed to handlers as their connection. Nothing of it is visible before `commit`."""
+    """What handlers get as their connection. Its changes are visible after `commit`."""
 
     database: Database
     tables: dict[str, dict[Any, Any]]
@@ -49,7 +49,7 @@ class Transaction:
         return self.tables.setdefault(name, {})
 
     def commit(self) -> None:
-        """Make it so."""
+        """Make the changes visible."""
         self.database.tables = self.tables
 
 
@@ -64,13 +64,13 @@ class ModelJobStore:
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         found = {i: self.jobs[i][0] for i in wanted if i in self.jobs}
-        branches = self.branches({i: wanted[i] for i in found})
+        branches = self.load_branches({i: wanted[i] for i in found})
         return {i: evolve(job, {"branches": branches.get(i, {})}) for i, job in found.items()}
 
-    def look(self, wanted: Collection[str]) -> dict[str, Job]:
+    def load_headers(self, wanted: Collection[str]) -> dict[str, Job]:
         return self.load({job_id: () for job_id in wanted})
 
-    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+    def load_branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
         return {i: {k: self.branch[i, k] for k in keys if (i, k) in self.branch} for i, keys in wanted.items()}
 
     def with_all_branches(self, job: Job) -> Job:
@@ -83,13 +83,13 @@ class ModelJobStore:
             for key in branches:
                 self.branch[job.id, key] = job.branches[key]
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
+    def due_timers(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
         rows = sorted(
             (branch.due_at, i, k) for (i, k), branch in self.branch.items() if branch.due_at is not None and branch.due_at <= now
         )
         return [(BranchDue(i, k, self.branch[i, k].lease), None) for _, i, k in rows[:limit]]
 
-    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
+    def clear_timers(self, void: Iterable[BranchDue], now: float) -> None:
         for v in void:
             branch = self.branch[v.job_id, v.branch_id]
             if branch.lease == v.lease and branch.due_at is not None and branch.due_at <= now:
@@ -110,7 +110,7 @@ class ModelJobStore:
         for key in [k for k in self.branch if k[0] == job_id]:
             del self.branch[key]
 
-    def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
+    def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         self.tx.table("part")[job_id, part] = tuple(files)
 
     def parts(self, job_id: str) -> tuple[FileRef, ...]:
@@ -131,30 +131,30 @@ class ModelDispatchStore:
         self.ready = tx.table("ready")
         self.flight = tx.table("flight")
 
-    def anything_waits(self) -> bool:
+    def has_ready(self) -> bool:
         return bool(self.ready)
 
-    def actions(self) -> list[str]:
+    def ready_actions(self) -> list[str]:
         return sorted({r["action"] for r in self.ready.values()})
 
-    def tenants(self, action: str) -> list[str]:
+    def ready_tenants(self, action: str) -> list[str]:
         return sorted({r["tenant_id"] for r in self.ready.values() if r["action"] == action})
 
-    def summary(self) -> list[Waiting]:
+    def ready_summary(self) -> list[Waiting]:
         found: dict[Key, list[float]] = {}
         for r in self.ready.values():
             found.setdefault((r["action"], r["tenant_id"]), []).append(r["since"])
         return [Waiting(a, t, len(s), min(s)) for (a, t), s in sorted(found.items())]
 
-    def next(self, action: str, tenant: str, limit: int) -> list[Ready]:
+    def next_ready(self, action: str, tenant: str, limit: int) -> list[Ready]:
         rows = [r for r in self.ready.values() if (r["action"], r["tenant_id"]) == (action, tenant)]
         rows.sort(key=lambda r: (r["rank"], r["job_id"], r["lane_id"]))
         return [Ready(r["job_id"], r["lane_id"], r["lease"], None) for r in rows[:limit]]
 
-    def ahead(self, action: str, tenant: str, rank: float) -> int:
+    def count_ahead(self, action: str, tenant: str, rank: float) -> int:
         return sum(r["rank"] < rank for r in self.ready.values() if (r["action"], r["tenant_id"]) == (action, tenant))
 
-    def move(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
+    def change_ready(self, entering: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]]) -> None:
         for r in leaving:
             self.ready.pop((r["job_id"], r["lane_id"]), None)
         for r in entering:
@@ -164,19 +164,19 @@ class ModelDispatchStore:
         wanted = set(tenants)
         return {k: n for k, n in self.flight.items() if k[0] == "action" or k[1] in wanted}
 
-    def add(self, deltas: Mapping[Key, int]) -> None:
+    def add_in_flight(self, deltas: Mapping[Key, int]) -> None:
         for key, n in deltas.items():
             self.flight[key] = self.flight.get(key, 0) + n
 
     def overview(self) -> Overview:
         controls: dict[Key, Control] = dict(self.tx.table("control"))
         tenants = {name for kind, name in controls if kind == "tenant"}
-        return Overview(controls, self.in_flight(tenants), self.anything_waits())
+        return Overview(controls, self.in_flight(tenants), self.has_ready())
 
     def set_control(self, key: Key, control: Control) -> None:
         self.tx.table("control")[key] = replace(control, tokens=None, tokens_at=None)
 
-    def spend(self, key: Key, tokens: float, at: float) -> None:
+    def set_tokens(self, key: Key, tokens: float, at: float) -> None:
         controls = self.tx.table("control")
         controls[key] = replace(controls[key], tokens=tokens, tokens_at=at)
 
@@ -189,16 +189,16 @@ class ModelDispatchStore:
         for tenant in gone:
             shares.pop((action, tenant), None)
 
-    def seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
+    def worker_seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
         self.tx.table("worker").update({(a, worker): at for a in actions})
 
     def last_seen(self) -> dict[str, float]:
         return {a: at for (a, _), at in self.tx.table("worker").items()}
 
-    def may_grant(self) -> bool:
+    def may_allocate(self) -> bool:
         return True
 
-    def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
+    def recount_in_flight(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
         raise NotImplementedError
 
 
@@ -208,20 +208,20 @@ class ModelSteeringStore:
     def __init__(self, tx: Any) -> None:
         self.rows = tx.table("schedule")
 
-    def want(self, command: PublishWorkflow) -> None:
+    def queue_workflow(self, command: PublishWorkflow) -> None:
         raise NotImplementedError
 
-    def wanted(self) -> Sequence[PublishWorkflow]:
+    def queued_workflows(self) -> Sequence[PublishWorkflow]:
         return []
 
-    def got(self, command_id: str) -> None:
+    def unqueue_workflow(self, command_id: str) -> None:
         raise NotImplementedError
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
         found: ScheduleState | None = self.rows.get(schedule_id)
         return found
 
-    def keep(self, state: ScheduleState) -> None:
+    def save_schedule(self, state: ScheduleState) -> None:
         self.rows[state.schedule_id] = state
 
     def due_schedules(self, now: float, limit: int) -> Sequence[ScheduleState]:

@@ -1,4 +1,4 @@
-"""Planted bugs: each a switch that breaks one promise of the runtime, or a patch that breaks one of the deciders. All must be found."""
+"""Planted bugs. Each is a switch that breaks the runtime, or a patch that breaks a decider; the simulation must find all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.session.core import decide as session_decide
 
 @dataclass
 class Switches:
-    """Of the runtime."""
+    """Bugs of the runtime."""
 
     offsets_first: bool = False
     publish_before_commit: bool = False
@@ -219,7 +219,7 @@ BUGS: dict[str, Callable[[], contextlib.AbstractContextManager[Switches]]] = {
     "no back-off at all": _patched(advance_module, "backoff_s", _early_retry),
     "attempts without end": _patched(advance_module, "may_retry", _endless_attempts),
     "a join that does not wait for all": _patched(advance_module, "_join", _hasty_join),
-    "an end that forgets a lane": _patched(advance_module, "withdraw", _forgotten_branches),
+    "an end that forgets a branch": _patched(advance_module, "withdraw", _forgotten_branches),
     "a job finishes twice": _patched(DecisionBuilder, "job_finished", _two_ends),
     "pause is ignored": _patched(attempts, "start_attempt", _pause_is_ignored),
     "a limit off by one": _patched(budget, "capacity", _limit_off_by_one),

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
-from services.job_orchestrator.handlers import Stores
+from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from tests.simulation.__main__ import hunt, simulate
 from tests.simulation.mirrored import Mirror

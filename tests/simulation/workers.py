@@ -1,4 +1,4 @@
-"""Workers and clients of the simulated pipeline: diligent, slow, wrong, lying, or dead, as the seed has it."""
+"""Workers and clients of the simulated pipeline. The seed makes them diligent, slow, wrong, lying or dead."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENDS = [TaskStatus.OK] * 6 + [TaskStatus.ERR, TaskStatus.ERR, TaskStatus.KO, Tas
 
 @dataclass
 class SimWorker:
-    """Reads tasks at least once; may be silent, late, doubled, or answer for attempts that are not its own."""
+    """Reads each task at least once. It may be silent or late, report twice, or report on attempts of other workers."""
 
     world: Any
     name: str
@@ -51,17 +51,17 @@ class SimWorker:
     heard: int = 0
 
     def start(self) -> None:
-        """Come (back)."""
+        """Start, also after a death."""
         self.alive, self.positions, self.work = True, {}, None
         self.world.broker.join("workers", self.name, self.world.task_topics)
 
     def kill(self) -> None:
-        """Gone, with whatever it was doing."""
+        """Die. Its work is lost."""
         self.alive, self.work = False, None
         self.world.broker.leave("workers", self.name)
 
     def step(self) -> bool:
-        """One step; False when there was nothing to do."""
+        """Do one step; False when there was nothing to do."""
         if self.work is None:
             generation = self.world.broker.groups["workers"].generation
             batch = self.world.broker.poll("workers", self.name, self.positions, 1)
@@ -85,7 +85,7 @@ class SimWorker:
             self._say(task, TaskStatus.RUN, progress=Progress(done=1, total=3))
             yield "beat"
         if not calm and rng.random() < 0.06:
-            # Falls silent; the offset moves on, as if its report had been lost with it.
+            # Falls silent: the offset is committed, and no report follows.
             self.world.broker.commit("workers", self.name, generation, {place: offset + 1})
             return
         if not self._is_cancelled(task):
@@ -129,7 +129,7 @@ class SimWorker:
 
 
 def script(world: Any, rng: random.Random) -> Iterator[Message]:
-    """What the clients want, in order; the world sends some of it twice."""
+    """The clients' commands, in order. The world sends some of them twice."""
     jobs: list[tuple[str, Tenancy]] = []
     for number in range(rng.randint(2, 5)):
         owner = rng.choice(OWNERS)
@@ -145,24 +145,24 @@ def script(world: Any, rng: random.Random) -> Iterator[Message]:
 def _creation(world: Any, rng: random.Random, owner: Tenancy, number: int) -> Iterator[Message]:
     flow = rng.choice(sorted(world.flows))
     later = datetime.fromtimestamp(world.now + 50, UTC) if rng.random() < 0.1 else None
-    wish = JobRequest(workflow=flow, priority=rng.choice(["low", "normal", "high"]), start_at=later)
+    request = JobRequest(workflow=flow, priority=rng.choice(["low", "normal", "high"]), start_at=later)
     files = [FileRef(file_id=f"f{number}-{i}", file_name=f"{i}.pdf", blob_name=f"b{i}") for i in range(rng.randint(1, 4))]
     common = {"owner": owner, "issued_at": datetime.fromtimestamp(world.now, UTC)}
     if rng.random() < 0.5:
-        yield CreateJob(command_id=f"create-{number}", job_id=f"job-{number}", job=wish, files=tuple(files), **common)
+        yield CreateJob(command_id=f"create-{number}", job_id=f"job-{number}", job=request, files=tuple(files), **common)
         return
     session = f"session-{number}"
     yield OpenSession(command_id=f"open-{number}", session_id=session, ttl_s=rng.choice([40, 100_000]), **common)
     for i, file in enumerate(files):
         yield AddFile(command_id=f"add-{number}-{i}", session_id=session, file=file, **common)
-    yield CloseSession(command_id=f"close-{number}", session_id=session, job=wish, **common)
+    yield CloseSession(command_id=f"close-{number}", session_id=session, job=request, **common)
     if rng.random() < 0.5:
         late = FileRef(file_id=f"late-{number}", file_name="late.pdf", blob_name="b")
         yield AddFile(command_id=f"late-{number}", session_id=session, file=late, **common)
     if rng.random() < 0.5:
-        yield CloseSession(command_id=f"same-{number}", session_id=session, job=wish, **common)
+        yield CloseSession(command_id=f"same-{number}", session_id=session, job=request, **common)
     if rng.random() < 0.5:
-        other = wish.model_copy(update={"metadata": {"x": 1}})
+        other = request.model_copy(update={"metadata": {"x": 1}})
         yield CloseSession(command_id=f"again-{number}", session_id=session, job=other, **common)
 
 
@@ -192,7 +192,7 @@ def _control(world: Any, rng: random.Random) -> Message:
 
 
 def healed(world: Any) -> Iterator[Message]:
-    """Commands that take every hold away: nobody is paused, nothing is limited, nothing waits for an answer."""
+    """Commands that remove every hold: pauses end, limits go, and wait steps are answered."""
     common = {"owner": OWNERS[0], "issued_at": datetime.fromtimestamp(world.now, UTC)}
     for kind, name in (("action", "a"), ("action", "b"), ("tenant", "t1"), ("tenant", "t2")):
         world.commands += 1

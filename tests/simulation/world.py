@@ -1,4 +1,4 @@
-"""One simulated pipeline: a seed decides who moves next, who dies, what is doubled, and what the clock does."""
+"""One simulated pipeline. The seed decides who moves next, who dies, what is sent twice, and what the clock does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from services.ingest.core import job_end, job_view, numbering
 from services.ingest.handlers import dedup_policy
 from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.handlers import Orchestrator, Stores
+from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.ports import Stores
 from services.session.core.session import job_of
 from services.session.handlers import Sessions
 from shared.processing.records import Inbound
@@ -31,7 +32,7 @@ from tests.simulation.workers import OWNERS, SimWorker, healed, script
 
 
 def read_model(records: dict[str, Any], early: dict[str, int], event: Any, history: dict[str, list[int]]) -> None:
-    """Fold a job's or file's event as the door does; `history` is that of job events, by their numbers."""
+    """Apply a job's or file's event as the gateway's projector does. `history`: the numbers of job events, in order."""
     job_id = event.event.job_id
     if isinstance(event, JOB_EVENTS):
         record = records.get(job_id)
@@ -52,7 +53,7 @@ START = 1_790_000_000.0
 
 
 class World:
-    """`run()` and then the checks of `invariants.py`. The same seed makes the same history."""
+    """Call `run()`, then the checks of `invariants.py`. The same seed makes the same history."""
 
     def __init__(self, seed: int, switches: Switches | None = None, stores: Callable[[Any], Stores] | None = None) -> None:
         self.rng = random.Random(seed)
@@ -73,7 +74,7 @@ class World:
         self.jobs, self.sessions, self.view, self.consumer = Database(), Database(), Database(), Database()
         catalog = {(w.name, w.version): w for w in self.flows.values()}
         self.orchestrator = Orchestrator(
-            Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore, self._told_before)
+            Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore, self._is_duplicate)
         )
         self.session = Sessions(ModelSessionStore)
         self.nodes = self._nodes()
@@ -93,7 +94,7 @@ class World:
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
 
-    def _told_before(self, tx: Any, item: Inbound) -> bool:
+    def _is_duplicate(self, tx: Any, item: Inbound) -> bool:
         return not self.switches.repeats_are_waste and is_duplicate(tx, item)
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -110,7 +111,7 @@ class World:
             effects[item.message.message_id] = effects.get(item.message.message_id, 0) + 1
 
     def job_of(self, made: Sequence[Message]) -> str:
-        """The job that these commands make."""
+        """Id of the job that these commands make."""
         for message in made:
             if isinstance(message, CreateJob):
                 return message.job_id
@@ -119,34 +120,34 @@ class World:
         raise AssertionError("nothing makes a job")
 
     def send(self, topic: str, message: Message) -> None:
-        """A record from outside the services."""
+        """Write a record from outside the services."""
         self.broker.append(topic, Entry(message.key, message.to_json(), message))
 
     def run(self) -> None:
-        """The faulty part, then the healing."""
-        wishes = deque(script(self, self.rng))
-        while wishes or self.rng.random() < 0.995:
+        """Run with faults, then without, until the pipeline is idle."""
+        requests = deque(script(self, self.rng))
+        while requests or self.rng.random() < 0.995:
             if self.steps > 1500:
                 break
-            self._turn(wishes)
-        self._heal(wishes)
+            self._turn(requests)
+        self._heal(requests)
 
-    def _turn(self, wishes: deque[Message]) -> None:
+    def _turn(self, requests: deque[Message]) -> None:
         self.steps += 1
         draw = self.rng.random()
-        if wishes and draw < 0.12:
-            self._say(wishes)
+        if requests and draw < 0.12:
+            self._send_some_twice(requests)
         elif draw < 0.15:
             self._fault()
         elif draw < 0.17:
             self._tick(self.now + self.rng.choice([0.1, 1, 7, 40, 400]))
         elif draw < 0.18 and self.rng.random() < 0.3:
             self.broker.append(self.rng.choice(["job.commands", "stage.reports", "session.commands"]), Entry("k", b"{", None))
-        elif not self._move() and not wishes:
+        elif not self._move() and not requests:
             self._wait()
 
-    def _say(self, wishes: deque[Message]) -> None:
-        message = wishes.popleft()
+    def _send_some_twice(self, requests: deque[Message]) -> None:
+        message = requests.popleft()
         self.sent.append(message)
         for _ in range(2 if self.rng.random() < 0.2 else 1):
             self.send(TOPIC_OF[type(message)], message)
@@ -196,25 +197,25 @@ class World:
         return min((s.expires_at.timestamp() for s in sessions if s.state.value == "open"), default=float("inf"))
 
     def _wait(self) -> None:
-        """Nothing to do: on to the next timer."""
+        """Move the clock to the next timer."""
         soon = min(self._due(self.jobs), self._expiry(), *(at for at, _ in self.later), self.now + 3600)
         self._tick(max(self.now + 0.01, soon))
 
     def _tick(self, to: float) -> None:
-        # Whole microseconds: what datetimes can say.
+        # Whole microseconds, which a datetime can hold.
         self.now = math.ceil(to * 1e6) / 1e6
 
-    def _heal(self, wishes: deque[Message]) -> None:
-        """No more faults: everybody is there and diligent, and nobody holds anything back."""
+    def _heal(self, requests: deque[Message]) -> None:
+        """End all faults: every process runs, every worker is diligent, and no job is held."""
         self.healing = True
         self.healed_at = self.now
         for one in (*self.nodes, *self.workers):
             if not one.alive:
                 one.start()
         for _ in range(60):
-            wishes.extend(healed(self))
-            while wishes:
-                self._say(wishes)
+            requests.extend(healed(self))
+            while requests:
+                self._send_some_twice(requests)
             self._until_quiet()
             if all(job.ended for job, _ in self.jobs.tables.get("job", {}).values()) and not self._lag():
                 break
@@ -223,13 +224,13 @@ class World:
         self._new_work()
 
     def _new_work(self) -> None:
-        """L1: what comes now is done at once."""
+        """L1: new work is done at once."""
         files = (FileRef(file_id="new", file_name="new.pdf", blob_name="b"),)
         at = datetime.fromtimestamp(self.now, UTC)
-        wish = CreateJob(
+        request = CreateJob(
             command_id="new", job_id="new", owner=OWNERS[0], issued_at=at, job=JobRequest(workflow="plain"), files=files
         )
-        self._say(deque([wish]))
+        self._send_some_twice(deque([request]))
         self._until_quiet()
         job = self.jobs.tables["job"]["new"][0]
         must(

@@ -1,4 +1,4 @@
-"""A relay that only notes what it would send, and records as Kafka hands them out."""
+"""A relay that collects records instead of sending them, and records as a consumer delivers them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES = {JOB_COMMANDS_TOPIC.name: frozenset(m.TYPE for m in JOB_COMMANDS_TOPIC.m
 
 
 class NotingRelay(Relay):
-    """Sends nowhere; fails as Kafka would while `down`, and takes as long as `slow` is not set."""
+    """Sends nothing. Fails like Kafka while `down` is true, and waits while `slow` is not set."""
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []

@@ -1,4 +1,4 @@
-"""Drives the pure orchestrator core by hand: a job, a clock, and what came out."""
+"""Drives `decide` in tests: one job, a clock, and the collected decisions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def workflow(*steps: dict[str, Any], join: str = "best_effort", **more: Any) -> 
 
 
 class Drive:
-    """One job under test. Checks after each decision what must always hold."""
+    """One job under test. Checks the invariants after each decision."""
 
     def __init__(self, flow: Workflow, files: int = 1, job_id: str = "job-1", **request: Any) -> None:
         self.flow = flow
@@ -115,25 +115,25 @@ class Drive:
             assert not (self.job.ended and branch.due_at is not None), "a timer outlives the job"
 
     def report(self, task: StageTask, status: TaskStatus = TaskStatus.OK, **more: Any) -> Decision:
-        """A worker's word on a task."""
+        """Report on a task, as its worker."""
         role = derived(task.lease, status.value, str(len(self.events)))
         fields = task.model_dump(include={"job_id", "tenant_id", "file_id", "step", "action", "attempt", "lease"})
         return self.feed(StageReport(report_id=role, reported_at=self.now, status=status, **{**fields, **more}))
 
     def due(self, branch_id: str = "f0") -> Decision:
-        """Let the branch's timer go off when it is due."""
+        """Move the clock to the branch's timer and fire it."""
         branch = self.branch(branch_id)
         assert branch.due_at is not None
         self.now = max(self.now, datetime.fromtimestamp(branch.due_at, UTC) + timedelta(milliseconds=1))
         return self.feed(BranchDue(self.job.id if self.job else "", branch_id, branch.lease))
 
     def cancel(self, tenant: str = "t1") -> Decision:
-        """The owner's (or somebody else's) request to end it."""
+        """Cancel the job, as its owner or as another tenant."""
         owner = replace_tenant(tenant)
         return self.feed(CancelJob(command_id="cancel", job_id="job-1", owner=owner, issued_at=self.now, reason="enough"))
 
     def verb(self, kind: type[Message], tenant: str = "t1", **fields: Any) -> Decision:
-        """One of the operator's verbs."""
+        """An operator's command."""
         self.commands += 1
         owner = replace_tenant(tenant)
         command = kind(command_id=f"verb-{self.commands}", job_id="job-1", owner=owner, issued_at=self.now, **fields)
@@ -145,7 +145,7 @@ class Drive:
         return self.feed(Granted("job-1", branch_id, self.branch(branch_id).lease))
 
     def rerun(self, flow: Workflow | None = None, **fields: Any) -> tuple[Drive, Decision]:
-        """The job run again, as a drive of its own."""
+        """Rerun the job; returns the drive of the new job."""
         command = RerunJob(command_id="rerun", job_id="job-1", owner=OWNER, issued_at=self.now, new_job_id="job-2", **fields)
         other = Drive(flow or self.flow, job_id="job-2")
         other.now = self.now
@@ -165,7 +165,7 @@ class Drive:
         return [e.event.stage.value for e in self.events if e.event.NAME == "job_stage_update_event"]
 
     def unloaded(self, *keep: str) -> None:
-        """Forget all branches but some, as a store does that loads only what an event touches."""
+        """Drop all branches but some, as a store that loads only what an event concerns."""
         assert self.job is not None
         self.job = replace(self.job, branches={k: v for k, v in self.job.branches.items() if k in (*keep, JOB_BRANCH)})
 

@@ -1,6 +1,6 @@
 """Recorded decisions: one history per workflow of the simulation, one paragraph per event, as `decide` answered it when it was recorded.
 
-`python -m tests.unit.recorded` records them anew. A changed line is a changed decision: the review sees it.
+`python -m tests.unit.recorded` records them again. A changed line is a changed decision, which the review sees.
 Each output is named by its type and the first digits of the SHA-256 of its bytes; the stored job by those of its rows.
 """
 
@@ -23,7 +23,7 @@ from tests.unit.orchestration import Drive
 FOLDER = Path(__file__).parent / "decisions"
 EVENTS = 40
 MOST_RUNS = 3
-"""A walk ends once its job was run again so often."""
+"""Number of reruns after which a walk ends."""
 STATUSES = [TaskStatus.OK] * 6 + [
     TaskStatus.RUN,
     TaskStatus.KO,
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class Walker:
-    """Feeds a job events by chance, from a seed."""
+    """Feeds a job random events, from a seed."""
 
     def __init__(self, flow: Workflow, seed: str) -> None:
         self.rng = random.Random(seed)
@@ -109,14 +109,14 @@ class Walker:
         options: dict[str, Any] = {"only": self._one_of(["all", "failed", "changed"])}
         if self.rng.random() < 0.4:
             options["from_step"] = self._one_of([s.name for s in self.drive.flow.steps])
-        # The new job is only looked at: reports on the old one would not be for it.
+        # The new job is only printed, because later reports are about the old one.
         _, decision = self.drive.rerun(**options)
         self.runs += 1
         return f"rerun {options}", decision
 
 
 def line(event: str, decision: Decision) -> str:
-    """What was decided, in one line."""
+    """The decision in one line."""
     if decision.refused is not None:
         return f"{event}: refused, {decision.refused}"
     assert decision.job is not None

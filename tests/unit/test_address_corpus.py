@@ -1,4 +1,4 @@
-"""Whatever dress an internal address comes in, none of the five clients that talk to a caller's address connects to it."""
+"""None of the five clients that connect to a caller's address reaches an internal one, in any notation of the address."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from aiohttp import web
 from contracts import StageTask
 from services.ingest.adapters.remote_files import RemoteFailed, RemoteFiles
 from services.notifier.adapters.sender import HttpSender
-from services.stage_worker.adapters.calling import Calling
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.fetch import GuardedDownloads
+from services.stage_worker.adapters.downloads import GuardedDownloads
+from services.stage_worker.adapters.webhook_caller import WebhookCaller
+from services.stage_worker.core.document_fault import DocumentFault
 from shared import clock
 from shared.net.address_guard import is_public
 from shared.net.networks import LOOPBACK
 from shared.objects.object_store import open_objects
+from stageline_kit import Outcome, Task
 from tests.unit.test_address_guard import INTERNAL
 
 PUBLIC = "93.184.216.34"
@@ -57,7 +58,7 @@ REDIRECTS = [f"{scheme}://{host}/x" for target in TARGETS for host in dresses(ta
 
 
 class Wire:
-    """Names as the test says; what is dialled is written down, and nothing of it leaves the machine."""
+    """Resolves names as the test defines, records each address dialled, and connects to none."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dialled: list[str] = []
@@ -71,7 +72,7 @@ class Wire:
     def resolve(self, host: Any, *more: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if not name or not name.endswith(".example"):
-            # Numbers in any writing, as the system reads them; no name is looked up anywhere.
+            # The system resolves numeric notations. No name is looked up.
             return self.real(host, more[0] if more else 443, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         number, kind = name.split(".")[0][1:].split("-")
         turn = self.turns[name] = self.turns.get(name, 0) + 1
@@ -88,8 +89,8 @@ class Wire:
         raise ConnectionRefusedError("nothing leaves this machine")
 
 
-def task(url: str) -> StageTask:
-    return StageTask(
+def task(url: str) -> Task:
+    message = StageTask(
         task_id="t",
         job_id="j",
         tenant_id="t",
@@ -100,6 +101,7 @@ def task(url: str) -> StageTask:
         issued_at=clock.now(),
         config={"url": url},
     )
+    return Task(message)
 
 
 @pytest.fixture
@@ -112,12 +114,12 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
 
     def make(trusted: Any = ()) -> dict[str, Callable[[str], Awaitable[Any]]]:
         remote, sender = RemoteFiles(objects, trusted), HttpSender(5, trusted)
-        downloads, calling = GuardedDownloads(objects, 1000, trusted), Calling(trusted)
-        opened.extend((remote, sender, downloads, calling))
+        downloads, webhooks = GuardedDownloads(objects, 1000, trusted), WebhookCaller(trusted)
+        opened.extend((remote, sender, downloads, webhooks))
         return {
-            "worker fetch": lambda url: downloads.fetch("t", url), "door fetch": lambda url: remote.fetch("t", url, 1000),
+            "worker fetch": lambda url: downloads.fetch_file("t", url), "door fetch": lambda url: remote.fetch("t", url, 1000),
             "door store": lambda url: remote.store("PUT", url, 1, nothing(), "text/plain"), "webhook": lambda url: sender.ask(url, b"{}"),
-            "webhook step": lambda url: calling.call(task(url), lambda done, total: None),
+            "webhook step": lambda url: webhooks.call_url(task(url)),
         }  # fmt: skip
 
     yield make
@@ -128,7 +130,7 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
 async def tried(call: Callable[[str], Awaitable[Any]], url: str) -> None:
     try:
         await call(url)
-    except (DocumentFault, RemoteFailed):
+    except (DocumentFault, Outcome, RemoteFailed):
         return
 
 
@@ -140,7 +142,7 @@ def test_the_corpus_is_large() -> None:
 async def test_no_internal_address_is_dialled(clients: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wire, call = Wire(monkeypatch), clients()[name]
     for url in (*LITERAL, *NAMED):
-        # Twice: what a name stands for may have changed since it was looked at.
+        # Twice, because a name may resolve to another address after it was checked.
         for _ in range(2):
             await tried(call, url)
         assert all(is_public(address) for address in wire.dialled), (url, wire.dialled[-1])

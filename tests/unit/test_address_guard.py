@@ -1,4 +1,4 @@
-"""Internal addresses in every dress are refused; the open internet is not."""
+"""Internal addresses are refused in every form; public ones are not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_public_addresses(address: str) -> None:
 
 
 @given(st.ip_addresses(v=4))
-def test_every_way_of_writing_an_ipv4_address_is_judged_alike(address: ipaddress.IPv4Address) -> None:
+def test_every_form_of_an_ipv4_address_is_treated_alike(address: ipaddress.IPv4Address) -> None:
     packed = address.packed.hex()
     for form in (f"::ffff:{address}", f"64:ff9b::{packed[:4]}:{packed[4:]}", f"2002:{packed[:4]}:{packed[4:]}::"):
         assert is_public(form) == is_public(str(address)), form
@@ -43,7 +43,7 @@ def test_every_way_of_writing_an_ipv4_address_is_judged_alike(address: ipaddress
     "url",
     ["http://example.com/", "https://127.0.0.1/", "https://[::1]/", "https://user:pw@example.com/", "https://example.com:22/", "file:///etc/passwd", "gopher://x/", "https://", "https://[bad/", "//example.com", ""],
 )  # fmt: skip
-def test_urls_that_are_refused(url: str) -> None:
+def test_refused_urls(url: str) -> None:
     with pytest.raises(AddressRefused, match="url"):
         check_url(url, ())
 
@@ -55,7 +55,7 @@ def test_loopback_is_for_development_alone() -> None:
         check_url("http://10.0.0.1/", LOOPBACK)
 
 
-def test_an_operator_may_open_an_internal_network_and_only_that() -> None:
+def test_an_operator_may_allow_an_internal_network_and_only_that() -> None:
     trusted = trusted_networks(False, (ipaddress.ip_network("10.20.0.0/16"),))
     check_url("http://10.20.3.4:9000/hook", trusted)
     assert is_trusted("10.20.3.4", trusted) and is_trusted("::ffff:10.20.3.4", trusted)

@@ -1,4 +1,4 @@
-"""Who gets the next credits; when a schedule makes its next job; why a job does not move."""
+"""Allocation of credits, times of schedules, and the reasons why a job makes no progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts import PauseJob, TaskStatus
 from services.job_orchestrator.core.allocation import Capacity, Claim, Control, capacity, caught_up, rank, shares
 from services.job_orchestrator.core.explain import Facts, Reason, explain
-from services.job_orchestrator.core.schedule import Bad, next_time
+from services.job_orchestrator.core.schedule import InvalidSchedule, next_time
 from tests.unit.orchestration import Drive, workflow
 
 CLAIMS = st.lists(
@@ -31,7 +31,9 @@ def test_credits_are_given_as_far_as_they_are_wanted_and_free(rows: list[tuple[i
     given_ = shares(free, made)
     for claim, (waiting, room, _, _) in zip(made, rows, strict=True):
         assert given_.get(claim.tenant, 0) <= min(waiting, room)
-    assert sum(given_.values()) == min(free, sum(min(w, r) for w, r, _, _ in rows)), "none is left while somebody may have it"
+    assert sum(given_.values()) == min(free, sum(min(w, r) for w, r, _, _ in rows)), (
+        "no credit stays unused while a tenant may take it"
+    )
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 4.0]), min_size=2, max_size=5))
@@ -46,7 +48,7 @@ def test_tenants_that_all_wait_share_by_weight(weights: list[float]) -> None:
 def test_a_flood_of_one_tenant_delays_another_by_one_turn() -> None:
     made = claims([(10_000, 10_000, 1.0, 500.0), (3, 10, 1.0, 0.0)])
     caught_up(made, frozenset({"t1"}))
-    assert made[1].passed == 500.0, "what a tenant did not use is not saved up"
+    assert made[1].passed == 500.0, "a tenant's unused share is not saved up"
     assert shares(6, made) == {"t0": 3, "t1": 3}
 
 
@@ -61,7 +63,7 @@ def test_a_rate_is_never_exceeded(waits: list[float], rate: float, burst: int) -
     assert given_ <= burst + rate * (now - 1000.0) + 1e-6
 
 
-def test_what_holds_tasks_back_is_named() -> None:
+def test_the_gate_that_holds_tasks_back_is_named() -> None:
     assert capacity(Control(paused=True, by="ann", reason="night"), 0, 0, 10).gate == "paused"
     assert capacity(Control(limit=2), 2, 0, 10) == Capacity(0, "limit", {"limit": 2, "in_flight": 2})
     assert capacity(None, 10, 0, 10).gate == "window" and capacity(None, 3, 0, 10).free == 7
@@ -79,7 +81,7 @@ def test_a_priority_is_a_head_start_of_an_hour() -> None:
     [
         ("0 6 * * 1-5", "Europe/Berlin", "2026-11-20T12:00:00+00:00", "2026-11-23T05:00:00+00:00"),
         ("*/15 * * * *", "UTC", "2026-11-20T12:01:00+00:00", "2026-11-20T12:15:00+00:00"),
-        # The clock goes from 2:00 to 3:00: what was to be at half past two is right after.
+        # The clock jumps from 2:00 to 3:00, so the job of 2:30 starts at 3:00.
         ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00+00:00", "2026-03-29T01:00:00+00:00"),
     ],
 )
@@ -91,7 +93,7 @@ def test_schedules_follow_the_clock_of_their_zone(cron: str, zone: str, after: s
     ("cron", "zone", "field"), [("61 * * * *", "UTC", "cron"), ("* * *", "UTC", "cron"), ("* * * * *", "Mars", "time_zone")]
 )
 def test_a_wrong_schedule_names_its_field(cron: str, zone: str, field: str) -> None:
-    with pytest.raises(Bad) as caught:
+    with pytest.raises(InvalidSchedule) as caught:
         next_time(cron, zone, datetime(2026, 1, 1, tzinfo=UTC))
     assert caught.value.field == field
 
@@ -120,7 +122,7 @@ def test_every_state_of_a_job_has_its_reason() -> None:
     assert why(drive).code == "job_paused" and "stop" in why(drive).message
 
 
-def test_what_waits_for_a_credit_says_whose_limit_it_is() -> None:
+def test_a_task_that_waits_for_a_credit_names_the_limit() -> None:
     drive = Drive(workflow({}))
     drive.credits = lambda action: 0
     drive.feed(drive.start)

@@ -60,7 +60,7 @@ def test_a_space_is_signed_as_it_was_written_or_as_it_travels() -> None:
         assert accepted(client("GET", signed.lower()), "GET", travels)
 
 
-def test_what_is_not_this_request_is_refused() -> None:
+def test_a_signature_of_another_request_is_refused() -> None:
     signed = quote(f"http://{HOST}/api/job/create", safe="").lower()
     good = client("POST", signed, b'{"session_id": "1"}')
     right = ("POST", "/api/job/create", "", b'{"session_id": "1"}')
@@ -80,14 +80,14 @@ def test_no_single_changed_character_is_accepted(place: int, character: str) -> 
     good = client("GET", signed)
     place %= len(good)
     changed = good[:place] + character + good[place + 1 :]
-    # Another application's name has another key, or none: the door looks it up.
+    # Another application id has another key, or none. The gateway looks it up.
     assert changed == good or changed.partition(":")[0] != APP or not accepted(changed, "GET", "/api/job/all")
 
 
 @pytest.mark.parametrize(
     "value", ["", "a:b:c:d", f"{APP}:x:{NONCE}:1700000000", f"{APP}:{'A' * 44}:{NONCE}:1700000000", "x" * 9000]
 )
-def test_what_no_client_sends_is_no_header(value: str) -> None:
+def test_malformed_headers_are_refused(value: str) -> None:
     assert amx.parse(value) is None
 
 

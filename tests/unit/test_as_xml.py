@@ -10,7 +10,7 @@ from lxml import etree
 
 from services.stage_worker.adapters.documents import ocr
 from services.stage_worker.adapters.documents.as_xml import NAMESPACE, convert
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import protected, put, quiet
 
@@ -52,7 +52,7 @@ def test_characters_without_a_place_are_left_out(tmp_path: Path) -> None:
     assert pages(root)[0].text.strip() == "abc\nd é 😀"
 
 
-def test_scans_are_read_where_there_is_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_are_read_if_tesseract_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = (SAMPLES / "scan-receipt.png").read_bytes()
     monkeypatch.setattr(ocr, "tesseract", lambda: None)
     root, properties = made(scan, tmp_path, "image")

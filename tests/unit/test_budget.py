@@ -1,4 +1,4 @@
-"""A tier over its budget fails, and a slow machine is given more time, but not without end."""
+"""A tier over its budget fails. A slow machine gets more time, up to a limit."""
 
 from __future__ import annotations
 

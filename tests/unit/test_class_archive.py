@@ -1,4 +1,4 @@
-"""What a broker keeps of its classes: only whole archives, only for the Java and jars that they were made with."""
+"""The class archive: complete ones only, and only for the Java and the jars that made them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_what_a_broker_wrote_is_used_by_the_next(java: Path, tmp_path: Path) -> None:
+def test_the_next_broker_uses_the_archive_of_the_last(java: Path, tmp_path: Path) -> None:
     first = ClassArchive(java, 17, JARS, tmp_path)
     assert first.reading() == [] and f"-XX:ArchiveClassesAtExit={first.made}" in first.writing()
     first.keep()
@@ -49,7 +49,7 @@ def test_another_java_or_other_jars_have_another_archive(java: Path, tmp_path: P
     assert ClassArchive(java, 17, JARS, tmp_path).key != one
 
 
-def test_a_newer_java_has_a_way_of_its_own(java: Path, tmp_path: Path) -> None:
+def test_java_25_uses_an_aot_cache(java: Path, tmp_path: Path) -> None:
     archive = ClassArchive(java, 25, JARS, tmp_path)
     assert f"-XX:AOTCacheOutput={archive.made}" in archive.writing()
     archive.made.write_bytes(b"classes")
@@ -57,7 +57,7 @@ def test_a_newer_java_has_a_way_of_its_own(java: Path, tmp_path: Path) -> None:
     assert f"-XX:AOTCache={archive.kept()}" in archive.reading()
 
 
-def test_what_a_killed_broker_left_is_never_taken_for_whole(java: Path, tmp_path: Path) -> None:
+def test_the_file_of_a_killed_broker_is_not_used(java: Path, tmp_path: Path) -> None:
     broker = EmbeddedKafka(tmp_path, 1, 2)
     broker.ended(0)  # never prepared
     broker.classes = archive = ClassArchive(java, 17, JARS, tmp_path)
@@ -65,14 +65,14 @@ def test_what_a_killed_broker_left_is_never_taken_for_whole(java: Path, tmp_path
     broker.ended(-9)
     assert archive.kept() is None
     archive.writing()
-    assert not archive.made.exists(), "the next broker begins anew"
+    assert not archive.made.exists(), "the next broker writes a new archive"
     archive.made.write_bytes(b"whole")
     broker.ended(143)
     kept = archive.kept()
     assert kept is not None and kept.read_bytes() == b"whole"
 
 
-def test_a_cache_without_room_is_done_without(java: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_archive(java: Path, tmp_path: Path) -> None:
     archive = ClassArchive(java, 17, JARS, tmp_path)
     archive.made.write_bytes(b"classes")
     archive.cache.rmdir()

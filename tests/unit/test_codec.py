@@ -1,4 +1,4 @@
-"""Headers and branches as text and back."""
+"""Job headers and branches survive encoding as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command's answer comes once the read model shows what it did, and at once where there is nothing to show any more."""
+"""A command is answered when the read model shows its effect, or at once when there is no effect to show."""
 
 from __future__ import annotations
 

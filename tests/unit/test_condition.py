@@ -1,4 +1,4 @@
-"""Conditions: what they see, what is passed by, and that a job with any mix of them still ends rightly."""
+"""Conditions: the values that they see, the steps that they skip, and jobs with any mix of them still end."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def test_what_a_condition_sees(expression: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("expression", "reason"), [("results.ocr.pages > 1", "has"), ("1 + 1", "int"), ("nobody", "nobody"), ("tag > 3", "tag")]
 )
-def test_what_is_no_yes_or_no_says_why(expression: str, reason: str) -> None:
+def test_a_condition_without_a_boolean_result_gives_the_reason(expression: str, reason: str) -> None:
     with pytest.raises(ConditionFailed, match=reason):
         holds(expression, FACTS)
 
 
 @pytest.mark.parametrize("expression", ["tag ==", "x" * 501, "[1].all(a, [1].all(b, [1].all(c, true)))", ""])
-def test_a_condition_that_cannot_be_is_refused_when_the_workflow_is_read(expression: str) -> None:
+def test_an_invalid_condition_is_refused_when_the_workflow_is_read(expression: str) -> None:
     with pytest.raises(ValidationError, match="when"):
         Step(name="s", action="a", when=expression)
 
 
-def test_a_step_is_passed_by_and_says_so_to_the_next() -> None:
+def test_a_skipped_step_is_visible_to_the_next_condition() -> None:
     drive = Drive(workflow({}, {"when": "has(results.s0.scan) && results.s0.scan"}, {"when": "file.size == null"}))
     drive.feed(drive.start)
     drive.report(drive.tasks[0], result={"scan": False})
@@ -56,7 +56,7 @@ def test_a_step_is_passed_by_and_says_so_to_the_next() -> None:
     assert drive.job is not None and drive.job.stage is JobStage.COMPLETED and drive.job.done == 1
 
 
-def test_a_condition_that_fails_takes_its_file_out_with_the_reason() -> None:
+def test_a_failing_condition_fails_its_file_with_the_reason() -> None:
     drive = Drive(workflow({}, {"when": "results.s0.nothing > 1"}), files=2)
     drive.feed(drive.start)
     drive.report(drive.tasks[0], result={"nothing": 2})
@@ -69,7 +69,7 @@ def test_a_condition_that_fails_takes_its_file_out_with_the_reason() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["file", "job"]), st.sampled_from(["true", "false", 'file.name != "file0.pdf"', "1"])), min_size=1, max_size=6),
        st.integers(1, 3), st.sampled_from(["best_effort", "all"]))  # fmt: skip
 def test_any_mix_of_conditions_ends(steps: list[tuple[str, str]], files: int, join: str) -> None:
-    """`Drive` checks the invariants after each decision; here: it ends, and only what should run has run."""
+    """`Drive` checks the invariants after each decision. This test checks that the job ends and that only wanted steps ran."""
     flow = workflow(*({"scope": scope, "when": when} for scope, when in steps), join=join)
     drive = Drive(flow, files=files)
     drive.feed(drive.start)
@@ -80,7 +80,7 @@ def test_any_mix_of_conditions_ends(steps: list[tuple[str, str]], files: int, jo
     job = drive.job
     assert job is not None and job.ended
     ran = {(t.step, t.file_id) for t in drive.tasks}
-    assert len(ran) == len(drive.tasks), "nothing ran twice"
+    assert len(ran) == len(drive.tasks), "no step ran twice"
     for index, (scope, when) in enumerate(steps):
         here = {file for step, file in ran if step == f"s{index}"}
         assert when not in ("false", "1") or not here

@@ -1,4 +1,4 @@
-"""The pipeline's rules, one by one."""
+"""The orchestrator's decisions, rule by rule."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def test_a_job_runs_through_its_steps() -> None:
     assert d.job is not None and d.job.stage is JobStage.COMPLETED
 
 
-def test_facts_leave_before_the_tasks_that_follow_from_them() -> None:
+def test_events_are_sent_before_the_tasks_that_follow_from_them() -> None:
     d = Drive(TWO)
     outputs = d.feed(d.start).outputs
     assert [o.command for o in outputs if o.topic.startswith("stage.tasks")] == [True]
     assert not any(o.command for o in outputs if o.topic in ("job.events", "file.events"))
 
 
-def test_the_same_creation_again_changes_nothing() -> None:
+def test_a_repeated_create_job_changes_nothing() -> None:
     d = Drive(TWO)
     d.feed(d.start)
     assert d.feed(d.start).refused == "job exists"
 
 
-def test_files_go_each_at_its_own_pace_and_the_stage_follows_the_first() -> None:
+def test_files_progress_independently_and_the_stage_follows_the_first() -> None:
     d = Drive(TWO, files=2)
     d.feed(d.start)
     d.report(d.tasks[0])
@@ -137,7 +137,7 @@ def test_a_fatal_code_is_not_retried() -> None:
     assert "job_retry_event" not in d.names() and d.names()[-1] == "job_failed_event"
 
 
-def test_asking_for_time_uses_up_no_attempt() -> None:
+def test_a_queued_report_uses_no_attempt() -> None:
     d = Drive(workflow({"retry": {"max_attempts": 1}}))
     d.feed(d.start)
     for _ in range(5):
@@ -148,14 +148,14 @@ def test_asking_for_time_uses_up_no_attempt() -> None:
     assert d.job is not None and d.job.stage is JobStage.COMPLETED
 
 
-def test_nobody_takes_the_task() -> None:
+def test_a_task_that_no_worker_takes_fails() -> None:
     d = Drive(workflow({"retry": {"max_attempts": 2}, "timeouts": {"queued_s": 60}}))
     d.feed(d.start)
     d.due()
     assert d.events[-1].event.code == "timeout_queued" and d.revoked[0].lease == d.tasks[0].lease
 
 
-def test_a_silent_worker_loses_its_lease_and_a_living_one_keeps_it() -> None:
+def test_a_silent_worker_loses_its_lease_and_a_reporting_one_keeps_it() -> None:
     d = Drive(workflow({"timeouts": {"heartbeat_s": 10, "running_s": 1000}}))
     d.feed(d.start)
     d.report(d.tasks[0], TaskStatus.RUN, worker="w-1")
@@ -168,7 +168,7 @@ def test_a_silent_worker_loses_its_lease_and_a_living_one_keeps_it() -> None:
     assert d.events[-1].event.code == "lease_expired" and "w-1" in (d.events[-1].event.message or "")
 
 
-def test_a_void_timer_changes_nothing() -> None:
+def test_an_outdated_timer_changes_nothing() -> None:
     d = Drive(TWO)
     d.feed(d.start)
     old = d.branch("f0").lease
@@ -188,7 +188,7 @@ def test_cancel_reaches_the_worker_and_ends_the_job() -> None:
     assert d.report(d.tasks[0]).refused is not None
 
 
-def test_somebody_elses_cancel_and_report_are_refused() -> None:
+def test_another_tenants_cancel_and_report_are_refused() -> None:
     d = Drive(TWO)
     d.feed(d.start)
     assert d.cancel(tenant="t2").refused == "unknown job"
@@ -229,7 +229,7 @@ def test_a_result_of_the_wrong_shape_fails_the_attempt_not_the_service() -> None
     assert d.events[-1].event.NAME == "job_failed_event" and "invalid_result" in d.events[-1].event.error_messages[0]
 
 
-def test_what_a_result_says_becomes_file_events() -> None:
+def test_a_result_becomes_file_events() -> None:
     d = Drive(workflow({}))
     d.feed(d.start)
     result = {
@@ -251,7 +251,7 @@ def test_what_a_result_says_becomes_file_events() -> None:
     assert done.tag_name == "invoice" and done.file_status is FileStatus.FINISHED
 
 
-def test_no_tag_is_said_too() -> None:
+def test_a_result_without_a_tag_is_an_event_too() -> None:
     d = Drive(workflow({}))
     d.feed(d.start)
     d.report(d.tasks[0], result={"tag": None})

@@ -1,4 +1,4 @@
-"""The notifier's loop: runs are cut short, places come free, and a stop gives back what was not sent."""
+"""The notifier's dispatcher: limits of a run, free slots, and unsent deliveries returned at shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVENTS = 50
 
 
 class Sending:
-    """A sender that notes what it is given and answers as told, when told."""
+    """A sender that records its deliveries. The test sets each answer and its time."""
 
     def __init__(self, answer: Callable[[Delivery], Result] = lambda delivery: Result(204)) -> None:
         self.answer = answer
@@ -92,7 +92,7 @@ async def test_a_job_s_events_are_sent_in_their_order_and_a_refusal_holds_nothin
     assert not loop.busy
 
 
-async def test_what_was_sent_is_recorded_while_the_run_goes_on(state: Store) -> None:
+async def test_deliveries_are_recorded_while_the_run_continues(state: Store) -> None:
     sender = Sending()
     loop = dispatcher(state, sender)
     running = asyncio.create_task(loop.run())
@@ -102,13 +102,13 @@ async def test_what_was_sent_is_recorded_while_the_run_goes_on(state: Store) -> 
 
     sender.answer = lambda d: sender.open.clear() or Result(204) if d.event_id == "0002" else Result(204)  # type: ignore[func-returns-value]
     await eventually(recorded)
-    assert sender.sent == ["0000", "0001", "0002", "0003"], "the fourth is under way"
+    assert sender.sent == ["0000", "0001", "0002", "0003"], "the fourth is in flight"
     sender.open.set()
     await loop.drain()
     await running
 
 
-async def test_a_stop_gives_back_what_was_not_sent(state: Store) -> None:
+async def test_shutdown_returns_unsent_deliveries(state: Store) -> None:
     sender = Sending()
     sender.open.clear()
     loop = dispatcher(state, sender)
@@ -131,7 +131,7 @@ async def test_a_stop_gives_back_what_was_not_sent(state: Store) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "deleted", "disabled by another replica"])
-async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(state: Store, how: str) -> None:
+async def test_a_disabled_endpoint_gets_only_what_is_in_flight(state: Store, how: str) -> None:
     stopped = asyncio.Event()
 
     def answer(delivery: Delivery) -> Result:
@@ -159,14 +159,14 @@ async def test_an_endpoint_that_is_stopped_is_sent_no_more_than_is_under_way(sta
         return not loop.busy
 
     await eventually(free)
-    assert sender.sent == [f"{n:04}" for n in range(6)], "the sixth was under way"
+    assert sender.sent == [f"{n:04}" for n in range(6)], "the sixth was in flight"
     left = await states(state)
     assert left == {} if how == "deleted" else left["suppressed"] == EVENTS - 6 and "in_flight" not in left
     await loop.drain()
     await running
 
 
-async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always_begins(state: Store) -> None:
+async def test_deliveries_that_cannot_start_within_their_lease_are_returned(state: Store) -> None:
     sender = Sending()
     loop = dispatcher(state, sender, timeout_s=delivery_queue.LEASE_S)
     running = asyncio.create_task(loop.run())
@@ -180,7 +180,7 @@ async def test_what_cannot_begin_within_its_lease_goes_back_and_the_first_always
     await running
 
 
-async def test_what_becomes_of_one_endpoint_says_nothing_of_another(state: Store) -> None:
+async def test_the_state_of_one_endpoint_does_not_affect_another(state: Store) -> None:
     loop = dispatcher(state, Sending())
     loop.halted = {"elsewhere", "e"}
     running = asyncio.create_task(loop.run())
@@ -189,6 +189,6 @@ async def test_what_becomes_of_one_endpoint_says_nothing_of_another(state: Store
         return await states(state) == {"delivered": EVENTS}
 
     await eventually(settled)
-    assert loop.halted == {"elsewhere"}, "it is enabled again; what is known of the other stays known"
+    assert loop.halted == {"elsewhere"}, "it is enabled again; the state of the other endpoint is unchanged"
     await loop.drain()
     await running

@@ -1,4 +1,4 @@
-"""Who ends a process whose Kafka clients will never work again, and who is left alone."""
+"""The health watch ends a process whose Kafka clients need a new one, and no other."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
-async def test_a_consumer_that_gets_nothing_but_errors_ends_its_process(world: World) -> None:
+async def test_a_reader_with_nothing_but_errors_ends_its_process(world: World) -> None:
     world.consumer.failing_since, world.consumer.failed_with = world.now, KafkaError("fenced")
     assert not await world.run(RESTART_S), "not before its time"
     [stop] = await world.run(RESTART_S)
     assert stop.code == "consumer_failing" and "fenced" in str(stop)
 
 
-async def test_a_producer_that_is_refused_for_good_ends_its_process_at_once(world: World) -> None:
+async def test_a_broken_producer_ends_its_process_at_once(world: World) -> None:
     world.consumer = SimpleNamespace(broken=OutOfOrderSequenceNumber())
     [stop] = await world.run(RESTART_S)
     assert (
@@ -62,10 +62,10 @@ async def test_a_producer_that_is_refused_for_good_ends_its_process_at_once(worl
     )
 
 
-async def test_who_gets_his_answers_goes_on(world: World) -> None:
+async def test_a_reader_without_errors_goes_on(world: World) -> None:
     assert not await world.run(10 * RESTART_S)
 
 
-async def test_a_process_that_stops_is_not_ended_for_it(world: World) -> None:
+async def test_a_stopping_process_is_not_ended(world: World) -> None:
     world.consumer.failing_since, world.health.stopping = world.now, True
     assert not await world.run(10 * RESTART_S)

@@ -1,4 +1,4 @@
-"""What the door reads and writes on the wire: ranges, headers of resumable uploads, XML."""
+"""The gateway's formats: ranges, headers of resumable uploads, XML."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_ranges_outside(header: str) -> None:
         ("application/xml;q=x", True), ("text/html, */*;q=0.1", False),
     ],
 )  # fmt: skip
-def test_who_wants_xml(accept: str, xml: bool) -> None:
+def test_which_accept_headers_ask_for_xml(accept: str, xml: bool) -> None:
     assert wants_xml(accept) is xml
 
 
@@ -82,18 +82,18 @@ def encoded(**pairs: str) -> str:
         st.from_regex(r"[a-z_]{1,20}", fullmatch=True), st.text(alphabet=st.characters(exclude_characters="\x00", codec="utf-8"))
     )
 )
-def test_upload_metadata_comes_back(pairs: dict[str, str]) -> None:
+def test_upload_metadata_round_trips(pairs: dict[str, str]) -> None:
     assert tus.metadata(encoded(**pairs)) == pairs
 
 
 @pytest.mark.parametrize("value", ["a !!!", "a YQ==,a YQ==", "a\tb YQ==", "a /w==", f"a {base64.b64encode(bytes(3)).decode()}"])
-def test_upload_metadata_that_is_none(value: str) -> None:
+def test_invalid_upload_metadata(value: str) -> None:
     with pytest.raises(tus.BadHeader, match="Upload-Metadata"):
         tus.metadata(value)
 
 
 @pytest.mark.parametrize("value", ["-1", "1e3", "9" * 17, " 1", ""])
-def test_lengths_that_are_none(value: str) -> None:
+def test_invalid_lengths(value: str) -> None:
     with pytest.raises(tus.BadHeader, match="upload-length"):
         tus.number({"upload-length": value}, "upload-length")
 
@@ -110,7 +110,7 @@ def test_upload_checksum() -> None:
     assert tus.checksum("sha1 " + base64.b64encode(b"x").decode()) == ("sha1", b"x") and tus.checksum(None) is None
     for wrong in ("crc32 YQ==", "sha1 ?", "sha1"):
         if wrong == "sha1":
-            assert tus.checksum(wrong) == ("sha1", b""), "an empty digest, which no bytes have"
+            assert tus.checksum(wrong) == ("sha1", b""), "an empty digest matches no bytes"
             continue
         with pytest.raises(tus.BadHeader, match="Upload-Checksum"):
             tus.checksum(wrong)
@@ -122,11 +122,11 @@ def test_no_path_leaves_its_container(path: str) -> None:
         containers.container_url("scans", path)
 
 
-def test_a_containers_address_comes_back() -> None:
+def test_a_container_url_round_trips() -> None:
     assert containers.parse_container_url(containers.container_url("scans", "2026/a b.pdf")) == ("scans", "2026/a b.pdf")
 
 
-def test_equal_names_do_not_meet_in_an_archive() -> None:
+def test_equal_names_get_different_paths_in_an_archive() -> None:
     files = [
         {"id": str(n), "file_name": name, "text_blob": f"t/{n}", "result_blob": None}
         for n, name in enumerate(["a.pdf", "A.PDF", "..", "../../b"])
@@ -146,7 +146,7 @@ def test_a_number_among_the_options(value: str, right: bool) -> None:
         assert found["job"] == {"IMAGE.LONGEST_SIDE": int(value)}
 
 
-def test_every_connection_that_is_there_leads_to_a_profile_that_is_there() -> None:
+def test_every_connection_leads_to_an_existing_profile() -> None:
     for workflow, profile in options.BUILT_IN_CONNECTIONS.values():
         assert workflow in options.WORKFLOWS
         assert profile == options.DEFAULT_PROFILE or (workflow, profile) in options.PROFILES

@@ -17,7 +17,7 @@ FLOW = workflow({"retry": {"max_attempts": 1}}, {"scope": "job"})
 
 
 def history(fail: int, cancel: bool) -> Drive:
-    """A job of three files that has ended: `fail` of them badly, or all of it by somebody's wish."""
+    """An ended job of three files: `fail` of them failed, or the job was cancelled."""
     drive = Drive(FLOW, files=3)
     drive.feed(drive.start)
     for n, task in enumerate(list(drive.tasks)):

@@ -1,4 +1,4 @@
-"""Any order of reports, repeats, forgeries, timers and cancels keeps the job's promises."""
+"""Invariants of a job hold for any order of reports, repeats, forgeries, timers and cancels."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import JobStage, JobStageUpdate, JobState, TaskStatus
+from contracts import JobStage, JobStageUpdate, JobState, StageReport, TaskStatus
 from stageline_kit import Batch, Change, Event, Failed, Gap, Inbox, JobFeed, Queued, Skipped, Task, TryAgain, Worker
 from stageline_kit.producer import new_id, topic_of
 from stageline_kit.testing import run_action
@@ -33,7 +34,7 @@ async def ok(task: Task) -> dict[str, Any]:
 @worker.action("plain")
 def plain(task: Task) -> None:
     task.progress(1, 3)
-    assert threading.current_thread() is not threading.main_thread(), "a plain function must not hold up the others"
+    assert threading.current_thread() is not threading.main_thread(), "a plain function must not block the others"
 
 
 @worker.action("raises")
@@ -78,15 +79,25 @@ async def test_a_result_is_ok_and_sees_config_and_inputs() -> None:
         ("bug", "ERR", "worker_error"),
     ],
 )
-async def test_what_is_raised_is_the_outcome(how: str, status: str, code: str) -> None:
+async def test_a_raised_exception_is_the_outcome(how: str, status: str, code: str) -> None:
     report = await end("raises", config={"how": how})
     assert (report.status.value, report.code) == (status, code)
     assert report.retry_in == (7.5 if how == "wait" else None)
 
 
-async def test_an_unknown_action_and_a_result_that_is_no_json_are_said_so() -> None:
+async def test_an_unknown_action_and_a_result_that_is_not_json_are_reported() -> None:
     assert (await end("nobody")).code == "unknown_action"
     assert (await end("no_json")).code == "invalid_result"
+
+
+@pytest.mark.parametrize(("action", "config"), [("plain", {}), ("ok", {"x": 1}), ("raises", {"how": "wait"}), ("slow", {})])
+async def test_a_report_is_what_its_reader_reads(action: str, config: dict[str, Any]) -> None:
+    """Reports without facts of an action are made without validation, so they are checked here."""
+    inputs = {"fetch": {"y": 2}}
+    for report in await run_action(worker, action, config=config, inputs=inputs, heartbeat_s=0.01, timeout_s=0.05):
+        read = StageReport.read(report.to_json())
+        assert (read.status, read.result, read.progress) == (report.status, report.result, report.progress)
+        assert json.loads(read.to_json()) == json.loads(report.to_json())
 
 
 async def test_a_long_task_beats_with_its_progress_and_ends_at_its_limit() -> None:
@@ -114,14 +125,14 @@ TP = TopicPartition("job.events", 0)
 
 
 @given(st.permutations(range(12)), st.integers(0, 12))
-def test_no_offset_is_told_past_an_open_task(order: list[int], ended: int) -> None:
+def test_no_offset_is_committed_past_an_open_task(order: list[int], ended: int) -> None:
     mark = Watermark()
     for offset in range(12):
-        mark.opened((TP, offset))
+        mark.open_task((TP, offset))
     told = 0
     for n, offset in enumerate(order[:ended]):
-        mark.closed((TP, offset))
-        told = mark.moved().get(TP, told)
+        mark.close_task((TP, offset))
+        told = mark.advance().get(TP, told)
         assert told == min(set(range(12)) - set(order[: n + 1]), default=12)
 
 
@@ -136,7 +147,7 @@ def batch(*messages: Any) -> Batch:
     return Batch([Event(m, "job.events", 0, n) for n, m in enumerate(messages)], [], None)  # type: ignore[arg-type]
 
 
-def test_the_inbox_hands_each_event_out_once_and_keeps_your_rows_with_it() -> None:
+def test_the_inbox_delivers_each_event_once_and_commits_your_rows_with_it() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE total (n INTEGER)")
     inbox = Inbox(connection)
@@ -160,8 +171,8 @@ def state(job: str, sequence: int) -> JobState:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(0, 12))
-def test_the_feed_is_in_order_without_repeats_or_holes_whatever_comes_when(seed: int, last: int, snapshot: int) -> None:
-    """Events may repeat and be overtaken by states of any age; what comes out are rising sequences, each step explained."""
+def test_the_feed_is_in_order_without_repeats_or_gaps(seed: int, last: int, snapshot: int) -> None:
+    """Events may repeat, and states of any age may overtake them. The feed yields rising sequences and accounts for each gap."""
     draw = random.Random(seed)
     arriving: list[Any] = [stage_update("j", n) for n in range(1, last + 1)]
     for n in draw.sample(range(last), min(3, last)):
@@ -172,7 +183,7 @@ def test_the_feed_is_in_order_without_repeats_or_holes_whatever_comes_when(seed:
     feed.jobs, feed._held = {}, {}
     changes: list[Change] = []
     for message in arriving:
-        changes += feed._adopt(message) if isinstance(message, JobState) else feed._event(message)
+        changes += feed._apply_state(message) if isinstance(message, JobState) else feed._apply_event(message)
     sequences = [c.state.sequence for c in changes]
     assert sequences == sorted(set(sequences)) and sequences[-1] == last
     for before, after in zip([0, *sequences], changes, strict=False):

@@ -1,4 +1,4 @@
-"""A service that is asked to go answers what it cannot finish in its own words."""
+"""A stopping service answers requests that it cannot finish in their dialect."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from starlette.routing import Route
 
 from services.ingest.http import errors
 from services.notifier.adapters.http import problem
-from shared.web.middleware import CloseOnShutdown, Shape
+from shared.web.middleware import CloseOnShutdown, ErrorShape
 from shared.web.slow_clients import HeadTimeoutProtocol
 from tests.eventually import eventually
 
 NEVER = 3600
 
 
-async def go(shape: Shape, path: str) -> tuple[int, str, str]:
+async def go(shape: ErrorShape, path: str) -> tuple[int, str, str]:
     """Status, Retry-After and body of the answer to a request of `path` that is under way while its server is asked to go."""
     entered = asyncio.Event()
 
@@ -77,13 +77,15 @@ async def _ask(client: aiohttp.ClientSession, path: str) -> tuple[int, str, str]
         (problem, "/v1/webhooks", {"status": 503, "type": "urn:stageline:error:stopping"}),
     ],
 )
-async def test_what_cannot_be_finished_is_answered_in_the_dialect(shape: Shape, path: str, named: dict[str, object]) -> None:
+async def test_a_request_cut_by_a_shutdown_is_answered_in_its_dialect(
+    shape: ErrorShape, path: str, named: dict[str, object]
+) -> None:
     status, retry_after, text = await go(shape, path)
     assert status == 503 and retry_after == "5"
     body = json.loads(text)
     assert {k: body[k] for k in named} == named and "Repeating the request is safe" in text
 
 
-async def test_an_answer_that_has_begun_is_cut_and_not_ended_as_if_it_were_whole() -> None:
+async def test_a_response_that_has_begun_is_aborted() -> None:
     with pytest.raises(aiohttp.ClientPayloadError):
         await go(problem, "/stream")

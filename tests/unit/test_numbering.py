@@ -1,4 +1,4 @@
-"""A job's numbered events: each is read once, in whatever order and however often they come."""
+"""Numbered events of a job: each is applied once, in any order and with any repeats."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from services.ingest.core.numbering import MISSING, MOST, note_gap, read_before
 
 
 def read(record: dict[str, Any], number: int) -> dict[str, Any]:
-    """The record after an event, whose number the fold keeps if it is the newest."""
+    """The record after an event. It keeps the highest number."""
     after = note_gap(record, number)
     return {**after, "sequence": max(number, record["sequence"])}
 
 
 @given(st.lists(st.integers(1, MOST), max_size=200))
-def test_each_number_is_news_once(numbers: list[int]) -> None:
+def test_each_number_is_new_once(numbers: list[int]) -> None:
     record: dict[str, Any] = {"sequence": 0}
     read_once: list[int] = []
     for number in numbers:
         if not read_before(record, number):
             read_once.append(number)
             record = read(record, number)
-    assert sorted(read_once) == sorted(set(numbers)), "none left out, none twice"
+    assert sorted(read_once) == sorted(set(numbers)), "no event is missing or repeated"
     missing = [n for first, last in record.get(MISSING, ()) for n in range(first, last + 1)]
     assert missing == sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
 
 
-def test_numbers_without_a_gap_leave_nothing_behind() -> None:
+def test_numbers_without_a_gap_are_not_stored() -> None:
     record: dict[str, Any] = {"sequence": 0}
     for number in range(1, 50):
         record = read(record, number)
     assert record == {"sequence": 49}
 
 
-def test_a_number_that_makes_no_sense_hides_nothing() -> None:
+def test_an_invalid_number_hides_no_event() -> None:
     record = read(read({"sequence": 0}, 1), 10**18)
     for number in range(2, 500):
         assert not read_before(record, number)

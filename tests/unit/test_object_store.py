@@ -1,4 +1,4 @@
-"""What a killed process was writing to a local object store: beside nobody's objects, and cleared away in time."""
+"""Unfinished objects of killed processes in a local store: kept apart from complete ones, and deleted later."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def files(folder: Path) -> set[str]:
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
-async def test_an_object_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_object_gets_its_name_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = open_objects(f"file://{tmp_path}")
 
     async def killed(*_: object, **__: object) -> None:
@@ -35,9 +35,9 @@ async def test_an_object_has_its_name_only_when_it_is_whole(tmp_path: Path, monk
     assert await objects.get_object(stored.name, stored.sha256) == b"result"
 
 
-async def test_only_what_is_torn_and_old_is_cleared(tmp_path: Path) -> None:
+async def test_only_old_unfinished_files_are_deleted(tmp_path: Path) -> None:
     objects = open_objects(f"file://{tmp_path}")
-    assert await objects.delete_torn(clock.now()) == 0, "there need not be anything yet"
+    assert await objects.delete_torn(clock.now()) == 0, "the folder may not exist yet"
     names = ["incoming/a#1", "incoming/acme/b#12", "incoming/c", "incoming/d#1", "acme/e#1"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Commits of offsets: soon where little happens, not again and again where much does, and at once where they must be."""
+"""Offset commits: prompt after a quiet period, combined under load, immediate on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACE = TopicPartition("job.events", 0)
 
 
 class Consumer:
-    """Notes what it is told to commit."""
+    """A consumer that records its commits."""
 
     def __init__(self) -> None:
         self.committed: asyncio.Queue[int] = asyncio.Queue()
@@ -27,7 +27,7 @@ class Consumer:
         self.committed.put_nowait(given[PLACE])
 
 
-async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_commit_is_prompt_and_later_ones_are_combined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offset_commits, "COMMIT_SOON_S", 0.01)
     monkeypatch.setattr(offset_commits, "COMMIT_EVERY_S", 30.0)
     consumer = Consumer()
@@ -40,5 +40,5 @@ async def test_the_first_commit_comes_soon_and_the_next_ones_together(monkeypatc
     done, _ = await asyncio.wait([early], timeout=0.2)
     assert not done, "the last commit was just now"
     await commits.flush()
-    assert await asyncio.wait_for(early, 5) == 9, "a rebalance and an end do not wait"
+    assert await asyncio.wait_for(early, 5) == 9, "a rebalance and a shutdown commit at once"
     assert consumer.committed.empty()

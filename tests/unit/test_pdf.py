@@ -1,4 +1,4 @@
-"""PDFs of images and of protected PDFs, and many as one; TIFFs; XML that PDFs carry."""
+"""PDFs from images and from protected PDFs, merged PDFs, TIFFs, and XML embedded in PDFs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import pikepdf
 import pytest
 from PIL import Image, ImageSequence
 
-from services.stage_worker.adapters.calling import headers, judge
 from services.stage_worker.adapters.documents import embedded, tiff
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import convert, merge
+from services.stage_worker.adapters.webhook_caller import judge_answer, make_headers
+from services.stage_worker.core.document_fault import DocumentFault
+from stageline_kit.outcomes import Outcome
+from stageline_kit.runner import STATUS
 from tests.conftest import SAMPLES
 
 
 def quiet(done: int, total: int | None) -> None:
-    """Nobody listens."""
+    """Ignores progress."""
 
 
 def put(folder: Path, data: bytes, name: str = "input") -> Path:
@@ -49,29 +51,29 @@ def test_an_image_with_pages(tmp_path: Path) -> None:
     frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:], dpi=(300, 300))
     assert convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)["properties"]["page_count"] == 3
     with pikepdf.open(tmp_path / "output") as made:
-        assert round(float(made.pages[0].mediabox[2])) == round(600 / 300 * 72), "its own resolution"
+        assert round(float(made.pages[0].mediabox[2])) == round(600 / 300 * 72), "the page uses the resolution of the image"
     big = io.BytesIO()
     Image.new("L", (5000, 5000)).save(big, "PNG")
     convert(put(tmp_path, big.getvalue()), {"kind": "image"}, quiet)
     with pikepdf.open(tmp_path / "output") as made:
-        assert float(made.pages[0].mediabox[2]) <= 596, "without one it fits a page"
+        assert float(made.pages[0].mediabox[2]) <= 596, "an image without a resolution fits the page"
 
 
 def test_a_picture_of_a_phone_is_the_right_way_up(tmp_path: Path) -> None:
     picture, out = Image.new("RGB", (40, 20), "white"), io.BytesIO()
     picture.paste((255, 0, 0), (0, 0, 20, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter: the left of the sensor is the top of the picture
+    exif[0x0112] = 6  # rotated by a quarter: the left of the sensor is the top of the picture
     picture.save(out, "JPEG", exif=exif, quality=95)
     convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)
     with pikepdf.open(tmp_path / "output") as made:
         box = made.pages[0].mediabox
-        assert float(box[2]) * 2 == pytest.approx(float(box[3]), rel=0.05), "it stands"
+        assert float(box[2]) * 2 == pytest.approx(float(box[3]), rel=0.05), "the picture is upright"
     tiff.convert(tmp_path / "input", {"kind": "image"}, quiet)
     with Image.open(tmp_path / "output") as made_tiff:
         assert made_tiff.size == (20, 40)
         top, bottom = made_tiff.convert("RGB").getpixel((10, 5)), made_tiff.convert("RGB").getpixel((10, 35))
-    assert isinstance(top, tuple) and isinstance(bottom, tuple) and top[1] < 60 < 200 < bottom[1], "red is at the top"
+    assert isinstance(top, tuple) and isinstance(bottom, tuple) and top[1] < 60 < 200 < bottom[1], "the red part is at the top"
 
 
 def test_sixteen_bits_of_grey(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_sixteen_bits_of_grey(tmp_path: Path) -> None:
     assert abs(image.getpixel((5, 5)) - 128) <= 2, "grey stays grey"
     tiff.convert(tmp_path / "input", {"kind": "image"}, quiet)
     with Image.open(tmp_path / "output") as kept:
-        assert kept.mode == "I;16" and kept.getpixel((5, 5)) == 0x8000, "an archive loses no bit"
+        assert kept.mode == "I;16" and kept.getpixel((5, 5)) == 0x8000, "an archive is lossless"
 
 
 def test_many_become_one_in_order(tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_what_cannot_be_converted(tmp_path: Path, kind: str) -> None:
     assert refused.value.code == "unsupported_type"
 
 
-def test_what_is_no_pdf(tmp_path: Path) -> None:
+def test_data_that_is_not_a_pdf(tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         convert(put(tmp_path, b"%PDF-1.7 nothing"), {"kind": "pdf"}, quiet)
     assert refused.value.code == "damaged"
@@ -125,7 +127,7 @@ def test_a_pdf_as_tiff(tmp_path: Path) -> None:
     )
     assert {(mode, packed, dpi) for mode, _, packed, dpi in found} == {("L", "tiff_adobe_deflate", 300.0)}
     with Image.open(tmp_path / "output") as picture:
-        assert picture.getextrema()[0] < 100, "something is drawn"
+        assert picture.getextrema()[0] < 100, "the page is not empty"
         assert picture.tag_v2[270] == "Ours"  # type: ignore[attr-defined]
     assert "META.SUBJECT" in properties["warning.MetadataRemoved"]
     with pytest.raises(DocumentFault) as refused:
@@ -143,10 +145,10 @@ def test_a_picture_as_tiff_stays_what_it_is(tmp_path: Path) -> None:
     assert kinds == [("1", "group4", 200.0), ("L", "tiff_adobe_deflate", 200.0), ("RGB", "tiff_adobe_deflate", 200.0)]
     with Image.open(tmp_path / "output") as picture:
         frames = [frame.copy() for frame in ImageSequence.Iterator(picture)]
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(frames, (black, grey, colour), strict=True)), "no pixel is lost"
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(frames, (black, grey, colour), strict=True)), "the pixels are equal"
 
 
-def test_what_is_transparent_is_white_on_paper(tmp_path: Path) -> None:
+def test_transparent_pixels_are_white_on_paper(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(out, "PNG")
     tiff.convert(put(tmp_path, out.getvalue()), {"kind": "image"}, quiet)
@@ -154,7 +156,7 @@ def test_what_is_transparent_is_white_on_paper(tmp_path: Path) -> None:
         assert picture.mode == "L" and picture.getextrema() == (255, 255)
 
 
-def test_an_enormous_page_is_drawn_smaller_and_said(tmp_path: Path) -> None:
+def test_an_enormous_page_is_drawn_smaller_with_a_warning(tmp_path: Path) -> None:
     with pikepdf.new() as document:
         document.add_blank_page(page_size=(14400, 14400))
         document.save(tmp_path / "input")
@@ -186,14 +188,14 @@ def carrying(**files: bytes) -> bytes:
     return out.getvalue()
 
 
-def test_the_xml_that_a_pdf_carries(tmp_path: Path) -> None:
+def test_xml_embedded_in_a_pdf(tmp_path: Path) -> None:
     path = put(tmp_path, carrying(factur_x__xml=b"<a/>", note__txt=b"no", b__XML=b"<b/>"))
     found = embedded.extract_xml(path, {"kind": "pdf"}, quiet)
     read = {name: (tmp_path / f"output-{n}").read_bytes() for n, name in enumerate(found["names"])}
     assert read == {"factur_x.xml": b"<a/>", "b.XML": b"<b/>"}
 
 
-def test_too_many_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_embedded_files_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "MAX_FILES", 2)
     found = embedded.extract_xml(put(tmp_path, carrying(a__xml=b"<a/>", b__xml=b"<b/>", c__xml=b"<c/>")), {"kind": "pdf"}, quiet)
     assert len(found["names"]) == 2 and "3 XML files" in found["properties"]["warning.PartialExtraction"]
@@ -215,7 +217,7 @@ def test_a_name_in_a_pdf_is_no_path(tmp_path: Path) -> None:
     [("image", b"x", "unsupported_type"), ("pdf", carrying(note__txt=b"no"), "no_xml"), ("pdf", b"%PDF-1.7 nothing", "damaged")],
     ids=["image", "none", "broken"],
 )
-def test_where_there_is_no_xml(tmp_path: Path, kind: str, data: bytes, code: str) -> None:
+def test_a_pdf_without_xml(tmp_path: Path, kind: str, data: bytes, code: str) -> None:
     with pytest.raises(DocumentFault) as refused:
         embedded.extract_xml(put(tmp_path, data), {"kind": kind}, quiet)
     assert refused.value.code == code
@@ -232,13 +234,18 @@ def test_where_there_is_no_xml(tmp_path: Path, kind: str, data: bytes, code: str
     ],
 )  # fmt: skip
 def test_what_an_address_answers(status: int, body: bytes, polls: int, found: tuple[str, str | None, float | None]) -> None:
-    answer = judge(status, body, polls)
-    assert (answer.status.value, answer.code, answer.retry_in) == found
+    try:
+        judge_answer(status, body, polls)
+    except Outcome as outcome:
+        kind, code = STATUS[type(outcome)].value, outcome.code
+        assert (kind, code, getattr(outcome, "retry_in", None)) == found
+    else:
+        assert found == ("OK", None, None)
 
 
 @pytest.mark.parametrize(
     "given", [{"a\r\nb": "1"}, {"a": "1\r\nX: 2"}, {"Host": "x"}, {"": "x"}, {"a": "x" * 5000}, {"Content-Length": "1"}]
 )
-def test_headers_that_are_none(given: dict[str, str]) -> None:
+def test_invalid_headers(given: dict[str, str]) -> None:
     with pytest.raises(DocumentFault):
-        headers({"headers": given})
+        make_headers({"headers": given})

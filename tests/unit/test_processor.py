@@ -1,4 +1,4 @@
-"""What the runtime promises a handler, with a real store and a relay that only notes what it would send."""
+"""The guarantees of the batch processor, with a real store and a relay that records what it would send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.processing.unit_of_work import Unit
 from tests.unit.fake_relay import CANCEL, CREATE, inbound, record
 
 
-async def test_a_repeat_reaches_the_handler_once(processor: BatchProcessor) -> None:
+async def test_a_repeated_message_is_handled_once(processor: BatchProcessor) -> None:
     seen: list[str] = []
 
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -31,7 +31,7 @@ async def test_a_repeat_reaches_the_handler_once(processor: BatchProcessor) -> N
     assert len(seen) == 2
 
 
-async def test_a_parked_record_leaves_no_trace_at_its_place_and_its_neighbours_do(processor: BatchProcessor) -> None:
+async def test_a_dead_lettered_record_is_not_in_the_inbox_and_its_neighbours_are(processor: BatchProcessor) -> None:
     handled: list[str] = []
 
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -48,7 +48,7 @@ async def test_a_parked_record_leaves_no_trace_at_its_place_and_its_neighbours_d
         item.dead_letter = None
         item.offset += 10
     before = [await processor.store.read(lambda c, i=i: is_duplicate(c, i)) for i in batch]  # type: ignore[misc]
-    assert before == [True, False, True], "sent again, only the parked one is no repeat"
+    assert before == [True, False, True], "sent again, the dead-lettered record alone is processed"
     for item in batch:
         item.offset -= 10
     handled.clear()
@@ -58,7 +58,7 @@ async def test_a_parked_record_leaves_no_trace_at_its_place_and_its_neighbours_d
     assert handled == [parked.message.message_id]
 
 
-async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor) -> None:
+async def test_the_inbox_shrinks_faster_than_it_grows(processor: BatchProcessor) -> None:
     old = text("INSERT INTO seen (message_id, seen_at) VALUES (:id, 1.0)")
     many = 2 * PRUNED_AT_ONCE + 5
 
@@ -70,14 +70,14 @@ async def test_the_inbox_forgets_faster_than_it_fills(processor: BatchProcessor)
     await processor.run_unit(lambda unit: None)
     await processor.store.transact(lambda c: c.execute(old, [{"id": f"m{n}"} for n in range(many)]))
     await processor.run_unit(lambda unit: None)
-    assert await left() == many, "it has just been looked at"
+    assert await left() == many, "the inbox was cleaned a moment ago"
     processor._pruned_at = float("-inf")
     for step in (PRUNED_AT_ONCE + 5, 5, 0):
         await processor.run_unit(lambda unit: None)
         assert await left() == step
 
 
-async def test_facts_leave_before_commands_and_survive_an_outage(processor: BatchProcessor) -> None:
+async def test_facts_are_sent_before_commands_and_survive_an_outage(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             unit.emit("stage.tasks.noop", item.message, None, command=True)
@@ -89,14 +89,14 @@ async def test_facts_leave_before_commands_and_survive_an_outage(processor: Batc
     with pytest.raises(Retry):
         await processor.process_batch(handler, inbound(CREATE), [], "g")
     relay.down = False
-    # The same input comes again: the inbox drops it, and what it had decided goes out all the same.
+    # The same input again: the inbox drops it, and the earlier decision's records are sent nevertheless.
     await processor.process_batch(handler, inbound(CREATE), [], "g")
     assert [row.topic for row in relay.sent] == ["job.events", "stage.tasks.noop"]
     await processor.run_unit(lambda unit: None)
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_a_parked_message_is_a_dead_letter_and_no_repeat(processor: BatchProcessor) -> None:
+async def test_a_dead_lettered_message_is_no_repeat_later(processor: BatchProcessor) -> None:
     refuse = True
 
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
@@ -120,7 +120,7 @@ async def test_a_parked_message_is_a_dead_letter_and_no_repeat(processor: BatchP
     assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
 
 
-async def test_a_fault_on_one_record_parks_it_alone_until_there_are_too_many(processor: BatchProcessor) -> None:
+async def test_a_fault_dead_letters_one_record_until_there_are_too_many(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             with item.guard():
@@ -134,7 +134,7 @@ async def test_a_fault_on_one_record_parks_it_alone_until_there_are_too_many(pro
         await processor.process_batch(handler, inbound(CREATE), [], "g")
 
 
-async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
+async def test_an_unguarded_handler_error_stops_the_process_and_commits_nothing(processor: BatchProcessor) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         raise RuntimeError("bug")
 
@@ -143,14 +143,14 @@ async def test_a_handler_that_fails_outright_ends_the_process_and_commits_nothin
     subscription.on_fatal = ended.set_result
     batch = asyncio.create_task(subscription.on_batch([record(CREATE)]))
     error = await asyncio.wait_for(ended, 5)
-    assert error.code == "handler_failed" and not batch.done(), "FastStream is not let on to the next batch"
+    assert error.code == "handler_failed" and not batch.done(), "FastStream does not get the next batch"
     batch.cancel()
     await asyncio.gather(batch, return_exceptions=True)
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM seen")).scalar()) == 0
 
 
 class Aborted(Exception):
-    """As asyncpg's: the transaction is over."""
+    """An exception like asyncpg's for a transaction that the server has ended."""
 
     sqlstate = "40P01"
 
@@ -158,8 +158,8 @@ class Aborted(Exception):
 @pytest.mark.parametrize(
     "fault", [DBAPIError("UPDATE", {}, Aborted("deadlock detected")), OperationalError("UPDATE", {}, Exception("locked"))]
 )
-async def test_a_transaction_that_is_over_is_no_fault_of_the_record_at_hand(processor: BatchProcessor, fault: Exception) -> None:
+async def test_an_aborted_transaction_is_no_fault_of_the_record(processor: BatchProcessor, fault: Exception) -> None:
     [item] = inbound(CREATE)
     with pytest.raises(type(fault)), item.guard():
         raise fault
-    assert item.dead_letter is None, "it is handled again, with its whole batch"
+    assert item.dead_letter is None, "the record is handled again, with its whole batch"

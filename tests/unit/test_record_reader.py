@@ -1,4 +1,4 @@
-"""How records are read from a consumer and handed out: promptly, in order, bounded, and never at a standstill."""
+"""The record reader passes records to its handler promptly, in order, in bounded memory and without a deadlock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEEP = 5 * QUEUE_RECORDS
 
 
 class Handling:
-    """A handler that notes its batches and waits while `busy`."""
+    """A handler that records its batches and waits while `busy`."""
 
     def __init__(self) -> None:
         self.batches: list[list[Any]] = []
@@ -40,7 +40,7 @@ class Handling:
         return [r.offset for batch in self.batches for r in batch if (r.topic, r.partition) == partition]
 
     async def reached(self, partition: TopicPartition, count: int) -> list[int]:
-        """The offsets handled of a partition, once the one before `count` is the last."""
+        """The handled offsets of a partition, when offset `count - 1` is the last of them."""
 
         async def enough() -> bool:
             return self.offsets(partition)[-1:] == [count - 1]
@@ -110,7 +110,9 @@ async def test_a_batch_in_hand_delays_no_fetch(consumer: FakeConsumer, handling:
     assert len(handling.batches) == 2, "the next batch holds everything that arrived meanwhile"
 
 
-async def test_a_full_queue_pauses_fetching_and_goes_on(consumer: FakeConsumer, handling: Handling, reader: RecordReader) -> None:
+async def test_a_full_queue_pauses_fetching_until_there_is_room(
+    consumer: FakeConsumer, handling: Handling, reader: RecordReader
+) -> None:
     await fill(consumer, handling)
     held = sum(consumer.positions.values())
     assert QUEUE_RECORDS <= held <= 2 * QUEUE_RECORDS
@@ -130,7 +132,7 @@ async def test_a_full_queue_pauses_fetching_and_goes_on(consumer: FakeConsumer, 
 async def test_a_rebalance_of_a_full_queue_does_not_stop_reading(
     consumer: FakeConsumer, handling: Handling, reader: RecordReader, kept: tuple[TopicPartition, ...]
 ) -> None:
-    """A reader that waits for room in its queue, which only the handler makes, stands still once the queue is emptied behind its back."""
+    """Checks against a deadlock: the queue is emptied by a rebalance while the reader waits for room in it."""
     await fill(consumer, handling)
     reader.drop(consumer.assignment())
     consumer.assign(kept)
@@ -151,8 +153,8 @@ async def test_a_batch_that_is_repeated_from_a_full_queue_keeps_the_order(
     batch = [consumer.logs[EVENTS][n] for n in range(3)]
     reader.drop(rewind(consumer, batch))  # type: ignore[arg-type]
     handling.free.set()
-    assert (await handling.reached(EVENTS, DEEP))[-DEEP:] == list(range(DEEP)), "all of it once more, from where the batch began"
-    assert await handling.reached(ANSWERS, DEEP) == list(range(DEEP)), "the other partition goes on"
+    assert (await handling.reached(EVENTS, DEEP))[-DEEP:] == list(range(DEEP)), "the batch is repeated from its first record"
+    assert await handling.reached(ANSWERS, DEEP) == list(range(DEEP)), "the other partition continues"
 
 
 async def test_a_full_queue_that_is_repeated_as_a_whole_is_read_again(
@@ -164,14 +166,14 @@ async def test_a_full_queue_that_is_repeated_as_a_whole_is_read_again(
     assert (await handling.reached(EVENTS, DEEP))[-DEEP:] == list(range(DEEP))
 
 
-async def test_a_failed_poll_is_noted_and_tried_again(consumer: FakeConsumer, handling: Handling, reader: RecordReader) -> None:
+async def test_a_failed_poll_is_counted_and_retried(consumer: FakeConsumer, handling: Handling, reader: RecordReader) -> None:
     consumer.errors += [KafkaConnectionError("one"), KafkaError("two")]
 
     async def failing() -> bool:
         return reader.failed_with is not None and not consumer.errors
 
     await eventually(failing, 5, 0.002)
-    assert consumer.resets == 1, "a member that the group has fenced joins anew"
+    assert consumer.resets == 1, "a fenced member joins the group again"
     consumer.append(EVENTS, b"a")
     assert await handling.reached(EVENTS, 1) == [0]
     assert reader.failing_since is None and reader.last_poll > 0
@@ -188,7 +190,7 @@ async def test_errors_in_a_row_have_failed_since_the_first(consumer: FakeConsume
     assert seen == [100.0, 100.0]
 
 
-async def test_what_the_handler_raises_ends_the_reader(consumer: FakeConsumer) -> None:
+async def test_an_exception_of_the_handler_ends_the_reader(consumer: FakeConsumer) -> None:
     async def broken(records: Sequence[Any]) -> None:
         raise RuntimeError("no way on")
 

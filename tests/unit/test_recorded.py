@@ -1,4 +1,4 @@
-"""Today's `decide` answers recorded histories as it did when they were recorded, byte by byte."""
+"""`decide` answers recorded histories exactly as it did when they were recorded, byte by byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_a_recorded_history_is_decided_the_same(name: str) -> None:
     assert history(name) == (FOLDER / f"{name}.txt").read_text()
 
 
-def test_the_histories_meet_every_kind_of_event() -> None:
+def test_the_histories_have_every_kind_of_event() -> None:
     said = "".join(path.read_text() for path in FOLDER.glob("*.txt"))
     for event in (
         "grant",

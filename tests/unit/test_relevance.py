@@ -1,4 +1,4 @@
-"""The notifier reads what concerns an endpoint, and nothing else costs it more than a look at a header."""
+"""The notifier decodes records for tenants with an endpoint and skips others by a header."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def made(topic: str, tenant: bytes | None) -> Any:
     return ConsumerRecord(topic, 0, 0, 0, 0, b"k", b"v", None, 0, 0, headers)
 
 
-async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path) -> None:
+async def test_events_of_tenants_without_an_endpoint_are_skipped(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/notifier.db")
     await migrate(store, "notifier")
     relevance = EndpointTenants(store, [JOB_EVENTS_TOPIC])
     events = [made(JOB_EVENTS_TOPIC.name, tenant) for tenant in (b"with", b"without", None)]
     command = made(JOB_ERASURES_TOPIC.name, b"without")
-    assert await relevance.select([*events, command]) == [events[2], command], "what names no tenant may be anybody's"
+    assert await relevance.select([*events, command]) == [events[2], command], (
+        "an event without a tenant may belong to any of them"
+    )
 
     def enter(connection: Connection) -> None:
         row = {"id": "e", "tenant_id": "with", "url": "u", "secret": "s", "events": "[]", "description": "", "created_at": 0.0}
@@ -45,7 +47,7 @@ async def test_events_of_tenants_without_an_endpoint_are_left_out(tmp_path: Path
     await store.close()
 
 
-async def test_a_batch_that_concerns_nobody_is_committed_without_a_transaction(
+async def test_an_irrelevant_batch_is_committed_without_a_transaction(
     processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []

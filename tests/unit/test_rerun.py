@@ -1,4 +1,4 @@
-"""A job run again: what stays, what is done anew, and when there is nothing to do."""
+"""Reruns: which results stay, which steps run again, and which reruns are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ran(flow: Workflow | None = None, fail: tuple[str, str] | None = ("f1", "s1"
 
 
 def finish(drive: Drive) -> list[tuple[str | None, str]]:
-    """Do everything well; which tasks there were."""
+    """Complete every task; returns the tasks."""
     done = 0
     while done < len(drive.tasks):
         drive.report(drive.tasks[done], TaskStatus.OK, result={"by": "again"})
@@ -40,7 +40,7 @@ def finish(drive: Drive) -> list[tuple[str | None, str]]:
 def test_only_the_failed_file_is_run_again_from_where_it_failed() -> None:
     again, decision = ran().rerun(only="failed")
     assert decision.refused is None
-    assert finish(again) == [("f1", "s1"), (None, "s2")], "what was done stays; the join comes again"
+    assert finish(again) == [("f1", "s1"), (None, "s2")], "finished files stay; the join runs again"
     assert again.job is not None and again.job.done == 3 and again.job.rerun_of == "job-1"
     assert again.tasks[0].inputs == {"s0": {"by": "s0"}}, "with the results of the steps before"
 
@@ -59,7 +59,7 @@ def test_some_files_alone() -> None:
     assert finish(again) == [("f2", "s1"), (None, "s2")]
 
 
-def test_what_has_changed_is_run_again() -> None:
+def test_changed_steps_are_run_again() -> None:
     raised = workflow(STEPS[0], {**STEPS[1], "revision": 2}, STEPS[2])
     again, _ = ran(fail=None).rerun(raised, only="changed")
     assert {step for _, step in finish(again)} == {"s1", "s2"}
@@ -77,19 +77,19 @@ def test_settings_and_metadata_are_edited() -> None:
     ("fields", "reason"),
     [({"from_step": "s9"}, "unknown step"), ({"file_ids": ("f9",)}, "unknown file"), ({"only": "failed"}, None)],
 )
-def test_what_cannot_be_run_again_is_refused(fields: dict[str, Any], reason: str | None) -> None:
+def test_an_impossible_rerun_is_refused(fields: dict[str, Any], reason: str | None) -> None:
     _, decision = ran().rerun(**fields)
     assert decision.refused == reason
 
 
-def test_a_file_that_stays_out_is_said_to_have_ended_as_it_did() -> None:
+def test_a_file_that_is_not_rerun_keeps_its_end() -> None:
     again, _ = ran().rerun(file_ids=("f2",), from_step="s1")
     assert again.job is not None
     said = [e.event for e in again.events if e.event.NAME == "file_status_update_event" and e.event.file_status.terminal]
     assert [(e.file_id, e.file_status) for e in said] == [("f1", FileStatus.FAILED)]
 
 
-def test_a_job_that_runs_is_not_run_again() -> None:
+def test_a_running_job_cannot_be_rerun() -> None:
     drive = Drive(workflow(*STEPS))
     drive.feed(drive.start)
     _, decision = drive.rerun()

@@ -32,26 +32,26 @@ TP = TopicPartition("t", 0)
 def test_a_finished_offset_is_never_committed_past_an_open_one() -> None:
     mark = Watermark()
     for offset in (5, 6, 7):
-        mark.opened((TP, offset))
-    mark.closed((TP, 6))
-    assert mark.moved() == {TP: 5}
-    mark.closed((TP, 5))
-    assert mark.moved() == {TP: 7}
-    assert mark.moved() == {}
-    mark.closed((TP, 7))
-    assert mark.moved() == {TP: 8}
-    mark.opened((TP, 8))
-    mark.forget([TP])
-    mark.closed((TP, 8))
-    assert mark.moved() == {}
+        mark.open_task((TP, offset))
+    mark.close_task((TP, 6))
+    assert mark.advance() == {TP: 5}
+    mark.close_task((TP, 5))
+    assert mark.advance() == {TP: 7}
+    assert mark.advance() == {}
+    mark.close_task((TP, 7))
+    assert mark.advance() == {TP: 8}
+    mark.open_task((TP, 8))
+    mark.drop_partitions([TP])
+    mark.close_task((TP, 8))
+    assert mark.advance() == {}
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 50))
-def test_our_partitions_are_everybodys(key: bytes, count: int) -> None:
+def test_partitions_match_the_default_partitioner(key: bytes, count: int) -> None:
     assert partition_hash(key) % count == DefaultPartitioner()(key, list(range(count)), list(range(count)))
 
 
-def test_keys_are_recognised_and_typos_caught() -> None:
+def test_keys_are_recognised_and_typos_detected() -> None:
     key = new_key()
     assert well_formed(key) and key.startswith("sl_") and len(key_hash(key)) == 64
     assert not well_formed(key[:-1] + ("0" if key[-1] != "0" else "1")) and not well_formed("") and not well_formed("sl_é")
@@ -61,7 +61,7 @@ def test_keys_are_recognised_and_typos_caught() -> None:
 @pytest.mark.parametrize(
     "value", [None, "", "00-1-2-3", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "z" * 32 + "-" + "1" * 16 + "-01"]
 )
-def test_malformed_trace_contexts_are_none(value: str | None) -> None:
+def test_malformed_trace_contexts_are_ignored(value: str | None) -> None:
     assert parse_traceparent(value) is None
 
 

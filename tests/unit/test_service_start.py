@@ -1,4 +1,4 @@
-"""What a service does before anything else waits for a cluster that comes up beside it, and not for ever."""
+"""The first transaction of a service waits for a starting cluster, for a limited time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.runtime.service import Host
 
 
 class Settling:
-    """Answers with `outcomes`, one after the other; exceptions are raised."""
+    """Returns the `outcomes` in sequence; raises those that are exceptions."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
@@ -36,19 +36,19 @@ class Settling:
         return await host.run_startup_unit(lambda unit: None)
 
 
-async def test_what_passes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_start_retries_a_starting_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     settling = Settling(Retry("store_unavailable", "connection is closed"), Retry("kafka_unavailable", "too few in sync"), "done")
     assert await settling.settle(monkeypatch) == "done" and settling.now == 1.0
 
 
-async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_end_with_the_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settling = Settling(*(Retry("kafka_unavailable", "away") for _ in range(500)))
     with pytest.raises(Retry, match="away"):
         await settling.settle(monkeypatch)
     assert 60 <= settling.now < 62
 
 
-async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_error_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     settling = Settling(Stop("workflow_changed", "is published and cannot change"), "done")
     with pytest.raises(Stop):
         await settling.settle(monkeypatch)

@@ -42,7 +42,7 @@ class Shelf:
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """Late files are refused, the close happens once, every command is answered once."""
+    """Late files are refused, the session is closed once, and every command is answered once."""
 
     def __init__(self) -> None:
         super().__init__()

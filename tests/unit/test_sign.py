@@ -1,4 +1,4 @@
-"""Signatures: valid over every byte, beside those that are there, and a clear word where there is no key."""
+"""Signatures: valid over every byte, valid beside earlier ones, and a clear error without a key."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko_certvalidator import ValidationContext
 
 from contracts import StageTask
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.sign import sign
-from services.stage_worker.converting import Converting
+from services.stage_worker.conversion import Conversion
+from services.stage_worker.core.document_fault import DocumentFault
 from services.stage_worker.settings import WorkerSettings
 from shared.errors import Stop
+from stageline_kit import Task
 from tests.conftest import SAMPLES
 from tests.unit.test_pdf import protected, put, quiet
 
@@ -65,7 +66,7 @@ def valid(data: bytes, certificate: x509.Certificate) -> list[bool]:
     return found
 
 
-def test_a_signature_holds_and_a_second_leaves_it_whole(tmp_path: Path, key: tuple[bytes, x509.Certificate]) -> None:
+def test_a_signature_is_valid_and_stays_valid_after_a_second(tmp_path: Path, key: tuple[bytes, x509.Certificate]) -> None:
     config = {"kind": "pdf", "key": base64.b64encode(key[0]).decode(), "key_password": "open", "reason": "Agreed"}
     properties = sign(put(tmp_path, NDA), config, quiet)["properties"]
     once = (tmp_path / "output").read_bytes()
@@ -95,7 +96,7 @@ def test_a_protected_pdf_is_opened_first(tmp_path: Path, key: tuple[bytes, x509.
         ({"kind": "pdf", "key": "eA==", "key_password": "open"}, "not_configured"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_signed_is_said(config: dict[str, str], code: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_signed_is_reported(config: dict[str, str], code: str, tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
         sign(put(tmp_path, NDA), config, quiet)
     assert refused.value.code == code
@@ -103,12 +104,12 @@ def test_what_cannot_be_signed_is_said(config: dict[str, str], code: str, tmp_pa
 
 async def test_a_key_signs_for_its_tenants_alone() -> None:
     class Unreached:
-        """Neither the object store nor the reader is asked."""
+        """The object store and the reader are not used."""
 
-    converting = Converting(Unreached(), Unreached(), {"key": "eA=="}, ["acme"])  # type: ignore[arg-type]
-    task = StageTask.trusted(tenant_id="globex", step="sign", action="pdf.sign", config={}, inputs={})
+    conversion = Conversion(Unreached(), Unreached(), {"key": "eA=="}, ["acme"])  # type: ignore[arg-type]
+    message = StageTask.trusted(tenant_id="globex", step="sign", action="pdf.sign", config={}, inputs={})
     with pytest.raises(DocumentFault, match="not this tenant's") as refused:
-        await converting.sign(task, quiet)
+        await conversion.sign_file(Task(message))
     assert refused.value.code == "not_configured"
 
 

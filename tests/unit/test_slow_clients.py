@@ -1,4 +1,4 @@
-"""Slow clients are cut off; those that only take long are not."""
+"""Clients below the minimum rate are cut off; long requests are not."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: "])
-async def test_a_head_that_does_not_come(served: Served, sent: bytes) -> None:
+async def test_an_incomplete_head_is_cut_off(served: Served, sent: bytes) -> None:
     reader, writer = await served.connect()
     writer.write(sent)
     assert await asyncio.wait_for(reader.read(), 5) == b"", "the connection is closed, without an answer"
     writer.close()
 
 
-async def test_a_second_head_that_does_not_come(served: Served) -> None:
+async def test_an_incomplete_second_head_is_cut_off(served: Served) -> None:
     reader, writer = await served.connect()
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
     assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1 200") == 1
     writer.close()
 
 
-async def test_a_body_that_pauses(served: Served) -> None:
+async def test_a_pausing_body_is_cut_off(served: Served) -> None:
     _, writer = await served.connect()
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
 
@@ -90,14 +90,14 @@ async def test_a_body_that_pauses(served: Served) -> None:
     writer.close()
 
 
-async def test_a_body_that_comes_at_a_good_pace_may_take_long(served: Served) -> None:
+async def test_a_long_body_at_a_sufficient_rate_is_accepted(served: Served) -> None:
     reader, writer = await served.connect()
     size = 100_000
     writer.write(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
     for _ in range(10):
         writer.write(b"x" * (size // 10))
         await writer.drain()
-        # Ten pauses of 0.08 s are more than 0.3 s together, and no single one is.
+        # Ten pauses exceed the timeout together, but none of them alone.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 0.08)
     assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) and served.outcomes == ["taken"]

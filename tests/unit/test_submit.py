@@ -1,4 +1,4 @@
-"""Handing in a folder: who is told that it failed has nothing going on behind their back."""
+"""Submitting a folder: after an error, no upload continues in the background."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def documents(folder: Path) -> list[Path]:
 
 @asynccontextmanager
 async def gateway(upload: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Client]:
-    """A client of a door that opens every session and leaves files to `upload`."""
+    """A client of a gateway that opens every session; `upload` answers for files."""
 
     async def create(request: web.Request) -> web.Response:
         return web.json_response({"session_id": "s"})
@@ -71,7 +71,7 @@ async def test_a_refused_upload_ends_the_others(tmp_path: Path) -> None:
         assert len(entered) == FILES and not left and not open_files(tmp_path / "d")
 
 
-async def test_a_door_that_cuts_every_upload_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_aborted_uploads_leave_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "PATIENCE_S", 0.6)
     files = documents(tmp_path / "d")
     held: list[int] = []

@@ -1,4 +1,4 @@
-"""While Kafka takes what one batch decided, the next is decided: never a later decision before an earlier, no offset too soon."""
+"""Publishing overlaps the next batch, keeps the order of units, and precedes the offset commit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLACE = TopicPartition(JOB_COMMANDS_TOPIC.name, 0)
 
 
 class NotingConsumer:
-    """Has one partition, and notes what is committed and sought."""
+    """A consumer of one partition that records commits and seeks."""
 
     def __init__(self) -> None:
         self.committed: list[int] = []
@@ -76,7 +76,7 @@ def subscription(processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
-async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(processor: BatchProcessor) -> None:
+async def test_one_further_unit_is_committed_while_one_is_published(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -98,7 +98,7 @@ async def test_the_next_is_decided_while_kafka_takes_the_last_and_not_one_more(p
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
-async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: BatchProcessor) -> None:
+async def test_no_later_unit_overtakes_a_failed_publish(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     relay.slow.clear()
@@ -121,12 +121,12 @@ async def test_after_a_failed_publish_nothing_later_overtakes_it(processor: Batc
     await recovery
     with pytest.raises(Retry):
         await second
-    assert not relay.sent, "the second was decided later, and Kafka has not got the first"
+    assert not relay.sent, "the second was decided later, and Kafka does not have the first"
     await processor.run_unit(lambda unit: None)
     assert sent(processor) == ["create_command", "cancel_command"]
 
 
-async def test_a_waiter_that_is_cancelled_stops_no_publishing(processor: BatchProcessor) -> None:
+async def test_a_cancelled_caller_does_not_stop_publishing(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
     inside, go_on = threading.Event(), threading.Event()
@@ -141,7 +141,7 @@ async def test_a_waiter_that_is_cancelled_stops_no_publishing(processor: BatchPr
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
     go_on.set()
-    # The next one deletes what is published, and must not take the other's row with it.
+    # The next batch deletes the published rows, and must keep the other batch's row.
     await processor.run_unit(lambda unit: unit.emit("job.events", CANCEL, None))
     await processor.run_unit(lambda unit: None)
     assert sent(processor) == ["create_command", "cancel_command"] and not relay.left_behind
@@ -158,13 +158,13 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
     assert await decided(processor) == 1 and subscription.gate.idle.is_set()
     settled = asyncio.create_task(subscription.stop())
     done, _ = await asyncio.wait([settled], timeout=0.3)
-    assert not done and not consumer.committed, "whoever leaves the group waits for what is on its way"
+    assert not done and not consumer.committed, "leaving the group waits for records in flight"
     relay.slow.set()
     await settled
     assert consumer.committed == [5] and sent(processor) == ["create_command"]
 
 
-async def test_a_failed_publish_is_made_good_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
+async def test_a_failed_publish_is_retried_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
     relay: Any = processor.relay
     consumer: Any = subscription.consumer
     await processor.run_unit(lambda unit: None)
@@ -178,10 +178,10 @@ async def test_a_failed_publish_is_made_good_without_another_batch(processor: Ba
     relay.down = False
     await subscription.stop()
     assert consumer.committed == [5] and sent(processor) == ["create_command"] and subscription.failures == 0
-    assert not consumer.sought, "it is not decided anew"
+    assert not consumer.sought, "it is not decided again"
 
 
-async def test_what_is_not_begun_when_the_group_is_shared_out_anew_is_left_to_whoever_has_it_then(
+async def test_records_not_started_before_a_rebalance_are_left_to_the_new_owner(
     processor: BatchProcessor, subscription: Subscription
 ) -> None:
     await subscription.gate.on_partitions_revoked({PLACE})
@@ -204,12 +204,12 @@ async def test_several_small_batches_are_committed_together() -> None:
     assert await eventually(committed, 5) == [9] and times == [1]
     commits.mark_done({PLACE: 12})
     await commits.flush()
-    assert consumer.committed == [9, 12], "asked to, at once"
+    assert consumer.committed == [9, 12], "a requested commit happens at once"
     await commits.flush()
-    assert consumer.committed == [9, 12], "and nothing twice"
+    assert consumer.committed == [9, 12], "no offset is committed twice"
 
 
-async def test_a_key_long_over_is_forgotten_by_its_topic_too(processor: BatchProcessor) -> None:
+async def test_a_long_expired_key_is_deleted_from_its_topic_too(processor: BatchProcessor) -> None:
     issued = next(m for m in OTHERS if type(m) is AccessKeyIssued)
     long_over = instant(clock.unix() - EXPIRED_KEPT_S - 5)
     over = issued.model_copy(update={"key_hash": "0" * 64, "expires_at": long_over})
@@ -225,7 +225,7 @@ async def test_a_key_long_over_is_forgotten_by_its_topic_too(processor: BatchPro
     assert (grave.topic, grave.key, grave.value) == (ACCESS_EVENTS_TOPIC.name, b"0" * 64, b"")
 
 
-async def test_a_tombstone_of_a_compacted_topic_is_no_dead_letter(processor: BatchProcessor) -> None:
+async def test_a_tombstone_of_a_compacted_topic_is_not_a_dead_letter(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     tombstone = dataclasses.replace(record(CREATE), topic=ACCESS_EVENTS_TOPIC.name, value=None, headers=())
     await Subscription(processor, [ACCESS_EVENTS_TOPIC], "g", echo).on_batch([tombstone])
@@ -234,4 +234,4 @@ async def test_a_tombstone_of_a_compacted_topic_is_no_dead_letter(processor: Bat
     lost = dataclasses.replace(record(CREATE), value=None)
     await Subscription(processor, [JOB_COMMANDS_TOPIC], "g", echo).on_batch([lost])
     await processor.flush_outbox()
-    assert [row.topic for row in relay.sent] == ["job.commands.g.dlq"], "where nothing is compacted, it is"
+    assert [row.topic for row in relay.sent] == ["job.commands.g.dlq"], "on a topic that is not compacted, it is a dead letter"

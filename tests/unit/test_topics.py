@@ -1,4 +1,4 @@
-"""A cluster comes up one broker after the other: topics that need three of them are waited for, and wrong ones are not."""
+"""Creating topics: a starting cluster is retried, permanent errors are raised, and each kind of topic has its partitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPLICATION, TOPIC_NAME = 38, 17
 
 
 class Cluster:
-    """Answers each attempt to create topics with the next of `codes`, then with 0; an exception among them is raised at the start."""
+    """Answers each attempt to create topics with the next of `codes`, then with 0. Exceptions among them are raised when it starts."""
 
     def __init__(self, codes: list[int | Exception]) -> None:
         self.codes = codes
@@ -59,20 +59,20 @@ async def attempt(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, patience_s:
     await topics.ensure_topics(KafkaAccess(), [JOB_EVENTS_TOPIC], topics.TopicSizes(6, 2, 3), patience_s)
 
 
-async def test_too_few_brokers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cluster_with_too_few_brokers_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([REPLICATION, KafkaConnectionError(), REPLICATION])
     await attempt(monkeypatch, cluster, 60)
     assert cluster.attempts == cluster.closed == 4
 
 
-async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_end_with_the_last_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([REPLICATION] * 3)
     with pytest.raises(InvalidReplicationFactorError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 0)
     assert cluster.attempts == cluster.closed == 1
 
 
-async def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permanent_error_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster([TOPIC_NAME])
     with pytest.raises(InvalidTopicError, match=r"job\.events"):
         await attempt(monkeypatch, cluster, 60)

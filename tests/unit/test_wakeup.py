@@ -1,4 +1,4 @@
-"""Looks at the store: soon where they are cheap, seldom where they are not, never past a known time."""
+"""Looks at the store: frequent when they are cheap, rare when they are not, never later than the time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.runtime.wakeup import Wakeup
 
 
 class Clock:
-    """`time.monotonic` of the module under test: the look takes as long as the test says."""
+    """`time.monotonic` of the module under test. The test sets the duration of each poll."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -29,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What was waited for after somebody had asked."""
+    """Seconds waited after a signal."""
     found: list[float] = []
     real = asyncio.sleep
 
@@ -49,7 +49,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pytest.param(3.0, wakeup.LONGEST_S, id="half a second at most"),
     ],
 )
-async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: list[float], took_s: float, pause_s: float) -> None:
+async def test_an_expensive_look_is_followed_by_a_longer_pause(
+    clock: Clock, pauses: list[float], took_s: float, pause_s: float
+) -> None:
     made = Wakeup()
     made.begin()
     clock.at += took_s
@@ -58,7 +60,7 @@ async def test_a_look_comes_the_later_the_more_it_costs(clock: Clock, pauses: li
     assert pauses == [pytest.approx(pause_s)]
 
 
-async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: list[float]) -> None:
+async def test_the_pause_ends_at_the_time_limit(clock: Clock, pauses: list[float]) -> None:
     made = Wakeup()
     made.begin()
     clock.at += 3.0
@@ -67,19 +69,19 @@ async def test_a_time_that_is_known_is_never_slept_past(clock: Clock, pauses: li
     assert pauses == [0.125]
 
 
-async def test_without_being_asked_it_waits_for_its_time_alone(pauses: list[float]) -> None:
+async def test_without_a_request_the_time_limit_ends_the_wait(pauses: list[float]) -> None:
     made = Wakeup()
     made.begin()
     await asyncio.wait_for(made.wait(0.01), 5)
     assert pauses == []
 
 
-async def test_what_is_asked_for_during_a_look_asks_for_the_next_one(clock: Clock, pauses: list[float]) -> None:
+async def test_a_request_during_a_look_asks_for_the_next_one(clock: Clock, pauses: list[float]) -> None:
     made = Wakeup()
     made.set()
     made.begin()
     waiting = asyncio.create_task(made.wait(None))
     done, _ = await asyncio.wait([waiting], timeout=0.1)
-    assert not done, "what was asked for before the look is seen by it"
+    assert not done, "the poll covers signals before it"
     made.set()
     await asyncio.wait_for(waiting, 5)

@@ -1,4 +1,4 @@
-"""Fields, tags and check digits: found where they are, and only there."""
+"""Extraction of fields and tags, and check digits, without false matches."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_invoice_number_has_a_digit() -> None:
     assert "invoice_number" not in extract_fields("Invoice number pending")
 
 
-def test_an_invalid_iban_is_no_iban() -> None:
+def test_an_invalid_iban_is_not_extracted() -> None:
     assert "ibans" not in extract_fields("IBAN DE00 3704 0044 0532 0130 00")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a workflow file is said with file, line, field and reason."""
+"""Errors of a workflow file name the file, line, field and reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOD = "name: w\nversion: 1\nsteps:\n  - {name: a, action: b.c}\n"
         ("", ":1: workflow: Input should be a valid dictionary"),
     ],
 )  # fmt: skip
-def test_a_fault_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_its_line(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "w.yaml"
     file.write_text(text)
     found = faults(file)

@@ -1,4 +1,4 @@
-"""Where the run of steps ends that a step is in: steps of one scope on end, and never from the usual steps into the rescue."""
+"""A run of steps: consecutive steps of one scope. It never extends from the steps into the rescue steps."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What waits for credits, what is in flight, and what steers it, in SQL. Counters are sums over slots, so that replicas do not
-wait for each other's rows."""
+"""The dispatch store in SQL. A counter is a sum over slots, one per process, so that replicas do not wait for each other's rows."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, is_shared
 
 GONE_S = 30 * 86_400
-"""A worker that nobody has seen for so long is forgotten."""
+"""Seconds after its last sign of life until a worker is deleted."""
 
 
 class ReadyRow(SQLModel, table=True):
@@ -80,7 +79,7 @@ MODELS: tuple[type[SQLModel], ...] = (ReadyRow, FlightRow, ShareRow, ControlRow,
 
 
 _ANY = Statement("SELECT 1 FROM ready LIMIT 1")
-# Index skips: as many steps as there are actions (or tenants), however many rows there are.
+# Skips through the index: one step per action (or tenant), however many rows there are.
 _ACTIONS = text(
     "WITH RECURSIVE a(v) AS (SELECT min(action) FROM ready UNION ALL SELECT (SELECT min(action) FROM ready WHERE action > a.v) FROM a "
     "WHERE a.v IS NOT NULL) SELECT v FROM a WHERE v IS NOT NULL"
@@ -146,7 +145,7 @@ _SEEN = text(
 _LONG_GONE = text("DELETE FROM worker_seen WHERE seen_at < :old")
 _LAST_SEEN = text("SELECT action, max(seen_at) AS at FROM worker_seen GROUP BY action")
 _TRY = text("SELECT pg_try_advisory_xact_lock(hashtext(current_schema()), hashtext('grants'))")
-# In flight by the stored branches themselves; only those with a timer can be.
+# Branches that may be in flight: only those with a timer can be.
 _COUNT = Statement(
     "SELECT j.workflow_name AS w, j.workflow_version AS v, l.body, j.body AS job FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at IS NOT NULL"
@@ -154,55 +153,45 @@ _COUNT = Statement(
 
 
 class SqlDispatchStore:
-    """`DispatchStore` on one connection. `slot`: which addend of the counters this process writes."""
+    """`DispatchStore` on one connection. `slot`: the counter rows that this process writes; a counter is the sum over all slots."""
 
     def __init__(self, connection: Connection, slot: int) -> None:
         self.connection = connection
         self.slot = slot
 
-    def anything_waits(self) -> bool:
-        """True when `ready` has a row."""
+    def has_ready(self) -> bool:
         return bool(_ANY.rows(self.connection))
 
-    def actions(self) -> list[str]:
-        """Actions that something waits for."""
+    def ready_actions(self) -> list[str]:
         return list(self.connection.execute(_ACTIONS).scalars())
 
-    def tenants(self, action: str) -> list[str]:
-        """Tenants that wait for an action."""
+    def ready_tenants(self, action: str) -> list[str]:
         return list(self.connection.execute(_TENANTS, {"action": action}).scalars())
 
-    def summary(self) -> list[Waiting]:
-        """Everything that waits, by action and tenant."""
+    def ready_summary(self) -> list[Waiting]:
         return [Waiting(*row) for row in self.connection.execute(_SUMMARY)]
 
-    def next(self, action: str, tenant: str, limit: int) -> list[Ready]:
-        """The first of those that wait; on PostgreSQL without those whose jobs another replica is deciding."""
+    def next_ready(self, action: str, tenant: str, limit: int) -> list[Ready]:
         values = {"action": action, "tenant": tenant, "limit": limit}
         return [Ready(*row) for row in _NEXT.rows(self.connection, values)]
 
-    def ahead(self, action: str, tenant: str, rank: float) -> int:
-        """How many of the tenant's tasks go first (at most 10,000)."""
+    def count_ahead(self, action: str, tenant: str, rank: float) -> int:
         values = {"action": action, "tenant": tenant, "rank": rank}
         return int(self.connection.execute(_AHEAD, values).scalar_one())
 
-    def move(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
-        """Write who waits from now on, and who does no longer."""
+    def change_ready(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
         _LEAVE.run(self.connection, leaving)
         _ENTER.run(self.connection, entering)
 
     def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
-        """Attempts in flight by action, and by those tenants."""
         rows = _FLIGHT.rows(self.connection, {"tenants": json.dumps(list(tenants))})
         return {(kind, name): int(n) for kind, name, n in rows}
 
-    def add(self, deltas: Mapping[Key, int]) -> None:
-        """Count attempts that were handed out (or came back, if negative)."""
+    def add_in_flight(self, deltas: Mapping[Key, int]) -> None:
         rows = [{"kind": k, "name": n, "slot": self.slot, "n": d} for (k, n), d in sorted(deltas.items()) if d]
         _ADD.run(self.connection, rows)
 
     def overview(self) -> Overview:
-        """All that is set, what is in flight, and whether something waits, in one statement."""
         controls: dict[Key, Control] = {}
         flight: dict[Key, int] = {}
         waits = False
@@ -216,49 +205,41 @@ class SqlDispatchStore:
         return Overview(controls, flight, waits)
 
     def set_control(self, key: Key, control: Control) -> None:
-        """Set it; its rate starts with all tokens."""
         body = {k: v for k, v in asdict(control).items() if k not in ("tokens", "tokens_at")}
         self.connection.execute(_SET_CONTROL, {"kind": key[0], "name": key[1], "body": json.dumps(body)})
 
-    def spend(self, key: Key, tokens: float, at: float) -> None:
-        """What is left of a rate's tokens."""
+    def set_tokens(self, key: Key, tokens: float, at: float) -> None:
         self.connection.execute(_TOKENS, {"kind": key[0], "name": key[1], "tokens": tokens, "at": at})
 
     def shares(self, action: str) -> dict[str, float]:
-        """How far the tenants are that waited at the last allocation."""
         return {r.tenant_id: r.passed for r in self.connection.execute(_SHARES, {"action": action})}
 
     def set_shares(self, action: str, passed: Mapping[str, float], gone: Iterable[str]) -> None:
-        """Keep how far they are now; forget those that wait no longer."""
         if passed:
             self.connection.execute(_SET_SHARE, [{"action": action, "tenant": t, "passed": p} for t, p in passed.items()])
         rows = [{"action": action, "tenant": t} for t in gone]
         if rows:
             self.connection.execute(_DROP_SHARE, rows)
 
-    def seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
-        """A worker is there (or was, with `at` in the past)."""
+    def worker_seen(self, worker: str, actions: Iterable[str], at: float, slots: int) -> None:
         rows = [{"action": a, "worker": worker, "at": at, "slots": slots} for a in sorted(set(actions))]
         if rows:
             self.connection.execute(_SEEN, rows)
             self.connection.execute(_LONG_GONE, {"old": at - GONE_S})
 
     def last_seen(self) -> dict[str, float]:
-        """Action → when a worker that takes it was last seen."""
         return {r.action: r.at for r in self.connection.execute(_LAST_SEEN)}
 
-    def may_grant(self) -> bool:
-        """False when another replica is allocating just now: what it leaves is allocated when it is done."""
+    def may_allocate(self) -> bool:
         return not is_shared(self.connection) or bool(self.connection.execute(_TRY).scalar())
 
-    def recount(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
-        """Count what is in flight anew from the branches. `count(workflow, version, branch body, job body)` names the keys of one, or none."""
+    def recount_in_flight(self, count: Callable[[str, int, str, str], Iterable[Key]]) -> None:
         if is_shared(self.connection):
-            # Whoever has yet to add does so after us, and its branches are not in what we count.
+            # A transaction that has yet to add waits for this lock, and its branches are not among those counted here.
             self.connection.execute(text("LOCK TABLE flight IN EXCLUSIVE MODE"))
         totals: dict[Key, int] = {}
         for row in _COUNT.run(self.connection):
             for key in count(row.w, row.v, row.body, row.job):
                 totals[key] = totals.get(key, 0) + 1
         self.connection.execute(text("DELETE FROM flight"))
-        self.add(totals)
+        self.add_in_flight(totals)

@@ -1,4 +1,4 @@
-"""The job store on SQL: a header row per job, a row per branch, timers as a column with an index. No ORM on the hot path."""
+"""The job store in SQL: a header row per job, a row per branch, and timers as an indexed column. Statements are written out for speed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ChangedRow(SQLModel, table=True):
 MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow, PartRow, *DISPATCH_MODELS, *STEERING_MODELS)
 
 _LOOK_AT_JOBS = Statement("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids])")
-# Locked in the order of their ids, and before their branches are read: whoever waited here sees what the other replica wrote.
+# Locked in the order of ids, before the branches are read: after waiting here, a replica reads what the other one wrote.
 _LOAD_JOBS = Statement(
     "SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids]) /*ORDER BY id FOR UPDATE*/"
 )
@@ -87,13 +87,13 @@ _LOAD_LANES = Statement(
     "SELECT l.job_id, l.lane_id, l.body FROM [[pairs]] JOIN lane l ON l.job_id = value ->> 0 AND l.lane_id = value ->> 1"
 )
 _LOAD_ALL_LANES = text("SELECT lane_id, body FROM lane WHERE job_id = :job_id")
-# Not an upsert: if another replica has made the job meanwhile, the batch is decided again on what that one wrote.
+# Not an upsert: where another replica has made the job meanwhile, the batch fails and is decided again.
 _NEW_JOB = "INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)"
 _SAVE_JOB = "UPDATE job SET body = :body WHERE id = :id"
 _ANEW = "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
 _SAVE_LANE = f"INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) {_ANEW}"
 _CHANGED = "INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING"
-# The four in one, over arrays. `job_changed` in ascending order, as every replica locks its rows.
+# The four in one, over arrays; `job_changed` in ascending order, as every transaction locks its rows.
 _SAVE_ALL = text(
     "WITH new AS (INSERT INTO job (id, workflow_name, workflow_version, body, trace) SELECT * FROM unnest(CAST(:new_id AS text[]), "
     "CAST(:new_name AS text[]), CAST(:new_version AS integer[]), CAST(:new_body AS text[]), CAST(:new_trace AS text[]))), "
@@ -110,8 +110,7 @@ _DUE = Statement(
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
 _HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
-# Two statements: in one, PostgreSQL may look for the first of them anew for every row, if it takes the table for a small one (it is
-# full and empty by turns); of 3,000 rows it read millions.
+# Two statements: in one, PostgreSQL may run the inner query again for every row, because it takes this table for a small one.
 _CHANGED_FIRST = Statement("SELECT job_id FROM job_changed ORDER BY job_id LIMIT :limit /*FOR UPDATE SKIP LOCKED*/")
 _TAKE_CHANGED = Statement("DELETE FROM job_changed WHERE job_id IN (SELECT value FROM [ids])")
 _CLEAR = text("UPDATE lane SET due_at = NULL WHERE job_id = :job_id AND lane_id = :lane_id AND lease = :lease AND due_at <= :now")
@@ -130,14 +129,14 @@ class Catalog:
         self.versions: dict[tuple[str, int], Workflow] = {}
 
     def publish(self, connection: Connection, workflow: Workflow) -> None:
-        """Publish a version. The same again is fine; another text under a published version is refused (`Stop`)."""
+        """Publish a version, also repeatedly. Raises `Stop` for a different workflow under a published version."""
         body = json.dumps(workflow.model_dump(mode="json", exclude_none=True), sort_keys=True)
         key = {"name": workflow.name, "version": workflow.version}
         known = connection.execute(text("SELECT body FROM workflow WHERE name = :name AND version = :version"), key).scalar()
         if known is None:
             connection.execute(text("INSERT INTO workflow VALUES (:name, :version, :body)"), {**key, "body": body})
         elif Workflow.model_validate_json(known) != workflow:
-            # Compared as workflows, not as text: a release that knows more fields says the same of a workflow without them.
+            # Compared as workflows, not as texts: a release that knows more fields writes another text for the same workflow.
             raise Stop("workflow_changed", f"{workflow.ref} is published and cannot change; give it a new version")
         self.versions[workflow.name, workflow.version] = workflow
 
@@ -152,7 +151,7 @@ class Catalog:
         return max(found, key=lambda w: w.version, default=None)
 
     def pinned(self, name: str, version: int) -> Workflow:
-        """What a stored job is pinned to; a job of a workflow that never existed gets an empty stand-in."""
+        """The version that a stored job is pinned to. A job of a workflow that never existed gets a stand-in of one step."""
         known = self.versions.get((name, version))
         step = {"name": "none", "action": "none", "scope": "job"}
         return known or Workflow.model_validate({"name": name, "version": version, "steps": [step]})
@@ -165,17 +164,17 @@ class SqlJobStore:
         self.connection = connection
         self.catalog = catalog
         self.stored: set[str] = set()
-        """Jobs that were loaded: they are updated, the others inserted."""
+        """Ids of jobs that have a row: these are updated, others inserted."""
 
     def load(self, wanted: Mapping[str, Collection[str]]) -> dict[str, Job]:
         if not wanted:
             return {}
         rows = _LOAD_JOBS.rows(self.connection, {"ids": as_list(wanted)})
-        branches = self._branches(wanted)
+        branches = self.load_branches(wanted)
         self.stored.update(row[0] for row in rows)
         return self._jobs(rows, branches)
 
-    def look(self, wanted: Collection[str]) -> dict[str, Job]:
+    def load_headers(self, wanted: Collection[str]) -> dict[str, Job]:
         return self._jobs(_LOOK_AT_JOBS.rows(self.connection, {"ids": as_list(wanted)}), {})
 
     def _jobs(self, rows: Sequence[Any], branches: Mapping[str, dict[str, Branch]]) -> dict[str, Job]:
@@ -186,15 +185,12 @@ class SqlJobStore:
             for job_id, name, version, body in rows
         }
 
-    def _branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
+    def load_branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
         pairs = as_list((job_id, branch) for job_id, branches in wanted.items() for branch in branches)
         branches: dict[str, dict[str, Branch]] = {}
         for job_id, branch_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
             branches.setdefault(job_id, {})[branch_id] = branch_from_text(branch_id, body)
         return branches
-
-    def branches(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, Branch]]:
-        return self._branches(wanted)
 
     def with_all_branches(self, job: Job) -> Job:
         rows = self.connection.execute(_LOAD_ALL_LANES, {"job_id": job.id})
@@ -235,11 +231,11 @@ class SqlJobStore:
             _TAKE_CHANGED.run(self.connection, {"ids": as_list(found)})
         return found
 
-    def due(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
+    def due_timers(self, now: float, limit: int) -> Sequence[tuple[BranchDue, str | None]]:
         rows = _DUE.run(self.connection, {"now": now, "limit": limit})
         return [(BranchDue(job_id, branch_id, lease), trace) for job_id, branch_id, lease, trace in rows]
 
-    def clear_due(self, void: Iterable[BranchDue], now: float) -> None:
+    def clear_timers(self, void: Iterable[BranchDue], now: float) -> None:
         rows = [{"job_id": v.job_id, "lane_id": v.branch_id, "lease": v.lease, "now": now} for v in void]
         if rows:
             self.connection.execute(_CLEAR, rows)
@@ -248,7 +244,7 @@ class SqlJobStore:
         for statement in _ERASE:
             self.connection.execute(statement, {"job_id": job_id})
 
-    def keep_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
+    def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         body = "\n".join(f.to_json().decode() for f in files)
         self.connection.execute(_KEEP_PART, {"job_id": job_id, "part": part, "body": body})
 

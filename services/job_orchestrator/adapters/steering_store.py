@@ -1,4 +1,4 @@
-"""Workflows that wait to be published, and schedules, in SQL."""
+"""The store of schedules, and of workflows that wait to be published, in SQL."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ class SqlSteeringStore:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def want(self, command: PublishWorkflow) -> None:
+    def queue_workflow(self, command: PublishWorkflow) -> None:
         self.connection.execute(_WANT, {"id": command.command_id, "body": command.to_json().decode()})
 
-    def wanted(self) -> Sequence[PublishWorkflow]:
+    def queued_workflows(self) -> Sequence[PublishWorkflow]:
         return [PublishWorkflow.read(body) for body in self.connection.execute(_WANTED).scalars()]
 
-    def got(self, command_id: str) -> None:
+    def unqueue_workflow(self, command_id: str) -> None:
         self.connection.execute(_GOT, {"id": command_id})
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
         body = self.connection.execute(_SCHEDULE, {"id": schedule_id}).scalar()
         return None if body is None else ScheduleState.read(body)
 
-    def keep(self, state: ScheduleState) -> None:
+    def save_schedule(self, state: ScheduleState) -> None:
         at = state.next_at.timestamp() if state.next_at else None
         self.connection.execute(_KEEP, {"id": state.schedule_id, "body": state.to_json().decode(), "at": at})
 

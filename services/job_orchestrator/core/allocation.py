@@ -1,4 +1,4 @@
-"""Who gets the next credits: limits, rates and pauses of actions and tenants, and fair shares between tenants. Numbers in, numbers out."""
+"""Who gets the next credits: limits, rates and pauses of actions and tenants, and fair shares between tenants. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 WINDOW = 1000
-"""Tasks of an action in flight unless a limit says otherwise: enough for many workers, few enough that a job that comes later
-with a higher priority, or of another tenant, has not long to wait for its turn."""
+"""Tasks of an action in flight where no limit is set. Enough to keep many workers busy; few enough that a later job with a higher
+priority, or of another tenant, gets its turn soon."""
 HEAD_START_S = 3600.0
-"""What a priority is worth: a high job goes before normal ones that are up to an hour older, and a low one after. Nobody starves."""
+"""Seconds that a priority is worth. A high job goes before normal jobs up to that much older; a low one goes after. No job starves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What somebody set for an action or a tenant. `tokens` and `tokens_at` (Unix seconds) are the state of its rate."""
+    """What an operator set for an action or a tenant. `tokens` at `tokens_at` (Unix seconds) are the state of its token bucket."""
 
     paused: bool = False
     limit: int | None = None
@@ -30,16 +30,16 @@ class Control:
 
     @property
     def narrows(self) -> bool:
-        """True when tasks it concerns must wait for the allocation."""
+        """True when tasks that it concerns must wait for the allocation."""
         return self.paused or self.limit is not None or self.rate_per_s is not None
 
     @property
     def depth(self) -> float:
-        """Tokens that a rate can save up."""
+        """Most tokens that the rate can save up."""
         return float(self.burst or max(1.0, self.rate_per_s or 1.0))
 
     def tokens_now(self, now: float) -> float:
-        """Tokens of its rate at `now`."""
+        """Tokens of the rate at `now` (Unix seconds)."""
         assert self.rate_per_s is not None
         if self.tokens is None or self.tokens_at is None:
             return self.depth
@@ -48,7 +48,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many tasks a control admits now, and if none: why, with the time of the next if that is known."""
+    """How many tasks may be handed out now. If none: the gate that is closed, its facts, and when the next may go (Unix seconds)."""
 
     free: int
     gate: str = "open"
@@ -57,7 +57,7 @@ class Capacity:
 
 
 def capacity(control: Control | None, in_flight: int, now: float, window: int | None) -> Capacity:
-    """What `control` (or the window of an action without a limit) leaves at `now`."""
+    """What `control` leaves at `now` (Unix seconds). `window`: most tasks in flight where no limit is set; None for no bound."""
     control = control or Control()
     if control.paused:
         return Capacity(0, "paused", {"by": control.by, "reason": control.reason, "since": control.at})
@@ -76,7 +76,7 @@ def capacity(control: Control | None, in_flight: int, now: float, window: int | 
 
 @dataclass(slots=True)
 class Claim:
-    """A tenant that waits for an action: how many tasks, its weight, and how far it is (`passed`; less goes first)."""
+    """A tenant that waits for an action. `passed`: how far it is in the fair order; the smallest goes first."""
 
     tenant: str
     waiting: int
@@ -86,9 +86,10 @@ class Claim:
 
 
 def shares(free: int, claims: Sequence[Claim]) -> dict[str, int]:
-    """Distribute `free` credits: stride scheduling (Waldspurger and Weihl, 1995), one at a time to whoever is furthest behind.
+    """Distribute `free` credits by stride scheduling (Waldspurger and Weihl, 1995); returns credits by tenant.
 
-    Changes the claims: `passed` grows by 1/weight with each credit. Nobody gets more than it waits for or is free to take.
+    Each credit goes to the claim with the smallest `passed`, which then grows by 1/weight: the claims are changed. A tenant gets at
+    most what it waits for and is free to take.
     """
     given: dict[str, int] = {}
     open_ = [c for c in claims if c.waiting > 0 and c.free > 0]
@@ -105,7 +106,7 @@ def shares(free: int, claims: Sequence[Claim]) -> dict[str, int]:
 
 
 def caught_up(claims: Sequence[Claim], fresh: frozenset[str]) -> None:
-    """A tenant that comes (again) starts where the furthest behind of the others is: what it did not use is not saved up."""
+    """Let tenants in `fresh` start level with the smallest `passed` of the others. Shares that a tenant did not use are not saved up."""
     others = [c.passed for c in claims if c.tenant not in fresh]
     start = min(others, default=0.0)
     for claim in claims:
@@ -114,5 +115,5 @@ def caught_up(claims: Sequence[Claim], fresh: frozenset[str]) -> None:
 
 
 def rank(created_at: float, priority: str) -> float:
-    """Place in the queue of a tenant's tasks (less goes first): old jobs before new ones, shifted by the priority."""
+    """Place among a tenant's tasks; the smallest goes first. It is the job's creation time (Unix seconds), shifted by its priority."""
     return created_at + {"high": -HEAD_START_S, "low": HEAD_START_S}.get(priority, 0.0)

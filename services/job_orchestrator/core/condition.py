@@ -1,4 +1,4 @@
-"""`when` of a step: a condition in CEL (https://cel.dev) over what is known of the file and the job. Total and without I/O."""
+"""Conditions and times of steps in CEL (https://cel.dev), over facts of the file and the job. CEL always ends and does no I/O."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ if TYPE_CHECKING:
     from cel import Program
 
 MAX_LENGTH = 500
+"""Characters of an expression."""
 MAX_LOOPS = 2
-"""Macros that go through a list may be nested; more of them could keep the orchestrator busy for seconds."""
+"""Macros that loop over a list, in one expression. Nested loops could keep the orchestrator busy for seconds."""
 NAMES = frozenset({"file", "tag", "score", "metadata", "results", "job"})
 _LOOP = re.compile(r"\.\s*(all|exists|exists_one|map|filter)\s*\(")
 
 
 class ConditionFailed(ValueError):
-    """The condition could not be told to be true or false for these facts."""
+    """An expression has no value of the right type for these facts; or a step cannot begin with them."""
 
 
 @lru_cache(maxsize=1000)
 def program(expression: str) -> Program:
-    """The compiled expression. Raises `ValueError` saying what is wrong with it."""
+    """Compile an expression. Raises `ValueError` saying what is wrong with it."""
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"at most {MAX_LENGTH} characters")
     if len(_LOOP.findall(expression)) > MAX_LOOPS:
         raise ValueError(f"at most {MAX_LOOPS} of all, exists, exists_one, map and filter")
-    # Imported here: it brings a command line of its own along (10 MiB), and most workflows have no conditions.
+    # Imported here: it is large, and most workflows have no conditions.
     from cel import compile
 
     try:
         return compile(expression)
     except ValueError as error:
-        # The parser draws the place under the text; one line is enough here.
+        # The parser draws a picture of several lines; a message needs one.
         raise ValueError(" ".join(str(error).split())[:300]) from None
 
 
@@ -49,7 +50,7 @@ def _value(expression: str, facts: Mapping[str, Any]) -> Any:
 
 
 def moment(expression: str, facts: Mapping[str, Any]) -> float:
-    """The time that the expression gives, in Unix seconds. Raises `ConditionFailed` when it gives none."""
+    """The time that the expression gives, in Unix seconds: a timestamp, RFC 3339 text or a number. Raises `ConditionFailed`."""
     found = _value(expression, facts)
     if isinstance(found, str):
         try:
@@ -64,7 +65,7 @@ def moment(expression: str, facts: Mapping[str, Any]) -> float:
 
 
 def holds(expression: str, facts: Mapping[str, Any]) -> bool:
-    """Whether the condition holds. Raises `ConditionFailed` when it is no yes or no, or names what is not there (see CEL's `has`)."""
+    """True when the condition holds. Raises `ConditionFailed` for a value that is no boolean and for a name that is missing."""
     found = _value(expression, facts)
     if not isinstance(found, bool):
         raise ConditionFailed(f"{expression!r}: gives {type(found).__name__}, not true or false")

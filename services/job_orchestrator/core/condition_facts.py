@@ -1,4 +1,4 @@
-"""What a condition may ask about: the file, its job, and what earlier steps have returned."""
+"""The facts that a condition sees: the file, its job, and the results of earlier steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.job_orchestrator.core.job import Branch, Job
 
 
 def facts(job: Job, branch: Branch) -> dict[str, Any]:
-    """What a condition may ask about, as plain values."""
+    """The facts by name (`condition.NAMES`), as plain values. `file` is None for the job's own branch."""
     file = branch.file
     kind = {"type": file.content_type, "name": file.file_name, "size": file.size, "metadata": file.metadata} if file else None
     return {

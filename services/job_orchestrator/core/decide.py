@@ -272,7 +272,7 @@ def _out_of_time(builder: DecisionBuilder, branch: Branch, code: str, message: s
 
 
 def _waited(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
-    """A wait step's time is over: it has ended well, or nobody answered it in time."""
+    """A wait step's time is over. It ends well, or fails because no answer came."""
     wait = step.wait
     assert wait is not None
     if wait.kind == "time" or wait.on_timeout == "OK":

@@ -133,7 +133,7 @@ class DecisionBuilder:
         self.job_event(JobStageUpdate, step=step, stage=stage, previous_stage=previous, **self.step_end)
 
     def operator_note(self, verb: str, by: str, reason: str) -> None:
-        """JobStageUpdate at the same stage: somebody did something to the job."""
+        """JobStageUpdate at the same stage: `by` did `verb` to the job, for `reason`."""
         job = self.job
         step = job.workflow.all_steps[job.frontier].name if job.frontier >= 0 else None
         self.job_event(JobStageUpdate, step=step, stage=job.stage, previous_stage=job.stage, verb=verb, by=by, reason=reason)

@@ -1,4 +1,4 @@
-"""Why does a job not move? One reason code with its facts, and when it will change if that is known."""
+"""Why a job does not move: one reason with its facts, and when that will change if it is known."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from services.job_orchestrator.core.allocation import Capacity
 from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Job
 
 WORKER_ALIVE_S = 30.0
-"""A worker says every ten seconds that it is there; after three of them missed it counts as gone."""
+"""Seconds after a worker's last sign of life until it counts as gone: three signs missed."""
 ORDER = (
     "running", "child_job", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
     "retry_due", "waiting_for_approval", "waiting_for_poke", "waiting_until", "waiting_for_files",
 )  # fmt: skip
-"""Where the branches of one job have different reasons, the first of these is the job's: it is what moves it next."""
+"""Reason codes. The job's reason is the first one that any of its branches has: it is likely to move the job next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`at` in Unix seconds: when it changes, if that is known."""
+    """`at`: when it changes (Unix seconds), if that is known."""
 
     code: str
     message: str
@@ -33,7 +33,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the reasons depend on beside the job. `ahead(action)` counts the tenant's tasks that go first."""
+    """What the reasons depend on beside the job. `last_seen`: Unix seconds by action; `ahead(action)`: the tenant's tasks that go first."""
 
     now: float
     last_seen: Mapping[str, float]
@@ -43,7 +43,7 @@ class Facts:
 
 
 def explain(job: Job, facts: Facts) -> Reason:
-    """`job` with all of its branches."""
+    """The reason why `job`, with all of its branches, does not move."""
     if job.ended:
         errors = f": {job.errors[-1]}" if job.errors else ""
         return Reason("ended", f"the job is {job.stage.value}{errors}", {"stage": job.stage.value})

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.job_orchestrator.core.job import Branch
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(NamedTuple):
     """A branch enters a step, given by its index in `all_steps`."""
 
     branch_id: str
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepEnd:
+class StepEnd(NamedTuple):
     """A branch's step has ended with a status and code. The rules of its `next` say where the branch goes, and `otherwise` if none fits."""
 
     branch: Branch
@@ -26,16 +24,14 @@ class StepEnd:
     otherwise: Leave | GiveUp
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(NamedTuple):
     """A branch's step has ended well. The branch goes on to step `to`, of the same run of steps or right after it."""
 
     branch: Branch
     to: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """A branch's attempt failed. It gets another one after a back-off, or ends as `GiveUp` has it."""
 
     branch: Branch
@@ -43,8 +39,7 @@ class Retry:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(NamedTuple):
     """A branch ends in failure. Its file drops out, or the job fails with it."""
 
     branch: Branch
@@ -52,8 +47,7 @@ class GiveUp:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """The job goes on to a step: its own branch enters it, or every file that is still in."""
 
     step: int

@@ -1,4 +1,4 @@
-"""Attempts, back-off and time limits: numbers in, numbers out."""
+"""Attempts, back-off and time limits. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.job_orchestrator.core.workflow import RetryPolicy, Timeouts
 def backoff_s(policy: RetryPolicy, attempt: int, seed: str) -> float:
     """Seconds to wait after failed attempt number `attempt` (from 1).
 
-    Jitter spreads the delay by ±`policy.jitter`; it comes from `seed`, so that a replay waits the same.
+    Jitter spreads the delay by ±`policy.jitter`. It derives from `seed`, so that a replay waits as long.
     """
     if policy.backoff == "fixed":
         delay = policy.initial_s
@@ -23,12 +23,12 @@ def backoff_s(policy: RetryPolicy, attempt: int, seed: str) -> float:
 
 
 def silence_s(timeouts: Timeouts) -> float:
-    """How long a running worker may be silent before its lease is taken away: three heartbeats, at least 15 s."""
+    """Seconds that a running worker may be silent before it loses its lease: three heartbeats, at least 15 s."""
     return max(15.0, 3 * timeouts.heartbeat_s)
 
 
 def may_retry(policy: RetryPolicy, attempt: int, code: str | None) -> bool:
-    """True when attempt number `attempt`, failed with `code`, leaves another one."""
+    """True when another attempt may follow attempt number `attempt` (from 1), which failed with `code`."""
     if policy.retriable is not None and (code or "") not in policy.retriable:
         return False
     return attempt < policy.max_attempts and (code or "") not in policy.fatal

@@ -1,4 +1,4 @@
-"""A job's recorded history through another version of its workflow (or of this code): where would it be now?"""
+"""Replays a job's recorded history with another version of its workflow, or of this code: where would the job be now?"""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, 
 from services.job_orchestrator.core.workflow import Workflow
 
 Recorded = tuple[float, Any]
-"""Unix time at which the record was written, and the message: what made the job, reports, verbs."""
+"""Unix time of the record, and the message: the request for the job, reports, commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The job as the history leaves it, and reports that were refused: (file, step, reason)."""
+    """The job at the end of its history, and the reports that were refused: (file, step, reason)."""
 
     job: Job | None
     refused: tuple[tuple[str, str, str], ...]
 
 
 def replay(history: Iterable[Recorded], workflow: Workflow) -> Replayed:
-    """Decide everything again, in the order it was written; time-outs that must have passed in between are let pass."""
+    """Decide every record again, in order. Timers that must have been due in between are fired.
+
+    Raises `ValueError` for an incomplete history.
+    """
     job: Job | None = None
     refused: list[tuple[str, str, str]] = []
     for at, message in history:
@@ -49,12 +52,12 @@ def _decide(job: Job, event: Any, now: datetime) -> Any:
     try:
         return decide(job, event, now)
     except NeedsAllBranches:
-        # All branches are here; what lacks is a file that the history does not know.
+        # Every branch is loaded here, so the history lacks a file.
         raise ValueError("the history is not complete") from None
 
 
 def _catch_up(job: Job, report: StageReport, at: float) -> Job:
-    """The report is of a later attempt than the branch's: its back-off, wait or time-out was over by then."""
+    """Fire the branch's timers until its attempt is that of the report."""
     for _ in range(200):
         branch = job.branches.get(report.file_id or JOB_BRANCH)
         if branch is None or job.ended or branch.lease == report.lease or branch.due_at is None or branch.due_at > at:
@@ -67,7 +70,7 @@ def _catch_up(job: Job, report: StageReport, at: float) -> Job:
 
 
 def differences(expected: Job, found: Replayed) -> list[str]:
-    """What is not the same, in words; none if the job would be where it is."""
+    """Differences between the stored job and the replayed one, as sentences for people; empty where there are none."""
     if found.job is None:
         return ["it would not exist: nothing in the history makes it"]
     job = found.job
@@ -82,7 +85,7 @@ def differences(expected: Job, found: Replayed) -> list[str]:
 
 
 def _place(job: Job, branch: Branch | None) -> str:
-    """Where a branch is, as far as the history can tell: not whether a worker has begun, or which attempt it is."""
+    """Where a branch is, as far as a history tells: without the attempt's number, and without signs of life."""
     if branch is None or branch.state is BranchState.IDLE:
         return "nowhere"
     if branch.ended or branch.state is BranchState.ARRIVED:

@@ -1,4 +1,4 @@
-"""A job run again: a new job with the files of one that has ended, and with the results that need not be made anew."""
+"""Runs a job again: a new job with the files of one that has ended, and with the results that still hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.job_orchestrator.core.workflow import Step, Workflow
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """`source` is the old job with all its branches; `workflow` what the request's name and version stand for, or None."""
+    """A command to run `source`, the old job with all branches, in `workflow`. Each is None where there is none."""
 
     command: RerunJob
     source: Job | None
@@ -29,7 +29,7 @@ class _Refused(Exception):
 
 
 def rerun(event: Rerun, now: datetime, credits: Credits) -> Decision:
-    """The new job, or why there is none."""
+    """The new job, or the reason for a refusal."""
     try:
         source, workflow = _checked(event)
         base, starts = _plan(event.command, source, workflow)
@@ -70,7 +70,7 @@ def _checked(event: Rerun) -> tuple[Job, Workflow]:
 
 
 def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict[str, int | None]]:
-    """The step that the job begins at, and for each file the one that it begins at, or None if it stays as it is."""
+    """The step that the job begins at, and for each file the step that it begins at: None where it stays as it is."""
     count = len(workflow.steps)
     wanted = None if command.from_step is None else [s.name for s in workflow.steps].index(command.from_step)
     changed = first_change(source.workflow, workflow, source.request.args, command.args)
@@ -105,7 +105,7 @@ def _start(
         return wanted
     if command.only == "all":
         return 0
-    # What a file that did not finish has behind it stays, as far as it is still done in the same way.
+    # A file that did not finish goes on where it stopped, or at the first step that has changed.
     return min(_same(branch, old, new), changed if changed is not None else len(new.steps))
 
 
@@ -120,7 +120,10 @@ def _same(branch: Branch, old: Workflow, new: Workflow) -> int:
 def first_change(
     old: Workflow, new: Workflow, old_args: Mapping[str, Any] | None, new_args: Mapping[str, Any] | None
 ) -> int | None:
-    """Index of the first step of `new` that does something else than the step at its place in `old`, or None."""
+    """Index of the first step of `new` that differs from the step at its place in `old`; None where none does.
+
+    Steps differ by what they do (`revision` counts) and by the arguments that the jobs give them.
+    """
     args = {**(old_args or {}), **(new_args or {})}
     for index, step in enumerate(new.steps):
         before = old.steps[index] if index < len(old.steps) else None

@@ -1,4 +1,4 @@
-"""When a schedule makes its next job: cron expressions in a time zone (https://manpages.debian.org/cron, by cronsim)."""
+"""When a schedule makes its next job: cron expressions in a time zone, by Debian's rules (https://manpages.debian.org/cron, cronsim)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from cronsim import CronSim, CronSimError
 
 
 @dataclass(frozen=True, slots=True)
-class Bad(Exception):
-    """The field of a schedule that is wrong, and why."""
+class InvalidSchedule(Exception):
+    """A field of a schedule is invalid. `reason` says why, for people."""
 
     field: str
     reason: str
@@ -21,18 +21,18 @@ class Bad(Exception):
 
 
 def next_time(cron: str, time_zone: str, after: datetime) -> datetime:
-    """The first time after `after` (UTC) that fits; a local time that the clock skips is taken right after the skip.
+    """The first time after `after` (UTC) that fits, in UTC. A local time that daylight saving skips fires right after the skip.
 
-    Raises `Bad` for an expression or a zone that is none, or an expression that fits no time.
+    Raises `InvalidSchedule` for an invalid expression or time zone, and for an expression that fits no time.
     """
     try:
         zone = ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Bad("time_zone", f"{time_zone!r} is no time zone") from None
+        raise InvalidSchedule("time_zone", f"{time_zone!r} is no time zone") from None
     try:
         found: datetime = next(CronSim(cron, after.astimezone(zone)))
     except CronSimError as error:
-        raise Bad("cron", f"{cron!r}: {error}") from None
+        raise InvalidSchedule("cron", f"{cron!r}: {error}") from None
     except StopIteration:
-        raise Bad("cron", f"{cron!r} never fits") from None
+        raise InvalidSchedule("cron", f"{cron!r} never fits") from None
     return found.astimezone(UTC)

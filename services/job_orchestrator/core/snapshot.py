@@ -7,7 +7,7 @@ from services.job_orchestrator.core.job import Job
 
 
 def state_of(job: Job) -> JobState:
-    """The state as of the job's last event."""
+    """The job as of its last event."""
     steps = job.workflow.all_steps
     return JobState.trusted(
         job_id=job.id, tenant_id=job.owner.tenant_id, tenant_name=job.owner.tenant_name, sequence=job.sequence, stage=job.stage,

@@ -1,4 +1,4 @@
-"""What a step of the whole job is given: the files that are still in, and what earlier steps have made of them."""
+"""What a step of the whole job receives: the files that are still in, and what earlier steps made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.job_orchestrator.core.job import Branch, BranchState, Job, NeedsAl
 
 
 def files_of(job: Job, branches: Mapping[str, Branch]) -> tuple[TaskFile, ...]:
-    """All files that are still in, in the order they were handed in. Raises `NeedsAllBranches`, and `ConditionFailed` for too many."""
+    """All files that are still in, in upload order. Raises `NeedsAllBranches`, and `ConditionFailed` above `MAX_FILES`."""
     listed = [branch for branch in branches.values() if branch.file is not None]
     if len(listed) < job.total:
         raise NeedsAllBranches
@@ -22,7 +22,7 @@ def files_of(job: Job, branches: Mapping[str, Branch]) -> tuple[TaskFile, ...]:
 
 
 def made_of(job: Job, branches: Mapping[str, Branch], branch: Branch) -> tuple[FileRef, ...]:
-    """What the job's own steps, or else its files', have made, as files for another job. Raises as `files_of`."""
+    """The files that the branch's steps made, or else those of the job's files, as files for a child job. Raises as `files_of`."""
     made = outputs_of(branch)
     if made is None:
         made = tuple(output for entry in files_of(job, branches) for output in entry.outputs)

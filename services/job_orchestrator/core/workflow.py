@@ -1,4 +1,4 @@
-"""Workflows as data: immutable once published; a job is pinned to `name@version`."""
+"""Workflows as data. A published version never changes, and a job is pinned to `name@version`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class RetryPolicy(_Part):
-    """What ERR leads to. `max_attempts` counts the first try; codes in `fatal` are never retried. Times in seconds."""
+    """What follows an ERR. `max_attempts` counts the first attempt; codes in `fatal` are never retried. Times in seconds."""
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     backoff: Literal["fixed", "linear", "exponential"] = "exponential"
@@ -25,13 +25,13 @@ class RetryPolicy(_Part):
     jitter: float = Field(default=0.2, ge=0, le=1)
     fatal: tuple[str, ...] = ()
     retriable: tuple[str, ...] | None = None
-    """Only these codes are retried; None means all that are not fatal."""
+    """Only these codes are retried; None retries every code that is not fatal."""
     budget_s: float | None = Field(default=None, gt=0)
-    """No attempt begins later than this after the step began."""
+    """No attempt begins later than this after the step was entered."""
 
 
 class Timeouts(_Part):
-    """Seconds: waiting for a worker, running on one, between its signs of life, and the whole step with all its attempts."""
+    """Seconds: until a worker takes the task, of running on it, between signs of life, and of the whole step with all attempts."""
 
     queued_s: float = Field(default=900.0, gt=0)
     running_s: float = Field(default=300.0, gt=0)
@@ -40,24 +40,26 @@ class Timeouts(_Part):
 
 
 class NextRule(_Part):
-    """Where a branch goes on when its step ended with this status and code: a later step, `end` (of the steps that follow each other
-    in the same scope), or `fail`. The first rule that fits counts."""
+    """Where a branch goes when its step ended with this status and code. The first rule that fits counts.
+
+    `to`: a later step of the same run, `end` (after the run), or `fail`. A run is a series of steps of one scope.
+    """
 
     status: Literal["OK", "SKIP", "KO", "ERR"]
     code: str | None = Field(default=None, max_length=100)
-    """None fits any code. For OK it is the code that the worker reported along."""
+    """None fits any code. An OK fits by the code that the worker reported with it."""
     to: str = Field(max_length=63)
 
 
 class Wait(_Part):
-    """A step that no worker does: it lasts until a time, a `PokeJob`, or an approval (a poke by an operator)."""
+    """A step without a worker. It ends at a time, by a `PokeJob`, or by an approval (a `PokeJob` of an operator)."""
 
     kind: Literal["time", "poke", "approval"]
     for_s: float | None = Field(default=None, ge=0, le=31_536_000)
     until: str | None = None
-    """CEL that gives a time: a timestamp, its RFC 3339 text, or Unix seconds."""
+    """CEL for a time: a timestamp, RFC 3339 text, or Unix seconds."""
     timeout_s: float | None = Field(default=None, gt=0, le=31_536_000)
-    """After so long without a poke the step ends as `on_timeout` says."""
+    """Seconds without an answer after which the step ends as `on_timeout` says."""
     on_timeout: Literal["OK", "KO"] = "KO"
 
     @model_validator(mode="after")
@@ -72,12 +74,12 @@ class Wait(_Part):
 
 
 class ChildJob(_Part):
-    """A step that is a job of its own: it begins with the branch's file (or all files of the job) and ends when that job ends."""
+    """A step that is a job of its own. It begins with the branch's file, or all files of the job, and ends with that job."""
 
     workflow: str = Field(min_length=1, max_length=100)
     version: int | None = Field(default=None, ge=1)
     outputs: bool = False
-    """It begins with what steps of this job have made: of the whole job if there is something, else of its files."""
+    """Begin with files that steps of this job made: steps of the whole job if they made any, else steps of its files."""
 
 
 class Step(_Part):
@@ -88,19 +90,19 @@ class Step(_Part):
     wait: Wait | None = None
     job: ChildJob | None = None
     revision: int = Field(default=1, ge=1)
-    """Raised when the action does something else under the same name: a re-run of what has changed then includes this step."""
+    """Raise it when the action changes under the same name. A re-run of what has changed then includes this step."""
     next: tuple[NextRule, ...] = Field(default=(), max_length=50)
     scope: Literal["file", "job"] = "file"
     stage: JobStage = JobStage.IN_PROGRESS
-    """The job's stage from the moment its first file enters this step."""
+    """The job's stage once its first file enters this step."""
     file_status: FileStatus | None = None
     files: bool = False
-    """For a step of the whole job: its task names all files, and what earlier steps made of each (at most 1,000 files)."""
+    """For a step of scope `job`: its task names all files, with what earlier steps made of each (at most 1,000 files)."""
     validates: bool = False
-    """A KO here means that the input is at fault: the file ends `invalid`, not `failed`."""
+    """A KO means that the input is wrong: the file ends `invalid` instead of `failed`."""
     config: dict[str, Any] = Field(default_factory=dict)
     when: str | None = None
-    """CEL: the step is left out where this is false. Knows `file`, `tag`, `score`, `metadata`, `results` and `job`."""
+    """CEL: the step is skipped where this is false. Names: `file`, `tag`, `score`, `metadata`, `results` and `job`."""
     retry: RetryPolicy = RetryPolicy()
     timeouts: Timeouts = Timeouts()
 
@@ -131,11 +133,10 @@ class Step(_Part):
 
 
 class Workflow(_Part):
-    """Steps run in order. Files pass consecutive `file` steps each at its own pace; a `job` step waits for them all.
+    """Steps run in order. Each file passes consecutive `file` steps at its own pace; a `job` step waits for all files.
 
-    `join: best_effort` drops files that fail and lists their faults; `join: all` fails the job with the first of them;
-    `join: quorum` fails it when fewer than `quorum` files can still make it. `rescue` steps run once on the job when it is about
-    to fail; it fails nevertheless.
+    `join: best_effort` drops files that fail and lists their errors. `join: all` fails the job with its first failed file.
+    `join: quorum` fails it when fewer than `quorum` files can still finish. `rescue` steps run once before the job fails.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,98}$")
@@ -172,12 +173,12 @@ class Workflow(_Part):
 
     @cached_property
     def all_steps(self) -> tuple[Step, ...]:
-        """Steps, then those of the rescue: what a branch's `step` counts."""
+        """Steps, then rescue steps. A branch's `step` is an index in this."""
         return self.steps + self.rescue
 
     @cached_property
     def run_ends(self) -> tuple[int, ...]:
-        """For each step the index after the run of steps of one scope that it is in; a rescue's steps are a run of their own."""
+        """For each step, the index after its run. The rescue steps are a run of their own."""
         ends: list[int] = []
         for index, step in reversed(list(enumerate(self.all_steps))):
             last = index + 1 in (len(self.steps), len(self.all_steps)) or self.all_steps[index + 1].scope != step.scope
@@ -185,17 +186,17 @@ class Workflow(_Part):
         return tuple(reversed(ends))
 
     def run_end(self, index: int) -> int:
-        """The index after the run that step `index` is in."""
+        """The index after the run of step `index`."""
         return self.run_ends[index]
 
     def target(self, index: int, name: str) -> int | None:
-        """Index of the step called `name` if a branch can go there from step `index`: later, and in the same run."""
+        """Index of the step called `name`, if it is a later step in the run of step `index`; else None."""
         found = range(index + 1, self.run_end(index))
         return next((i for i in found if self.all_steps[i].name == name), None)
 
     @cached_property
     def ref(self) -> str:
-        """`name@version`: what jobs are pinned to and events say."""
+        """`name@version`: what jobs are pinned to and events carry."""
         return f"{self.name}@{self.version}"
 
     @cached_property

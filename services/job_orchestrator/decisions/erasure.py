@@ -1,4 +1,4 @@
-"""Forgetting a job: its rows here, and a `JobErased` for everybody else who keeps something of it."""
+"""Erases a job: its rows here, and by a `JobErased` what other services keep of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from services.job_orchestrator.core.job import Job
 from services.job_orchestrator.decisions.job_batch import JobBatch
 
 PER_RECORD = 2000
+"""Object names in one `JobErased`."""
 
 
-def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
-    """Forget the job; returns why not, or None."""
-    job = work.whole(command.job_id)
+def erase(jobs: JobBatch, command: EraseJob, trace: str | None) -> str | None:
+    """Erase the job. Returns the reason for a refusal, else None."""
+    job = jobs.with_all_branches(command.job_id)
     if job is None or job.owner.tenant_id != command.owner.tenant_id:
         return "unknown job"
     if not job.ended:
@@ -25,17 +26,17 @@ def erase(work: JobBatch, command: EraseJob, trace: str | None) -> str | None:
     for part, start in enumerate(range(0, max(1, len(names)), PER_RECORD)):
         event = JobErased(
             event_id=derived(command.job_id, "erased", part), job_id=job.id, tenant_id=job.owner.tenant_id,
-            occurred_at=datetime.fromtimestamp(work.unit.now, UTC), session_id=job.session_id, by=command.owner.user_name,
+            occurred_at=datetime.fromtimestamp(jobs.unit.now, UTC), session_id=job.session_id, by=command.owner.user_name,
             reason=command.reason, part=part, blobs=tuple(names[start : start + PER_RECORD]),
         )  # fmt: skip
-        work.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
-    work.unit.emit_tombstone(JOB_STATE_TOPIC.name, job.id)
-    work.forget(job.id)
+        jobs.unit.emit(JOB_ERASURES_TOPIC.name, event, trace)
+    jobs.unit.emit_tombstone(JOB_STATE_TOPIC.name, job.id)
+    jobs.erase(job.id)
     return None
 
 
 def blobs(job: Job) -> Iterator[str]:
-    """Names of the objects that the job's files are, and that its steps stored."""
+    """Names of the objects that hold the job's files, and of those that its steps stored."""
     yield from _named((job.request.args or {}).items())
     for branch in job.branches.values():
         if branch.file is not None and branch.file.blob_name:

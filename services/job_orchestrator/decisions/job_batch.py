@@ -1,4 +1,4 @@
-"""One transaction's jobs in memory: decided one after the other, written once, and given the credits that are free."""
+"""The jobs of one transaction: loaded together, decided one after the other, given the free credits, and saved together."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ log = logging.getLogger(__name__)
 
 
 class JobBatch:
-    """`wanted`: which branches of which jobs to load at the start."""
+    """Loads the branches named in `wanted` (job id → branch ids). `loaded` holds every job as the last decision left it."""
 
     def __init__(self, unit: Unit, store: JobStore, budget: Budget, wanted: Mapping[str, set[str]]) -> None:
         self.unit = unit
         self.store = store
         self.budget = budget
-        self.jobs = store.load(wanted)
+        self.loaded = store.load(wanted)
         self.now = datetime.fromtimestamp(unit.now, UTC)
-        self.touched: dict[str, set[str]] = {}
-        self.traces: dict[str, str | None] = {}
+        self._changed: dict[str, set[str]] = {}
+        self._traces: dict[str, str | None] = {}
 
     def decide(self, job_id: str, event: JobInput, trace: str | None) -> Decision:
-        """Decide one event and keep what follows."""
-        job = self.jobs.get(job_id)
-        credits: Credits = unlimited
-        if not isinstance(event, Granted):
-            tenant = _tenant(job, event)
-            credits = self.budget.credits(tenant, job is None) if tenant else unlimited
+        """Decide one event, emit the messages that follow and keep the job. Returns the decision, also a refusal."""
+        job = self.loaded.get(job_id)
+        tenant = None if isinstance(event, Granted) else _tenant(job, event)
+        credits: Credits = unlimited if tenant is None else self.budget.credits(tenant, job is None)
         try:
             decision = decide(job, event, self.now, credits)
         except NeedsAllBranches:
@@ -46,55 +44,52 @@ class JobBatch:
             job = self.store.with_all_branches(job)
             decision = decide(job, event, self.now, credits)
         if decision.refused is None and decision.job is not None:
-            self._keep(job, decision, trace)
+            self._keep(job, decision, decision.job, trace)
         return decision
 
-    def _keep(self, job: Job | None, decision: Decision, trace: str | None) -> None:
-        after = decision.job
-        assert after is not None
-        before = job.branches if job is not None else {}
-        # First what may still be refused for its size; a parked message leaves the job as it was.
+    def _keep(self, before: Job | None, decision: Decision, after: Job, trace: str | None) -> None:
+        # First the messages: one that is too large dead-letters the event, and the job stays as it was.
         with self.unit.savepoint():
             for topic, message, command in decision.outputs:
                 self.unit.emit(topic, message, trace, command)
-        changed = {key for key, branch in after.branches.items() if before.get(key) is not branch}
-        self.budget.apply(job, after, changed)
-        self.touched.setdefault(after.id, set()).update(changed)
-        self.jobs[after.id] = after
-        self.traces.setdefault(after.id, trace)
+        old = before.branches if before is not None else {}
+        changed = {key for key, branch in after.branches.items() if old.get(key) is not branch}
+        self.budget.apply(before, after, changed)
+        self._changed.setdefault(after.id, set()).update(changed)
+        self.loaded[after.id] = after
+        self._traces.setdefault(after.id, trace)
         if after.ended and after.stage is not JobStage.COMPLETED:
             facts = {"stage": after.stage.value, "workflow": after.workflow.ref, "errors": len(after.errors)}
             log.warning("job ended badly", extra=log_fields(trace, after.id, **facts))
 
-    def whole(self, job_id: str) -> Job | None:
-        """A job that is loaded, with all of its branches."""
-        job = self.jobs.get(job_id)
+    def with_all_branches(self, job_id: str) -> Job | None:
+        """A loaded job with every branch; None where there is no such job."""
+        job = self.loaded.get(job_id)
         if job is None:
             return None
-        job = self.jobs[job_id] = self.store.with_all_branches(job)
+        job = self.loaded[job_id] = self.store.with_all_branches(job)
         return job
 
-    def forget(self, job_id: str) -> None:
-        """Erase a job that is loaded."""
+    def erase(self, job_id: str) -> None:
+        """Delete a loaded job and its branches."""
         self.store.erase(job_id)
-        self.jobs.pop(job_id, None)
-        self.touched.pop(job_id, None)
+        self.loaded.pop(job_id, None)
+        self._changed.pop(job_id, None)
 
     def add(self, wanted: Mapping[str, set[str]]) -> None:
-        """Load further branches of further jobs."""
-        unknown = {job_id: branches for job_id, branches in wanted.items() if job_id not in self.jobs}
-        self.jobs |= self.store.load(unknown)
-        lacking = {i: branches - self.jobs[i].branches.keys() for i, branches in wanted.items() if i in self.jobs}
-        lacking = {job_id: branches for job_id, branches in lacking.items() if branches}
-        if lacking:
-            for job_id, branches in self.store.branches(lacking).items():
-                job = self.jobs[job_id]
-                self.jobs[job_id] = replace(job, branches={**branches, **job.branches})
+        """Load further jobs, and further branches of loaded jobs."""
+        self.loaded |= self.store.load({job_id: keys for job_id, keys in wanted.items() if job_id not in self.loaded})
+        missing = {job_id: keys - self.loaded[job_id].branches.keys() for job_id, keys in wanted.items() if job_id in self.loaded}
+        missing = {job_id: keys for job_id, keys in missing.items() if keys}
+        if missing:
+            for job_id, branches in self.store.load_branches(missing).items():
+                job = self.loaded[job_id]
+                self.loaded[job_id] = replace(job, branches={**branches, **job.branches})
 
     def finish(self) -> int:
-        """Give out the credits that are free, and write everything. Returns how many were given."""
+        """Save everything and give out the credits that are free; returns how many."""
         self.budget.write()
-        # Written before the allocation: what is new in this transaction may be given its credits in it.
+        # Saved before the allocation, so that attempts of this transaction can get their credits in it.
         self._save()
         chosen = self.budget.allocate()
         wanted: dict[str, set[str]] = {}
@@ -103,18 +98,20 @@ class JobBatch:
         self.add(wanted)
         for ready in chosen:
             event = Granted(ready.job_id, ready.branch_id, ready.lease)
-            if self.decide(ready.job_id, event, ready.trace or self.traces.get(ready.job_id)).refused is not None:
+            if self.decide(ready.job_id, event, ready.trace or self._traces.get(ready.job_id)).refused is not None:
                 self.budget.leaving.add((ready.job_id, ready.branch_id))
         self._save()
         self.budget.close()
         return len(chosen)
 
     def _save(self) -> None:
-        self.store.save([(self.jobs[i], branches, self.traces.get(i)) for i, branches in self.touched.items()])
-        self.touched.clear()
+        if self._changed:
+            self.store.save([(self.loaded[i], branches, self._traces.get(i)) for i, branches in self._changed.items()])
+            self._changed.clear()
 
 
 def _tenant(job: Job | None, event: JobInput) -> str | None:
+    """The tenant whose credits the decision uses; None where there is no job to decide on."""
     if job is not None:
         return job.owner.tenant_id
     if isinstance(event, Start):

@@ -1,4 +1,4 @@
-"""What the orchestrator says to whoever gave a command, and of work that came to nothing."""
+"""Answers to commands on `job.answers`, and refused reports on `stage.refusals`."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ MESSAGES = {
 }
 
 
-def decided(
+def answer(
     unit: Unit, command: Message, verb: str, refused: str | None, trace: str | None, job: Job | None = None, **more: Any
 ) -> None:
-    """Answer a command on `job.answers`."""
-    answer = CommandDecided(
+    """Publish `CommandDecided` for a command. `refused`: the reason, or None where it was done; `more`: a `message` for people."""
+    decided = CommandDecided(
         answer_id=derived(command.message_id, "decided"), command_id=command.message_id, tenant_id=command.tenant,
         occurred_at=datetime.fromtimestamp(unit.now, UTC), subject=command.key, verb=verb, ok=refused is None,
         code=refused.replace(" ", "_")[:100] if refused else None, message=more.pop("message", None) or MESSAGES.get(refused or "", refused or ""),
         by=getattr(getattr(command, "owner", None), "user_name", ""), reason=getattr(command, "reason", ""),
         job_id=job.id if job else getattr(command, "job_id", None), sequence=job.sequence if job and refused is None else None,
     )  # fmt: skip
-    unit.emit(JOB_ANSWERS_TOPIC.name, answer, trace)
+    unit.emit(JOB_ANSWERS_TOPIC.name, decided, trace)
 
 
-def explained(unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None) -> None:
-    """Answer `ExplainJob`."""
+def explain_job(unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None) -> None:
+    """Publish `JobExplained`: why `job`, with all of its branches, does not move."""
     tenant = job.owner.tenant_id
     place = rank(job.created_at.timestamp(), job.request.priority)
     facts = Facts(
         unit.now, budget.store.last_seen(), lambda action: budget.capacity("action", action), budget.capacity("tenant", tenant),
-        lambda action: budget.store.ahead(action, tenant, place),
+        lambda action: budget.store.count_ahead(action, tenant, place),
     )  # fmt: skip
     reason: Reason = explain(job, facts)
-    answer = JobExplained(
+    explained = JobExplained(
         answer_id=derived(command.message_id, "explained"), command_id=command.message_id, tenant_id=tenant, job_id=job.id,
         occurred_at=datetime.fromtimestamp(unit.now, UTC), code=reason.code, message=reason.message, facts=dict(reason.facts),
         changes_at=None if reason.at is None else datetime.fromtimestamp(reason.at, UTC),
     )  # fmt: skip
-    unit.emit(JOB_ANSWERS_TOPIC.name, answer, trace)
+    unit.emit(JOB_ANSWERS_TOPIC.name, explained, trace)
 
 
-def wasted(unit: Unit, report: StageReport, reason: str, trace: str | None) -> None:
-    """Publish that a worker's work came to nothing; a refused sign of life is none."""
+def refuse_report(unit: Unit, report: StageReport, reason: str, trace: str | None) -> None:
+    """Publish `ReportRefused`: the reported work had no effect."""
     refusal = ReportRefused(
         refusal_id=derived(report.report_id, "refused"), occurred_at=datetime.fromtimestamp(unit.now, UTC),
         report_id=report.report_id, job_id=report.job_id, tenant_id=report.tenant_id, file_id=report.file_id, step=report.step,

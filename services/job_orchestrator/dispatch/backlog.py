@@ -1,4 +1,4 @@
-"""What waits, what runs, and when it will be worked off, on `dispatch.backlog`: every two seconds while there is anything to say."""
+"""Publishes `dispatch.backlog`: what waits, what runs, and when it will be done. Every two seconds while that changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contracts import BacklogLine, BacklogState
 from contracts.topics import BACKLOG_TOPIC
 from services.job_orchestrator.core.allocation import Capacity
 from services.job_orchestrator.dispatch.budget import Budget
-from services.job_orchestrator.handlers import Orchestrator
+from services.job_orchestrator.dispatch.dispatcher import Dispatcher
 from shared import clock
 from shared.errors import Retry
 from shared.processing.processor import BatchProcessor
@@ -23,48 +23,51 @@ from shared.processing.unit_of_work import Unit
 log = logging.getLogger(__name__)
 EVERY_S = 2.0
 STILL = 0.01
-"""Tasks per second below which nothing moves."""
+"""Tasks per second below which an action counts as standing still."""
 MOST = 2000
+"""Lines, and controls, in one record."""
+WORKERS_EVERY_S = 15.0
+"""Seconds between two records that differ in the workers' signs of life alone."""
 
 
-class Backlog:
-    """`source` names this process."""
+class BacklogPublisher:
+    """Publishes in transactions of its own. `source` names this process in the records."""
 
-    def __init__(self, processor: BatchProcessor, orchestrator: Orchestrator, source: str) -> None:
+    def __init__(self, processor: BatchProcessor, dispatcher: Dispatcher, source: str) -> None:
         self.processor = processor
-        self.orchestrator = orchestrator
+        self.dispatcher = dispatcher
         self.source = source
         self._wake = asyncio.Event()
         self._last: BacklogState | None = None
         processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Publish until cancelled."""
         while True:
             self._wake.clear()
             try:
-                state = await self.processor.store.read(self.look)
-                if self._news(state):
+                state = await self.processor.store.read(self.state)
+                if self._differs(state):
                     self._last = state
                     await self.processor.run_unit(partial(_publish, state))
             except Retry as error:
-                log.warning("the backlog will be told later", extra={"code": error.code, "reason": str(error)})
+                log.warning("backlog not published; it will be tried again", extra={"code": error.code, "reason": str(error)})
             await asyncio.sleep(EVERY_S)
             if self._last is None or not self._last.lines:
                 await self._wake.wait()
 
-    def _news(self, state: BacklogState) -> bool:
+    def _differs(self, state: BacklogState) -> bool:
         old = self._last
         if old is None or old.lines != state.lines or old.controls != state.controls:
             return True
-        return (state.observed_at - old.observed_at).total_seconds() > 15 and old.workers != state.workers
+        return (state.observed_at - old.observed_at).total_seconds() > WORKERS_EVERY_S and old.workers != state.workers
 
-    def look(self, connection: Connection) -> BacklogState:
-        """As of now."""
+    def state(self, connection: Connection) -> BacklogState:
+        """The backlog now."""
         now = clock.unix()
-        budget = Budget(self.orchestrator.stores.dispatch(connection), now)
-        rates = self.orchestrator.rates
-        waiting = {(w.action, w.tenant): w for w in budget.store.summary()}
+        budget = Budget(self.dispatcher.stores(connection), now)
+        rates = self.dispatcher.rates
+        waiting = {(w.action, w.tenant): w for w in budget.store.ready_summary()}
         moving = {line for rates in (rates.arrivals, rates.services) for line, rate in rates.items() if rate.per_s(now) > STILL}
         lines = [
             self._line(budget, line, waiting.get(line), now) for line in sorted(waiting.keys() | moving | rates.wasted.keys())
@@ -80,7 +83,7 @@ class Backlog:
 
     def _line(self, budget: Budget, line: tuple[str, str], waiting: object, now: float) -> BacklogLine:
         action, tenant = line
-        rates = self.orchestrator.rates
+        rates = self.dispatcher.rates
         arrival, service = (r[line].per_s(now) if line in r else 0.0 for r in (rates.arrivals, rates.services))
         count, since = (getattr(waiting, "count", 0), getattr(waiting, "since", None))
         gate = next(

@@ -1,4 +1,4 @@
-"""Credits within one transaction: what may be handed out at once, what waits, what is in flight."""
+"""Credits in one transaction: what may be handed out at once, what waits, and what is in flight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPEN = Control()
 
 
 class Budget:
-    """Reads what steers dispatch once per transaction, and writes what changed."""
+    """Reads the controls and counters once per transaction, and writes what changed."""
 
     def __init__(self, store: DispatchStore, now: float) -> None:
         self.store = store
@@ -28,53 +28,55 @@ class Budget:
         self.entering: dict[tuple[str, str], dict[str, Any]] = {}
         self.leaving: set[tuple[str, str]] = set()
         self.entered = False
-        """Something of this transaction waits, or did."""
+        """True when an attempt of this transaction waits, or did."""
         self.arrived: Counter[tuple[str, str]] = Counter()
         self.served: Counter[tuple[str, str]] = Counter()
-        """(action, tenant) → attempts that came up, and that came to their end."""
+        """(action, tenant) → attempts that began, and attempts that ended."""
         self.blocked_until: float | None = None
-        """After an allocation: when a rate has its next token."""
+        """Set by `allocate`: Unix time at which a rate has its next token."""
         self.more = False
-        """After an allocation: there may be more to give at once."""
+        """Set by `allocate`: more credits may be free at once."""
 
     @cached_property
     def overview(self) -> Overview:
-        """When the transaction began."""
+        """Controls and counters as the transaction found them."""
         return self.store.overview()
 
     @cached_property
     def controls(self) -> dict[Key, Control]:
-        """What is set."""
+        """Limits, rates, pauses and weights, by action or tenant."""
         return self.overview.controls
 
     @cached_property
     def flight(self) -> dict[Key, int]:
-        """In flight when the transaction began."""
+        """Attempts in flight when the transaction began."""
         return self.overview.in_flight
 
     @cached_property
     def waiting(self) -> frozenset[str]:
-        """Actions that something waited for when the transaction began."""
-        return frozenset(self.store.actions()) if self.overview.waits else frozenset()
+        """Actions that attempts waited for when the transaction began."""
+        return frozenset(self.store.ready_actions()) if self.overview.waits else frozenset()
 
     def in_flight(self, key: Key) -> int:
-        """As of now, with what this transaction does."""
+        """Attempts in flight now, with what this transaction changed."""
         return self.flight.get(key, 0) + self.deltas[key]
 
     def capacity(self, kind: str, name: str) -> Capacity:
-        """What an action or tenant has left."""
+        """What `kind` (`action` or `tenant`) `name` may still hand out."""
         key = (kind, name)
         return capacity(self.controls.get(key), self.in_flight(key), self.now, WINDOW if kind == "action" else None)
 
     def credits(self, tenant: str, fresh: bool) -> Credits:
-        """What may be handed out to a job of `tenant` without an allocation: none where somebody set a limit, a rate or a pause, and
-        none to a `fresh` job where others wait."""
+        """What a job of `tenant` may hand out without an allocation, by action.
+
+        None where a control narrows the action or the tenant, and none for a `fresh` job where other jobs wait.
+        """
 
         def free(action: str) -> int:
             if self.controls and (
                 self.controls.get(("action", action), OPEN).narrows or self.controls.get(("tenant", tenant), OPEN).narrows
             ):
-                # Not even the credit that the job itself gives back: the allocation says whose it is.
+                # Not even the credit that the job itself frees: the allocation decides who gets it.
                 return -WINDOW
             if fresh and action in self.waiting:
                 return 0
@@ -83,7 +85,7 @@ class Budget:
         return free
 
     def apply(self, before: Job | None, after: Job, changed: Collection[str]) -> None:
-        """Note what a decision did to credits."""
+        """Take over what a decision did to credits. `changed`: ids of the branches that it changed."""
         old = before.branches if before is not None else {}
         paused = after.paused_by is not None
         for branch_id in changed:
@@ -104,7 +106,7 @@ class Budget:
 
     def _count(self, gone: Collection[Key], come: Collection[Key]) -> None:
         if gone == come:
-            return  # as nearly always: the next step's credit is the one that this step gives back
+            return  # the usual case: the next step takes the credit that this step frees
         for key in gone:
             self.deltas[key] -= 1
         for key in come:
@@ -119,35 +121,38 @@ class Budget:
             self.served[before.step_of(was).action, tenant] += 1
 
     def write(self) -> None:
-        """What changed so far; an allocation that follows sees it."""
+        """Write who waits, so that an allocation sees it."""
         self.entered = self.entered or bool(self.entering)
         leaving = [{"job_id": j, "lane_id": branch} for j, branch in sorted(self.leaving)]
-        self.store.move([self.entering[k] for k in sorted(self.entering)], leaving)
+        if self.entering or leaving:
+            self.store.change_ready([self.entering[k] for k in sorted(self.entering)], leaving)
         self.entering.clear()
         self.leaving.clear()
 
     def close(self) -> None:
-        """At the end of the transaction: write the counters."""
+        """Write the rest at the end of the transaction: who waits, and the counters."""
         self.write()
-        self.store.add({k: d for k, d in self.deltas.items() if d})
+        changed = {key: delta for key, delta in self.deltas.items() if delta}
+        if changed:
+            self.store.add_in_flight(changed)
 
     def allocate(self) -> list[Ready]:
-        """Whom the next credits go to, in fair order; they are to be decided in this transaction."""
-        # What another replica lets wait meanwhile is for that one to allocate.
-        if not (self.entered or self.overview.waits) or not self.store.anything_waits():
+        """Choose the attempts that get the next credits, in fair order. The caller decides them in this transaction."""
+        # What another replica has made wait meanwhile, that replica allocates.
+        if not (self.entered or self.overview.waits) or not self.store.has_ready():
             return []
-        if not self.store.may_grant():
+        if not self.store.may_allocate():
             self.more = True
             return []
-        # Read again under the lock: what another replica gave out meanwhile counts.
+        # Read again under the lock: another replica may have given out credits meanwhile.
         self.flight = self.store.in_flight(name for kind, name in self.controls if kind == "tenant")
         chosen: list[Ready] = []
         taken: Counter[Key] = Counter()
-        for action in self.store.actions():
+        for action in self.store.ready_actions():
             chosen += self._allocate(action, PER_PASS - len(chosen), taken)
         for key, control in self.controls.items():
             if taken[key] and control.rate_per_s is not None:
-                self.store.spend(key, control.tokens_now(self.now) - taken[key], self.now)
+                self.store.set_tokens(key, control.tokens_now(self.now) - taken[key], self.now)
         self.more = self.more or len(chosen) >= PER_PASS
         return chosen
 
@@ -157,7 +162,7 @@ class Budget:
         if room.free <= 0 or most <= 0:
             return []
         known = self.store.shares(action)
-        names = self.store.tenants(action)
+        names = self.store.ready_tenants(action)
         claims = [self._claim(name, known, taken, most) for name in names]
         caught_up(claims, frozenset(names) - known.keys())
         found = self._distribute(action, min(room.free, most), claims)
@@ -168,14 +173,14 @@ class Budget:
         return [ready for rows in found.values() for ready in rows]
 
     def _distribute(self, action: str, free: int, claims: list[Claim]) -> dict[str, list[Ready]]:
-        """Credits to claims, until there are none left or nobody waits: whoever has less to do than its share leaves it to the others."""
+        """Give `free` credits to the claims. A tenant that has less to do than its share leaves the rest to the others."""
         found: dict[str, list[Ready]] = {c.tenant: [] for c in claims}
         by_name = {c.tenant: c for c in claims}
         while free > 0:
             given = shares(free, claims)
             for tenant, n in given.items():
                 had = len(found[tenant])
-                found[tenant] = self.store.next(action, tenant, had + n)
+                found[tenant] = self.store.next_ready(action, tenant, had + n)
                 lacking = had + n - len(found[tenant])
                 free -= n - lacking
                 if lacking > 0:
@@ -197,13 +202,13 @@ class Budget:
             self.blocked_until = min(room.at, self.blocked_until or room.at)
 
     def set_control(self, key: Key, control: Control) -> None:
-        """Set what steers an action or a tenant from now on."""
+        """Set a control, from this transaction on. Its rate begins with all tokens."""
         self.store.set_control(key, control)
         self.controls[key] = replace(control, tokens=None, tokens_at=None)
 
 
 def flight_keys(job: Job | None, branch: Branch | None) -> tuple[Key, ...]:
-    """What a branch counts for while its attempt is in flight: its action and its tenant."""
+    """The counters that a branch counts in while its attempt is in flight: its action's and its tenant's. Otherwise none."""
     if job is None or branch is None or branch.state not in IN_FLIGHT:
         return ()
     action = job.step_of(branch).action

@@ -1,4 +1,4 @@
-"""The state of changed jobs on `job.state`, about two seconds after the change: many changes of a job are one record."""
+"""Publishes `job.state`, about two seconds after a job changed. Several changes of a job become one record."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from shared.processing.unit_of_work import Unit
 log = logging.getLogger(__name__)
 EVERY_S = 2.0
 SWEEP_S = 15.0
-"""Looked at this often even if nothing woke us: another replica may have died before it published."""
+"""Seconds between two looks without a wake-up: another replica may have died before it published."""
 BATCH = 1000
+"""States in one transaction."""
 STATES_PER_S = 150
 MOST_S = 15.0
-"""Under load states are told more rarely instead of taking the pipeline's time: at most so many per second, at the latest after that."""
+"""Under load, at most `STATES_PER_S` states per second are published, but each after at most `MOST_S` seconds."""
 
 
-class Snapshots:
-    """Publishes what `JobStore.take_changed` hands out, in transactions of its own. `stores` opens a store on a connection."""
+class JobStatePublisher:
+    """Publishes the jobs that `JobStore.take_changed` returns, in transactions of its own. `stores` opens a store on a connection."""
 
     def __init__(self, processor: BatchProcessor, stores: Callable[[Connection], JobStore]) -> None:
         self.processor = processor
@@ -35,27 +36,29 @@ class Snapshots:
         processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Publish until cancelled."""
         while True:
-            told = 0
+            published = 0
             try:
                 self._wake.clear()
-                # A look costs nothing; a transaction of ours for nothing would wake us again.
+                # Looking first costs a read; an empty transaction would wake this loop again.
                 while await self.processor.store.read(lambda c: self.stores(c).has_changed()):
-                    told += await self.processor.run_unit(self.publish)
-                await asyncio.sleep(min(MOST_S, max(EVERY_S, told / STATES_PER_S)))
+                    published += await self.processor.run_unit(self.publish)
+                await asyncio.sleep(min(MOST_S, max(EVERY_S, published / STATES_PER_S)))
                 await asyncio.wait_for(self._wake.wait(), SWEEP_S)
             except TimeoutError:
                 continue
             except Retry as error:
-                log.warning("job states will be published later", extra={"code": error.code, "reason": str(error)})
+                log.warning(
+                    "job states not published; they will be tried again", extra={"code": error.code, "reason": str(error)}
+                )
                 await asyncio.sleep(EVERY_S)
 
     def publish(self, unit: Unit) -> int:
-        """In one transaction: states of at most `BATCH` changed jobs; returns how many."""
+        """Publish the states of up to `BATCH` changed jobs; returns how many."""
         store = self.stores(unit.connection)
-        # Not held: a batch that holds one of them and marks it anew waits for us, and we would wait for it.
-        jobs = store.look(store.take_changed(BATCH))
+        # Without locks: a batch that holds one of these jobs and marks it as changed waits for this transaction.
+        jobs = store.load_headers(store.take_changed(BATCH))
         for job in jobs.values():
             unit.emit(JOB_STATE_TOPIC.name, state_of(job), None, traced=False)
         return len(jobs)

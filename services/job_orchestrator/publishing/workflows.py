@@ -1,4 +1,4 @@
-"""Publishes workflows that were sent by command: first their task topics, then the version itself."""
+"""Publishes workflows that were sent by command: first their task topics, then the version."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contracts.cloudevents import describe
 from contracts.topics import WORKFLOWS_TOPIC
 from services.job_orchestrator.adapters.sql_store import Catalog
 from services.job_orchestrator.core.workflow import Workflow
-from services.job_orchestrator.decisions.replies import decided
-from services.job_orchestrator.handlers import Stores
+from services.job_orchestrator.decisions.replies import answer
+from services.job_orchestrator.ports import SteeringStore, Stores
 from shared.database.statements import exclusive
 from shared.errors import DeadLetter, Retry, Stop
 from shared.processing.processor import BatchProcessor
@@ -23,11 +23,27 @@ from shared.runtime.wakeup import Wakeup
 
 log = logging.getLogger(__name__)
 SWEEP_S = 15.0
-"""Looked at this often even if nothing woke us: another replica may have died before it published."""
+"""Seconds between two looks without a wake-up: another replica may have died before it published."""
+MOST_MESSAGE = 2000
+"""Characters of a message to a user."""
 
 
-class Publication:
-    """`ensure(actions)` makes the topics of actions. It raises `Park` saying which of them there is not and how to get it."""
+def request_workflow(unit: Unit, store: SteeringStore, message: PublishWorkflow, trace: str | None) -> None:
+    """Queue a workflow for `WorkflowPublisher`, or refuse it with what is wrong."""
+    try:
+        workflow = Workflow.model_validate(message.definition)
+    except ValidationError as error:
+        answer(unit, message, "publish", "invalid_workflow", trace, message=describe(error)[:MOST_MESSAGE])
+        return
+    if workflow.name != message.name:
+        answer(unit, message, "publish", "invalid_workflow", trace, message=f"name: {workflow.name!r} is not {message.name!r}")
+        return
+    # Topics cannot be made in a transaction, and no job may find one missing: the version is published after them.
+    store.queue_workflow(message)
+
+
+class WorkflowPublisher:
+    """Publishes queued workflows. `ensure(actions)` makes their task topics; it raises `DeadLetter` naming those that cannot be made."""
 
     def __init__(
         self, processor: BatchProcessor, stores: Stores, catalog: Catalog, ensure: Callable[[set[str]], Awaitable[None]]
@@ -40,22 +56,22 @@ class Publication:
         processor.after_commit.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Publish until cancelled."""
         while True:
             self._wake.begin()
             try:
-                for command in await self.processor.store.read(lambda c: self.stores.steering(c).wanted()):
+                for command in await self.processor.store.read(lambda c: self.stores.steering(c).queued_workflows()):
                     await self._one(command)
             except Retry as error:
-                log.warning("workflows will be published later", extra={"code": error.code, "reason": str(error)})
+                log.warning("workflows not published; they will be tried again", extra={"code": error.code, "reason": str(error)})
             await self._wake.wait(SWEEP_S)
 
     async def _one(self, command: PublishWorkflow) -> None:
         try:
-            # Checked when it was taken, perhaps by another release than this one.
+            # Validated again: another release may have queued it.
             workflow = Workflow.model_validate(command.definition)
         except ValidationError as error:
-            return await self._refuse(command, "invalid_workflow", describe(error)[:2000])
+            return await self._refuse(command, "invalid_workflow", describe(error)[:MOST_MESSAGE])
         try:
             await self.ensure({step.action for step in workflow.all_steps if step.action})
         except DeadLetter as error:
@@ -65,26 +81,26 @@ class Publication:
 
     async def _refuse(self, command: PublishWorkflow, code: str, why: str) -> None:
         def refuse(unit: Unit) -> None:
-            self.stores.steering(unit.connection).got(command.command_id)
-            decided(unit, command, "publish", code, None, message=why)
+            self.stores.steering(unit.connection).unqueue_workflow(command.command_id)
+            answer(unit, command, "publish", code, None, message=why)
 
         await self.processor.run_unit(refuse)
 
     def publish(self, unit: Unit, command: PublishWorkflow, workflow: Workflow) -> None:
-        """In one transaction: the version, its event, the answer."""
+        """Write the version, its event and the answer; or refuse another text under a published version."""
         exclusive(unit.connection, "workflows")
-        self.stores.steering(unit.connection).got(command.command_id)
+        self.stores.steering(unit.connection).unqueue_workflow(command.command_id)
         try:
             self.catalog.publish(unit.connection, workflow)
         except Stop as error:
-            decided(unit, command, "publish", error.code, None, message=str(error))
+            answer(unit, command, "publish", error.code, None, message=str(error))
             return
         announce(unit, workflow)
-        decided(unit, command, "publish", None, None)
+        answer(unit, command, "publish", None, None)
 
 
 def announce(unit: Unit, workflow: Workflow) -> None:
-    """`WorkflowPublished`."""
+    """Emit `WorkflowPublished`."""
     event = WorkflowPublished(
         name=workflow.name, version=workflow.version, definition=workflow.model_dump(mode="json", exclude_none=True),
         published_at=datetime.fromtimestamp(unit.now, UTC),

@@ -1,28 +1,24 @@
-"""What runs inside the killable child: limits first, then one document, then a result file. Never imports the service."""
+"""Entry of the sandbox's child process: limits first, then one document, then a result file. It never imports the service."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from services.stage_worker.adapters.confinement import Limits, confine_process
 from services.stage_worker.adapters.documents import archive, as_xml, embedded, guard, identify, invoice, ocr, pdf, text, tiff
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
-
-_NEWUSER, _NEWNET = 0x10000000, 0x40000000
+from services.stage_worker.core.document_fault import DocumentFault
 
 
 def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], limits: Limits) -> None:
-    """Process `folder/input`, write `folder/result.json`, say progress on the pipe. Ends the process."""
+    """Process `folder/input`, write `folder/result.json`, send progress through the pipe. Ends the process."""
     os.setsid()
     os.chdir(folder)
     os.environ["TMPDIR"] = folder
-    confine(limits)
+    confine_process(limits)
 
     def report(done: int, total: int | None) -> None:
         pipe.send(("progress", done, total))
@@ -34,7 +30,7 @@ def main(pipe: Connection, action: str, folder: str, config: dict[str, Any], lim
     except MemoryError:
         text_ = f"Reading the file took more than {limits.memory_bytes >> 20} MiB of memory."
         result = {"fault": {"code": "limit_memory", "message": text_, "retriable": False}}
-    except Exception as error:  # noqa: BLE001 - whatever a parser raises on a hostile file is the file's fault, typed
+    except Exception as error:  # noqa: BLE001 - a parser can raise anything on a hostile file; it is reported as the file's fault
         text_ = f"The file could not be read: {type(error).__name__}: {str(error)[:300]}"
         result = {"fault": {"code": "unreadable", "message": text_, "retriable": False}}
     (Path(folder) / "result.json").write_text(json.dumps(result))
@@ -50,7 +46,7 @@ def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[s
     slow: dict[str, Any] = {
         "text.extract": text.extract_text, "text.ocr": ocr.recognise, "pdf.convert": pdf.convert, "pdf.split": pdf.split,
         "pdf.merge": pdf.merge, "tiff.convert": tiff.convert, "pdf.extract_xml": embedded.extract_xml,
-        "pdf.archive": archive.archive, "pdf.invoice": invoice.prepare, "pdf.sign": _sign,
+        "pdf.archive": archive.archive, "pdf.invoice": invoice.make_invoice, "pdf.sign": _sign,
         "xml.convert": as_xml.convert,
     }  # fmt: skip
     if action not in slow:
@@ -60,23 +56,7 @@ def _act(action: str, path: Path, config: dict[str, Any], report: Any) -> dict[s
 
 
 def _sign(path: Path, config: dict[str, Any], report: Any) -> dict[str, Any]:
-    # Half a second of imports that few documents need.
+    # Imported late: few documents need it, and its imports are slow.
     from services.stage_worker.adapters.documents.sign import sign
 
     return sign(path, config, report)
-
-
-def confine(limits: Limits) -> bool:
-    """Set the limits of this process and cut it off from the network. Returns whether the network is cut."""
-    for kind, value in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (bound, bound))
-    libc = ctypes.CDLL(None, use_errno=True)
-    return any(libc.unshare(flags) == 0 for flags in (_NEWNET, _NEWUSER | _NEWNET))

@@ -1,4 +1,4 @@
-"""One killable child process per document, forked from a warm server; a killed child is a typed result."""
+"""One killable child process per document, forked from a warm server. A killed child is a typed result."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.limits import Limits
+from services.stage_worker.adapters.confinement import Limits
+from services.stage_worker.core.document_fault import DocumentFault
 
 CHILD = "services.stage_worker.adapters.child"
 Progress = Callable[[int, int | None], None]
 
 
 class Sandbox:
-    """Runs sandboxed actions. The fork server starts with the first document and holds the parsers in memory."""
+    """`DocumentReader` over child processes. The fork server starts with the first document and keeps the parsers loaded."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([CHILD])
         self._start = asyncio.Lock()
-        # Children must not import the service's main module again: half a second and 60 MB each.
+        # Without this every child imports the service's main module again, which costs time and memory.
         main = sys.modules["__main__"]
         main.__spec__ = None
         with contextlib.suppress(AttributeError):
             del main.__file__
 
-    async def run(
+    async def run_action(
         self, action: str, data: bytes | Sequence[bytes], config: dict[str, Any], timeout_s: float, progress: Progress
     ) -> dict[str, Any]:
-        """Result of `action` on the document `data`. Raises `DocumentFault`, also for a killed child; cancels with a kill."""
+        """Run `action` on the document `data`. Raises `DocumentFault`, also for a killed child. Cancelling it kills the child."""
         folder = Path(tempfile.mkdtemp(prefix="stageline-"))
         try:
             for number, part in enumerate([data] if isinstance(data, bytes) else data):
@@ -79,7 +79,7 @@ class Sandbox:
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    """The files that the child wrote, as bytes."""
+    """`output` or `outputs`: the files that the child wrote, as bytes."""
     found: dict[str, Any] = {}
     if (folder / "output").exists():
         found["output"] = (folder / "output").read_bytes()
@@ -88,7 +88,7 @@ def _written(folder: Path) -> dict[str, Any]:
 
 
 async def _listen(receiver: Any, progress: Progress) -> bool:
-    """Read messages until the child says it is done (True) or its end of the pipe closes (False)."""
+    """Read messages until the child is done (True) or its end of the pipe closes (False)."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(receiver.fileno(), readable.set)

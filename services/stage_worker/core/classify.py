@@ -1,4 +1,4 @@
-"""Classification by rules: words weigh for a tag; the winner's share is its confidence. Rules are data."""
+"""Classification by rules: patterns add weight to a tag, and the winner's share is its confidence. Rules are data."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ RULES: Mapping[str, Mapping[str, float]] = {
     "receipt": {r"\breceipt\b|\bquittung\b|\brecibo\b": 6, r"\bcash\b|\bchange\b|\bcard\b": 2, r"\bthank you for your (?:purchase|visit)\b": 4},
     "report": {r"\breport\b|\bbericht\b|\binforme\b": 4, r"\bsummary\b|\bfindings\b|\bconclusion\w*\b": 3},
 }  # fmt: skip
-"""tag → pattern → weight. A pattern counts once, twice at most: long documents are not louder than short ones."""
+"""Tag → pattern → weight. A second match adds a quarter, further ones nothing, so long documents do not outweigh short ones."""
 
 MIN_SCORE = 5.0
 _COMPILED = {tag: [(re.compile(pattern, re.I), weight) for pattern, weight in rules.items()] for tag, rules in RULES.items()}
 
 
 def classify(text: str, extra: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any] | None:
-    """`{name, confidence, scores}` of the best tag, or None when no tag fits. `extra` adds rules from the step's config.
+    """Returns `{name, confidence, scores}` of the best tag, or None when no tag fits. `extra` adds rules from the step's config.
 
     Confidence is the winner's share of all scores, between 0 and 1.
     """

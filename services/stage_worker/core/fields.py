@@ -1,4 +1,4 @@
-"""Fields from text: dates, amounts, numbers of invoices, accounts, taxes. Patterns find, validators decide."""
+"""Extracts fields from text: dates, amounts, invoice, account and tax numbers. Patterns find, validators decide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from services.stage_worker.core.validators import valid_date, valid_iban, valid_vat
 
 LIMIT = 50
-"""Values kept per field: a result stays small enough to travel in an event."""
+"""Values per field at most, so that a result fits into an event."""
 
 _MONTHS = {
     name: i // 4 + 1
@@ -97,7 +97,7 @@ _TOTAL = re.compile(
 
 
 def extract_fields(text: str) -> dict[str, Any]:
-    """Fields found in `text`; only kinds that were found are present.
+    """Returns the fields found in `text`; kinds without a value are absent.
 
     `dates` ISO 8601 · `amounts` `{value, currency}` with value as decimal text · `invoice_number` · `ibans` and
     `vat_numbers` with valid check digits, without spaces · `emails` · `total` `{value, currency}`.
@@ -119,7 +119,7 @@ def _kept(values: Any) -> list[str]:
 
 
 def _candidates(pattern: re.Pattern[str], text: str) -> list[str]:
-    # Groups of four run on into the next word; try each shorter reading too.
+    # A match may run on into the next word, so each shorter reading is a candidate too.
     found: list[str] = []
     for match in pattern.finditer(text):
         words = re.split(r"[ \u00a0]", match.group())
@@ -140,7 +140,7 @@ def _dates(text: str) -> list[str]:
 
 
 def parse_amount(text: str) -> Decimal | None:
-    """Decimal of `1.234,56`, `1,234.56`, `1'234.56` or `1234`; the last separator before two digits is the point."""
+    """Decimal of `1.234,56`, `1,234.56`, `1'234.56` or `1234`, or None. The last separator is the point unless three digits follow."""
     digits = re.sub(r"[\s'\u00a0\u202f]", "", text)
     point = max(digits.rfind("."), digits.rfind(","))
     if point >= 0 and len(digits) - point - 1 == 3:
@@ -177,6 +177,6 @@ def _total(text: str) -> dict[str, str] | None:
     for i, line in enumerate(lines):
         match = _TOTAL.match(line)
         if match:
-            # The figure stands behind the word, or alone on the next line of a two-column layout.
+            # The amount follows the word, or stands on the next line in a two-column layout.
             best = _amounts(match["rest"]) or (_amounts(lines[i + 1]) if i + 1 < len(lines) else []) or best
     return best[-1] if best else None

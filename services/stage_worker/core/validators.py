@@ -1,11 +1,11 @@
-"""Check digits and forms: is this really an IBAN, a VAT number, a date?"""
+"""Validators of IBANs, VAT numbers and dates: form and check digits."""
 
 from __future__ import annotations
 
 import re
 from datetime import date
 
-# ISO 13616: total length per country, for the countries of the SEPA area and some neighbours.
+# ISO 13616: length by country, for the SEPA area and some neighbours.
 _IBAN_LENGTH = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "BA": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18,
     "DO": 28, "EE": 20, "ES": 24, "FI": 18, "FR": 27, "GB": 22, "GI": 23, "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IS": 26,
@@ -13,7 +13,7 @@ _IBAN_LENGTH = {
     "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "VA": 22,
 }  # fmt: skip
 
-# Forms of EU VAT numbers after the country code, as the European Commission's VIES page lists them.
+# Form of an EU VAT number after the country code, from the European Commission's VIES page.
 _VAT_FORM = {
     "AT": r"U\d{8}", "BE": r"[01]\d{9}", "BG": r"\d{9,10}", "CY": r"\d{8}[A-Z]", "CZ": r"\d{8,10}", "DE": r"\d{9}",
     "DK": r"\d{8}", "EE": r"\d{9}", "EL": r"\d{9}", "ES": r"[A-Z0-9]\d{7}[A-Z0-9]", "FI": r"\d{8}", "FR": r"[A-Z0-9]{2}\d{9}",
@@ -24,7 +24,7 @@ _VAT_FORM = {
 
 
 def valid_iban(text: str) -> bool:
-    """ISO 13616 length of the country and ISO 7064 MOD 97-10 remainder 1. Spaces are ignored."""
+    """True for the country's length (ISO 13616) and remainder 1 by ISO 7064 MOD 97-10. Spaces are ignored."""
     iban = re.sub(r"\s", "", text).upper()
     if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban) or len(iban) != _IBAN_LENGTH.get(iban[:2], len(iban)):
         return False
@@ -33,7 +33,7 @@ def valid_iban(text: str) -> bool:
 
 
 def valid_vat(text: str) -> bool:
-    """Country form of an EU or GB VAT number, and the check digit where it is one of DE, IT, PL."""
+    """True for the country's form of an EU or GB VAT number, and a valid check digit for DE, IT and PL."""
     vat = re.sub(r"[\s.\-]", "", text).upper()
     form = _VAT_FORM.get(vat[:2])
     if form is None or not re.fullmatch(form, vat[2:]):
@@ -43,7 +43,7 @@ def valid_vat(text: str) -> bool:
 
 
 def _mod_11_10(digits: str) -> bool:
-    # ISO 7064 MOD 11,10, as the German USt-IdNr. uses it.
+    # ISO 7064 MOD 11,10, used by the German USt-IdNr.
     product = 10
     for d in digits[:-1]:
         total = (int(d) + product) % 10 or 10

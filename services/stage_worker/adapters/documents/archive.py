@@ -1,7 +1,7 @@
-"""PDF/A: a document as it can be read in decades (ISO 19005-1, -2 and -3, conformance B). pikepdf writes, PDFium draws.
+"""Conversion to PDF/A (ISO 19005-1, -2 and -3, conformance B). pikepdf writes, PDFium draws.
 
-A page stays as it is when everything in it is known to be right (`archive_page.py`), else it becomes a picture with its words under it
-(`archive_drawing.py`). `tests/integration/test_archive.py` has veraPDF judge what comes out.
+A page is kept when everything in it is known to conform (`archive_page.py`). Any other page becomes a picture with its words
+under it (`archive_drawing.py`). `tests/integration/test_pdfa.py` checks the output with veraPDF.
 """
 
 from __future__ import annotations
@@ -13,58 +13,60 @@ from typing import Any
 import pikepdf
 import pypdfium2 as pdfium
 
-from services.stage_worker.adapters.documents.archive_document import clean, describe
-from services.stage_worker.adapters.documents.archive_drawing import draw, word_font
-from services.stage_worker.adapters.documents.archive_fonts import Unfit
-from services.stage_worker.adapters.documents.archive_page import Look
-from services.stage_worker.adapters.documents.archive_pictures import shrink
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.pdf import META, open_document, said_of
+from services.stage_worker.adapters.documents.archive_document import describe_document, remove_forbidden
+from services.stage_worker.adapters.documents.archive_drawing import draw_page, word_font
+from services.stage_worker.adapters.documents.archive_fonts import NotArchivable
+from services.stage_worker.adapters.documents.archive_page import DocumentInspection
+from services.stage_worker.adapters.documents.archive_pictures import shrink_pictures
+from services.stage_worker.adapters.documents.pdf import META, as_properties, open_document
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_PAGES = 5000
 SIDES = (3, 14_400)
-"""Least and greatest length of a page's side, in points (ISO 19005-2 §6.1.13)."""
+"""Smallest and largest length of a page's side, in points (ISO 19005-2 §6.1.13)."""
 Added = Callable[[pikepdf.Pdf], str | None]
-"""Puts more into the document, once its pages are right, and says what belongs into its XMP."""
+"""Adds to the document once its pages conform. Returns what belongs into its XMP, or None."""
 
 
 def archive(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output`: the document as PDF/A. `config`: `kind`, `part` (1, 2 or 3), `passwords`, and what `make` takes.
+    """Write `output`: the document as PDF/A. `config`: `kind`, `part` (1, 2 or 3), `passwords`, and the keys of `make_archive`.
 
     Raises `password`, `damaged`, `unsupported_type`, `too_many_pages`, `conformance`.
     """
     part = int(config.get("part", 2))
-    document, said = open_document(path, config, report)
+    document, notes = open_document(path, config, report)
     with document:
-        make(document, path.parent, part, config, said, report)
+        make_archive(document, path.parent, part, config, notes, report)
         count = len(document.pages)
-    return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **said_of(said)}}
+    return {"properties": {"page_count": count, "pdf_a": f"PDF/A-{part}b", **as_properties(notes)}}
 
 
-def make(
-    document: pikepdf.Pdf, folder: Path, part: int, config: Mapping[str, Any], said: dict[str, str], report: Report,
+def make_archive(
+    document: pikepdf.Pdf, folder: Path, part: int, config: Mapping[str, Any], notes: dict[str, str], report: Report,
     added: Added | None = None,
 ) -> None:  # fmt: skip
-    """Turn an open document into PDF/A, and write it to `folder/output`. What had to give way is put into `said`, by event code. Of `config`:
-    `meta`, `linearize`, `longest_side` (pixels that a picture may have at most)."""
+    """Turn an open document into PDF/A and write it to `folder/output`.
+
+    `config`: `meta`, `linearize`, `longest_side` (pixels of a picture at most). Losses are added to `notes` (event code → text).
+    """
     _measure(document)
     plain = folder / "plain.pdf"
     document.save(plain, encryption=False)
-    clean(document, part, said)
-    drawn = _draw_what_is_unfit(document, plain, part, said, report)
+    remove_forbidden(document, part, notes)
+    drawn = _draw_unfit_pages(document, plain, part, notes, report)
     if drawn and "/StructTreeRoot" in document.Root:
         del document.Root.StructTreeRoot
-        said["StructureRemoved"] = "The document's structure went with the pages that were drawn."
+        notes["StructureRemoved"] = "The document's structure went with the pages that were drawn."
     if drawn and "/MarkInfo" in document.Root:
         del document.Root.MarkInfo
     for option, value in dict(config.get("meta", {})).items():
         if option in META:
             document.docinfo[META[option]] = str(value)
-    describe(document, part, added(document) if added is not None else None)
+    describe_document(document, part, added(document) if added is not None else None)
     document.remove_unreferenced_resources()
     if config.get("longest_side"):
-        shrink(document, int(config["longest_side"]))
+        shrink_pictures(document, int(config["longest_side"]))
     _save(document, folder / "output", part, bool(config.get("linearize", False)))
 
 
@@ -97,39 +99,39 @@ def _save(document: pikepdf.Pdf, target: Path, part: int, linearize: bool) -> No
         raise DocumentFault("damaged", "The document is too damaged to be archived.")
 
 
-def _draw_what_is_unfit(document: pikepdf.Pdf, plain: Path, part: int, said: dict[str, str], report: Report) -> int:
-    """Returns how many pages are pictures now."""
-    look = Look(document, part)
+def _draw_unfit_pages(document: pikepdf.Pdf, plain: Path, part: int, notes: dict[str, str], report: Report) -> int:
+    """Draw every page that cannot be kept. Returns their number."""
+    inspection = DocumentInspection(document, part)
     unfit: dict[int, str] = {}
     fonts: dict[int, set[tuple[int, int]]] = {}
     for number, page in enumerate(document.pages):
         try:
-            fonts[number] = look.page(page)
-        except Unfit as reason:
+            fonts[number] = inspection.inspect_page(page)
+        except NotArchivable as reason:
             unfit[number] = str(reason)
-        except Exception as error:  # noqa: BLE001 - a page that cannot be looked through may still be drawn
+        except Exception as error:  # noqa: BLE001 - a page that cannot be inspected can still be drawn
             unfit[number] = f"it cannot be looked through ({type(error).__name__})"
-    wrong = look.settle_fonts()
+    wrong = inspection.fix_fonts()
     for number, keys in fonts.items():
         for key in keys & wrong.keys():
             unfit[number] = wrong[key]
     if unfit:
-        _draw(document, plain, part, unfit, said, report)
+        _draw(document, plain, part, unfit, notes, report)
     return len(unfit)
 
 
 def _draw(
-    document: pikepdf.Pdf, plain: Path, part: int, unfit: Mapping[int, str], said: dict[str, str], report: Report
+    document: pikepdf.Pdf, plain: Path, part: int, unfit: Mapping[int, str], notes: dict[str, str], report: Report
 ) -> None:  # fmt: skip
     font = word_font(document, part)
     with pdfium.PdfDocument(plain) as pages:
         pages.init_forms()
         for done, number in enumerate(sorted(unfit)):
             seen = pages[number]
-            if not draw(document, number, seen, font):
-                said["UnicodesIncomplete"] = "Some characters of drawn pages cannot be searched for."
+            if not draw_page(document, number, seen, font):
+                notes["UnicodesIncomplete"] = "Some characters of drawn pages cannot be searched for."
             seen.close()
             report(done + 1, len(unfit))
     first = min(unfit)
     which = f"Page {first + 1} is" if len(unfit) == 1 else f"{len(unfit)} pages, the first of them page {first + 1}, are"
-    said["ContentRasterized"] = f"{which} drawn as a picture: {unfit[first]}."
+    notes["ContentRasterized"] = f"{which} drawn as a picture: {unfit[first]}."

@@ -1,4 +1,4 @@
-"""What PDF/A says of a document beside its pages: no scripts, nothing that moves, one output intent, XMP that says what it is."""
+"""The document around the pages of a PDF/A: no scripts, no multimedia, one output intent, XMP with part and conformance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GONE = (
     "/AA", "/OpenAction", "/Requirements", "/Perms", "/Collection", "/Legal", "/NeedsRendering", "/Metadata", "/OutputIntents",
     "/OCProperties", "/PieceInfo", "/SpiderInfo", "/Threads", "/URI", "/AF",
 )  # fmt: skip
-"""Entries of the catalogue that no archive needs, or that are written anew."""
+"""Entries of the catalogue that are removed; some of them are written again."""
 MOVES = ("/Movie", "/Sound", "/Screen", "/3D", "/RichMedia", "/FileAttachment")
 HARMLESS = (Name.URI, Name.GoTo)
 """Actions that stay."""
@@ -26,11 +26,11 @@ PRINT = 4
 _XMP_END = "</rdf:RDF>"
 
 
-def clean(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
-    """Take out what no page needs. What was taken is put into `said`, by the vendor's event code."""
+def remove_forbidden(document: pikepdf.Pdf, part: int, notes: dict[str, str]) -> None:
+    """Remove what PDF/A forbids outside of pages. Losses are added to `notes` (event code → text)."""
     root: Any = document.Root
-    _signatures(root, said)
-    _scripts(root, said)
+    _signatures(root, notes)
+    _scripts(root, notes)
     if "/AcroForm" in root and _unshown(root.AcroForm.get("/Fields", ())):
         root.AcroForm.NeedAppearances = True
     document.generate_appearance_streams()
@@ -40,19 +40,19 @@ def clean(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
     for key in GONE:
         if key in root:
             if key == "/OCProperties":
-                said["LayersRemoved"] = "Layers are as they are shown at first."
+                notes["LayersRemoved"] = "Layers are as they are shown at first."
             del root[key]
-    _embedded(document, part, said)
+    _embedded(document, part, notes)
     for page in document.pages:
         for key in ("/AA", "/Metadata", "/PieceInfo", "/PresSteps", "/Thumb", "/AF"):
             if key in page.obj:
                 del page.obj[key]
-        _annotations(page, said)
-    _outlines(root, said)
+        _annotations(page, notes)
+    _outlines(root, notes)
 
 
-def _embedded(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
-    """Embedded files stay in PDF/A-3 alone (ISO 19005-3 §6.8): each with its type, and listed as belonging to the document."""
+def _embedded(document: pikepdf.Pdf, part: int, notes: dict[str, str]) -> None:
+    """Only PDF/A-3 keeps embedded files (ISO 19005-3 §6.8), each with a type and listed in the catalogue."""
     root: Any = document.Root
     specs: list[Any] = [spec.obj for spec in document.attachments.values()]
     if part == 3:
@@ -72,10 +72,10 @@ def _embedded(document: pikepdf.Pdf, part: int, said: dict[str, str]) -> None:
             root.AF = Array(specs)
     elif specs:
         del root.Names.EmbeddedFiles
-        said["MultimediaRemoved"] = f"Embedded files were taken out: PDF/A-{part} takes none."
+        notes["MultimediaRemoved"] = f"Embedded files were taken out: PDF/A-{part} takes none."
 
 
-def _signatures(root: Any, said: dict[str, str]) -> None:
+def _signatures(root: Any, notes: dict[str, str]) -> None:
     def fields(listed: Any, depth: int = 0) -> bool:
         return any(
             (f.get("/FT") == Name.Sig and "/V" in f) or (depth < 20 and fields(f.get("/Kids", ()), depth + 1))
@@ -84,11 +84,11 @@ def _signatures(root: Any, said: dict[str, str]) -> None:
         )
 
     if "/AcroForm" in root and fields(root.AcroForm.get("/Fields", ())):
-        said["SignatureRemoved"] = "The document was signed; what is changed is no longer signed."
+        notes["SignatureRemoved"] = "The document was signed; what is changed is no longer signed."
 
 
 def _unshown(listed: Any, depth: int = 0) -> bool:
-    """Whether somebody filled in a field that does not say what it looks like."""
+    """True if a text field has a value and no appearance."""
     return any(
         (f.get("/FT") == Name.Tx and "/V" in f and "/AP" not in f and "/Kids" not in f)
         or (depth < 20 and _unshown(f.get("/Kids", ()), depth + 1))
@@ -97,17 +97,17 @@ def _unshown(listed: Any, depth: int = 0) -> bool:
     )
 
 
-def _scripts(root: Any, said: dict[str, str]) -> None:
+def _scripts(root: Any, notes: dict[str, str]) -> None:
     names = root.get("/Names")
     if names is not None and "/JavaScript" in names:
         del names.JavaScript
-        said["ActionRemoved"] = "Scripts were taken out."
+        notes["ActionRemoved"] = "Scripts were taken out."
     if "/OpenAction" in root or "/AA" in root:
-        said.setdefault("ActionRemoved", "What was to happen on opening was taken out.")
+        notes.setdefault("ActionRemoved", "What was to happen on opening was taken out.")
 
 
-def _annotations(page: pikepdf.Page, said: dict[str, str]) -> None:
-    """Links that lead to a place or an address stay; what else was to be seen is part of the page by now."""
+def _annotations(page: pikepdf.Page, notes: dict[str, str]) -> None:
+    """Keep links to a place or an address. Other visible annotations are part of the page already."""
     kept: list[Any] = []
     for note in page.obj.get("/Annots", ()):
         if note.get("/Subtype") == Name.Link and _harmless(note.get("/A")) and ("/A" in note or "/Dest" in note):
@@ -117,11 +117,11 @@ def _annotations(page: pikepdf.Page, said: dict[str, str]) -> None:
             note.F = PRINT
             kept.append(note)
         elif str(note.get("/Subtype")) in MOVES:
-            said["MultimediaRemoved"] = "Sound, films and attachments were taken out."
+            notes["MultimediaRemoved"] = "Sound, films and attachments were taken out."
         elif note.get("/Subtype") == Name.Link:
-            said["ActionRemoved"] = "Links that run or send something were taken out."
+            notes["ActionRemoved"] = "Links that run or send something were taken out."
         elif note.get("/Subtype") not in (Name.Popup, Name.Widget):
-            said["AnnotationRemoved"] = "Notes that are not part of the page were taken out."
+            notes["AnnotationRemoved"] = "Notes that are not part of the page were taken out."
     if kept:
         page.obj.Annots = Array(kept)
     elif "/Annots" in page.obj:
@@ -132,7 +132,7 @@ def _harmless(action: Any) -> bool:
     return action is None or (action.get("/S") in HARMLESS and "/Next" not in action)
 
 
-def _outlines(root: Any, said: dict[str, str]) -> None:
+def _outlines(root: Any, notes: dict[str, str]) -> None:
     if "/Outlines" not in root:
         return
     met: set[tuple[int, int]] = set()
@@ -141,19 +141,19 @@ def _outlines(root: Any, said: dict[str, str]) -> None:
         item = waiting.pop()
         if not _harmless(item.get("/A")):
             del item.A
-            said["ActionRemoved"] = "Bookmarks that run or send something lead nowhere now."
+            notes["ActionRemoved"] = "Bookmarks that run or send something lead nowhere now."
         for key in ("/First", "/Next"):
             following = item.get(key)
             if not isinstance(following, Dictionary) or following.objgen in met:
                 if key in item:
-                    del item[key]  # a bookmark that comes after itself would never end
+                    del item[key]  # a circle of bookmarks would never end
             else:
                 met.add(following.objgen)
                 waiting.append(following)
 
 
-def describe(document: pikepdf.Pdf, part: int, more: str | None = None) -> None:
-    """Output intent, XMP and information dictionary. `more` is XMP of a rule beyond PDF/A, as `rdf:Description` elements."""
+def describe_document(document: pikepdf.Pdf, part: int, more: str | None = None) -> None:
+    """Write output intent, XMP and information dictionary. `more`: XMP of another standard, as `rdf:Description` elements."""
     profile = document.make_stream(srgb(), N=3)
     intent = Dictionary(
         Type=Name.OutputIntent, S=Name.GTS_PDFA1, OutputConditionIdentifier="sRGB IEC61966-2.1", Info="sRGB IEC61966-2.1",

@@ -1,4 +1,4 @@
-"""A page that cannot be archived as it is, as a picture with its words under it, unseen: what it looks like stays, and it can be searched."""
+"""Replaces a page that PDF/A forbids by a picture of it, with its words invisibly underneath, so that it can be searched."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fontTools.agl import UV2AGL
 from pikepdf import Array, Dictionary, Name
 from PIL import Image, ImageChops
 
-from services.stage_worker.adapters.documents.archive_fonts import built_in_font, measured, settle
+from services.stage_worker.adapters.documents.archive_fonts import built_in_font, fix_font, read_widths
 
 DPI = 300
 MAX_PIXELS = 25_000_000
 QUALITY = 90
 KEPT = ("/Type", "/Parent", "/Annots")
-"""Entries of a page that outlive its content."""
+"""Entries of a page that are kept when its content is replaced."""
 UNSEEN = 3
 """Text rendering mode: neither filled nor stroked (ISO 32000-1 §9.3.6)."""
 
 
 @lru_cache(maxsize=1)
 def letters() -> dict[str, tuple[int, float]]:
-    """Character → its code in WinAnsi and its width in Helvetica, for those that the font has."""
-    names, width = measured(built_in_font("Helvetica"))
+    """Character → code in WinAnsi and width in Helvetica, for the characters that the font has."""
+    names, width = read_widths(built_in_font("Helvetica"))
     found: dict[str, tuple[int, float]] = {}
     for code in range(32, 256):
         text = bytes([code]).decode("cp1252", "ignore")
@@ -37,15 +37,15 @@ def letters() -> dict[str, tuple[int, float]]:
 
 
 def word_font(pdf: pikepdf.Pdf, level: int) -> Dictionary:
-    """The font of all unseen words of a document."""
+    """The font of all invisible words of a document."""
     font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name("/Helvetica"), Encoding=Name.WinAnsiEncoding)
     made: Dictionary = pdf.make_indirect(font)
-    settle(pdf, made, (code for code, _ in letters().values()), level)
+    fix_font(pdf, made, (code for code, _ in letters().values()), level)
     return made
 
 
-def draw(pdf: pikepdf.Pdf, number: int, seen: pdfium.PdfPage, font: Dictionary) -> bool:
-    """Put a picture of `seen` in the place of page `number`. Returns whether all of its words could be put under it."""
+def draw_page(pdf: pikepdf.Pdf, number: int, seen: pdfium.PdfPage, font: Dictionary) -> bool:
+    """Replace page `number` by a picture of `seen`. Returns whether all of its words are underneath."""
     turned = seen.get_rotation()
     left, bottom, right, top = seen.get_cropbox()
     width, height = right - left, top - bottom
@@ -53,7 +53,7 @@ def draw(pdf: pikepdf.Pdf, number: int, seen: pdfium.PdfPage, font: Dictionary) 
     shown = seen.render(scale=scale, rotation=(360 - turned) % 360).to_pil().convert("RGB")
     picture = _picture(pdf, shown)
     words, whole = _words(seen)
-    # The same object, the same coordinates: what leads to the page, and links on it, still fit.
+    # Same object and coordinates, so links to the page and on the page stay valid.
     page: Any = pdf.pages[number].obj
     for key in list(page.keys()):
         if key not in KEPT:
@@ -72,7 +72,7 @@ def _picture(pdf: pikepdf.Pdf, shown: Image.Image) -> pikepdf.Stream:
         "ColorSpace": Name.DeviceGray if grey else Name.DeviceRGB,
     }  # fmt: skip
     if grey:
-        return pdf.make_stream(red.tobytes(), **facts)  # packed without loss when it is saved
+        return pdf.make_stream(red.tobytes(), **facts)  # compressed without loss when the document is saved
     packed = io.BytesIO()
     shown.save(packed, "JPEG", quality=QUALITY)
     return pdf.make_stream(packed.getvalue(), Filter=Name.DCTDecode, **facts)
@@ -84,9 +84,9 @@ def _words(seen: pdfium.PdfPage) -> tuple[bytes, bool]:
     text = seen.get_textpage()
     for n in range(text.count_rects()):
         x0, y0, x1, y1 = text.get_rect(n)
-        said = " ".join(text.get_text_bounded(x0, y0, x1, y1).split())
-        codes = [known[c] for c in said if c in known]
-        whole = whole and len(codes) == len(said)
+        line = " ".join(text.get_text_bounded(x0, y0, x1, y1).split())
+        codes = [known[c] for c in line if c in known]
+        whole = whole and len(codes) == len(line)
         size, natural = max(1.0, y1 - y0), sum(w for _, w in codes)
         if natural and x1 > x0:
             stretch = (x1 - x0) / (natural / 1000 * size) * 100

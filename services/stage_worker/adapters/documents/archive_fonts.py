@@ -1,7 +1,7 @@
-"""Fonts of an archived PDF: embedded, with the glyphs that are used and the widths that are said (ISO 19005-2 §6.2.11).
+"""Fonts of a PDF/A: embedded, with every used glyph and the declared widths (ISO 19005-2 §6.2.11).
 
-What is no embedded font, but one of the twelve with letters that every reader has, gets PDFium's own font of the same metrics. Whatever is not
-understood here is refused (`Unfit`): its page is drawn instead.
+A font that is not embedded and is one of the twelve standard text fonts is replaced by PDFium's font of the same metrics.
+Anything else is refused (`NotArchivable`), and its page is drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pikepdf import Array, Dictionary, Name, Stream
 WIDTH_TOLERANCE = 1.0
 SYMBOLIC, NONSYMBOLIC = 4, 32
 Widths = Callable[[int], float | None]
-"""Width of a code's glyph in thousandths, or None where the font has no glyph for it."""
+"""Code → width of its glyph in thousandths of the font size, or None without a glyph."""
 _FAMILIES = {
     "Helvetica": "Helvetica", "Arial": "Helvetica", "ArialMT": "Helvetica", "Times": "Times", "TimesNewRoman": "Times",
     "TimesNewRomanPS": "Times", "TimesNewRomanPSMT": "Times", "Courier": "Courier", "CourierNew": "Courier",
@@ -38,46 +38,46 @@ _STYLES = {
 }
 
 
-class Unfit(Exception):
-    """Why a part of a page cannot be archived as it is."""
+class NotArchivable(Exception):
+    """A part of a page does not conform to PDF/A and cannot be fixed. The text is the reason."""
 
 
-def settle(pdf: pikepdf.Pdf, font: Any, codes: Iterable[int], level: int) -> None:
-    """Make `font` of `pdf`, of which `codes` are shown, one that an archive may hold. `level` is PDF/A's part. Raises `Unfit`."""
+def fix_font(pdf: pikepdf.Pdf, font: Any, codes: Iterable[int], level: int) -> None:
+    """Make `font` of `pdf` conform. `codes` are those that are shown; `level` is the part of PDF/A. Raises `NotArchivable`."""
     used = sorted(set(codes))
     kind = font.get("/Subtype")
     if kind == Name.Type0:
-        widths, said = _composite(pdf, font, level)
+        widths, declared = _composite(pdf, font, level)
     elif kind in (Name.Type1, Name.MMType1, Name.TrueType):
         descriptor = font.get("/FontDescriptor")
         if descriptor is None or not any(k in descriptor for k in ("/FontFile", "/FontFile2", "/FontFile3")):
             _embed(pdf, font, used)
             return
-        widths, said = _simple(font, descriptor, level), _said(font)
+        widths, declared = _simple(font, descriptor, level), _declared_widths(font)
     else:
-        raise Unfit(f"a font of kind {kind} is used")
+        raise NotArchivable(f"a font of kind {kind} is used")
     for code in used:
-        real, claimed = widths(code), said(code)
+        real, claimed = widths(code), declared(code)
         if real is None or claimed is None or abs(real - claimed) > WIDTH_TOLERANCE:
-            raise Unfit(f"a glyph of font {font.get('/BaseFont')} is missing or has another width than the document says")
+            raise NotArchivable(f"a glyph of font {font.get('/BaseFont')} is missing or has another width than the document says")
 
 
-def _said(font: Any) -> Widths:
-    """Widths as a simple font's dictionary has them."""
+def _declared_widths(font: Any) -> Widths:
+    """Widths that a simple font's dictionary declares."""
     first, listed = int(font.get("/FirstChar", 0)), font.get("/Widths")
     if listed is None:
-        raise Unfit("a font says no widths")
+        raise NotArchivable("a font says no widths")
     values = [float(w) for w in listed]
     return lambda code: values[code - first] if 0 <= code - first < len(values) else None
 
 
 def _composite(pdf: pikepdf.Pdf, font: Any, level: int) -> tuple[Widths, Widths]:
     if font.get("/Encoding") not in (Name("/Identity-H"), Name("/Identity-V")):
-        raise Unfit("a composite font has an encoding of its own")
+        raise NotArchivable("a composite font has an encoding of its own")
     [inner] = font.DescendantFonts
     descriptor = inner.get("/FontDescriptor")
     if descriptor is None:
-        raise Unfit("a composite font is not embedded")
+        raise NotArchivable("a composite font is not embedded")
     if "/FontFile2" in descriptor and inner.get("/Subtype") == Name.CIDFontType2:
         program = TTFont(io.BytesIO(descriptor.FontFile2.read_bytes()), lazy=True)
         order, metrics, scale = program.getGlyphOrder(), program["hmtx"], 1000 / program["head"].unitsPerEm
@@ -89,7 +89,7 @@ def _composite(pdf: pikepdf.Pdf, font: Any, level: int) -> tuple[Widths, Widths]
 
         present = {0, *(cid for cid in range(65_536) if 0 < to_glyph(cid) < len(order))}
     elif "/FontFile3" in descriptor and descriptor.FontFile3.get("/Subtype") == Name.CIDFontType0C:
-        names, width = measured(descriptor.FontFile3.read_bytes())
+        names, width = read_widths(descriptor.FontFile3.read_bytes())
         by_cid = {int(n[3:]): n for n in names if n.startswith("cid")} or dict(enumerate(names))
 
         def widths(cid: int) -> float | None:
@@ -97,9 +97,9 @@ def _composite(pdf: pikepdf.Pdf, font: Any, level: int) -> tuple[Widths, Widths]
 
         present = {0, *by_cid}
     else:
-        raise Unfit("a composite font is not embedded")
+        raise NotArchivable("a composite font is not embedded")
     _cid_set(pdf, descriptor, inner, present if level == 1 else None)
-    return widths, _said_by_cid(inner)
+    return widths, _declared_widths_by_cid(inner)
 
 
 def _cid_to_gid(inner: Any) -> Callable[[int], int]:
@@ -107,13 +107,13 @@ def _cid_to_gid(inner: Any) -> Callable[[int], int]:
     if mapping == Name.Identity:
         return lambda cid: cid
     if not isinstance(mapping, Stream):
-        raise Unfit("a composite font does not say which glyphs its characters are")
+        raise NotArchivable("a composite font does not say which glyphs its characters are")
     table = mapping.read_bytes()
     return lambda cid: int.from_bytes(table[2 * cid : 2 * cid + 2], "big")
 
 
-def _said_by_cid(inner: Any) -> Widths:
-    """Widths as a CIDFont's `W` has them (ISO 32000-1 §9.7.4.3)."""
+def _declared_widths_by_cid(inner: Any) -> Widths:
+    """Widths that `W` of a CIDFont declares (ISO 32000-1 §9.7.4.3)."""
     default = float(inner.get("/DW", 1000))
     found: dict[int, float] = {}
     entries = list(inner.get("/W", Array()))
@@ -126,14 +126,14 @@ def _said_by_cid(inner: Any) -> Widths:
         else:
             last = int(entries[at + 1])
             if last - first > 70_000:
-                raise Unfit("a composite font says widths of more characters than there are")
+                raise NotArchivable("a composite font says widths of more characters than there are")
             found |= dict.fromkeys(range(first, last + 1), float(entries[at + 2]))
             at += 3
     return lambda cid: found.get(cid, default)
 
 
 def _cid_set(pdf: pikepdf.Pdf, descriptor: Any, inner: Any, present: set[int] | None) -> None:
-    """PDF/A-1 wants the characters listed that are in a subset; later parts want the list to be right, or absent."""
+    """Write the list of characters of a subset for PDF/A-1; remove it for later parts, where it must be exact or absent."""
     if "/CIDSet" in descriptor:
         del descriptor.CIDSet
     if present is not None and "+" in str(inner.get("/BaseFont")):
@@ -149,7 +149,7 @@ def _simple(font: Any, descriptor: Any, level: int) -> Widths:
         return _true_type(program, font, int(descriptor.get("/Flags", 0)), level)
     if "/FontFile3" in descriptor and descriptor.FontFile3.get("/Subtype") == Name.Type1C:
         data = descriptor.FontFile3.read_bytes()
-        names, width = measured(data)
+        names, width = read_widths(data)
         if level == 1 and "+" in str(font.get("/BaseFont")):
             descriptor.CharSet = pikepdf.String("".join(f"/{n}" for n in names if n != ".notdef"))
         elif "/CharSet" in descriptor:
@@ -158,7 +158,7 @@ def _simple(font: Any, descriptor: Any, level: int) -> Widths:
         return lambda code: (
             width(encoding[code]) if encoding.get(code, ".notdef") in names and encoding[code] != ".notdef" else None
         )
-    raise Unfit("a font is embedded in a form that is not looked into")
+    raise NotArchivable("a font is embedded in a form that is not looked into")
 
 
 def _true_type(program: TTFont, font: Any, flags: int, level: int) -> Widths:
@@ -167,13 +167,13 @@ def _true_type(program: TTFont, font: Any, flags: int, level: int) -> Widths:
     encoding = font.get("/Encoding")
     if flags & SYMBOLIC:
         if encoding is not None or (len(tables) != 1 and (level == 1 or (3, 0) not in tables)):
-            raise Unfit("a symbolic font has an encoding of its own, or several")
+            raise NotArchivable("a symbolic font has an encoding of its own, or several")
         own = tables.get((3, 0)) or next(iter(tables.values()))
         codes = {code: own.get(code) or own.get(0xF000 + code) for code in range(256)}
     else:
         charset = _charset(encoding)
         if charset is None or (3, 1) not in tables:
-            raise Unfit("a font's encoding is none of the two that an archive takes")
+            raise NotArchivable("a font's encoding is none of the two that an archive takes")
         codes = {n: tables[3, 1].get(ord(bytes([n]).decode(charset, "replace"))) for n in range(256)}
 
     def widths(code: int) -> float | None:
@@ -183,8 +183,8 @@ def _true_type(program: TTFont, font: Any, flags: int, level: int) -> Widths:
     return widths
 
 
-def measured(data: bytes) -> tuple[list[str], Callable[[str], float]]:
-    """Glyph names, and the width of each in thousandths."""
+def read_widths(data: bytes) -> tuple[list[str], Callable[[str], float]]:
+    """Glyph names of a CFF program, and a function of name → width in thousandths."""
     fonts = CFFFontSet()
     fonts.decompile(io.BytesIO(data), None)
     top = fonts[0]
@@ -208,7 +208,7 @@ def _built_in(data: bytes) -> dict[int, str]:
 
 
 def _charset(encoding: Any) -> str | None:
-    """Python's name of an encoding that an archive takes."""
+    """Python's name of an encoding that PDF/A allows, else None."""
     return "cp1252" if encoding == Name.WinAnsiEncoding else "mac_roman" if encoding == Name.MacRomanEncoding else None
 
 
@@ -218,7 +218,7 @@ def _encoding(font: Any, built_in: Mapping[int, str]) -> dict[int, str]:
     base = encoding.get("/BaseEncoding") if isinstance(encoding, Dictionary) else encoding
     charset = _charset(base)
     if charset is None and base not in (None, Name.StandardEncoding):
-        raise Unfit("a font has an unknown encoding")
+        raise NotArchivable("a font has an unknown encoding")
     found = dict(built_in) if base is None else dict(enumerate(StandardEncoding))
     if charset is not None:
         texts = {n: bytes([n]).decode(charset, "ignore") for n in range(32, 256)}
@@ -234,27 +234,27 @@ def _encoding(font: Any, built_in: Mapping[int, str]) -> dict[int, str]:
 
 
 def _standard_name(base: str) -> str:
-    """`ABCDEF+Arial,Bold` → `Helvetica-Bold`. Raises `Unfit`."""
+    """`ABCDEF+Arial,Bold` → `Helvetica-Bold`. Raises `NotArchivable`."""
     family, _, style = base.lstrip("/").rpartition("+")[2].replace(",", "-").partition("-")
     known = _FAMILIES.get(family)
     if known is None:
-        raise Unfit(f"font {base} is not embedded")
+        raise NotArchivable(f"font {base} is not embedded")
     style = style.lower()
     return _STYLES[known][("bold" in style) + 2 * ("italic" in style or "oblique" in style)]
 
 
 def _embed(pdf: pikepdf.Pdf, font: Any, used: list[int]) -> None:
-    """Give one of the twelve its program, encoding and widths."""
+    """Embed one of the twelve standard fonts: program, encoding and widths."""
     name = _standard_name(str(font.get("/BaseFont")))
     data = built_in_font(name)
-    names, width = measured(data)
+    names, width = read_widths(data)
     encoding = _encoding(font, dict(enumerate(StandardEncoding)))
     if any(encoding.get(code) not in names or encoding[code] == ".notdef" for code in used):
-        raise Unfit(f"font {name} is not embedded, and has not all of the glyphs")
+        raise NotArchivable(f"font {name} is not embedded, and has not all of the glyphs")
     if "/Widths" in font:
-        said = _said(font)
-        if any((claimed := said(c)) is None or abs(claimed - width(encoding[c])) > WIDTH_TOLERANCE for c in used):
-            raise Unfit(f"font {font.get('/BaseFont')} is not embedded, and has other widths than {name}")
+        declared = _declared_widths(font)
+        if any((claimed := declared(c)) is None or abs(claimed - width(encoding[c])) > WIDTH_TOLERANCE for c in used):
+            raise NotArchivable(f"font {font.get('/BaseFont')} is not embedded, and has other widths than {name}")
     codes = used or [32]
     font.Subtype, font.BaseFont = Name.Type1, Name(f"/{name}")
     font.FirstChar, font.LastChar = codes[0], codes[-1]
@@ -280,7 +280,7 @@ def _descriptor(pdf: pikepdf.Pdf, name: str, data: bytes) -> Dictionary:
 
 @lru_cache(maxsize=12)
 def built_in_font(name: str) -> bytes:
-    """PDFium's own CFF program for one of the twelve (BSD licence, as PDFium)."""
+    """PDFium's own CFF program for one of the twelve standard fonts (BSD licence)."""
     probe = pikepdf.Pdf.new()
     page = probe.add_blank_page(page_size=(100, 100))
     font = Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name(f"/{name}"))

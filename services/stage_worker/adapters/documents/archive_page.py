@@ -1,6 +1,6 @@
-"""What a page of an archived PDF may hold (ISO 19005-1 §6, ISO 19005-2 §6): looked at operator by operator, resource by resource.
+"""Inspection of a page for PDF/A (ISO 19005-1 §6, ISO 19005-2 §6), operator by operator and resource by resource.
 
-Known to be right, mended where that shows nowhere, or `Unfit`: nothing passes because it was not thought of.
+A part is known to conform, or is fixed invisibly, or raises `NotArchivable`. Anything unknown is refused.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import pikepdf
 from pikepdf import Array, Dictionary, Name, Stream
 
-from services.stage_worker.adapters.documents.archive_colours import judge
-from services.stage_worker.adapters.documents.archive_fonts import Unfit, settle
+from services.stage_worker.adapters.documents.archive_colours import check_colour_space
+from services.stage_worker.adapters.documents.archive_fonts import NotArchivable, fix_font
 
 OPERATORS = frozenset((
     "b", "B", "b*", "B*", "BDC", "BMC", "BT", "c", "cm", "CS", "cs", "d", "Do", "EMC", "ET", "f", "F", "f*", "G", "g", "gs",
@@ -21,7 +21,7 @@ OPERATORS = frozenset((
     "sh", "T*", "Tc", "Td", "TD", "Tf", "TJ", "Tj", "TL", "Tm", "Tr", "Ts", "Tw", "Tz", "v", "w", "W", "W*", "y", "'", '"',
     "INLINE IMAGE",
 ))  # fmt: skip
-"""All of ISO 32000-1 Annex A but the CMYK, Type 3 and compatibility ones."""
+"""Operators of ISO 32000-1 Annex A without CMYK, Type 3 and compatibility."""
 SHOWS = frozenset(("Tj", "TJ", "'", '"'))
 INTENTS = (Name.RelativeColorimetric, Name.AbsoluteColorimetric, Name.Perceptual, Name.Saturation)
 BLENDS = frozenset(
@@ -38,7 +38,7 @@ FILTERS = (
     "/JBIG2Decode",
     "/LZWDecode",
 )
-"""LZW is written anew as Flate; JPEG 2000 is not looked into."""
+"""LZW is rewritten as Flate; JPEG 2000 is refused."""
 INLINE_FILTERS = (
     "/Fl",
     "/FlateDecode",
@@ -60,19 +60,19 @@ Key = tuple[int, int]
 
 
 @dataclass
-class Look:
-    """One document's looking: what is seen once is not looked at again. `level` is PDF/A's part, 1 to 3."""
+class DocumentInspection:
+    """Inspection of one document. Shared parts are inspected once. `level` is the part of PDF/A, 1 to 3."""
 
     pdf: pikepdf.Pdf
     level: int
     codes: dict[Key, set[int]] = field(default_factory=dict)
-    """Font → codes that are shown in it, anywhere."""
+    """Font → codes that any page shows in it."""
     fonts: dict[Key, Any] = field(default_factory=dict)
-    parts: dict[Key, set[Key] | Unfit] = field(default_factory=dict)
-    """Pictures, forms and patterns that were looked at: their fonts, or what is wrong with them."""
+    parts: dict[Key, set[Key] | NotArchivable] = field(default_factory=dict)
+    """Picture, form or pattern → its fonts, or the reason why it does not conform."""
 
-    def page(self, page: pikepdf.Page) -> set[Key]:
-        """Mend what can be mended. Returns the page's fonts, which `settle_fonts` judges. Raises `Unfit` with the reason."""
+    def inspect_page(self, page: pikepdf.Page) -> set[Key]:
+        """Fix what can be fixed. Returns the fonts of the page for `fix_fonts`. Raises `NotArchivable` with the reason."""
         if "/Group" in page.obj:
             if self.level == 1:
                 del page.obj.Group
@@ -80,21 +80,21 @@ class Look:
                 self._group(page.obj.Group)
         return self._content(page, page.resources, 0)
 
-    def settle_fonts(self) -> dict[Key, str]:
-        """Once all pages are looked at: the fonts that no archive may hold, with the reason."""
+    def fix_fonts(self) -> dict[Key, str]:
+        """Fix the fonts of all inspected pages. Returns font → reason for those that cannot be fixed."""
         wrong: dict[Key, str] = {}
         for key, font in self.fonts.items():
             try:
-                settle(self.pdf, font, self.codes[key], self.level)
-            except Unfit as reason:
+                fix_font(self.pdf, font, self.codes[key], self.level)
+            except NotArchivable as reason:
                 wrong[key] = str(reason)
-            except Exception as error:  # noqa: BLE001 - whatever is in a font program, its pages are drawn
+            except Exception as error:  # noqa: BLE001 - a font program can raise anything; its pages are drawn
                 wrong[key] = f"font {font.get('/BaseFont')} cannot be read ({type(error).__name__})"
         return wrong
 
     def _content(self, source: Any, resources: Any, depth: int) -> set[Key]:
         if depth > MAX_DEPTH:
-            raise Unfit("its parts are nested too deeply")
+            raise NotArchivable("its parts are nested too deeply")
         used = self._resources(resources, depth)
         fonts = self._fonts(resources)
         state: tuple[Any, int] = (None, 0)
@@ -103,11 +103,13 @@ class Look:
             operands: Any = instruction.operands
             name = str(instruction.operator)
             if name not in OPERATORS:
-                raise Unfit("it uses colours of printing (CMYK)" if name in ("k", "K") else f"it uses the operator {name[:10]}")
+                raise NotArchivable(
+                    "it uses colours of printing (CMYK)" if name in ("k", "K") else f"it uses the operator {name[:10]}"
+                )
             if name == "q":
                 kept.append(state)
                 if len(kept) > MAX_NESTING:
-                    raise Unfit("its graphics states are nested too deeply")
+                    raise NotArchivable("its graphics states are nested too deeply")
             elif name == "Q" and kept:
                 state = kept.pop()
             elif name == "Tf":
@@ -115,41 +117,41 @@ class Look:
             elif name == "Tr":
                 state = (state[0], int(operands[0]))
             elif name in SHOWS:
-                used.add(self._shown(state[0], state[1], operands))
+                used.add(self._note_text(state[0], state[1], operands))
             else:
-                self._other(name, operands)
+                self._check_operator(name, operands)
         return used
 
     def _fonts(self, resources: Any) -> dict[str, Any]:
-        """The fonts by name, each an object of its own: what is mended must be mended for all who use it."""
+        """Fonts by name, each made indirect, so that a fix reaches every page that uses it."""
         fonts = resources.get("/Font", Dictionary())
         for name, font in list(fonts.items()):
             if not font.is_indirect:
                 fonts[name] = self.pdf.make_indirect(font)
         return dict(fonts.items())
 
-    def _shown(self, font: Any, mode: int, operands: Any) -> Key:
+    def _note_text(self, font: Any, mode: int, operands: Any) -> Key:
         if font is None:
-            raise Unfit("it shows text in no font")
+            raise NotArchivable("it shows text in no font")
         key = font.objgen
         self.fonts[key] = font
         codes = self.codes.setdefault(key, set())
-        if mode != 3:  # else nobody sees it: what a reader of scans has put under the picture
+        if mode != 3:  # mode 3 is invisible text, e.g. the OCR layer of a scan
             wide = font.get("/Subtype") == Name.Type0
             for text in _strings(operands):
                 found = (int.from_bytes(text[n : n + 2], "big") for n in range(0, len(text), 2)) if wide else text
                 codes.update(found)
         return (int(key[0]), int(key[1]))
 
-    def _other(self, name: str, operands: Any) -> None:
+    def _check_operator(self, name: str, operands: Any) -> None:
         if name == "INLINE IMAGE":
             self._inline(operands[0])
         elif name == "ri" and operands[0] not in INTENTS:
-            raise Unfit("it names an unknown rendering intent")
+            raise NotArchivable("it names an unknown rendering intent")
         elif name in ("cs", "CS") and operands[0] in (Name.DeviceCMYK, Name.CMYK):
-            raise Unfit("it uses colours of printing (CMYK)")
+            raise NotArchivable("it uses colours of printing (CMYK)")
         elif name == "BDC" and operands[0] == Name.OC:
-            raise Unfit("it has layers")
+            raise NotArchivable("it has layers")
 
     def _resources(self, resources: Any, depth: int) -> set[Key]:
         used: set[Key] = set()
@@ -160,28 +162,28 @@ class Look:
         for shading in _values(resources, "/Shading"):
             self._colours(shading.get("/ColorSpace"))
         for item in _values(resources, "/XObject") + _values(resources, "/Pattern"):
-            used |= self._part(item, depth)
+            used |= self._inspect_once(item, depth)
         for note in _values(resources, "/Properties"):
             if isinstance(note, Dictionary) and note.get("/Type") in (Name.OCG, Name.OCMD):
-                raise Unfit("it has layers")
+                raise NotArchivable("it has layers")
         return used
 
-    def _part(self, item: Any, depth: int) -> set[Key]:
-        """A picture, form or pattern, looked at when it is first met."""
+    def _inspect_once(self, item: Any, depth: int) -> set[Key]:
+        """Fonts of a picture, form or pattern, which is inspected the first time only."""
         if not item.is_indirect:
-            return self._look_at(item, depth)
+            return self._inspect_part(item, depth)
         known = self.parts.get(item.objgen)
         if known is None:
             try:
-                known = self._look_at(item, depth)
-            except Unfit as reason:
+                known = self._inspect_part(item, depth)
+            except NotArchivable as reason:
                 known = reason
             self.parts[item.objgen] = known
-        if isinstance(known, Unfit):
+        if isinstance(known, NotArchivable):
             raise known
         return known
 
-    def _look_at(self, item: Any, depth: int) -> set[Key]:
+    def _inspect_part(self, item: Any, depth: int) -> set[Key]:
         if not isinstance(item, Stream):
             self._colours(item.Shading.get("/ColorSpace"))
             return self._state(item.ExtGState, depth) if "/ExtGState" in item else set()
@@ -194,14 +196,14 @@ class Look:
             return self._form(item, depth)
         if "/PatternType" in item:
             return self._content(item, item.get("/Resources", Dictionary()), depth + 1)
-        raise Unfit("it uses PostScript")
+        raise NotArchivable("it uses PostScript")
 
     def _form(self, form: Any, depth: int) -> set[Key]:
         if "/PS" in form or "/Ref" in form or "/Subtype2" in form or "/OC" in form:
-            raise Unfit("it refers to something outside, or to layers")
+            raise NotArchivable("it refers to something outside, or to layers")
         if "/Group" in form:
             if self.level == 1:
-                raise Unfit("something in it is transparent")
+                raise NotArchivable("something in it is transparent")
             self._group(form.Group)
         resources = form.get("/Resources")
         if resources is None:
@@ -217,51 +219,51 @@ class Look:
         if image.get("/Interpolate", False):
             image.Interpolate = False
         if "/OC" in image:
-            raise Unfit("it has layers")
+            raise NotArchivable("it has layers")
         if image.get("/Intent") is not None and image.Intent not in INTENTS:
-            raise Unfit("a picture names an unknown rendering intent")
+            raise NotArchivable("a picture names an unknown rendering intent")
         if not image.get("/ImageMask", False):
             self._colours(image.get("/ColorSpace"))
         if self.level == 1 and ("/SMask" in image or int(image.get("/BitsPerComponent", 8)) > 8):
-            raise Unfit("something in it is transparent, or has more than 8 bits a colour")
+            raise NotArchivable("something in it is transparent, or has more than 8 bits a colour")
         if "/SMask" in image:
             self._image(image.SMask)
 
     def _inline(self, image: Any) -> None:
         head = image.unparse().partition(b"ID")[0]
         if b"/Interpolate true" in head or b"/I true" in head:
-            raise Unfit("a picture in it is to be smoothed")
+            raise NotArchivable("a picture in it is to be smoothed")
         if any(str(f) not in INLINE_FILTERS for f in image.filters):
-            raise Unfit("a picture in it is packed in a way that an archive does not take")
+            raise NotArchivable("a picture in it is packed in a way that an archive does not take")
         if b"CMYK" in head or not (image.image_mask or str(image.colorspace) in INLINE_SPACES):
-            raise Unfit("a picture in it has colours that an archive does not take")
+            raise NotArchivable("a picture in it has colours that an archive does not take")
 
     def _colours(self, space: Any) -> None:
-        judge(space, self.level)
+        check_colour_space(space, self.level)
 
     def _state(self, state: Any, depth: int) -> set[Key]:
         _drop(state, "/TR", "/TR2", "/HT", "/HTP")
         if "/Font" in state:
-            raise Unfit("a graphics state names a font")
+            raise NotArchivable("a graphics state names a font")
         if "/RI" in state and state.RI not in INTENTS:
-            raise Unfit("it names an unknown rendering intent")
+            raise NotArchivable("it names an unknown rendering intent")
         blend = state.get("/BM", Name.Normal)
         names = [str(b)[1:] for b in (blend if isinstance(blend, Array) else [blend])]
         if not BLENDS.issuperset(names) or (self.level == 1 and not {"Normal", "Compatible"}.issuperset(names)):
-            raise Unfit("colours are mixed in a way that an archive does not take")
+            raise NotArchivable("colours are mixed in a way that an archive does not take")
         mask = state.get("/SMask", Name("/None"))
         if self.level == 1 and (mask != Name("/None") or float(state.get("/CA", 1)) != 1 or float(state.get("/ca", 1)) != 1):
-            raise Unfit("something in it is transparent")
+            raise NotArchivable("something in it is transparent")
         if isinstance(mask, Dictionary):
             _drop(mask, "/TR")
-            return self._part(mask.G, depth)
+            return self._inspect_once(mask.G, depth)
         return set()
 
 
 def _filters(stream: Any, allowed: Iterable[str]) -> None:
     found = stream.get("/Filter", Array())
     if any(str(f) not in allowed for f in (found if isinstance(found, Array) else [found])):
-        raise Unfit("a picture in it is packed in a way that an archive does not take")
+        raise NotArchivable("a picture in it is packed in a way that an archive does not take")
 
 
 def _values(resources: Any, kind: str) -> list[Any]:

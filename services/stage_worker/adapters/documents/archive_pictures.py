@@ -1,4 +1,4 @@
-"""Pictures of an archived PDF made smaller, for those who put it on a page or into a mail. What is cut into a shape by its colours stays."""
+"""Smaller pictures in a PDF/A, for mail and web pages. Pictures with a colour-key mask are kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ QUALITY = 85
 MODES = {"/DeviceRGB": "RGB", "/DeviceGray": "L"}
 
 
-def shrink(document: pikepdf.Pdf, longest: int) -> int:
-    """Give pictures at most `longest` pixels a side, as JPEG. Returns how many were larger."""
+def shrink_pictures(document: pikepdf.Pdf, longest: int) -> int:
+    """Limit pictures to `longest` pixels a side, as JPEG. Returns how many were larger."""
     count = 0
     for item in document.objects:
         if isinstance(item, Stream) and item.get("/Subtype") == Name.Image:
@@ -26,7 +26,7 @@ def shrink(document: pikepdf.Pdf, longest: int) -> int:
 
 
 def _mode(item: Any) -> str | None:
-    """Pillow's mode of a picture of plain colours, 8 bits each; None for others."""
+    """Pillow's mode of a picture of plain 8-bit colours; None for any other."""
     if item.get("/ImageMask", False) or int(item.get("/BitsPerComponent", 0)) != 8 or "/Decode" in item or "/Mask" in item:
         return None
     space = item.get("/ColorSpace")

@@ -1,4 +1,4 @@
-"""A document's text as XML, page by page: what programs that read XML alone can take up."""
+"""The text of a document as XML, page by page, for programs that read XML only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from lxml import etree
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.ocr import recognise
-from services.stage_worker.adapters.documents.pdf import META, open_pdf, said_of
+from services.stage_worker.adapters.documents.pdf import META, as_properties, open_pdf
 from services.stage_worker.adapters.documents.text import Report, extract_text
+from services.stage_worker.core.document_fault import DocumentFault
 
 NAMESPACE = "urn:stageline:document:1"
 _UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 §2.2 has no place for."""
+"""Characters that XML 1.0 §2.2 does not allow."""
 _ENTRIES = {entry: option.partition(".")[2].lower() for option, entry in META.items()}
 
 
@@ -27,13 +27,13 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
     Raises `password`, `damaged`, `unsupported_type`, `too_much_text`.
     """
     kind = str(config.get("kind"))
-    said: dict[str, str] = {}
+    notes: dict[str, str] = {}
     about: dict[str, str] = {}
     if kind == "pdf":
-        path, about = _opened(path, [str(p) for p in config.get("passwords", [])], said)
+        path, about = _opened(path, [str(p) for p in config.get("passwords", [])], notes)
     found = extract_text(path, {"kind": kind}, report)
     pages = [str(page) for page in found["pages"]]
-    read = _read(path, kind, found["needs_ocr"], pages, said, report)
+    read = _read(path, kind, found["needs_ocr"], pages, notes, report)
     about |= {_ENTRIES[META[option]]: str(value) for option, value in dict(config.get("meta", {})).items() if option in META}
     root = etree.Element(f"{{{NAMESPACE}}}document", nsmap={None: NAMESPACE}, kind=kind, pages=str(len(pages)))
     for name, value in sorted(about.items()):
@@ -43,21 +43,21 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         element = etree.SubElement(root, f"{{{NAMESPACE}}}page", number=str(number + 1), source=source)
         element.text = _UNFIT.sub("", page.replace("\r\n", "\n").replace("\r", "\n"))
     (path.parent / "output").write_bytes(etree.tostring(root, encoding="UTF-8", xml_declaration=True))
-    return {"properties": {"page_count": len(pages), **said_of(said)}}
+    return {"properties": {"page_count": len(pages), **as_properties(notes)}}
 
 
-def _opened(path: Path, passwords: list[str], said: dict[str, str]) -> tuple[Path, dict[str, str]]:
-    """The PDF without its password, and what it says of itself."""
+def _opened(path: Path, passwords: list[str], notes: dict[str, str]) -> tuple[Path, dict[str, str]]:
+    """Path of the PDF without its password, and its own metadata."""
     document, warnings = open_pdf(path, passwords)
-    said |= {warning["code"]: warning["message"] for warning in warnings}
+    notes |= {warning["code"]: warning["message"] for warning in warnings}
     with document:
         about = {name: str(document.docinfo[entry]) for entry, name in _ENTRIES.items() if entry in document.docinfo}
         document.save(path.parent / "plain.pdf", encryption=False)
     return path.parent / "plain.pdf", about
 
 
-def _read(path: Path, kind: str, wanted: list[int], pages: list[str], said: dict[str, str], report: Report) -> set[int]:
-    """Put what OCR reads into `pages`; answers which of them it read."""
+def _read(path: Path, kind: str, wanted: list[int], pages: list[str], notes: dict[str, str], report: Report) -> set[int]:
+    """Put the text that OCR reads into `pages`. Returns the indices of those pages."""
     if not wanted:
         return set()
     try:
@@ -65,7 +65,7 @@ def _read(path: Path, kind: str, wanted: list[int], pages: list[str], said: dict
     except DocumentFault as fault:
         if fault.code != "ocr_not_installed":
             raise
-        said["OcrIncomplete"] = f"{len(wanted)} scanned pages were not read: {fault}"
+        notes["OcrIncomplete"] = f"{len(wanted)} scanned pages were not read: {fault}"
         return set()
     for index, text in seen.items():
         pages[int(index)] = str(text)

@@ -1,4 +1,4 @@
-"""XML that a PDF carries as embedded files: the data of an electronic invoice (ISO 32000-2 §7.11.4; Factur-X, ZUGFeRD)."""
+"""XML files embedded in a PDF: the data of an electronic invoice (ISO 32000-2 §7.11.4; Factur-X, ZUGFeRD)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pikepdf
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_FILES = 100
 MAX_BYTES = 50 << 20
@@ -18,19 +18,19 @@ XML_TYPES = ("text/xml", "application/xml")
 
 
 def extract_xml(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output-0`, `output-1`, …: the embedded XML files as they are; `names` says what they are called, in that order.
+    """Write `output-0`, `output-1`, …: the embedded XML files unchanged. `names` in the result has their names in that order.
 
     `config`: `kind`, `passwords`. Raises `password`, `damaged`, `unsupported_type`, `no_xml`, `too_large`.
     """
     if str(config.get("kind")) != "pdf":
         raise DocumentFault("unsupported_type", "Only PDFs carry embedded files.")
     document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
-    said = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
+    notes = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
     names: list[str] = []
     with document:
         found = [(name, spec) for name, spec in document.attachments.items() if _is_xml(name, spec)]
         if len(found) > MAX_FILES:
-            said["warning.PartialExtraction"] = f"The PDF carries {len(found)} XML files; these are the first {MAX_FILES}."
+            notes["warning.PartialExtraction"] = f"The PDF carries {len(found)} XML files; these are the first {MAX_FILES}."
         for number, (name, spec) in enumerate(found[:MAX_FILES]):
             data = spec.get_file().read_bytes()
             if len(data) > MAX_BYTES:
@@ -41,7 +41,7 @@ def extract_xml(path: Path, config: Mapping[str, Any], report: Report) -> dict[s
         pages = len(document.pages)
     if not names:
         raise DocumentFault("no_xml", "The PDF carries no embedded XML file.")
-    return {"names": names, "properties": {"page_count": pages, **said}}
+    return {"names": names, "properties": {"page_count": pages, **notes}}
 
 
 def _is_xml(name: str, spec: pikepdf.AttachedFileSpec) -> bool:
@@ -49,7 +49,7 @@ def _is_xml(name: str, spec: pikepdf.AttachedFileSpec) -> bool:
 
 
 def _file_name(name: str, number: int) -> str:
-    """The last part of the name it has in the PDF: that is its author's word, and no path of ours."""
+    """The last part of the name in the PDF. The author chose it, so it must not act as a path."""
     last = name.replace("\\", "/").rpartition("/")[2]
     kept = "".join(c for c in last if c.isprintable())[-200:].strip(". ")
     return kept or f"embedded-{number + 1}.xml"

@@ -1,4 +1,4 @@
-"""Refuse what would hurt before it is opened: encryption without key, bombs, damage. Limits are in the step's config."""
+"""Refuses harmful documents before they are opened: encrypted, damaged, bombs. The step's config may change limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pikepdf
 from PIL import Image, UnidentifiedImageError
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_PAGES = 5_000
 MAX_PIXELS = 100_000_000
@@ -23,7 +23,7 @@ MAX_STREAM_RATIO = 1000
 
 
 def guard(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """`{properties: {page_count}}` or a fault: `encrypted`, `damaged`, `too_many_pages`, `bomb`, `too_many_pixels`."""
+    """Returns `{properties: {page_count}}`. Raises `encrypted`, `damaged`, `too_many_pages`, `bomb`, `too_many_pixels`."""
     check = {"pdf": _pdf, "docx": _zip, "xlsx": _zip, "image": _image}.get(str(config.get("kind")))
     return check(path, config) if check else {}
 
@@ -47,7 +47,7 @@ def _pdf(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _probe_streams(pdf: pikepdf.Pdf) -> None:
-    # The declared length is what lies in the file; a small one that opens into a huge stream is a bomb.
+    # A bomb is a stream whose length in the file is small and whose content is huge.
     for obj in pdf.objects:
         if isinstance(obj, pikepdf.Stream) and int(obj.get("/Length", 0)) > 100_000:
             filters = str(obj.get("/Filter", ""))

@@ -1,7 +1,7 @@
-"""The sRGB profile that archived documents name as their output intent: version 2.1, made here, 2.6 KB.
+"""The sRGB profile (ICC version 2.1) that PDF/A documents name as their output intent.
 
 Encoding by ICC.1:2001-04 §6 (header, tag table, XYZ, curv, desc, text); primaries of IEC 61966-2-1 adapted to D50; transfer function of the
-same standard at 1,024 points. PDF/A-1 takes profiles of version 2 alone, which is why Pillow's own (version 4) will not do.
+same standard at 1,024 points. PDF/A-1 allows profiles of version 2 only, and Pillow's own has version 4.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ POINTS = 1024
 
 @lru_cache(maxsize=1)
 def srgb() -> bytes:
-    """The profile's bytes, the same at every call."""
+    """The profile's bytes; equal at every call."""
     curve = _curve()
     tags = [
         (b"desc", _description("sRGB IEC61966-2.1")), (b"cprt", b"text\0\0\0\0No copyright, use freely\0"), (b"wtpt", _xyz(D50)),
@@ -42,7 +42,7 @@ def _profile(tags: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _fixed(value: float) -> int:
-    """s15Fixed16Number."""
+    """Encode an s15Fixed16Number."""
     return round(value * 65536)
 
 

@@ -1,4 +1,4 @@
-"""What a file really is: libmagic over its bytes, the ZIP directory for Office files; never the client's word alone."""
+"""Detects the type of a file from its bytes: libmagic, and the ZIP directory for Office files. The client's claim does not count."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pylibmagic  # noqa: F401 - brings libmagic where the system has none; must come before `magic`
+import pylibmagic  # noqa: F401 - provides libmagic where the system has none; must precede `magic`
 
 import magic  # isort: skip
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 DOCX = _OFFICE + "wordprocessingml.document"
@@ -25,7 +25,7 @@ _MAIL_HEADER = re.compile(rb"\A(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t][^\n]*\n
 
 
 def identify(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """`{file: {content_type}, properties: {media_type, kind}}`. Raises `unsupported_type`, `empty`, `encrypted`."""
+    """Returns `{file: {content_type}, properties: {media_type, kind}, kind}`. Raises `unsupported_type`, `empty`, `encrypted`."""
     if path.stat().st_size == 0:
         raise DocumentFault("empty", "The file has no content (0 bytes).")
     mime, kind = detect(path)
@@ -35,7 +35,7 @@ def identify(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def detect(path: Path) -> tuple[str, str | None]:
-    """Media type, and the kind of reader it takes or None."""
+    """Media type, and the kind of reader for it, or None if there is none."""
     with path.open("rb") as stream:
         head = stream.read(65_536)
     mime: str = magic.from_buffer(head, mime=True)
@@ -54,7 +54,7 @@ def detect(path: Path) -> tuple[str, str | None]:
         mime = "message/rfc822"
     kind = KINDS.get(mime) or ("text" if mime.startswith("text/") else None)
     if kind == "text" and b"\0" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-        # libmagic calls some binary headers text; text has no null bytes unless it is UTF-16.
+        # libmagic takes some binary headers for text. Only UTF-16 text has null bytes.
         return "application/octet-stream", None
     return mime, kind
 

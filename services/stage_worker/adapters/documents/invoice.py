@@ -1,4 +1,4 @@
-"""A hybrid invoice: the paper as PDF/A-3 with the data of the invoice inside (Factur-X 1.07 / ZUGFeRD 2.3, which are the same)."""
+"""A hybrid invoice: PDF/A-3 with the invoice's XML embedded (Factur-X 1.07, identical to ZUGFeRD 2.3)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lxml import etree
 from pikepdf import Array, AttachedFileSpec, Name
 from pikepdf.models.metadata import encode_pdf_date
 
-from services.stage_worker.adapters.documents.archive import make
-from services.stage_worker.adapters.documents.fault import DocumentFault
-from services.stage_worker.adapters.documents.pdf import open_document, said_of
+from services.stage_worker.adapters.documents.archive import make_archive
+from services.stage_worker.adapters.documents.pdf import as_properties, open_document
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 CII = "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100"
 RAM = "urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100"
@@ -24,9 +24,9 @@ LEVELS = (
     ("urn:factur-x.eu:1p0:minimum", "MINIMUM"), ("urn:factur-x.eu:1p0:basicwl", "BASIC WL"), ("urn:factur-x.eu:1p0:basic", "BASIC"),
     ("urn:factur-x.eu:1p0:extended", "EXTENDED"), ("xrechnung", "XRECHNUNG"), ("urn:cen.eu:en16931:2017", "EN 16931"),
 )  # fmt: skip
-"""What a guideline's name holds → conformance level, the first that fits (Factur-X §6.2.2)."""
+"""Part of a guideline's name → conformance level; the first match counts (Factur-X §6.2.2)."""
 NOT_WHOLE = ("MINIMUM", "BASIC WL")
-"""Levels whose data are less than the paper says: they are `Data`, the others its `Alternative` (§6.2.3)."""
+"""Levels whose XML holds less than the page: relationship `Data`. All others are `Alternative` (§6.2.3)."""
 MAX_XML_BYTES = 20 << 20
 _SCHEMA = """<rdf:Description rdf:about="" xmlns:fx="urn:factur-x:pdfa:CrossIndustryDocument:invoice:1p0#">
 <fx:DocumentType>INVOICE</fx:DocumentType><fx:DocumentFileName>{name}</fx:DocumentFileName>
@@ -50,16 +50,16 @@ _PROPERTIES = "".join(
 )  # fmt: skip
 
 
-def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def make_invoice(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Write `output`: `input` (`config.kind`: pdf or image) as PDF/A-3 that carries `input-1`, the invoice's XML.
 
-    Returns the file's level among the properties. Raises `unsupported_type`, `conformance` (no invoice of a known guideline), `password`,
-    `damaged`.
+    The result's properties hold the level. Raises `unsupported_type`, `conformance` (no invoice of a known guideline),
+    `password`, `damaged`.
     """
     data = (path.parent / "input-1").read_bytes()
     level = level_of(data)
     name = "xrechnung.xml" if level == "XRECHNUNG" else "factur-x.xml"
-    document, said = open_document(path, config, report)
+    document, notes = open_document(path, config, report)
 
     def carry(made: pikepdf.Pdf) -> str:
         now = encode_pdf_date(datetime.now(UTC))
@@ -72,9 +72,9 @@ def prepare(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         return _SCHEMA.format(name=name, level=level, properties=_PROPERTIES)
 
     with document:
-        make(document, path.parent, 3, config, said, report, carry)
+        make_archive(document, path.parent, 3, config, notes, report, carry)
         count = len(document.pages)
-    return {"properties": {"page_count": count, "invoice_level": level, **said_of(said)}}
+    return {"properties": {"page_count": count, "invoice_level": level, **as_properties(notes)}}
 
 
 def level_of(data: bytes) -> str:
@@ -87,10 +87,10 @@ def level_of(data: bytes) -> str:
         raise DocumentFault("conformance", f"The invoice's XML cannot be read: {str(error)[:200]}") from None
     if root.tag != f"{{{CII}}}CrossIndustryInvoice":
         raise DocumentFault("conformance", "The XML is no Cross Industry Invoice (UN/CEFACT D16B), which Factur-X asks for.")
-    said = (root.findtext(_GUIDELINE) or "").strip().lower()
-    level = next((level for part, level in LEVELS if part in said), None)
+    guideline = (root.findtext(_GUIDELINE) or "").strip().lower()
+    level = next((level for part, level in LEVELS if part in guideline), None)
     if level is None:
         raise DocumentFault(
-            "conformance", f"The invoice follows no guideline that is known here: {said[:200] or 'it names none'}."
+            "conformance", f"The invoice follows no guideline that is known here: {guideline[:200] or 'it names none'}."
         )
     return level

@@ -1,4 +1,4 @@
-"""OCR by tesseract, page by page, one thread per page: more threads only burn CPU (reference §0.16)."""
+"""OCR by tesseract, page by page. One thread per page, because more threads cost CPU without saving time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pypdfium2 as pdfium
 from PIL import Image, ImageSequence
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 DPI = 200
 MAX_PIXELS = 40_000_000
@@ -24,7 +24,10 @@ def tesseract() -> str | None:
 
 
 def recognise(path: Path, config: dict[str, Any], report: Report) -> dict[str, Any]:
-    """`{pages: {index: text}, confidence}` for the pages named in `config["pages"]`. `confidence` is a mean, 0 to 1."""
+    """Returns `{pages: {index: text}, confidence, tool}` for the pages in `config["pages"]`. `confidence` is a mean, 0 to 1.
+
+    Raises `ocr_not_installed`, `ocr_failed`, `limit_time`, `damaged`.
+    """
     program = tesseract()
     if program is None:
         raise DocumentFault("ocr_not_installed", "OCR needs tesseract, which is not installed on this worker.")

@@ -1,4 +1,4 @@
-"""PDFs made of PDFs and images: one file to a PDF, many PDFs to one. pikepdf writes, Pillow reads images."""
+"""Makes PDFs of PDFs and images: convert one, merge several, split into pages. pikepdf writes, Pillow reads images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pikepdf
 from PIL import Image, ImageOps, ImageSequence
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 META = {"META.TITLE": "/Title", "META.AUTHOR": "/Author", "META.SUBJECT": "/Subject", "META.KEYWORDS": "/Keywords"}
 """Option → entry of the document information dictionary (ISO 32000-2 §14.3.3)."""
@@ -24,11 +24,11 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
 
     Raises `password`, `damaged`, `unsupported_type`.
     """
-    document, said = open_document(path, config, report)
+    document, notes = open_document(path, config, report)
     with document:
         pages = len(document.pages)
         _write(document, path.parent / "output", config)
-    return {"properties": {"page_count": pages, **said_of(said)}}
+    return {"properties": {"page_count": pages, **as_properties(notes)}}
 
 
 def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -52,7 +52,10 @@ def merge(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
 
 
 def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output-0`, `output-1`, …: a PDF of each page, turned by `config.rotation` degrees. Raises `password`, `damaged`, `too_many_pages`."""
+    """Write `output-0`, `output-1`, …: a PDF of each page, rotated by `config.rotation` degrees.
+
+    Raises `password`, `damaged`, `too_many_pages`, `unsupported_type`, `option`.
+    """
     if str(config.get("kind")) != "pdf":
         raise DocumentFault("unsupported_type", "Only PDFs can be taken apart into pages.")
     rotation = int(config.get("rotation") or 0)
@@ -74,26 +77,26 @@ def split(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, An
 
 
 def open_document(path: Path, config: Mapping[str, Any], report: Report) -> tuple[pikepdf.Pdf, dict[str, str]]:
-    """A PDF, or an image as one, and what had to be mended, by event code. `config`: `kind`, `passwords`.
+    """Open a PDF, or an image as a PDF. Returns it with its repairs (event code → text). `config`: `kind`, `passwords`.
 
     Raises `password`, `damaged`, `unsupported_type`.
     """
     kind = str(config.get("kind"))
     if kind == "image":
-        return of_image(path, report), {}
+        return image_to_pdf(path, report), {}
     if kind != "pdf":
         raise DocumentFault("unsupported_type", f"Files of kind {kind} cannot be made a PDF here: PDFs and images can.")
     document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
     return document, {warning["code"]: warning["message"] for warning in warnings}
 
 
-def said_of(said: Mapping[str, str]) -> dict[str, str]:
-    """Warnings by event code, as they stand among a file's properties."""
-    return {f"warning.{code}": message for code, message in said.items()}
+def as_properties(notes: Mapping[str, str]) -> dict[str, str]:
+    """Notes (event code → text) in the form of a file's properties."""
+    return {f"warning.{code}": message for code, message in notes.items()}
 
 
 def open_pdf(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[dict[str, str]]]:
-    """The document, opened by the first password that fits, and what had to be mended. Raises `password`, `damaged`."""
+    """Open a PDF with the first password that fits. Returns it with its repairs (`code`, `message`). Raises `password`, `damaged`."""
     for password in ("", *passwords):
         try:
             document = pikepdf.open(path, password=password, attempt_recovery=True)
@@ -101,14 +104,14 @@ def open_pdf(path: Path, passwords: Sequence[str]) -> tuple[pikepdf.Pdf, list[di
             continue
         except pikepdf.PdfError as error:
             raise DocumentFault("damaged", f"The PDF cannot be opened: {str(error)[:300]}") from None
-        said = [str(w) for w in document.get_warnings()]
-        found = [{"code": "CorruptionRepaired", "message": f"The PDF was repaired: {said[0][:200]}"}] if said else []
+        repairs = [str(w) for w in document.get_warnings()]
+        found = [{"code": "CorruptionRepaired", "message": f"The PDF was repaired: {repairs[0][:200]}"}] if repairs else []
         return document, found
     raise DocumentFault("password", "The PDF is protected, and no password that was given opens it.")
 
 
-def of_image(path: Path, report: Report) -> pikepdf.Pdf:
-    """An image as a PDF, a frame a page, as large as its own resolution says. Raises `damaged`."""
+def image_to_pdf(path: Path, report: Report) -> pikepdf.Pdf:
+    """Make a PDF of an image: one page per frame, sized by the frame's resolution. Raises `damaged`."""
     target = pikepdf.Pdf.new()
     with Image.open(path) as picture:
         frames = getattr(picture, "n_frames", 1)
@@ -119,14 +122,14 @@ def of_image(path: Path, report: Report) -> pikepdf.Pdf:
             _shown(frame).save(page, "PDF", resolution=frame_dpi(frame))
             with pikepdf.open(page) as single:
                 target.pages.extend(single.pages)
-                # The page's objects are copied when the target is saved; its file must not change before that.
+                # The target reads the page's file when it is saved, so the file must stay.
                 page.rename(path.parent / f"page-{number}.pdf")
             report(number + 1, frames)
     return target
 
 
 def _shown(frame: Image.Image) -> Image.Image:
-    """As people see it: the right way up (Exif 2.32 §4.6.4, Orientation), with 8 bits a channel."""
+    """The frame upright (Exif 2.32 §4.6.4, Orientation), with 8 bits per channel."""
     upright = ImageOps.exif_transpose(frame)
     if upright.mode.startswith("I;16"):
         return upright.point(lambda value: value * (1 / 256)).convert("L")
@@ -134,7 +137,7 @@ def _shown(frame: Image.Image) -> Image.Image:
 
 
 def frame_dpi(frame: Image.Image) -> float:
-    """The image's own resolution; without one, what makes it fit an A4 page."""
+    """Resolution of the frame in dpi; without one, the resolution that fits it on an A4 page."""
     own = float((frame.info.get("dpi") or (0,))[0] or 0)
     if 30 <= own <= 2400:
         return own

@@ -1,4 +1,4 @@
-"""Signatures on PDFs (PAdES B-B, ETSI EN 319 142-1), with a key of the operator's. pyHanko writes them, as an update: every byte stays."""
+"""Signs PDFs (PAdES B-B, ETSI EN 319 142-1) with the operator's key. pyHanko appends the signature; existing bytes stay."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.sign import signers
 from pyhanko.sign.fields import SigSeedSubFilter, enumerate_sig_fields
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_FIELDS = 1000
 
 
 def sign(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output`: the PDF with one signature more. `config`: `kind`, `key` (PKCS#12, Base64), `key_password`, `passwords`, and what the
-    signature says: `reason`, `location`, `contact`.
+    """Write `output`: the PDF with one more signature.
 
-    A protected PDF is opened with one of the `passwords`, and written without. Raises `not_configured`, `unsupported_type`, `password`,
-    `damaged`.
+    `config`: `kind`, `key` (PKCS#12, Base64), `key_password`, `passwords`, and `reason`, `location`, `contact` of the signature.
+    A protected PDF is opened with one of the `passwords` and written without. Raises `not_configured`, `unsupported_type`,
+    `password`, `damaged`.
     """
     if str(config.get("kind")) != "pdf":
         raise DocumentFault("unsupported_type", "Only PDFs can be signed: convert other documents first.")
@@ -37,7 +37,7 @@ def sign(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any
         if document.is_encrypted or warnings:
             source = path.parent / "plain.pdf"
             document.save(source, encryption=False, object_stream_mode=pikepdf.ObjectStreamMode.disable)
-    said = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
+    notes = {f"warning.{warning['code']}": warning["message"] for warning in warnings}
     try:
         with source.open("rb") as inside, (path.parent / "output").open("w+b") as outside:
             writer = IncrementalPdfFileWriter(inside, strict=False)
@@ -48,7 +48,7 @@ def sign(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any
             signers.sign_pdf(writer, facts, signer=signer, output=outside)
     except PdfError as error:
         raise DocumentFault("damaged", f"The PDF cannot be signed: {str(error)[:200]}") from None
-    return {"properties": {"page_count": count, "signed_by": signer.subject_name, **said}}
+    return {"properties": {"page_count": count, "signed_by": signer.subject_name, **notes}}
 
 
 def _signer(config: Mapping[str, Any]) -> signers.SimpleSigner:
@@ -60,8 +60,8 @@ def _signer(config: Mapping[str, Any]) -> signers.SimpleSigner:
             base64.b64decode(config["key"]), other_certs=[], passphrase=password
         )
     except ValueError:
-        said = "The signing key cannot be opened: its file is no PKCS#12, or its password is wrong."
-        raise DocumentFault("not_configured", said) from None
+        reason = "The signing key cannot be opened: its file is no PKCS#12, or its password is wrong."
+        raise DocumentFault("not_configured", reason) from None
     return signer
 
 

@@ -1,4 +1,4 @@
-"""Text of a document, page by page. PDFium reads PDFs; pages with no text but a picture are left to OCR."""
+"""Extracts the text of a document, page by page. PDFium reads PDFs; scanned pages are left to OCR."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 import pypdfium2 as pdfium
 from charset_normalizer import from_bytes
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_CHARACTERS = 20_000_000
 MAX_CELLS = 2_000_000
 OCR_BELOW = 30
-"""A page with fewer characters than this and a picture on it is taken for a scan."""
+"""A page with a picture and fewer characters than this counts as a scan."""
 
 Report = Callable[[int, int | None], None]
 
 
 def extract_text(path: Path, config: dict[str, Any], report: Report) -> dict[str, Any]:
-    """`{pages: [text…], needs_ocr: [page index…], tool}`. Raises `damaged`, `too_much_text`."""
+    """Returns `{pages: [text…], needs_ocr: [page index…], tool}`. Raises `damaged`, `too_much_text`, `unsupported_type`."""
     kind = str(config.get("kind"))
     readers = {
         "pdf": _pdf,
@@ -96,7 +96,7 @@ def _docx(path: Path, report: Report) -> dict[str, Any]:
         )
     except DocumentFault:
         raise
-    except Exception as error:  # noqa: BLE001 - python-docx raises whatever lxml and zipfile raise on damaged files
+    except Exception as error:  # noqa: BLE001 - python-docx passes on every exception of lxml and zipfile
         raise DocumentFault("damaged", f"The Word document cannot be read: {error}") from None
     return {"pages": [text], "needs_ocr": [], "tool": "python-docx"}
 
@@ -105,13 +105,13 @@ def _xlsx(path: Path, report: Report) -> dict[str, Any]:
     import openpyxl
 
     try:
-        # A stream, not a path: openpyxl judges paths by their extension, and ours have none.
+        # A stream, because openpyxl rejects paths without a known extension.
         with path.open("rb") as stream:
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
             pages = [_bounded(_rows(sheet), "\n") for sheet in book.worksheets]
     except DocumentFault:
         raise
-    except Exception as error:  # noqa: BLE001 - openpyxl raises whatever its parsers raise on damaged files
+    except Exception as error:  # noqa: BLE001 - openpyxl passes on every exception of its parsers
         raise DocumentFault("damaged", f"The spreadsheet cannot be read: {error}") from None
     return {"pages": pages, "needs_ocr": [], "tool": f"openpyxl {openpyxl.__version__}"}
 
@@ -129,7 +129,7 @@ def _rows(sheet: Any) -> Iterator[str]:
 
 
 def decode(data: bytes, declared: str | None = None) -> str:
-    """Text of bytes in an unknown encoding: the declared one, UTF-8, then the most likely."""
+    """Decode bytes: by the declared encoding, then UTF-8, then the most likely one."""
     for encoding in (declared, "utf-8-sig"):
         try:
             if encoding:
@@ -146,7 +146,7 @@ def _plain(path: Path, report: Report) -> dict[str, Any]:
 
 
 def html_text(markup: bytes | str) -> str:
-    """Readable text of an HTML document: no scripts, styles or tags. No entity is resolved, nothing is fetched."""
+    """Readable text of an HTML document without scripts, styles and tags. Resolves no external entity, fetches nothing."""
     from lxml import html as parser
     from lxml.etree import ParserError
 

@@ -1,4 +1,4 @@
-"""A document as one TIFF, a page a frame (TIFF 6.0). PDFium draws, Pillow and libtiff write; nothing is lost but what is no picture."""
+"""Makes one TIFF of a document, one frame per page (TIFF 6.0). PDFium draws, Pillow and libtiff write without loss."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 import pypdfium2 as pdfium
 from PIL import Image, ImageChops, ImageOps, ImageSequence, TiffImagePlugin
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
 from services.stage_worker.adapters.documents.pdf import META, frame_dpi, open_pdf
 from services.stage_worker.adapters.documents.text import Report
+from services.stage_worker.core.document_fault import DocumentFault
 
 DPI = 300
-"""What scanners for archives use, and fax (ITU-T T.6) at its finest."""
+"""Usual for archive scans, and the finest resolution of fax (ITU-T T.6)."""
 MAX_PIXELS = 40_000_000
 MAX_PAGES = 500
 TAGS = {"META.TITLE": 270, "META.AUTHOR": 315}
 """Option → ImageDescription, Artist (TIFF 6.0 §8)."""
 KEPT = ("1", "L", "I;16", "I", "F", "CMYK", "LAB")
-"""Modes of Pillow that TIFF has as they are."""
+"""Modes of Pillow that TIFF stores directly."""
 Frame = tuple[Image.Image, float]
 
 
 def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Write `output`: every page at 300 dpi, or a picture as it is. `config`: `kind`, `passwords`, `meta` (options of `TAGS`).
 
-    Black and white frames are packed by T.6 ("Group 4"), others by Deflate, grey ones with one byte per pixel. Raises `password`,
+    Black and white frames are compressed by T.6 ("Group 4"), others by Deflate. Grey frames have one byte per pixel. Raises `password`,
     `damaged`, `too_many_pages`, `unsupported_type`.
     """
     kind = str(config.get("kind"))
-    said: dict[str, str] = {}
+    notes: dict[str, str] = {}
     if kind == "pdf":
-        frames, count = _pages(path, config, said)
+        frames, count = _pages(path, config, notes)
     elif kind == "image":
         frames, count = _frames(path)
     else:
@@ -52,13 +52,13 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
             report(number + 1, count)
     lost = [option for option in META if option in config.get("meta", {}) and option not in TAGS]
     if lost:
-        said["warning.MetadataRemoved"] = f"A TIFF has no place for {', '.join(lost)}."
-    return {"properties": {"page_count": count, **said}}
+        notes["warning.MetadataRemoved"] = f"A TIFF has no place for {', '.join(lost)}."
+    return {"properties": {"page_count": count, **notes}}
 
 
-def _pages(path: Path, config: Mapping[str, Any], said: dict[str, str]) -> tuple[Iterator[Frame], int]:
+def _pages(path: Path, config: Mapping[str, Any], notes: dict[str, str]) -> tuple[Iterator[Frame], int]:
     document, warnings = open_pdf(path, [str(p) for p in config.get("passwords", [])])
-    said |= {f"warning.{warning['code']}": warning["message"] for warning in warnings}
+    notes |= {f"warning.{warning['code']}": warning["message"] for warning in warnings}
     plain = path.parent / "plain.pdf"
     with document:
         count = len(document.pages)
@@ -71,7 +71,7 @@ def _pages(path: Path, config: Mapping[str, Any], said: dict[str, str]) -> tuple
                 width, height = page.get_size()
                 scale = min(DPI / 72, (MAX_PIXELS / max(1.0, width * height)) ** 0.5)
                 if scale < DPI / 72:
-                    said["warning.ContentRasterized"] = f"A page is so large that it is drawn with {scale * 72:.0f} dpi."
+                    notes["warning.ContentRasterized"] = f"A page is so large that it is drawn with {scale * 72:.0f} dpi."
                 yield _grey_if_grey(page.render(scale=scale).to_pil().convert("RGB")), scale * 72
                 page.close()
 
@@ -95,7 +95,7 @@ def _plain(frame: Image.Image) -> Image.Image:
     if frame.mode in KEPT:
         return frame
     if frame.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in frame.info:
-        # On paper: what is transparent is white.
+        # Transparent areas become white, as on paper.
         layered = frame.convert("RGBA")
         paper = Image.new("RGBA", layered.size, "white")
         frame = Image.alpha_composite(paper, layered)

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.door`: `job/create` and status reads of the door beside a bare FastAPI route, in one run on one machine.
+"""`python -m benchmarks.gateway`: `job/create` and `job/detail` beside a bare FastAPI route, in one run on one machine.
 
-The bare route parses the same body with pydantic and answers JSON: what the framework and the HTTP server cost by themselves.
+The bare route parses the same body with pydantic and answers JSON. It shows the cost of the framework and the HTTP server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import results
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
 
-DATA_DIR = Path(".stageline") / "bench-door"
+DATA_DIR = Path(".stageline") / "bench-gateway"
 COUNT = int(os.environ.get("BENCH_REQUESTS", "2000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 AT_ONCE = 16
@@ -59,7 +59,7 @@ Call = Callable[[int], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def bare_route() -> AsyncIterator[tuple[str, int]]:
-    """The bare application: its address and process id."""
+    """Run the bare application; yields its address and process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", BARE, str(port))
@@ -77,7 +77,7 @@ async def bare_route() -> AsyncIterator[tuple[str, int]]:
 
 
 async def measure(call: Call, pid: int) -> tuple[float, float, float, float]:
-    """Requests per second, p50 and p99 in ms, CPU ms of the server process per request; `COUNT` requests, 16 at a time."""
+    """Make `COUNT` calls, `AT_ONCE` at a time. Returns requests per second, p50 and p99 in ms, and CPU ms per request of process `pid`."""
     taken: list[float] = []
     numbers = iter(range(COUNT))
     process = psutil.Process(pid)
@@ -98,7 +98,7 @@ async def measure(call: Call, pid: int) -> tuple[float, float, float, float]:
 
 
 def caller(http: aiohttp.ClientSession, method: str, url: Callable[[int], str], body: Callable[[int], Any] | None = None) -> Call:
-    """A call that must be answered 200."""
+    """A function that makes one request. It raises `RuntimeError` for a status other than 200."""
 
     async def call(number: int) -> None:
         async with http.request(method, url(number), json=body(number) if body else None) as answer:
@@ -110,7 +110,7 @@ def caller(http: aiohttp.ClientSession, method: str, url: Callable[[int], str], 
 
 
 async def rounds(url: str, pid: int, key: str) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Each kind of request, `ROUNDS` times, in turns."""
+    """Measure each kind of request `ROUNDS` times, in turns. Returns kind → one result of `measure` per round."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     async with (
@@ -138,7 +138,7 @@ async def rounds(url: str, pid: int, key: str) -> dict[str, list[tuple[float, fl
 
 
 async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
-    """Sessions with a file each, ready for their job."""
+    """Open `COUNT` sessions with one file each; returns their ids."""
     made: list[str] = []
     numbers = iter(range(COUNT))
 
@@ -159,7 +159,7 @@ async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
 
 
 def figures_of(found: dict[str, list[tuple[float, float, float, float]]]) -> dict[str, Any]:
-    """What the result file holds: medians of the rounds; units are in the names."""
+    """The figures of the result file: medians of the rounds, with their units in the names."""
     figures: dict[str, Any] = {}
     for name, kind in (
         ("create", "job/create"),
@@ -175,8 +175,8 @@ def figures_of(found: dict[str, list[tuple[float, float, float, float]]]) -> dic
 
 
 async def main() -> None:
-    """Run it, print it and write its result; nothing in it is asserted."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.door")
+    """Measure, print a table and write the result. Nothing is asserted."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateway")
     results.add_option(parser)
     folder = parser.parse_args().results
     shutil.rmtree(DATA_DIR, ignore_errors=True)
@@ -196,10 +196,10 @@ async def main() -> None:
         rate, p50, p99, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
         share = rate / statistics.median(m[0] for m in found[bare[name]]) if name in bare else None
         table.add_row(name, f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{cpu:.2f}", f"{share:.0%}" if share else "")
-    out.print(f"{COUNT} requests of each kind, {AT_ONCE} at a time, medians of {ROUNDS} rounds; jobs run meanwhile")
+    out.print(f"{COUNT} requests of each kind, {AT_ONCE} at a time, medians of {ROUNDS} rounds; jobs run at the same time")
     out.print(table)
     setup = {"store": "sqlite", "requests": COUNT, "rounds": ROUNDS, "at_once": AT_ONCE}
-    results.save(folder, "door", setup, figures_of(found), out.print)
+    results.save(folder, "gateway", setup, figures_of(found), out.print)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Downloads remote files, guarded against internal addresses, counted and hashed while they stream in."""
+"""Downloads of remote files: guarded against internal addresses, counted and hashed while they stream in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import aiohttp
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
-from services.stage_worker.adapters.documents.fault import DocumentFault
+from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Outcome
 from shared.net.address_guard import AddressRefused, check_url, guarded_connector
 from shared.net.networks import Networks
@@ -28,7 +28,7 @@ _REDIRECT = (301, 302, 303, 307, 308)
 
 
 class GuardedDownloads:
-    """`Downloads` over HTTP. `limit` in bytes; `trusted` internal networks may be read from."""
+    """`Downloads` over HTTP and from containers. `limit` in bytes; `trusted` internal networks may be read."""
 
     def __init__(self, objects: Objects, limit: int, trusted: Networks, containers: Containers | None = None) -> None:
         self.objects = objects
@@ -37,13 +37,13 @@ class GuardedDownloads:
         self.containers = containers or {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def fetch_file(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         if url.startswith(SCHEME):
-            return await self._of_container(tenant, url)
+            return await self._fetch_from_container(tenant, url)
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
-                found = await self._once(tenant, url)
+                found = await self._download(tenant, url)
             except AddressRefused as error:
                 raise DocumentFault("ssrf_refused", f"The address is not allowed: {error}") from None
             except TooLarge as error:
@@ -55,7 +55,7 @@ class GuardedDownloads:
             url = found
         raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
 
-    async def _of_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def _fetch_from_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
         name, path = parse_container_url(url)
         container = self.containers.get(name)
         if container is None or not container.open_to(tenant):
@@ -70,12 +70,12 @@ class GuardedDownloads:
         except (NotFoundError, FileNotFoundError):
             raise DocumentFault("source_refused", f"Container {name} has no file {path}.") from None
         except (BaseError, OSError) as error:
-            # What obstore says names servers and settings: for the operator's log, not for whoever handed the document in.
+            # The error text names servers and settings. It belongs in the operator's log, not in the job's error.
             log.warning("container could not be read", extra={"container": name, "reason": str(error)[:1000]})
             raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
 
-    async def _once(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
+    async def _download(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
             self._session = aiohttp.ClientSession(
@@ -97,7 +97,7 @@ class GuardedDownloads:
             return stored, response.content_type[:200]
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 

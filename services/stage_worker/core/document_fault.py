@@ -1,10 +1,10 @@
-"""What can be wrong with a document, as a typed result and never as a crash of the worker."""
+"""What can be wrong with a document, as a typed result instead of a crash of the worker."""
 
 from __future__ import annotations
 
 
 class DocumentFault(Exception):
-    """`code` is a stable word, the text is for people. `retriable` faults are not the document's but the moment's."""
+    """`code` is a stable word, the text is for people. A `retriable` fault may pass; any other is the document's own."""
 
     def __init__(self, code: str, message: str, retriable: bool = False) -> None:
         super().__init__(message)

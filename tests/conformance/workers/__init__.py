@@ -1,0 +1,1 @@
+"""What every worker does, whichever transport it stands on."""
