@@ -29,19 +29,6 @@ class SeenRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-class TakenRow(SQLModel, table=True):
-    """Inbox by place (`shared/processing/inbox_by_offset.py`): the records of one partition that one transaction took, `marks` of them as pairs of the distance
-    from `first_offset` and the CRC-32 of the message's id and type, all little-endian."""
-
-    __tablename__ = "taken"
-    partition_name: str = Field(primary_key=True)
-    last_offset: int = Field(primary_key=True, sa_type=BigInteger)
-    first_offset: int = Field(sa_type=BigInteger)
-    marks: bytes
-    taken_at: float = Field(index=True)
-    __table_args__ = {"sqlite_with_rowid": False}
-
-
 class OutboxBatchRow(SQLModel, table=True):
     """The records that one transaction emits for one shard, in order, until Kafka has acknowledged them.
 
@@ -57,9 +44,8 @@ class OutboxBatchRow(SQLModel, table=True):
 
 
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
-TAKEN: Table = TakenRow.__table__  # type: ignore[attr-defined]
 OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX_BATCH)
+RUNTIME_TABLES = (SEEN, OUTBOX_BATCH)
 """Tables of the runtime, in every service's database."""
 
 

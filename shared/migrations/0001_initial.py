@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from shared.database.columns import big_integer, binary, counted_id, integer, number, string
+from shared.database.columns import counted_id, integer, number, string
 
 revision = "0001"
 down_revision = None
@@ -17,11 +17,6 @@ def upgrade() -> None:
         "seen", string("message_id"), number("seen_at"), sa.PrimaryKeyConstraint("message_id"), sqlite_with_rowid=False,
     )  # fmt: skip
     op.create_index("ix_seen_seen_at", "seen", ["seen_at"])
-    op.create_table(
-        "taken", string("partition_name"), big_integer("last_offset"), big_integer("first_offset"), binary("marks"),
-        number("taken_at"), sa.PrimaryKeyConstraint("partition_name", "last_offset"), sqlite_with_rowid=False,
-    )  # fmt: skip
-    op.create_index("ix_taken_taken_at", "taken", ["taken_at"])
     op.create_table(
         "outbox_batch", counted_id("id"), string("shard"), string("body"), integer("records"), number("created_at"),
         sa.PrimaryKeyConstraint("id"),

@@ -15,7 +15,6 @@ from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from tests.simulation.__main__ import hunt, simulate
 from tests.simulation.mirrored import Mirror
-from tests.simulation.node import is_duplicate
 from tests.simulation.stores import ModelDispatchStore, ModelJobStore, ModelSteeringStore
 from tests.simulation.switches import BUGS
 from tests.simulation.world import World
@@ -69,5 +68,4 @@ def mirrored(connection: Connection, catalog: Catalog, world: World) -> Stores:
         lambda tx: Mirror(ModelJobStore(tx, flows), SqlJobStore(connection, catalog)),  # type: ignore[arg-type, return-value]
         lambda tx: Mirror(ModelDispatchStore(tx), SqlDispatchStore(connection, 0)),  # type: ignore[arg-type, return-value]
         ModelSteeringStore,
-        is_duplicate,
     )
