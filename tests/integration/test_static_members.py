@@ -1,4 +1,4 @@
-"""A static member's name stands for its partitions: the gateway's second member must not use the name of an earlier release."""
+"""A static member's name stands for its topics, so two members with different topics need different names."""
 
 from __future__ import annotations
 
