@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,9 @@ def group_of(item: pytest.Item) -> str:
     return used[0] if used else "" if item.path.parent.name in ALONE else item.path.stem
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist puts the groups into the names of tests
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests into their groups, and the longest groups first."""
+@pytest.hookimpl(wrapper=True)  # a wrapper begins before xdist's own hook, which puts the groups into the names of tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Put tests into their groups, and the longest groups first."""
     order: dict[pytest.Item, int] = {}
     for item in items:
         group = group_of(item)
@@ -59,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=order.__getitem__)
+    return (yield)
 
 
 def pytest_report_header() -> list[str]:
@@ -67,8 +68,9 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server for the whole run. Each test creates its own schema or database in it."""
+    in_one_worker(tmp_path_factory, "postgres")
     with postgres() as url:
         yield url
 
@@ -89,11 +91,18 @@ async def otlp() -> AsyncIterator[MetricsReceiver]:
     await receiver.stop()
 
 
+def in_one_worker(tmp_path_factory: pytest.TempPathFactory, fixture: str) -> None:
+    """Fail when another worker of this run has started the same: `group_of` must keep the tests that use it together."""
+    shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.getbasetemp()
+    (shared / f"{fixture}-started").touch(exist_ok=False)
+
+
 @pytest.fixture(scope="session")
 async def pipeline(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, otlp: MetricsReceiver
 ) -> AsyncIterator[Pipeline]:
     """The shared pipeline. Tests use their own jobs and break nothing. `STAGELINE_TEST_STORE=postgresql` runs it on PostgreSQL."""
+    in_one_worker(tmp_path_factory, "pipeline")
     workflows = tmp_path_factory.mktemp("workflows")
     for path in (Path(__file__).parent / "workflows").glob("*.yaml"):
         (workflows / path.name).write_text(path.read_text())
@@ -149,6 +158,7 @@ def own_pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 @pytest.fixture(scope="session")
 def restartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestartablePipeline]:
     """A second pipeline of the run: tests may crash its services and restart them with other settings, but leave it running."""
+    in_one_worker(tmp_path_factory, "restartable")
     running = RestartablePipeline(tmp_path_factory.mktemp("restartable"))
     running.start()
     yield running

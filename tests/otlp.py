@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ class MetricsReceiver(OtlpReceiver):
 
     def __init__(self) -> None:
         super().__init__()
+        self.exports: Counter[str] = Counter()
+        """Of each service, how often its metrics came."""
         self._points: dict[tuple[str, str, frozenset[tuple[str, Any]]], Point] = {}
 
     def points(self, name: str, service: str = "", **attributes: Any) -> list[Point]:
@@ -55,6 +58,7 @@ class MetricsReceiver(OtlpReceiver):
             body = gzip.decompress(body)
         for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
             service = next(a.value.string_value for a in resource.resource.attributes if a.key == "service.name")
+            self.exports[service.removeprefix("stageline-")] += 1
             for metric in (m for scope in resource.scope_metrics for m in scope.metrics):
                 for point in _points(service.removeprefix("stageline-"), metric):
                     self._points[point.service, point.name, frozenset(point.attributes.items())] = point

@@ -27,6 +27,6 @@ async def test_it_runs_on_both_stores(postgres_url: str, tmp_path: Path) -> None
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     for store in ("sqlite", "postgresql"):
-        assert f"{store}: 500 jobs there" in done.stdout and f"{store}: p95 of all" in done.stdout
+        assert f"{store}: holds 500 jobs" in done.stdout and f"{store}: p95 of all" in done.stdout
     asked = [line for line in done.stdout.splitlines() if line.count(".") >= 4]
     assert len(asked) == QUESTIONS, done.stdout

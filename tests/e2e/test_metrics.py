@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import get_args
 
@@ -23,7 +23,7 @@ from tests.otlp import MetricsReceiver
 from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.kafka
-SENT, CONSUMED, PARKED, REPEATED, TRIED = (
+SENT, CONSUMED, DEAD_LETTERS, REPEATED, TRIED = (
     "messaging.client.sent.messages", "messaging.client.consumed.messages", "pipeline.dead_letters", "pipeline.inbox.duplicates",
     "pipeline.webhook.attempts",
 )  # fmt: skip
@@ -39,7 +39,7 @@ def published(pipeline: Pipeline, path: Path) -> tuple[str, str]:
     return name, name
 
 
-async def told(pipeline: Pipeline, workflow: str) -> str:
+async def publish_commands(pipeline: Pipeline, workflow: str) -> str:
     """Publish the same command for one job twice, and one unreadable record."""
     job_id = clock.new_root()
     command = CreateJob(
@@ -54,54 +54,85 @@ async def told(pipeline: Pipeline, workflow: str) -> str:
     return job_id
 
 
-async def same(look: Callable[[], tuple[float, float]]) -> None:
-    """Wait until both are equal: metrics are sent every two seconds."""
+async def exported(otlp: MetricsReceiver, *services: str) -> None:
+    """Wait until everything that was measured before now has come: the next export may have begun already, the one after it has not."""
+    known = {name: otlp.exports[name] for name in services}
+
+    async def came() -> bool:
+        return all(otlp.exports[name] >= count + 2 for name, count in known.items())
+
+    await eventually(came, 30, 0.1)
+
+
+async def same(look: Callable[[], Awaitable[tuple[float, float]]]) -> None:
+    """Wait until both are equal: metrics come every two seconds, and other jobs may go on meanwhile."""
+    last: tuple[float, float] = (0, 0)
 
     async def equal() -> bool:
-        one, other = look()
-        return one == other
+        nonlocal last
+        last = await look()
+        return last[0] == last[1]
 
     try:
         await eventually(equal, 20, 0.1)
     except AssertionError:
-        one, other = look()
-        assert one == other
+        assert last[0] == last[1]
         raise
 
 
 async def test_metrics_are_exported(client: Client, pipeline: Pipeline, otlp: MetricsReceiver, tmp_path: Path) -> None:
     workflow, step = published(pipeline, tmp_path / "w.yaml")
-    events = await written(pipeline, "job.events")
-    before = {
-        "sent": otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events"),
-        "parked": otlp.value(PARKED, "job_orchestrator", code="invalid_json"),
-        "repeated": otlp.value(REPEATED, "job_orchestrator"),
-        "delivered": otlp.value(TRIED, "notifier", outcome="delivered"),
-    }
+    await exported(otlp, "job_orchestrator", "notifier")
+
+    def measured() -> dict[str, float]:
+        return {
+            "sent": otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events"),
+            "dead-lettered": otlp.value(DEAD_LETTERS, "job_orchestrator", code="invalid_json"),
+            "repeated": otlp.value(REPEATED, "job_orchestrator"),
+            "delivered": otlp.value(TRIED, "notifier", outcome="delivered"),
+        }
+
+    before, events = measured(), await written(pipeline, "job.events")
+
+    async def grown(name: str) -> float:
+        return measured()[name] - before[name]
+
     async with Receiver() as receiver:
         made = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished"]})
         receiver.secret = made["secret"]
-        await ended(client, await told(pipeline, workflow))
+        await ended(client, await publish_commands(pipeline, workflow))
 
-        def delivered() -> tuple[float, float]:
-            return otlp.value(TRIED, "notifier", outcome="delivered") - before["delivered"], max(1, len(receiver.received))
+        async def delivered() -> tuple[float, float]:
+            return await grown("delivered"), max(1, len(receiver.received))
 
         await same(delivered)
         await client.call("DELETE", f"/v1/webhooks/{made['id']}", notifier=True)
-    await same(lambda: (otlp.value(PARKED, "job_orchestrator", code="invalid_json") - before["parked"], 1))
-    await same(lambda: (otlp.value(REPEATED, "job_orchestrator") - before["repeated"], 1))
-    await same(lambda: (sum(p.count for p in otlp.points(STAGE, "stage_worker", step=step, status="OK")), 1))
-    events = await written(pipeline, "job.events") - events
-    await same(lambda: (otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events") - before["sent"], events))
-    await same(lambda: (otlp.value("pipeline.batch.records", group="ingest"), otlp.value(CONSUMED, group="ingest")))
+
+    async def once(name: str) -> tuple[float, float]:
+        return await grown(name), 1
+
+    async def worked() -> tuple[float, float]:
+        return sum(p.count for p in otlp.points(STAGE, "stage_worker", step=step, status="OK")), 1
+
+    async def sent() -> tuple[float, float]:
+        there = await written(pipeline, "job.events")
+        return await grown("sent"), there - events
+
+    async def consumed() -> tuple[float, float]:
+        return otlp.value("pipeline.batch.records", group="ingest"), otlp.value(CONSUMED, group="ingest")
+
+    await same(lambda: once("dead-lettered"))
+    await same(lambda: once("repeated"))
+    for look in (worked, sent, consumed):
+        await same(look)
 
 
 async def test_every_name_is_declared_and_every_duration_has_the_agreed_buckets(
     client: Client, pipeline: Pipeline, otlp: MetricsReceiver, tmp_path: Path
 ) -> None:
-    await ended(client, await told(pipeline, published(pipeline, tmp_path / "w.yaml")[0]))
+    await ended(client, await publish_commands(pipeline, published(pipeline, tmp_path / "w.yaml")[0]))
     usual = {
-        SENT, CONSUMED, PARKED, REPEATED, STAGE, "messaging.client.operation.duration", "messaging.process.duration", "pipeline.batch.records",
+        SENT, CONSUMED, DEAD_LETTERS, REPEATED, STAGE, "messaging.client.operation.duration", "messaging.process.duration", "pipeline.batch.records",
     }  # fmt: skip
 
     async def come() -> bool:
