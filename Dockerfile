@@ -40,7 +40,7 @@ EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=12 CMD ["serve", "health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["serve"]
-ARG VERSION=0.2.0
+ARG VERSION=0.3.0
 ARG REVISION=unknown
 ARG CREATED=unknown
 ARG SOURCE=unknown

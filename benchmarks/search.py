@@ -19,12 +19,10 @@ from rich.table import Table
 from sqlalchemy import Connection, text
 
 from benchmarks import results
-from services.ingest.adapters.store import operations, read_model  # noqa: F401 - PostgreSQL needs the columns' types
 from services.ingest.adapters.store.job_search import find
 from services.ingest.core.job_filter import JobQuery
 from services.ingest.core.job_view import new_job
 from shared import clock
-from shared.database.bulk_statements import many
 from shared.database.migrate import migrate
 from shared.database.open import open_store
 from shared.database.store import Store
@@ -59,8 +57,8 @@ def fill(connection: Connection, first: int, count: int, now: float, body: dict[
         found += [f"job_key:k-{n}", f"file:scan-{rng.randrange(1000)}.pdf"]
         found += [f"error:{rng.choice(['encrypted', 'timeout_queued', 'limit_time'])}"] if stage in ("failed", "invalid") else []
         terms += [{"tenant": tenant, "term": term, "at": at, "job": job} for term in found]
-    many(connection, _JOB, jobs)
-    many(connection, _TERM, terms)
+    connection.execute(_JOB, jobs)
+    connection.execute(_TERM, terms)
 
 
 def queries(now: float) -> dict[str, Callable[[random.Random], JobQuery]]:

@@ -4,4 +4,4 @@ from importlib.metadata import version
 from typing import Final
 
 VERSION: Final = version("stageline")
-"""For OpenAPI documents and telemetry, e.g. `0.2.0`."""
+"""For OpenAPI documents and telemetry, e.g. `0.3.0`."""

@@ -11,7 +11,7 @@ from stageline_kit.task import Task
 from stageline_kit.transport import NotSent, Transport
 from stageline_kit.worker import Worker
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "Batch", "Change", "Consumer", "Delivery", "Event", "Failed", "Gap", "Inbox", "JobFeed", "NotSent", "Outcome",
     "PartitionListener", "Producer", "Queued", "Skipped", "Task", "TaskEngine", "Transport", "TryAgain", "Worker", "WorkerHooks",

@@ -22,7 +22,7 @@ from stageline_kit.runner import Action
 
 log = logging.getLogger(__name__)
 A = TypeVar("A", bound=Action)
-CLIENT = "stageline-kit/0.2.0"
+CLIENT = "stageline-kit/0.3.0"
 COMMIT_EVERY_S = 0.2
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 

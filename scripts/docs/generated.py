@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contracts.registry import asyncapi, catalogue
 from scripts.docs import commands, decisions, figures, golden, settings, states, topics
-from shared.version import VERSION
 from tests.contracts.examples import examples
 
 ROOT = Path(__file__).parents[2]
@@ -21,11 +21,16 @@ SECTIONS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
 """File → marker → function that returns the section's text."""
 
 
+def version() -> str:
+    """The version of this tree. Another one may be installed."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
 def whole_files() -> dict[Path, str]:
     """Path → text of each file that is generated as a whole."""
     return {
-        Path("contracts/asyncapi.json"): asyncapi.text(examples(), VERSION),
-        Path("contracts/catalogue.html"): catalogue.page(examples(), VERSION),
+        Path("contracts/asyncapi.json"): asyncapi.text(examples(), version()),
+        Path("contracts/catalogue.html"): catalogue.page(examples(), version()),
         Path("docs/reference/cli.md"): commands.page(),
         Path("docs/reference/settings.md"): settings.page(),
         Path("docs/reference/topics-and-messages.md"): topics.page(),

@@ -70,9 +70,7 @@ async def build(host: Host, settings: IngestSettings) -> None:
         [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events"
     ).reader.fetch_pause_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
-    # Each member has its own name. An older release used the bare instance name for one member with all topics. A static member
-    # that returned under that name within its session would get that member's partitions, also of topics that it does not
-    # subscribe to.
+    # Each member of the group has its own name: a static member's name stands for its topics.
     host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     gateway = Gateway(

@@ -7,12 +7,10 @@ from typing import Any
 
 from contracts import Message
 from contracts.job_events import JOB_EVENTS
-from services.ingest.adapters.store.read_model import recent_jobs
 from services.ingest.adapters.store.record_batch import RecordBatch
 from services.ingest.core.numbering import number_of
 from services.ingest.core.record_keys import keys_of
 from services.ingest.projector import project
-from shared.database.parse_cache import Recent
 from shared.processing.inbox import DedupPolicy
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
@@ -27,17 +25,16 @@ class Projector:
 
     def __init__(self, deliver: Callable[[Answers], None]) -> None:
         self.deliver = deliver
-        self.recent = recent_jobs()
 
     def __call__(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        answers = on_batch(unit, batch, self.recent)
+        answers = on_batch(unit, batch)
         if answers:
             unit.after_commit.append(lambda: self.deliver(answers))
 
 
-def on_batch(unit: Unit, batch: Sequence[Inbound], recent: Recent[Record]) -> Answers:
+def on_batch(unit: Unit, batch: Sequence[Inbound]) -> Answers:
     """Project a batch into the read model. Returns the answers that it holds."""
-    records = RecordBatch(unit, keys_of(item.message for item in batch), recent)
+    records = RecordBatch(unit, keys_of(item.message for item in batch))
     for item in batch:
         with item.guard():
             project(records, item)

@@ -27,7 +27,7 @@ from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, 
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.dispatch.backlog import BacklogPublisher
 from services.job_orchestrator.dispatch.dispatcher import counts_for
-from services.job_orchestrator.handlers import Orchestrator, dedup_policy
+from services.job_orchestrator.handlers import Orchestrator
 from services.job_orchestrator.ports import Stores
 from services.job_orchestrator.publishing.job_state import JobStatePublisher
 from services.job_orchestrator.publishing.schedules import fire_schedules
@@ -71,7 +71,7 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     orchestrator = Orchestrator(stores)
     processor, dispatcher = host.processor, orchestrator.dispatcher
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
-    host.subscribe(topics, GROUP, orchestrator.on_batch, dedup_policy)
+    host.subscribe(topics, GROUP, orchestrator.on_batch)
     host.add_timer_loop(TimerLoop(processor, next_due, orchestrator.fire))
     host.add_timer_loop(
         TimerLoop(processor, next_schedule, lambda unit, n: fire_schedules(unit, stores.steering(unit.connection), n))

@@ -49,7 +49,6 @@ from services.job_orchestrator.ports import Stores
 from services.job_orchestrator.publishing.schedules import delete_schedule, set_schedule
 from services.job_orchestrator.publishing.workflows import request_workflow
 from shared.errors import DeadLetter
-from shared.processing.inbox import DedupPolicy
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.logs import log_fields
@@ -59,17 +58,6 @@ VERBS: dict[type[Message], str] = {
     CancelJob: "cancel", TerminateJob: "terminate", PauseJob: "pause", ResumeJob: "resume", RetryJobNow: "retry", PokeJob: "poke",
 }  # fmt: skip
 """Commands that change a running job, with the word that their answers carry."""
-ENDS = (TaskStatus.OK, TaskStatus.KO, TaskStatus.ERR, TaskStatus.SKIP)
-"""Statuses of a report that end an attempt."""
-
-
-def dedup_policy(message: Message) -> DedupPolicy:
-    """How the inbox recognises duplicates of `message`.
-
-    A report that ends an attempt also ends its lease, so a second copy is refused wherever it stands. Its offset is enough.
-    """
-    ends = isinstance(message, StageReport) and message.status in ENDS
-    return DedupPolicy.BY_OFFSET if ends else DedupPolicy.BY_ID
 
 
 @dataclass
@@ -182,10 +170,6 @@ class Orchestrator:
             self._refused(jobs.unit, report, refused, record)
 
     def _refused(self, unit: Unit, report: StageReport, refused: str, record: Inbound) -> None:
-        if report.status in ENDS and self.stores.is_duplicate(unit.connection, record):
-            # The first copy was decided. The second stands for no further work.
-            unit.telemetry.count("pipeline.inbox.duplicates", 1)
-            return
         unit.telemetry.count("pipeline.reports.refused", 1, reason=refused)
         if report.status is not TaskStatus.RUN:
             self.dispatcher.rates.waste(report.action, report.tenant_id)

@@ -13,8 +13,6 @@ from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
-from shared.processing.inbox import is_duplicate
-from shared.processing.records import Inbound
 
 Key = tuple[str, str]
 """(`action` or `tenant`, name)."""
@@ -226,5 +224,3 @@ class Stores:
     jobs: Callable[[Connection], JobStore]
     dispatch: Callable[[Connection], DispatchStore]
     steering: Callable[[Connection], SteeringStore]
-    is_duplicate: Callable[[Connection, Inbound], bool] = is_duplicate
-    """True when a refused report is a second copy of one that was taken before."""

@@ -1,7 +1,7 @@
-"""Brings a database up to the newest revision: forward only, adding only, one transaction, one replica at a time.
+"""Upgrades a database to the newest revision: forward only, adding only, in one transaction, one replica at a time.
 
-Revisions are Alembic's, in two lines of their own: `shared/migrations` (inbox, outbox) and `services/<service>/migrations`.
-The rule for a revision is in `shared/README.md`: it must be safe while the release before it is still running.
+Alembic keeps two lines of revisions: `shared/migrations` (inbox, outbox) and `services/<service>/migrations`.
+A revision must be safe while the previous release still runs (`shared/README.md`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from shared.errors import Retry, Stop
 log = logging.getLogger(__name__)
 CONNECT_PATIENCE_S = 60.0
 RUNTIME = Path(str(files("shared"))) / "migrations"
-"""Revisions of what every service keeps: inbox and outbox."""
+"""Revisions of the runtime tables, which every service has."""
 
 
 async def migrate(store: Store, service: str) -> None:
-    """Upgrade `store` for `service`. Raises `Stop` when the database is older than all releases. One newer than this release is fine."""
+    """Upgrade `store` for `service`. A database newer than this release is used as it is.
+
+    Raises `Stop` for a database older than 0.3.0, and `Retry` when the database cannot be reached for a minute.
+    """
     await _reachable(store)
     await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME, "service_revision": folder_of(service)}))
 
 
 async def _reachable(store: Store) -> None:
-    # With patience, as for Kafka: a database that is not there yet is waited for, not crashed on.
+    # Services and database may start at the same time.
     deadline = time.monotonic() + CONNECT_PATIENCE_S
     while True:
         try:
@@ -43,17 +46,17 @@ async def _reachable(store: Store) -> None:
 
 
 def folder_of(service: str) -> Path:
-    """Where the revisions of a service lie."""
+    """The folder with a service's revisions."""
     return Path(str(files(f"services.{service}"))) / "migrations"
 
 
 def revisions(folder: Path) -> list[str]:
-    """All revisions of a folder, oldest first; a file is named after its revision: `0001_initial.py`."""
+    """Revisions of a folder, oldest first. A file name begins with its revision: `0001_initial.py`."""
     return sorted(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
 
 
 def current(connection: Connection, line: str) -> str | None:
-    """The revision that the database is at."""
+    """The revision that the database is at in a line; None before the first."""
     if not inspect(connection).has_table(line):
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {line}")).scalar()
@@ -61,29 +64,29 @@ def current(connection: Connection, line: str) -> str | None:
 
 
 def upgrade(connection: Connection, lines: dict[str, Path]) -> None:
-    """Apply what is missing of each line. A database that is up to date costs two reads, and no import of Alembic."""
+    """Apply the missing revisions of each line. An up-to-date database costs two reads and no import of Alembic."""
     exclusive(connection, "migrate")
     for line, folder in lines.items():
         known, at = revisions(folder), current(connection, line)
         if at == known[-1]:
             continue
+        if inspect(connection).has_table("outbox"):
+            raise Stop("old_database", "the database was made by a release before 0.3.0; `stageline reset` starts afresh")
         if at is not None and at not in known:
-            # A newer release is being rolled out, or was rolled back: revisions only ever add, so its tables serve us too.
+            # A newer release is being rolled out, or was rolled back. Revisions only add, so its tables serve this release.
             log.warning("the database is newer than this release", extra={"line": line, "revision": at, "known": known[-1]})
             continue
-        if at is None and line == "runtime_revision" and inspect(connection).has_table("outbox"):
-            raise Stop("old_database", "the database was made before the first release; `stageline reset` starts afresh")
         _apply(connection, line, folder)
 
 
 def _apply(connection: Connection, line: str, folder: Path) -> None:
-    # Imported here: a service whose database is up to date starts faster and smaller without.
+    # A service with an up-to-date database starts faster and smaller without Alembic.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
     if is_shared(connection):
-        # Better to fail and be tried again than to queue everybody behind us.
+        # Fail and try again rather than make other transactions wait behind this one.
         connection.execute(text("SET LOCAL lock_timeout = '3s'"))
     config = Config()
     config.set_main_option("script_location", str(folder))

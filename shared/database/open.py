@@ -16,7 +16,7 @@ def open_store(url: str) -> Store:
     if kind == "sqlite":
         return SqliteStore(parsed)
     if kind == "postgresql":
-        # Imported here: asyncpg and greenlet are only for those who use them.
+        # Services on SQLite need neither asyncpg nor greenlet.
         from shared.database.postgres import PostgresStore
 
         return PostgresStore(parsed)

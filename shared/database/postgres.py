@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: a schema of the service's own, spoken to by asyncpg in the event loop."""
+"""The store on PostgreSQL: one schema for each service, over asyncpg in the event loop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shared.errors import DeadLetter, Retry
 
 T = TypeVar("T")
 NOT_TEXT = ("22021", "22P05")
-"""SQLSTATE of a text that PostgreSQL cannot hold, plain and in JSON."""
+"""SQLSTATE of a text that PostgreSQL cannot store (U+0000), plain and in JSON."""
 UNFIT = ("22", "23502", "23514")
-"""SQLSTATE (classes) of values that no later try makes fit: out of range, missing, against a rule."""
+"""SQLSTATE or its class of values that PostgreSQL never accepts: out of range, missing, against a rule."""
 TRANSIENT = ("08", "40", "53", "55", "57")
-"""SQLSTATE classes that pass: connection, rollback (deadlock), resources, lock not available, operator intervention."""
+"""SQLSTATE classes worth a retry: connection, rollback (deadlock), resources, lock not available, operator intervention."""
 
 
 class PostgresStore(Store):
-    """A schema in a PostgreSQL database; `?schema=` of the URL names it, each service has its own."""
+    """A schema in a PostgreSQL database, named by `?schema=` in the URL."""
 
     shared = True
 
@@ -32,9 +32,9 @@ class PostgresStore(Store):
         self.schema = str(url.query.get("schema", "public"))
         settings = {
             "search_path": self.schema, "application_name": f"stageline-{self.schema}", "lock_timeout": "20s",
-            # A replica that is stopped in the middle of a transaction must not hold its locks for ever.
+            # A replica that is stopped within a transaction loses its locks.
             "idle_in_transaction_session_timeout": "4s",
-            # Our statements are many and small; compiling only costs, most of all those by which asyncpg learns of types.
+            # The statements are small: compiling them costs more than it saves.
             "jit": "off",
         }  # fmt: skip
         self.engine: AsyncEngine = create_async_engine(
@@ -44,7 +44,7 @@ class PostgresStore(Store):
         self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def prepare(self) -> None:
-        # Not IF NOT EXISTS alone: even that needs the right to create, which a service may not have been given.
+        # IF NOT EXISTS alone would need the right to create schemas, also where the schema exists.
         def make(connection: Connection) -> None:
             if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": f'"{self.schema}"'}).scalar() is None:
                 connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"'))
@@ -56,8 +56,8 @@ class PostgresStore(Store):
             return await connection.run_sync(work)
 
     async def begin(self, work: Callable[[Connection], T]) -> tuple[T, AsyncConnection]:
-        """As `transact`; the session it ran in stays the caller's, to be closed or abandoned."""
-        with passing():
+        """As `transact`; also returns the session, which the caller closes or abandons."""
+        with translated_errors():
             connection = await self.engine.connect()
             try:
                 async with connection.begin():
@@ -67,15 +67,15 @@ class PostgresStore(Store):
                 raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        with passing():
-            # Each statement sees what is committed, in a transaction or not; without one it is one round instead of three.
+        with translated_errors():
+            # Without a transaction a read is one round instead of three, and sees the same: all that is committed.
             async with self.reading.connect() as connection:
                 return await connection.run_sync(work)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that waits for other things too (`shared/processing/outbox_shared.py`). Raises `Retry` as `transact` does."""
-        with passing():
+        """A transaction in which the caller may await other work (`shared/processing/outbox_shared.py`). Raises as `transact`."""
+        with translated_errors():
             async with self.engine.begin() as connection:
                 yield connection
 
@@ -84,16 +84,16 @@ class PostgresStore(Store):
 
 
 async def abandon(connection: AsyncConnection) -> None:
-    """End a session, and with it all that it holds."""
+    """End a session on the server, which releases its locks."""
     with contextlib.suppress(DBAPIError, OSError):
         await connection.invalidate()
     await connection.close()
 
 
 @contextlib.contextmanager
-def passing() -> Iterator[None]:
-    """Turns what passes by itself, or by trying again beside another replica, into `Retry`, and what never fits into `Park`; other faults
-    go on as they are."""
+def translated_errors() -> Iterator[None]:
+    """Translate database errors: `Retry` for what a later try may cure, `DeadLetter` for values that the database never accepts.
+    Other errors are raised as they are."""
     try:
         yield
     except DBAPIError as error:
@@ -104,7 +104,7 @@ def passing() -> Iterator[None]:
             raise DeadLetter("invalid_value", f"a value cannot be kept: {error.orig}"[:500]) from error
         known = state[:2] in TRANSIENT or error.connection_invalidated
         if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
-            # Of a deadlock PostgreSQL says who waited for whom.
+            # For a deadlock the detail names the sessions that waited for each other.
             detail = getattr(getattr(error.orig, "__cause__", None), "detail", None)
             raise Retry("store_unavailable", f"{error.orig}{f': {detail}' if detail else ''}"[:500]) from error
         raise

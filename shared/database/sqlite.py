@@ -1,4 +1,4 @@
-"""The store on SQLite: a file of the service's own, one writer thread, readers beside it."""
+"""The store on SQLite: one file for each service, one writer thread, readers beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _pragmas(connection: Any, _: Any) -> None:
 
 
 class SqliteStore(Store):
-    """A file of our own: one writer thread, readers beside it."""
+    """A SQLite file in WAL mode with `synchronous=FULL`, one writer thread and four reader threads."""
 
     def __init__(self, url: URL) -> None:
         if url.database:

@@ -1,8 +1,8 @@
-"""A service's own database: one writer transaction per batch holding what was seen, the new state and the outbox.
+"""A service's own database: the store's interface, and the tables of inbox and outbox.
 
-`transact` takes a plain function over a SQLAlchemy connection. On SQLite (WAL, `synchronous=FULL`) it runs on the one writer
-thread, so that a whole batch costs a single hop and a single fsync. On PostgreSQL it runs over asyncpg in the event loop, in a
-schema of the service's own, and replicas meet only in row and advisory locks (`shared/database/statements.py`).
+`transact` runs a plain function over a SQLAlchemy connection in one transaction. On SQLite it runs on the one writer thread, so a
+batch costs one thread hop and one fsync. On PostgreSQL it runs over asyncpg in the event loop, in the service's own schema;
+replicas meet only in row locks and advisory locks (`shared/database/statements.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from shared.database.statements import Statement, as_list
 
 T = TypeVar("T")
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
-"""A counted id: 64 bits in both databases (in SQLite only `INTEGER` counts by itself, and is as wide)."""
+"""Type of an id that the database counts: 64 bits on both. SQLite counts only `INTEGER`, which has 64 bits there."""
 
 
 class SeenRow(SQLModel, table=True):
-    """Inbox: ids of the messages whose effects are in this database."""
+    """Inbox: the id of a message whose effects are in this database."""
 
     __tablename__ = "seen"
     message_id: str = Field(primary_key=True)
@@ -29,22 +29,11 @@ class SeenRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-class TakenRow(SQLModel, table=True):
-    """Inbox by place (`shared/processing/inbox_by_offset.py`): the records of one partition that one transaction took, `marks` of them as pairs of the distance
-    from `first_offset` and the CRC-32 of the message's id and type, all little-endian."""
-
-    __tablename__ = "taken"
-    partition_name: str = Field(primary_key=True)
-    last_offset: int = Field(primary_key=True, sa_type=BigInteger)
-    first_offset: int = Field(sa_type=BigInteger)
-    marks: bytes
-    taken_at: float = Field(index=True)
-    __table_args__ = {"sqlite_with_rowid": False}
-
-
 class OutboxBatchRow(SQLModel, table=True):
-    """What one transaction decided for one shard and Kafka has perhaps not acknowledged yet: `records` of them, in the order of their
-    decision, as `shared/processing/outbox_codec.py` writes them. On PostgreSQL the ids are of one count with those of `outbox`."""
+    """The records that one transaction emits for one shard, in order, until Kafka has acknowledged them.
+
+    `body` is written by `shared/processing/outbox_codec.py`; `records` is their number.
+    """
 
     __tablename__ = "outbox_batch"
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
@@ -54,51 +43,36 @@ class OutboxBatchRow(SQLModel, table=True):
     created_at: float
 
 
-class OutboxRow(SQLModel, table=True):
-    """The same, a row per message: as the releases before wrote it, which may have left some or be running beside this one."""
-
-    __tablename__ = "outbox"
-    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
-    shard: str = Field(index=True)
-    topic: str
-    key: bytes
-    value: bytes
-    headers: str
-    created_at: float
-
-
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
-TAKEN: Table = TakenRow.__table__  # type: ignore[attr-defined]
-OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, TAKEN, OUTBOX, OUTBOX_BATCH)
-"""What every service's database has beside its own tables."""
+RUNTIME_TABLES = (SEEN, OUTBOX_BATCH)
+"""Tables of the runtime, in every service's database."""
 
 
 def table_of(model: type[SQLModel]) -> Table:
-    """The Core table behind a model: hot paths write rows, not objects."""
+    """The SQLAlchemy Core table of a model; hot paths write rows, not objects."""
     table: Table = model.__table__  # type: ignore[attr-defined]
     return table
 
 
 class Store:
-    """One database, of which other processes may be users too when `shared`."""
+    """One database. Other processes may use it too if `shared`."""
 
     shared = False
 
     async def prepare(self) -> None:
-        """Make room for our tables, where that is not done by opening."""
+        """Create the service's schema, where there are schemas. Raises `Retry` when the database is away."""
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one durable transaction. Raises `Retry` when the database is busy, full or away."""
         raise NotImplementedError
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a read beside the writer; sees every transaction that has ended."""
+        """Run a read beside the writer; sees all committed transactions. Raises `Retry` when the database is away."""
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Wait for the running transaction, then let go."""
+        """Wait for the running transaction, then close all connections."""
         raise NotImplementedError
 
 
@@ -106,21 +80,15 @@ _MARK = Statement(
     "INSERT INTO seen (message_id, seen_at) SELECT DISTINCT value, CAST(:at AS double precision) FROM [ids] WHERE true "
     "ORDER BY 1 ON CONFLICT DO NOTHING RETURNING message_id"
 )
-_IS_SEEN = Statement("SELECT 1 FROM seen WHERE message_id = :id")
 
 
 def mark_seen(connection: Connection, ids: Sequence[str], at: float) -> set[str]:
-    """Enter `ids` into the inbox; returns those that were not there. The caller acts on these alone."""
+    """Add `ids` to the inbox at Unix time `at`; returns those that are new. The caller handles these alone."""
     return {message_id for (message_id,) in _MARK.rows(connection, {"at": at, "ids": as_list(ids)})}
 
 
-def is_seen(connection: Connection, message_id: str) -> bool:
-    """True if an id is in the inbox."""
-    return bool(_IS_SEEN.rows(connection, {"id": message_id}))
-
-
 def unmark_seen(connection: Connection, ids: Sequence[str]) -> None:
-    """Take ids out of the inbox again."""
+    """Remove ids from the inbox."""
     if ids:
         connection.execute(SEEN.delete().where(SEEN.c.message_id.in_(ids)))
 
@@ -130,7 +98,7 @@ _FORGET = Statement("DELETE FROM seen WHERE message_id IN (SELECT value FROM [id
 
 
 def forget_seen(connection: Connection, before: float, limit: int) -> int:
-    """Drop at most `limit` inbox rows older than any possible redelivery; returns how many. Replicas take different ones."""
+    """Delete at most `limit` inbox rows older than Unix time `before`; returns their number. Replicas delete different rows."""
     old = _OLD.run(connection, {"before": before, "limit": limit}).scalars().all()
     if old:
         _FORGET.run(connection, {"ids": as_list(old)})

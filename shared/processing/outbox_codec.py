@@ -1,7 +1,4 @@
-"""Records as the text of one outbox row: what a transaction decides is written, read and deleted as one thing.
-
-A row per record cost a five-stage job fourteen inserts and as many deletions, a fifth of PostgreSQL's work for it.
-"""
+"""Encodes records as the text of one outbox row, so that a transaction's output is written, read and deleted as one row."""
 
 from __future__ import annotations
 
@@ -12,27 +9,25 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import Connection
 
-from contracts.cloudevents import Headers
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared.database.statements import Statement
 from shared.kafka.outgoing import Outgoing
 
 COMMAND_TOPICS = (TASK_PREFIX, STAGE_CANCELLATIONS_TOPIC.name)
-"""What follows from facts, and is sent after them also when it was left behind."""
+"""Prefixes of the topics of commands. Commands are sent after the facts that they follow from."""
 _INSERT = Statement(
     "INSERT INTO outbox_batch (shard, body, records, created_at) VALUES (:shard, :body, :records, :at) RETURNING id"
 )
-# Numbered with the rows of the release before: where both are at work, what was decided first has the lower id.
-NUMBERED = (
-    "INSERT INTO outbox_batch (id, shard, body, records, created_at) SELECT nextval(pg_get_serial_sequence('outbox', 'id')), given.shard, "
-    "given.body, given.records, CAST(:at AS double precision) FROM unnest(CAST(:places AS text[]), CAST(:bodies AS text[]), "
-    "CAST(:counts AS integer[])) AS given(shard, body, records) RETURNING id, shard"
+INSERT_SHARDS = (
+    "INSERT INTO outbox_batch (shard, body, records, created_at) SELECT given.shard, given.body, given.records, "
+    "CAST(:at AS double precision) FROM unnest(CAST(:places AS text[]), CAST(:bodies AS text[]), CAST(:counts AS integer[])) "
+    "AS given(shard, body, records) RETURNING id, shard"
 )
-"""Writes the rows of `numbered` on PostgreSQL."""
+"""Writes one row for each shard on PostgreSQL, with the values of `shard_values`; returns the ids and the shards."""
 
 
 def pack(rows: Sequence[Outgoing]) -> str:
-    """JSON of records. Texts are as they are; where one is no UTF-8 (a dead letter's bytes), all of them are by Latin-1."""
+    """JSON of records. Encodes bytes as UTF-8. If any value is not valid UTF-8 (a dead letter), all are encoded as Latin-1."""
     records = [(r.topic, r.key, r.value, r.headers) for r in rows]
     try:
         return to_json(("utf-8", records)).decode()
@@ -62,23 +57,17 @@ def unpack(body: str) -> list[Outgoing]:
 
 
 def is_urgent(topic: str) -> bool:
-    """Facts go first, the commands that follow from them after."""
+    """True for a topic of facts, which are sent before commands."""
     return not topic.startswith(COMMAND_TOPICS)
 
 
 def insert_batch(connection: Connection, shard: str, rows: Sequence[Outgoing], now: float) -> int:
-    """Write the rows of a shard together, in the order given. Returns the id of what holds them."""
+    """Insert the records of a shard as one row, in the order given. Returns the row's id."""
     [[number]] = _INSERT.rows(connection, {"shard": shard, "body": pack(rows), "records": len(rows), "at": now})
     return int(number)
 
 
-def numbered(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:
-    """The values of `NUMBERED`: shard → its rows."""
+def shard_values(batches: Mapping[str, Sequence[Outgoing]], now: float) -> dict[str, Any]:
+    """The values of `INSERT_SHARDS`: `batches` maps a shard to its records, `now` is in Unix seconds."""
     bodies = list(map(pack, batches.values()))
     return {"places": list(batches), "bodies": bodies, "counts": list(map(len, batches.values())), "at": now}
-
-
-def of_row(row: Any) -> Outgoing:
-    """A row of the release before as it was decided."""
-    headers: Headers = tuple((name, value.encode("latin-1")) for name, value in json.loads(row.headers))
-    return Outgoing(row.topic, row.key or None, row.value, headers, is_urgent(row.topic))

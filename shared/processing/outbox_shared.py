@@ -1,15 +1,13 @@
-"""The relay where replicas share a database: a shard's rows leave in the order of their commit, whoever sends them.
+"""The relay of replicas that share a database: the rows of a shard are published in the order of their commits.
 
-A row's shard is the partition of its key, so that in steady state a replica meets only itself: what it reads and what follows
-from it have one key. Replicas of which each handled something for the same key (a rebalance, a timer) meet in the shard's
-advisory lock. A transaction takes it as its last act but writing the rows, and its session keeps it until Kafka has them: what
-another left there goes first, and nobody comes between. A session that says nothing for `PATIENCE_S` meanwhile is ended by the
-server, and its rows are left to whoever comes next (same ids: receivers drop repeats). Of a transaction, one statement more and
-one after the sending; a second transaction for the sending cost six, four of them before anything was sent.
+A row's shard is the partition of its key. In steady state one replica writes to a shard: the records it reads and the records
+it emits have the same key. After a rebalance or a timer, two replicas may write to one shard. They wait for each other in the
+shard's advisory lock. A transaction takes the lock before it writes its rows, and its session holds it until Kafka has them. Rows
+that another replica left in the shard are published first. The server ends a session that is silent for `PATIENCE_S`; the next
+holder of the lock publishes its rows, under the same ids, so receivers drop duplicates.
 
-A queue's table is mostly dead rows, and looking past them costs more the longer nobody vacuums. So each replica remembers of every
-shard the last id that it wrote there: under the lock it saw all that came before. Only the release before writes without the
-lock; what one of its replicas left when it died is found by the sweep.
+The table is mostly dead rows, and a scan over them takes longer the longer vacuum has not run. So each replica remembers, for each
+shard, the last id that it wrote there: under the lock it has seen all earlier ones.
 """
 
 from __future__ import annotations
@@ -24,57 +22,51 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.database.postgres import PostgresStore, abandon, passing
+from shared.database.postgres import PostgresStore, abandon, translated_errors
 from shared.database.statements import Statement
 from shared.database.store import Store
 from shared.kafka.outgoing import Outgoing
 from shared.kafka.producer_batches import key_hash
 from shared.processing.outbox import Relay
-from shared.processing.outbox_codec import NUMBERED, numbered, of_row, unpack
+from shared.processing.outbox_codec import INSERT_SHARDS, shard_values, unpack
 from shared.telemetry.tracing import Telemetry
 
 T = TypeVar("T")
 PAGE = 200
-"""Batches read in one go of what somebody else left; it is seldom more than a few."""
+"""Rows of other replicas that are read at a time."""
 PATIENCE_S = 4
-"""As long as for a session that is silent within a transaction (`shared/database/postgres.py`)."""
-# Whatever the statistics say of a table that is full and empty by turns: only a plain scan of an index remembers which of its entries are
-# dead.
+"""Seconds after which the server ends a silent session that holds locks; as `idle_in_transaction_session_timeout`."""
+# Only a plain index scan marks dead entries, so the planner must not choose another by statistics of a table that is often empty.
 _PLAIN = "set_config('enable_seqscan', '{0}', {1}), set_config('enable_bitmapscan', '{0}', {1})"
 _SHARD = "hashtext(current_schema()), CAST(value AS int)"
-# Locks in ascending order, as everybody takes them.
+# All replicas take locks in ascending order.
 _TAKE = Statement(
     f"SELECT {_PLAIN.format('off', 'false')}, set_config('idle_session_timeout', '{PATIENCE_S}s', false), "
     f"pg_advisory_lock({_SHARD}) FROM [shards]"
 )
-# By id, not by the index on shards: that one does not know where the dead rows end. `outbox` is what the release before writes.
-_LEFT = (
-    "SELECT id, '' AS shard FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards]) UNION ALL "
-    "SELECT id, '' FROM outbox WHERE id > :low AND shard || '' IN (SELECT value FROM [shards])"
-)
-_WRITE = Statement(f"WITH new AS ({NUMBERED}) SELECT id, shard FROM new UNION ALL {_LEFT}")
-# Deleted before the lock is given up, whatever order the planner likes; what a lazy commit loses in a crash are deletions, and the rows
-# are sent again. Whoever reads a row just then waits for the commit (`FOR UPDATE` in `_BATCHES`) and finds it gone.
+# By id: the index on shards cannot tell where the dead rows end.
+_LEFT = "SELECT id, '' AS shard FROM outbox_batch WHERE id > :low AND shard || '' IN (SELECT value FROM [shards])"
+_WRITE = Statement(f"WITH new AS ({INSERT_SHARDS}) SELECT id, shard FROM new UNION ALL {_LEFT}")
+# The count makes PostgreSQL delete before it unlocks. A crash may lose this lazy commit; then the rows are sent again. A replica
+# that reads a row meanwhile waits for the commit (`FOR UPDATE` in `_BATCHES`).
 _GIVE = Statement(
     f"WITH gone AS (DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[])) RETURNING 1) SELECT {_PLAIN.format('on', 'false')}, "
     "set_config('synchronous_commit', 'off', true), set_config('idle_session_timeout', '0', false), "
     f"pg_advisory_unlock({_SHARD}) FROM [shards] WHERE (SELECT count(*) FROM gone) >= 0"
 )
 _STILL_THERE = text("SELECT 1")
-_WAITING = text("SELECT shard FROM outbox_batch UNION SELECT shard FROM outbox")
+_WAITING = text("SELECT DISTINCT shard FROM outbox_batch")
 _LOCK = Statement(
     f"SELECT {_PLAIN.format('off', 'true')}, set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock({_SHARD}) FROM [shards]"
 )
 _PAGE = Statement(f"SELECT id FROM ({_LEFT}) x ORDER BY id")
 _BATCHES = text("SELECT id, body FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
-_ROWS = text("SELECT * FROM outbox WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE")
 _DROP = text("DELETE FROM outbox_batch WHERE id = ANY(CAST(:ids AS bigint[]))")
-_DROP_ROWS = text("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
 
 
 @dataclass(slots=True)
-class _Taken:
-    """What a transaction wrote and found in the shards that its session has locked."""
+class _LockedShards:
+    """A session that holds the locks of `shards`: the rows it wrote (`ours`) and the ids of other replicas' rows (`others`)."""
 
     shards: str
     ours: dict[int, list[Outgoing]]
@@ -84,30 +76,30 @@ class _Taken:
 
 
 class SharedRelay(Relay):
-    """As `Relay`, over a table that other replicas write to as well. `partitions` is that of the hot topics."""
+    """As `Relay`, over a table that other replicas write to as well. `partitions`: number of partitions of the hot topics."""
 
     def __init__(self, producer: AIOKafkaProducer, telemetry: Telemetry, partitions: int) -> None:
         super().__init__(producer, telemetry, "")
         self.partitions = partitions
         self.low: dict[str, int] = {}
-        """Shard → id up to which nothing is left in it, for ever."""
-        self._taken: _Taken | None = None
+        """Shard → id up to which its rows are published and deleted."""
+        self._locked: _LockedShards | None = None
 
     def _shard(self, row: Outgoing) -> str:
         return str(key_hash(row.key) % self.partitions) if row.key else "0"
 
     async def transact(self, store: Store, work: Callable[[Connection], T]) -> T:
         assert isinstance(store, PostgresStore)
-        self._taken = None
+        self._locked = None
         result, connection = await store.begin(work)
         await self._keep(connection)
         return result
 
     async def _keep(self, connection: AsyncConnection) -> None:
-        if self._taken is None:
+        if self._locked is None:
             await connection.close()
         else:
-            self._taken.connection = connection
+            self._locked.connection = connection
 
     def write_rows(self, connection: Connection, rows: list[Outgoing], now: float) -> Any:
         if not rows:
@@ -118,35 +110,35 @@ class SharedRelay(Relay):
             batches.setdefault(self._shard(row), []).append(row)
         shards = json.dumps(sorted(batches, key=int))
         _TAKE.run(connection, {"shards": shards})
-        values = {"shards": shards, "low": min(self.low.get(shard, 0) for shard in batches), **numbered(batches, now)}
-        # After the locks, in a statement of its own: it must see what was committed while we waited.
+        values = {"shards": shards, "low": min(self.low.get(shard, 0) for shard in batches), **shard_values(batches, now)}
+        # A statement of its own, after the locks, sees the rows that were committed while this session waited.
         found = _WRITE.run(connection, values).all()
         ours = {id_: batches[shard] for id_, shard in found if shard}
         others = sorted(id_ for id_, shard in found if not shard)
-        self._taken = _Taken(shards, ours, others)
-        return self._taken
+        self._locked = _LockedShards(shards, ours, others)
+        return self._locked
 
     async def publish_left_behind(self, store: Store) -> None:
         if self.left_behind:
             await self._clear(store)
             self.left_behind = False
 
-    async def publish_rows(self, store: Store, rows: Sequence[Outgoing], written: _Taken | None) -> None:
+    async def publish_rows(self, store: Store, rows: Sequence[Outgoing], written: _LockedShards | None) -> None:
         if written is None:
             return
         connection = written.connection
         assert connection is not None
         try:
-            with passing():
+            with translated_errors():
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 if time.monotonic() - written.at > PATIENCE_S / 2:
-                    # Stopped meanwhile, perhaps for so long that others have sent these and later ones.
+                    # The process may have been stopped for so long that another replica has published these rows.
                     await connection.execute(_STILL_THERE)
                 await self._send_others(connection, written.others)
                 await self.send_in_order([row for id_ in sorted(written.ours) for row in written.ours[id_]])
                 await connection.run_sync(lambda c: _GIVE.run(c, {"ids": list(written.ours), "shards": written.shards}))
         except BaseException:
-            # The locks go with the session, the rows stay.
+            # Ending the session releases the locks; the rows stay.
             self.left_behind = True
             await abandon(connection)
             raise
@@ -155,14 +147,14 @@ class SharedRelay(Relay):
         self.low.update((shard, newest) for shard in json.loads(written.shards))
 
     def mark_committed(self) -> None:
-        """Nothing is kept in memory."""
+        """Nothing to do: nothing is kept in memory."""
 
     def sweep(self) -> None:
-        """Another replica may have died with rows unsent: the next transaction sends them."""
+        """Called every few seconds. The next transaction looks for rows of replicas that died."""
         self.left_behind = True
 
     async def _clear(self, store: Store) -> None:
-        """Send what lies in any shard, in the order of the ids."""
+        """Publish and delete the rows of all shards, in the order of their ids."""
         assert isinstance(store, PostgresStore)
         waiting = await store.read(lambda c: c.execute(_WAITING).scalars().all())
         if not waiting:
@@ -174,15 +166,13 @@ class SharedRelay(Relay):
             await self._send_others(connection, ids)
 
     async def _send_others(self, connection: AsyncConnection, ids: Sequence[int]) -> None:
-        """Send what somebody else decided, and delete it."""
+        """Publish and delete rows of other replicas."""
         for start in range(0, len(ids), PAGE):
             page = {"ids": ids[start : start + PAGE]}
             found = await connection.run_sync(lambda c, p=page: _read(c, p))  # type: ignore[misc]
             await self.send_in_order([row for id_ in sorted(found) for row in found[id_]])
             await connection.execute(_DROP, page)
-            await connection.execute(_DROP_ROWS, page)
 
 
 def _read(connection: Connection, page: Mapping[str, Sequence[int]]) -> dict[int, list[Outgoing]]:
-    batches = {row.id: unpack(row.body) for row in connection.execute(_BATCHES, page)}
-    return batches | {row.id: [of_row(row)] for row in connection.execute(_ROWS, page)}
+    return {row.id: unpack(row.body) for row in connection.execute(_BATCHES, page)}

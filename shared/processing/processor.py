@@ -22,7 +22,6 @@ from shared.database.store import Store, forget_seen
 from shared.errors import DeadLetter, Stop
 from shared.kafka.outgoing import Outgoing
 from shared.processing.inbox import DedupPolicy, Inbox, forget_parked, unseen
-from shared.processing.inbox_by_offset import forget_taken
 from shared.processing.outbox import Relay
 from shared.processing.records import Inbound, Undecodable
 from shared.processing.unit_of_work import Unit
@@ -168,8 +167,7 @@ class BatchProcessor:
             return
         # A part with every transaction until no old row is left, because one part a minute would fall behind on a busy day.
         old = now - SEEN_RETENTION_S
-        gone = [forget(connection, old, PRUNED_AT_ONCE) for forget in (forget_seen, forget_taken)]
-        if max(gone) < PRUNED_AT_ONCE:
+        if forget_seen(connection, old, PRUNED_AT_ONCE) < PRUNED_AT_ONCE:
             self._pruned_at = time.monotonic()
 
     def _dead_letters(self, unit: Unit, done: Sequence[Inbound], bad: Sequence[Undecodable], group: str) -> None:

@@ -34,7 +34,7 @@ async def fold(store: Store, events: list[Any], now: float) -> None:
 
     def inside(connection: Connection) -> None:
         unit = Unit(connection, now, "/t", Telemetry("t", "i"))
-        on_batch(unit, [Inbound(e, "t", 0, 0, 0.0, None, to_record(e, "/t").value, ()) for e in events], rm.recent_jobs())
+        on_batch(unit, [Inbound(e, "t", 0, 0, 0.0, None, to_record(e, "/t").value, ()) for e in events])
 
     await store.transact(inside)
 

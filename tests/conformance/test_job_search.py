@@ -15,7 +15,6 @@ from services.ingest.adapters.store import job_search, operations, read_model
 from services.ingest.adapters.store.job_search import count, find
 from services.ingest.core.job_filter import JobQuery, decode_cursor, encode_cursor
 from services.ingest.core.job_view import new_job
-from shared.database.parse_cache import Recent
 from tests.conformance.conftest import Opener
 
 JOBS = 400
@@ -50,12 +49,11 @@ def jobs() -> list[Known]:
 
 def enter(connection: Connection, known: list[Known]) -> None:
     """Insert the jobs as the read model does."""
-    recent: Recent[dict[str, Any]] = Recent(10, 10)
     records = []
     for job in known:
         record = new_job(job.id, job.tenant, datetime.fromtimestamp(job.created_at, UTC))
         records.append((job.created_at, {**record, "stage": job.stage, "workflow": job.workflow, "stage_since": job.since}))
-    read_model.save_jobs(connection, records, {}, recent)
+    read_model.save_jobs(connection, records, {})
     operations.save_terms(connection, [(j.tenant, term, j.created_at, j.id) for j in known for term in j.terms])
 
 

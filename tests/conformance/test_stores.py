@@ -219,15 +219,12 @@ async def test_the_read_model_keeps_records_and_history_in_order(opened: Opener)
     job = {"id": "j", "company_id": "t", "x": "é"}
 
     def check(c: Connection) -> None:
-        recent = rm.recent_jobs()
         flow = text("SELECT workflow, stage, created_at FROM job_view")
-        rm.save_jobs(c, [(1.0, job)], {}, recent)
-        rm.save_jobs(c, [(2.0, {**job, "x": "new", "stage": "s"})], {"j": None}, recent)
+        rm.save_jobs(c, [(1.0, job)], {})
+        rm.save_jobs(c, [(2.0, {**job, "x": "new", "stage": "s"})], {"j": None})
         assert c.execute(flow).one() == (None, "s", 1.0)
-        rm.save_jobs(c, [(3.0, {**job, "x": "new", "workflow": "w"})], {"j": None}, recent)
+        rm.save_jobs(c, [(3.0, {**job, "x": "new", "workflow": "w"})], {"j": None})
         assert c.execute(flow).one() == ("w", None, 1.0), "a search finds it by another workflow too"
-        assert rm.job_records(c, ["j", "missing"], recent)["j"] is rm.job_records(c, ["j"], recent)["j"]
-        assert rm.job_records(c, ["j"], rm.recent_jobs()) == rm.records(c, "job_view", ["j"])
         rm.save_files(c, [(1.0, {"id": "f", "company_id": "t", "deferred_session_id": "s", "job_id": None})])
         rm.save_files(c, [(1.0, {"id": "f", "company_id": "t", "deferred_session_id": None, "job_id": "j"})])
         rm.save_history(c, [("j", "1"), ("j", "2"), ("j", "3")])

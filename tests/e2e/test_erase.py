@@ -31,9 +31,7 @@ def residue(pipeline: Pipeline, *marks: str) -> list[str]:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
-            if table in ("seen", "audit", "outbox", "outbox_batch", "erased", "decision", "idempotency") or table.startswith(
-                "sqlite_"
-            ):
+            if table in ("seen", "audit", "outbox_batch", "erased", "decision", "idempotency") or table.startswith("sqlite_"):
                 continue
             for row in connection.execute(f"SELECT * FROM {table}"):
                 text = " ".join(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in row)

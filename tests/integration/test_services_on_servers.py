@@ -55,8 +55,9 @@ async def deployment(request: pytest.FixtureRequest, kafka_url: str, tmp_path: P
     yield made
     for process in processes:
         process.terminate()
-    for service, process in zip(SERVICES, processes, strict=True):
-        assert process.wait(30) == 0, (tmp_path / f"{service}.log").read_text()[-2000:]
+    codes = [process.wait(30) for process in processes]
+    logs = [(tmp_path / f"{service}.log").read_text()[-2000:] for service, code in zip(SERVICES, codes, strict=True) if code != 0]
+    assert not logs, "\n".join(logs)
 
 
 async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:

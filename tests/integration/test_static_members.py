@@ -1,4 +1,4 @@
-"""A static member's name stands for what it reads: why the door's second member must not have that of an earlier release."""
+"""A static member's name stands for its topics, so two members with different topics need different names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.test_fetching import topic_of
 pytestmark = pytest.mark.kafka
 
 
-async def test_a_name_is_given_what_it_had_and_a_new_one_what_it_asks_for(kafka_url: str) -> None:
+async def test_a_known_name_gets_its_old_partitions_and_a_new_name_its_own(kafka_url: str) -> None:
     both = [await topic_of(kafka_url), await topic_of(kafka_url)]
     group = uuid.uuid4().hex
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts import Message, ReportRefused
+from contracts import Message, ReportRefused, StageReport, TaskStatus
 from shared.errors import DeadLetter
 from shared.kafka.outgoing import Outgoing
 from shared.processing.inbox import DedupPolicy
@@ -16,6 +16,8 @@ from tests.simulation.broker import Entry, Place
 from tests.simulation.stores import Database, Row, Transaction
 
 Handler = Callable[[Unit, Sequence[Inbound]], Any]
+ENDS = (TaskStatus.OK, TaskStatus.KO, TaskStatus.ERR, TaskStatus.SKIP)
+"""Statuses of a report that ends an attempt."""
 
 
 class Silent:
@@ -41,13 +43,6 @@ class Emitting(Unit):
     def emit(self, topic: str, message: Message, trace: str | None, command: bool = False, traced: bool = True) -> None:
         super().emit(topic, message, trace, command, traced)
         self.messages[id(self.outgoing[-1])] = message
-
-
-def is_duplicate(tx: Any, item: Inbound) -> bool:
-    """As `shared.processing.inbox.is_duplicate`: the same message stands earlier in its partition."""
-    key = f"{item.message.message_id}|{item.message.TYPE}"
-    taken = tx.table("taken")
-    return any(taken.get((item.topic, item.partition, offset)) == key for offset in range(item.offset))
 
 
 @dataclass
@@ -151,19 +146,17 @@ class Node:
 
     def _apply(self, unit: Unit, batch: list[tuple[Place, int, Entry]]) -> None:
         inbound: list[Inbound] = []
-        seen, taken = map(unit.connection.table, ("seen", "taken"))  # type: ignore[attr-defined]
+        seen = unit.connection.table("seen")  # type: ignore[attr-defined]
         for place, offset, entry in batch:
             if entry.message is None:
                 self._park(unit, entry, place, offset, "undecodable")
                 continue
             key = f"{entry.message.message_id}|{entry.message.TYPE}"
-            kept = self.inbox(entry.message)
-            table, name = (taken, (*place, offset)) if kept is DedupPolicy.BY_OFFSET else (seen, key)
-            if kept is not DedupPolicy.NONE:
-                if name in table and not self.world.switches.no_inbox:
+            if self.inbox(entry.message) is DedupPolicy.BY_ID:
+                if key in seen and not self.world.switches.no_inbox:
                     self.world.observer.settled(self, place, offset, "duplicate")
                     continue
-                table[name] = key
+                seen[key] = key
             inbound.append(Inbound(entry.message, place[0], place[1], offset, 0, entry.key.encode(), entry.value, ()))
         self.handler(unit, inbound)
         refused = {m.report_id for m in unit.messages.values() if isinstance(m, ReportRefused)}  # type: ignore[attr-defined]
@@ -172,14 +165,13 @@ class Node:
             fault = item.dead_letter
             if fault is None:
                 self.world.observer.settled(self, place, item.offset, "applied")
-                if self.inbox(item.message) is DedupPolicy.BY_OFFSET:
+                if isinstance(item.message, StageReport) and item.message.status in ENDS:
                     self.world.observer.judged(item.message.message_id, item.message.message_id in refused)
                 continue
             if isinstance(fault, DeadLetter) and fault.code == "handler_error" and not self.world.switches.any_bug:
                 raise AssertionError(f"a handler failed: {fault}")
             if not self.world.switches.keeps_parked_as_seen:
                 seen.pop(f"{item.message.message_id}|{item.message.TYPE}", None)
-                taken.pop((*place, item.offset), None)
             key = item.key.decode() if item.key else ""
             self._park(unit, Entry(key, item.value, item.message), place, item.offset, fault.code)
 

@@ -34,7 +34,6 @@ class Switches:
     changed_bytes: bool = False
     keeps_parked_as_seen: bool = False
     drops_parked: bool = False
-    repeats_are_waste: bool = False
     any_bug: bool = False
 
 

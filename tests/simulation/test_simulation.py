@@ -10,13 +10,11 @@ from sqlalchemy import Connection, create_engine
 from sqlmodel import SQLModel
 
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
-from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
 from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from tests.simulation.__main__ import hunt, simulate
 from tests.simulation.mirrored import Mirror
-from tests.simulation.node import is_duplicate
 from tests.simulation.stores import ModelDispatchStore, ModelJobStore, ModelSteeringStore
 from tests.simulation.switches import BUGS
 from tests.simulation.world import World
@@ -56,7 +54,6 @@ def test_the_model_stores_answer_as_the_real_ones_do(seed: int) -> None:
     with engine.connect() as connection:
         world = World(seed)
         catalog = Catalog()
-        catalog.recent = RecentJobs(3)  # so that most is decoded, and some is remembered
         for flow in world.flows.values():
             catalog.publish(connection, flow)
         world.orchestrator.stores = mirrored(connection, catalog, world)
@@ -71,5 +68,4 @@ def mirrored(connection: Connection, catalog: Catalog, world: World) -> Stores:
         lambda tx: Mirror(ModelJobStore(tx, flows), SqlJobStore(connection, catalog)),  # type: ignore[arg-type, return-value]
         lambda tx: Mirror(ModelDispatchStore(tx), SqlDispatchStore(connection, 0)),  # type: ignore[arg-type, return-value]
         ModelSteeringStore,
-        is_duplicate,
     )

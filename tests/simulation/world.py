@@ -14,7 +14,6 @@ from contracts.job_events import JOB_EVENTS
 from contracts.topics import TOPICS
 from services.ingest.core import job_end, job_view, numbering
 from services.ingest.handlers import dedup_policy
-from services.job_orchestrator import handlers as orchestrator
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.handlers import Orchestrator
 from services.job_orchestrator.ports import Stores
@@ -24,7 +23,7 @@ from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
-from tests.simulation.node import Node, is_duplicate
+from tests.simulation.node import Node
 from tests.simulation.observer import Observer, must
 from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
 from tests.simulation.switches import Switches
@@ -73,9 +72,7 @@ class World:
         self.task_topics = ("stage.tasks.a", "stage.tasks.b")
         self.jobs, self.sessions, self.view, self.consumer = Database(), Database(), Database(), Database()
         catalog = {(w.name, w.version): w for w in self.flows.values()}
-        self.orchestrator = Orchestrator(
-            Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore, self._is_duplicate)
-        )
+        self.orchestrator = Orchestrator(Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore))
         self.session = Sessions(ModelSessionStore)
         self.nodes = self._nodes()
         self.workers = [SimWorker(self, f"w{n}") for n in range(self.rng.randint(1, 3))]
@@ -88,14 +85,11 @@ class World:
 
         orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
         return [
-            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch, orchestrator.dedup_policy),
+            *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
             *some("ingest", ("job.events", "file.events"), self.view, self._fold, dedup_policy),
             *some("consumers", ("job.events",), self.consumer, self._count),
         ]
-
-    def _is_duplicate(self, tx: Any, item: Inbound) -> bool:
-        return not self.switches.repeats_are_waste and is_duplicate(tx, item)
 
     def _fold(self, unit: Unit, batch: Sequence[Inbound]) -> None:
         records, early, history = map(unit.connection.table, ("job_view", "early_end", "history"))  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ def why(job: dict[str, Any], files: Sequence[dict[str, Any]], now: float) -> dic
 
 def _ending(job: dict[str, Any]) -> dict[str, Any]:
     ending = job["ending"]
-    stage, expected, read = ending.get("stage", job["stage"]), ending.get("file_ends"), job.get("file_ends_read", 0)
+    stage, expected, read = ending.get("stage", job["stage"]), ending.get("file_ends"), job["file_ends_read"]
     missing = "its last event is" if expected is None else f"{expected - read} of {expected} ends of its files are"
     facts = {"stage": stage, "file_ends": expected, "file_ends_read": read}
     return {"code": "results_pending", **facts, "message": f"the job is {stage}; {missing} on the way here"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from contracts import Contract, FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
+from contracts import FileRef, FileStatus, JobRequest, JobStage, ParentTask, Tenancy
 from services.job_orchestrator.core.job import Branch, BranchState, Job
 from services.job_orchestrator.core.workflow import Workflow
 
@@ -19,46 +19,19 @@ _COUNTERS = (
     "session_id",
 )  # fmt: skip
 _RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None}
-"""Of few jobs; written only where they are set."""
+"""Fields that few jobs use, with their defaults; written only where they differ."""
 _BRANCH_RARE = ("entered_at", "since")
 _BRANCH_PLAIN = tuple(f.name for f in fields(Branch) if f.name not in ("id", "file", "state", "status", "results", *_BRANCH_RARE))
 
 
 MOST = 4096
-"""Requests kept, by their records and by their texts."""
+"""Requests kept, by their texts."""
 LARGEST = 4000
 """Characters of a request's text; longer ones are not kept, so the memory has a bound."""
 _counters = attrgetter(*_COUNTERS)
 _branch_plain = attrgetter(*_BRANCH_PLAIN)
 _rare = attrgetter(*_RARE)
 _RARE_UNSET = tuple(_RARE.values())
-
-
-class _Texts:
-    """JSON of records that never change and are written again with every step of their job: by the record itself, not by its value."""
-
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[Contract, str]] = {}
-
-    def of(self, record: Contract) -> str:
-        """What `record.to_json` says."""
-        known = self._kept.get(id(record))
-        # Whoever is kept here lives, so nobody else can have its number.
-        if known is not None and known[0] is record:
-            return known[1]
-        text = record.to_json().decode()
-        if len(text) <= LARGEST:
-            self._kept[id(record)] = record, text
-        if len(self._kept) > MOST:
-            self._kept.pop(next(iter(self._kept)), None)
-        return text
-
-
-_texts = _Texts()
-_files = _Texts()
-"""Of their own: a job of many files must not push out the requests of all others."""
-_iso = lru_cache(maxsize=MOST)(datetime.isoformat)
-"""Of the few times that many records have: a batch's, and those of jobs that are written with each of their steps."""
 
 
 @lru_cache(maxsize=10_000)
@@ -80,10 +53,10 @@ def job_to_text(job: Job) -> str:
     """Everything of the header except the workflow's text, which is stored once per version."""
     body: dict[str, Any] = dict(zip(_COUNTERS, _counters(job), strict=True))
     body["stage"] = str(job.stage)
-    body["owner"] = _texts.of(job.owner)
-    body["request"] = _texts.of(job.request)
-    body["created_at"] = _iso(job.created_at)
-    body["updated_at"] = _iso(job.updated_at)
+    body["owner"] = job.owner.to_json().decode()
+    body["request"] = job.request.to_json().decode()
+    body["created_at"] = job.created_at.isoformat()
+    body["updated_at"] = job.updated_at.isoformat()
     body["errors"] = job.errors
     if _rare(job) != _RARE_UNSET:
         body |= {name: getattr(job, name) for name, default in _RARE.items() if getattr(job, name) != default}
@@ -114,13 +87,12 @@ def branch_to_text(branch: Branch) -> str:
     body["state"] = str(branch.state)
     body["status"] = str(branch.status)
     body["results"] = branch.results
-    text = to_json(body).decode()
-    # Put in as the text that it was before: a file's facts seldom change.
-    return f'{text[:-1]},"file":{_files.of(branch.file) if branch.file else "null"}}}'
+    file = branch.file.to_json().decode() if branch.file else "null"
+    return f'{to_json(body).decode()[:-1]},"file":{file}}}'
 
 
 def branch_from_text(branch_id: str, text: str) -> Branch:
-    """Inverse of `lane_to_text`."""
+    """Inverse of `branch_to_text`."""
     body = from_json(text)
     return Branch(
         id=branch_id, file=FileRef.model_validate(body["file"]) if body["file"] else None, state=BranchState(body["state"]),

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.ports import Key, Overview, Ready, Waiting
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, is_shared
 
 GONE_S = 30 * 86_400
@@ -96,18 +96,30 @@ _NEXT = Statement(
 _AHEAD = text(
     "SELECT count(*) FROM (SELECT 1 FROM ready WHERE action = :action AND tenant_id = :tenant AND rank < :rank LIMIT 10000) x"
 )
-_ENTER = text(
-    "INSERT INTO ready (job_id, lane_id, lease, action, tenant_id, rank, since) VALUES "
-    "(:job_id, :lane_id, :lease, :action, :tenant_id, :rank, :since) ON CONFLICT (job_id, lane_id) DO UPDATE SET "
-    "lease = excluded.lease, action = excluded.action, rank = excluded.rank, since = excluded.since"
+_ANEW = (
+    "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, action = excluded.action, rank = excluded.rank, "
+    "since = excluded.since"
 )
-_LEAVE = text("DELETE FROM ready WHERE job_id = :job_id AND lane_id = :lane_id")
+_ENTER = BulkStatement(
+    "INSERT INTO ready (job_id, lane_id, lease, action, tenant_id, rank, since) VALUES "
+    f"(:job_id, :lane_id, :lease, :action, :tenant_id, :rank, :since) {_ANEW}",
+    "INSERT INTO ready (job_id, lane_id, lease, action, tenant_id, rank, since) SELECT * FROM unnest(CAST(:job_id AS text[]), "
+    "CAST(:lane_id AS text[]), CAST(:lease AS text[]), CAST(:action AS text[]), CAST(:tenant_id AS text[]), "
+    f"CAST(:rank AS double precision[]), CAST(:since AS double precision[])) {_ANEW}",
+)
+_LEAVE = BulkStatement(
+    "DELETE FROM ready WHERE job_id = :job_id AND lane_id = :lane_id",
+    "DELETE FROM ready USING unnest(CAST(:job_id AS text[]), CAST(:lane_id AS text[])) AS given(job_id, lane_id) "
+    "WHERE ready.job_id = given.job_id AND ready.lane_id = given.lane_id",
+)
 _FLIGHT = Statement(
     "SELECT kind, name, sum(n) AS n FROM flight WHERE kind = 'action' OR name IN (SELECT value FROM [tenants]) GROUP BY kind, name"
 )
-_ADD = text(
-    "INSERT INTO flight (kind, name, slot, n) VALUES (:kind, :name, :slot, :n) "
-    "ON CONFLICT (kind, name, slot) DO UPDATE SET n = flight.n + excluded.n"
+_SUM = "ON CONFLICT (kind, name, slot) DO UPDATE SET n = flight.n + excluded.n"
+_ADD = BulkStatement(
+    f"INSERT INTO flight (kind, name, slot, n) VALUES (:kind, :name, :slot, :n) {_SUM}",
+    "INSERT INTO flight (kind, name, slot, n) SELECT * FROM unnest(CAST(:kind AS text[]), CAST(:name AS text[]), "
+    f"CAST(:slot AS integer[]), CAST(:n AS bigint[])) {_SUM}",
 )
 _OVERVIEW = Statement(
     "SELECT kind, name, body, tokens, tokens_at, 0 AS n FROM control UNION ALL "
@@ -168,8 +180,8 @@ class SqlDispatchStore:
         return int(self.connection.execute(_AHEAD, values).scalar_one())
 
     def change_ready(self, entering: Sequence[dict[str, Any]], leaving: Sequence[dict[str, Any]]) -> None:
-        many(self.connection, _LEAVE, leaving)
-        many(self.connection, _ENTER, entering)
+        _LEAVE.run(self.connection, leaving)
+        _ENTER.run(self.connection, entering)
 
     def in_flight(self, tenants: Iterable[str]) -> dict[Key, int]:
         rows = _FLIGHT.rows(self.connection, {"tenants": json.dumps(list(tenants))})
@@ -177,7 +189,7 @@ class SqlDispatchStore:
 
     def add_in_flight(self, deltas: Mapping[Key, int]) -> None:
         rows = [{"kind": k, "name": n, "slot": self.slot, "n": d} for (k, n), d in sorted(deltas.items()) if d]
-        many(self.connection, _ADD, rows)
+        _ADD.run(self.connection, rows)
 
     def overview(self) -> Overview:
         controls: dict[Key, Control] = {}

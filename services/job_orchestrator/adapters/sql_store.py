@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef
-from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_to_text
+from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_from_text, job_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
-from services.job_orchestrator.adapters.recent import RecentJobs
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
 from services.job_orchestrator.core.workflow import Workflow
-from shared.database.bulk_statements import together
-from shared.database.statements import Statement, as_list
+from shared.database.bulk_statements import Rows, arrays, run_for_each
+from shared.database.columns import only_where
+from shared.database.statements import Statement, as_list, is_shared
 from shared.errors import Stop
 
 
@@ -46,7 +45,7 @@ class LaneRow(SQLModel, table=True):
     due_at: float | None = None
     body: str
     __table_args__ = (
-        Index("lane_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("lane_due", "due_at", **only_where("due_at IS NOT NULL")),
         {"sqlite_with_rowid": False},
     )
 
@@ -89,17 +88,27 @@ _LOAD_LANES = Statement(
 )
 _LOAD_ALL_LANES = text("SELECT lane_id, body FROM lane WHERE job_id = :job_id")
 # Not an upsert: where another replica has made the job meanwhile, the batch fails and is decided again.
-_NEW_JOB = text("INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)")
-_SAVE_JOB = text("UPDATE job SET body = :body WHERE id = :id")
-_SAVE_LANE = text(
-    "INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) "
-    "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
+_NEW_JOB = "INSERT INTO job (id, workflow_name, workflow_version, body, trace) VALUES (:id, :name, :version, :body, :trace)"
+_SAVE_JOB = "UPDATE job SET body = :body WHERE id = :id"
+_ANEW = "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
+_SAVE_LANE = f"INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) {_ANEW}"
+_CHANGED = "INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING"
+# The four in one, over arrays; `job_changed` in ascending order, as every transaction locks its rows.
+_SAVE_ALL = text(
+    "WITH new AS (INSERT INTO job (id, workflow_name, workflow_version, body, trace) SELECT * FROM unnest(CAST(:new_id AS text[]), "
+    "CAST(:new_name AS text[]), CAST(:new_version AS integer[]), CAST(:new_body AS text[]), CAST(:new_trace AS text[]))), "
+    "stored AS (UPDATE job SET body = given.body FROM unnest(CAST(:stored_id AS text[]), CAST(:stored_body AS text[])) "
+    "AS given(id, body) WHERE job.id = given.id), "
+    "lanes AS (INSERT INTO lane (job_id, lane_id, lease, due_at, body) SELECT * FROM unnest(CAST(:lane_job_id AS text[]), "
+    "CAST(:lane_lane_id AS text[]), CAST(:lane_lease AS text[]), CAST(:lane_due_at AS double precision[]), CAST(:lane_body AS text[])) "
+    f"{_ANEW}), "
+    "changed AS (INSERT INTO job_changed (job_id) SELECT * FROM unnest(CAST(:changed_id AS text[])) ORDER BY 1 ON CONFLICT DO NOTHING) "
+    "SELECT 1"
 )
 _DUE = Statement(
     "SELECT l.job_id, l.lane_id, l.lease, j.trace FROM lane l JOIN job j ON j.id = l.job_id "
     "WHERE l.due_at <= :now ORDER BY l.due_at LIMIT :limit /*FOR UPDATE OF j SKIP LOCKED*/"
 )
-_CHANGED = text("INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING")
 _HAS_CHANGED = text("SELECT 1 FROM job_changed LIMIT 1")
 # Two statements: in one, PostgreSQL may run the inner query again for every row, because it takes this table for a small one.
 _CHANGED_FIRST = Statement("SELECT job_id FROM job_changed ORDER BY job_id LIMIT :limit /*FOR UPDATE SKIP LOCKED*/")
@@ -114,11 +123,10 @@ _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
 
 
 class Catalog:
-    """What this process remembers: published workflow versions, which never change, and jobs that it used recently."""
+    """Published workflows of this process. Each is read once, because a version never changes."""
 
     def __init__(self) -> None:
         self.versions: dict[tuple[str, int], Workflow] = {}
-        self.recent = RecentJobs()
 
     def publish(self, connection: Connection, workflow: Workflow) -> None:
         """Publish a version, also repeatedly. Raises `Stop` for a different workflow under a published version."""
@@ -173,7 +181,7 @@ class SqlJobStore:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
-            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
+            job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
             for job_id, name, version, body in rows
         }
 
@@ -181,7 +189,7 @@ class SqlJobStore:
         pairs = as_list((job_id, branch) for job_id, branches in wanted.items() for branch in branches)
         branches: dict[str, dict[str, Branch]] = {}
         for job_id, branch_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
-            branches.setdefault(job_id, {})[branch_id] = self.catalog.recent.branch(job_id, branch_id, body)
+            branches.setdefault(job_id, {})[branch_id] = branch_from_text(branch_id, body)
         return branches
 
     def with_all_branches(self, job: Job) -> Job:
@@ -191,30 +199,28 @@ class SqlJobStore:
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
         jobs: list[dict[str, Any]] = []
         branches: list[dict[str, Any]] = []
-        recent = self.catalog.recent
         for job, changed, trace in changes:
             for branch_id in changed:
                 branch = job.branches[branch_id]
-                body = branch_to_text(branch)
-                recent.keep_branch(job.id, branch, body)
-                branches.append(
-                    {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at, "body": body}
-                )
-            body = job_to_text(job)
-            recent.keep_job(job, body)
+                facts = {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at}
+                branches.append({**facts, "body": branch_to_text(branch)})
             name, version = job.workflow.name, job.workflow.version
-            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
-        together(
-            self.connection,
-            [
-                (_NEW_JOB, [j for j in jobs if j["id"] not in self.stored]),
-                (_SAVE_JOB, [j for j in jobs if j["id"] in self.stored]),
-                (_SAVE_LANE, branches),
-                # In ascending order, as every transaction locks them.
-                (_CHANGED, sorted(({"id": j["id"]} for j in jobs), key=itemgetter("id"))),
-            ],
-        )
+            jobs.append({"id": job.id, "name": name, "version": version, "body": job_to_text(job), "trace": trace})
+        if jobs:
+            self._write(jobs, branches)
         self.stored.update(j["id"] for j in jobs)
+
+    def _write(self, jobs: Rows, branches: Rows) -> None:
+        new, stored = [j for j in jobs if j["id"] not in self.stored], [j for j in jobs if j["id"] in self.stored]
+        if is_shared(self.connection):
+            values = arrays(new, ("id", "name", "version", "body", "trace"), "new_") | arrays(stored, ("id", "body"), "stored_")
+            values |= arrays(branches, ("job_id", "lane_id", "lease", "due_at", "body"), "lane_") | arrays(
+                jobs, ("id",), "changed_"
+            )
+            self.connection.execute(_SAVE_ALL, values)
+            return
+        for statement, rows in ((_NEW_JOB, new), (_SAVE_JOB, stored), (_SAVE_LANE, branches), (_CHANGED, jobs)):
+            run_for_each(self.connection, statement, rows)
 
     def has_changed(self) -> bool:
         return self.connection.execute(_HAS_CHANGED).scalar() is not None

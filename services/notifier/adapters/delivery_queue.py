@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from services.notifier.ports import Delivery
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, exclusive
 
 LEASE_S = 60.0
@@ -37,7 +37,12 @@ _BODIES = Statement("SELECT * FROM delivery WHERE endpoint_id = :e AND event_id 
 _LEASED = Statement(
     "UPDATE delivery SET state = 'in_flight', due_at = :due WHERE endpoint_id = :e AND event_id IN (SELECT value FROM [v])"
 )
-_RELEASED = text("UPDATE delivery SET state = :s, due_at = :due WHERE endpoint_id = :e AND event_id = :v AND state = :was")
+_RELEASED = BulkStatement(
+    "UPDATE delivery SET state = :s, due_at = :due WHERE endpoint_id = :e AND event_id = :v AND state = 'in_flight'",
+    "UPDATE delivery SET state = given.s, due_at = given.due FROM unnest(CAST(:e AS text[]), CAST(:v AS text[]), CAST(:s AS text[]), "
+    "CAST(:due AS double precision[])) AS given(e, v, s, due) "
+    "WHERE endpoint_id = given.e AND event_id = given.v AND state = 'in_flight'",
+)
 Job = tuple[str, str]
 """(Endpoint id, job id); the event id stands in for a missing job id."""
 Run = list[Delivery]
@@ -113,11 +118,10 @@ def release(connection: Connection, deliveries: Sequence[Delivery]) -> None:
     rows = [
         {
             "s": "retrying" if d.attempt > 1 else "pending",
-            "was": "in_flight",
             "due": d.due_at,
             "e": d.endpoint_id,
             "v": d.event_id,
         }
         for d in deliveries
     ]
-    many(connection, _RELEASED, rows)
+    _RELEASED.run(connection, rows)

@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from services.notifier.ports import Attempt
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
+from shared.database.columns import only_where
 from shared.database.statements import Statement
 from shared.web.api_keys import AccessRow
 
@@ -50,14 +51,12 @@ class DeliveryRow(SQLModel, table=True):
     position: int = Field(default=0, sa_type=BigInteger)
     """Order of arrival: microseconds since 1970, incremented within a batch."""
     __table_args__ = (
-        Index("delivery_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")),
+        Index("delivery_due", "due_at", **only_where("due_at IS NOT NULL")),
         Index(
-            "delivery_turn", "endpoint_id", "due_at", "position", sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
+            "delivery_turn", "endpoint_id", "due_at", "position", **only_where("due_at IS NOT NULL")
         ),
         Index(
-            "delivery_in_flight", "endpoint_id", "job_id", sqlite_where=text("state = 'in_flight'"),
-            postgresql_where=text("state = 'in_flight'"),
+            "delivery_in_flight", "endpoint_id", "job_id", **only_where("state = 'in_flight'")
         ),
         Index("delivery_job", "job_id"),
     )  # fmt: skip
@@ -125,16 +124,21 @@ def tenants(connection: Connection) -> set[bytes | None]:
     return {None, *(r.tenant_id.encode() for r in _TENANTS.run(connection))}
 
 
-_DELIVERY = text(
+_DELIVERY = BulkStatement(
     "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
     "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
-    ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING"
+    ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING",
+    "INSERT INTO delivery (attempt, endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, "
+    "due_at, created_at, position) SELECT 0, * FROM unnest(CAST(:endpoint_id AS text[]), CAST(:event_id AS text[]), "
+    "CAST(:tenant_id AS text[]), CAST(:event_type AS text[]), CAST(:job_id AS text[]), CAST(:body AS bytea[]), "
+    "CAST(:trace AS text[]), CAST(:state AS text[]), CAST(:reason AS text[]), CAST(:due_at AS double precision[]), "
+    "CAST(:created_at AS double precision[]), CAST(:position AS bigint[])) ON CONFLICT DO NOTHING",
 )
 
 
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert deliveries. An existing (endpoint, event) pair stays unchanged."""
-    many(connection, _DELIVERY, rows)
+    _DELIVERY.run(connection, rows)
 
 
 def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tuple[float | None, bool]]:
@@ -143,13 +147,27 @@ def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tupl
     return {r.id: (r.failing_since, r.disabled_reason is not None) for r in rows}
 
 
-_SETTLED = text("UPDATE delivery SET state = :s, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v")
-_ATTEMPT = text(
+_SETTLED = BulkStatement(
+    "UPDATE delivery SET state = :s, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v",
+    "UPDATE delivery SET state = given.s, attempt = given.n, due_at = given.due FROM unnest(CAST(:e AS text[]), CAST(:v AS text[]), "
+    "CAST(:s AS text[]), CAST(:n AS integer[]), CAST(:due AS double precision[])) AS given(e, v, s, n, due) "
+    "WHERE endpoint_id = given.e AND event_id = given.v",
+)
+_ATTEMPT = BulkStatement(
     "INSERT INTO attempt (id, endpoint_id, event_id, event_type, job_id, attempt, attempted_at, outcome, status_code, error, detail, "
     "duration_ms, next_attempt_at) VALUES (:id, :e, :v, :type, :job, :n, :at, :outcome, :status, :error, :detail, :ms, :next) "
-    "ON CONFLICT DO NOTHING"
+    "ON CONFLICT DO NOTHING",
+    "INSERT INTO attempt (id, endpoint_id, event_id, event_type, job_id, attempt, attempted_at, outcome, status_code, error, detail, "
+    "duration_ms, next_attempt_at) SELECT * FROM unnest(CAST(:id AS text[]), CAST(:e AS text[]), CAST(:v AS text[]), "
+    "CAST(:type AS text[]), CAST(:job AS text[]), CAST(:n AS integer[]), CAST(:at AS double precision[]), CAST(:outcome AS text[]), "
+    "CAST(:status AS integer[]), CAST(:error AS text[]), CAST(:detail AS text[]), CAST(:ms AS double precision[]), "
+    "CAST(:next AS double precision[])) ON CONFLICT DO NOTHING",
 )
-_FAILING = text("UPDATE endpoint SET failing_since = :at WHERE id = :e")
+_FAILING = BulkStatement(
+    "UPDATE endpoint SET failing_since = :at WHERE id = :e",
+    "UPDATE endpoint SET failing_since = given.at FROM unnest(CAST(:e AS text[]), CAST(:at AS double precision[])) "
+    "AS given(e, at) WHERE id = given.e",
+)
 
 
 def save_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
@@ -163,8 +181,8 @@ def save_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
         }
         for a in attempts
     ]  # fmt: skip
-    many(connection, _SETTLED, rows)
-    many(connection, _ATTEMPT, rows)
+    _SETTLED.run(connection, rows)
+    _ATTEMPT.run(connection, rows)
     for attempt in attempts:
         if attempt.verdict.disable is not None:
             disable(connection, attempt.delivery.endpoint_id, attempt.verdict.disable)
@@ -172,7 +190,7 @@ def save_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
 
 def mark_failing(connection: Connection, since: dict[str, float | None]) -> None:
     """Set the start of each endpoint's failures in Unix seconds; None after a success."""
-    many(connection, _FAILING, [{"e": endpoint, "at": at} for endpoint, at in since.items()])
+    _FAILING.run(connection, [{"e": endpoint, "at": at} for endpoint, at in since.items()])
 
 
 def disable(connection: Connection, endpoint_id: str, reason: str) -> None:

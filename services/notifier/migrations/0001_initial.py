@@ -1,105 +1,56 @@
-"""Endpoints, deliveries, attempts, keys."""
+"""0.3.0: endpoints, deliveries, attempts, access keys."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
+from shared.database.columns import big_integer, binary, flag, integer, number, only_where, string
+
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    """Forward only: there is no way back but a restored backup."""
-    _access_key()
-    _attempt()
-    _delivery()
-    _endpoint()
+    """Create the tables of the service."""
+    _deliveries()
+    _access_keys()
 
 
-def _access_key() -> None:
+def _deliveries() -> None:
     op.create_table(
-        "access_key",
-        sa.Column("key_hash", sa.String(), nullable=False),
-        sa.Column("tenant_id", sa.String(), nullable=False),
-        sa.Column("tenant_name", sa.String(), nullable=False),
-        sa.Column("user_name", sa.String(), nullable=False),
-        sa.Column("role", sa.String(), nullable=False),
-        sa.Column("prefix", sa.String(), nullable=False),
-        sa.Column("revoked", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("key_hash"),
-    )
-
-
-def _attempt() -> None:
-    op.create_table(
-        "attempt",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("endpoint_id", sa.String(), nullable=False),
-        sa.Column("event_id", sa.String(), nullable=False),
-        sa.Column("event_type", sa.String(), nullable=False),
-        sa.Column("job_id", sa.String(), nullable=True),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("attempted_at", sa.Float(), nullable=False),
-        sa.Column("outcome", sa.String(), nullable=False),
-        sa.Column("status_code", sa.Integer(), nullable=True),
-        sa.Column("error", sa.String(), nullable=True),
-        sa.Column("detail", sa.String(), nullable=True),
-        sa.Column("duration_ms", sa.Float(), nullable=False),
-        sa.Column("next_attempt_at", sa.Float(), nullable=True),
+        "endpoint", string("id"), string("tenant_id"), string("url"), string("secret"), string("events"), string("description"),
+        number("created_at"), string("disabled_reason", nullable=True), number("failing_since", nullable=True),
         sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_index("attempt_newest", "attempt", ["endpoint_id", "attempted_at"], unique=False)
-
-
-def _delivery() -> None:
+    )  # fmt: skip
+    op.create_index("ix_endpoint_tenant_id", "endpoint", ["tenant_id"])
     op.create_table(
-        "delivery",
-        sa.Column("endpoint_id", sa.String(), nullable=False),
-        sa.Column("event_id", sa.String(), nullable=False),
-        sa.Column("tenant_id", sa.String(), nullable=False),
-        sa.Column("event_type", sa.String(), nullable=False),
-        sa.Column("job_id", sa.String(), nullable=True),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column("trace", sa.String(), nullable=True),
-        sa.Column("state", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=True),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("due_at", sa.Float(), nullable=True),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("endpoint_id", "event_id"),
-    )
-    op.create_index(
-        "delivery_due",
-        "delivery",
-        ["due_at"],
-        unique=False,
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    )
-    op.create_index(
-        "delivery_in_flight",
-        "delivery",
-        ["endpoint_id", "job_id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'in_flight'"),
-        postgresql_where=sa.text("state = 'in_flight'"),
-    )
-
-
-def _endpoint() -> None:
+        "delivery", string("endpoint_id"), string("event_id"), string("tenant_id"), string("event_type"),
+        string("job_id", nullable=True), binary("body"), string("trace", nullable=True), string("state"),
+        string("reason", nullable=True), integer("attempt"), number("due_at", nullable=True), number("created_at"),
+        big_integer("position"), sa.PrimaryKeyConstraint("endpoint_id", "event_id"),
+    )  # fmt: skip
+    op.create_index("delivery_due", "delivery", ["due_at"], **only_where("due_at IS NOT NULL"))
+    op.create_index("delivery_in_flight", "delivery", ["endpoint_id", "job_id"], **only_where("state = 'in_flight'"))
+    op.create_index("delivery_job", "delivery", ["job_id"])
+    op.create_index("delivery_turn", "delivery", ["endpoint_id", "due_at", "position"], **only_where("due_at IS NOT NULL"))
     op.create_table(
-        "endpoint",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("tenant_id", sa.String(), nullable=False),
-        sa.Column("url", sa.String(), nullable=False),
-        sa.Column("secret", sa.String(), nullable=False),
-        sa.Column("events", sa.String(), nullable=False),
-        sa.Column("description", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("disabled_reason", sa.String(), nullable=True),
-        sa.Column("failing_since", sa.Float(), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_index(op.f("ix_endpoint_tenant_id"), "endpoint", ["tenant_id"], unique=False)
+        "attempt", string("id"), string("endpoint_id"), string("event_id"), string("event_type"),
+        string("job_id", nullable=True), integer("attempt"), number("attempted_at"), string("outcome"),
+        integer("status_code", nullable=True), string("error", nullable=True), string("detail", nullable=True),
+        number("duration_ms"), number("next_attempt_at", nullable=True), sa.PrimaryKeyConstraint("id"),
+    )  # fmt: skip
+    op.create_index("attempt_job", "attempt", ["job_id"])
+    op.create_index("attempt_newest", "attempt", ["endpoint_id", "attempted_at"])
+    op.create_table(
+        "webhook_pending", string("command_id"), string("endpoint_id"), string("tenant_id"), string("url"), number("due_at"),
+        sa.PrimaryKeyConstraint("command_id"),
+    )  # fmt: skip
+    op.create_index("ix_webhook_pending_due_at", "webhook_pending", ["due_at"])
+
+
+def _access_keys() -> None:
+    op.create_table(
+        "access_key", string("key_hash"), string("tenant_id"), string("tenant_name"), string("user_name"), string("role"),
+        string("prefix"), flag("revoked"), number("expires_at", nullable=True), sa.PrimaryKeyConstraint("key_hash"),
+    )  # fmt: skip

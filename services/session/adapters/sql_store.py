@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Index, func, select, text
+from sqlalchemy import Connection, Index, func, select
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef, Tenancy
 from services.session.core.session import Session, SessionState
+from shared.database.columns import only_where
 from shared.database.store import table_of
 
 
@@ -26,9 +27,7 @@ class SessionRow(SQLModel, table=True):
     job_id: str | None = None
     fingerprint: str | None = None
     list_bytes: int = 0
-    __table_args__ = (
-        Index("session_due", "expires_at", sqlite_where=text("state = 'open'"), postgresql_where=text("state = 'open'")),
-    )
+    __table_args__ = (Index("session_due", "expires_at", **only_where("state = 'open'")),)
 
 
 class SessionFileRow(SQLModel, table=True):

@@ -49,7 +49,7 @@ class FakeBroker:
         task.add_done_callback(lambda _: None)
 
     async def rebalance(self) -> None:
-        """Revoke everything, then share the partitions out anew, as Kafka's eager protocol does."""
+        """Revoke everything, then share the partitions out again, as Kafka's eager protocol does."""
         living = [m for m in self.members if not m.dead]
         for member in living:
             member.rebalancing = True

@@ -30,9 +30,7 @@ def release(connection: Connection, now: float) -> list[str]:
     if overdue:
         records = rm.records(connection, "job_view", overdue)
         stored = {job_id: record.get("workflow") for job_id, record in records.items()}
-        rm.save_jobs(
-            connection, ((r.get("created_at") or now, with_held_end(r)) for r in records.values()), stored, rm.recent_jobs()
-        )
+        rm.save_jobs(connection, ((r.get("created_at") or now, with_held_end(r)) for r in records.values()), stored)
         rm.hold_ends(connection, (), overdue, now)
     return overdue
 

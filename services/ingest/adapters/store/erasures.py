@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import JobErased, derived
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, as_list, is_shared
 
 RETENTION_S = 100 * 86_400
@@ -66,8 +66,15 @@ _OF_FILES = [
 _SEARCH = Statement("DELETE FROM search WHERE file_id IN (SELECT value FROM [ids])")
 _SEARCH_LITE = text("DELETE FROM search WHERE rowid IN (SELECT rowid FROM file_view WHERE job_id = :j)")
 _THEIR_BLOBS = Statement("SELECT DISTINCT blob FROM blob_ref WHERE file_id IN (SELECT value FROM [ids])")
-_REF = text("INSERT INTO blob_ref (blob, file_id) VALUES (:blob, :file_id) ON CONFLICT DO NOTHING")
-_DOOM = text("INSERT INTO blob_doomed (blob) VALUES (:blob) ON CONFLICT DO NOTHING")
+_REF = BulkStatement(
+    "INSERT INTO blob_ref (blob, file_id) VALUES (:blob, :file_id) ON CONFLICT DO NOTHING",
+    "INSERT INTO blob_ref (blob, file_id) SELECT * FROM unnest(CAST(:blob AS text[]), CAST(:file_id AS text[])) "
+    "ON CONFLICT DO NOTHING",
+)
+_DOOM = BulkStatement(
+    "INSERT INTO blob_doomed (blob) VALUES (:blob) ON CONFLICT DO NOTHING",
+    "INSERT INTO blob_doomed (blob) SELECT * FROM unnest(CAST(:blob AS text[])) ON CONFLICT DO NOTHING",
+)
 
 
 def erased(connection: Connection, job_ids: Iterable[str]) -> set[str]:
@@ -81,12 +88,12 @@ def save_refs(connection: Connection, records: Iterable[dict[str, Any]]) -> None
     for record in records:
         rows += [{"blob": record[name], "file_id": record["id"]} for name in BLOBS if record.get(name)]
         rows += [{"blob": output["blob_name"], "file_id": record["id"]} for output in record.get("outputs") or ()]
-    many(connection, _REF, rows)
+    _REF.run(connection, rows)
 
 
 def add_refs(connection: Connection, file_id: str, blobs: Iterable[str]) -> None:
     """Record that `file_id`, which is no file of a job, needs objects: they outlive jobs with the same content."""
-    many(connection, _REF, [{"blob": blob, "file_id": file_id} for blob in blobs])
+    _REF.run(connection, [{"blob": blob, "file_id": file_id} for blob in blobs])
 
 
 def erase_job(connection: Connection, event: JobErased, now: float) -> None:
@@ -95,7 +102,7 @@ def erase_job(connection: Connection, event: JobErased, now: float) -> None:
     connection.execute(text("DELETE FROM erased WHERE at < :old"), {"old": now - RETENTION_S})
     ids = {"ids": json.dumps([event.job_id, *connection.execute(_FILES, {"j": event.job_id}).scalars()])}
     doomed = {*event.blobs, *_THEIR_BLOBS.run(connection, ids).scalars()}
-    many(connection, _DOOM, [{"blob": blob} for blob in sorted(doomed)])
+    _DOOM.run(connection, [{"blob": blob} for blob in sorted(doomed)])
     if is_shared(connection):
         _SEARCH.run(connection, ids)
     else:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import BacklogState, CommandDecided, ScheduleState, WorkflowPublished
-from shared.database.bulk_statements import many
+from shared.database.bulk_statements import BulkStatement
 from shared.database.store import BIG_ID
 
 Record = dict[str, Any]
@@ -95,8 +95,10 @@ class AuditRow(SQLModel, table=True):
 
 
 MODELS: tuple[type[SQLModel], ...] = (TermRow, BacklogRow, WorkflowRow, ScheduleRow, DraftRow, QueryRow, BulkRow, AuditRow)
-_TERM = text(
-    "INSERT INTO job_term (tenant_id, term, created_at, job_id) VALUES (:tenant, :term, :at, :job) ON CONFLICT DO NOTHING"
+_TERM = BulkStatement(
+    "INSERT INTO job_term (tenant_id, term, created_at, job_id) VALUES (:tenant, :term, :at, :job) ON CONFLICT DO NOTHING",
+    "INSERT INTO job_term (tenant_id, term, created_at, job_id) SELECT * FROM unnest(CAST(:tenant AS text[]), CAST(:term AS text[]), "
+    "CAST(:at AS double precision[]), CAST(:job AS text[])) ON CONFLICT DO NOTHING",
 )
 _BACKLOG = text(
     "INSERT INTO backlog_view (source, at, body) VALUES (:source, :at, :body) "
@@ -117,7 +119,7 @@ _AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:tenant, :at, :bo
 def save_terms(connection: Connection, rows: Iterable[tuple[str, str, float, str]]) -> None:
     """Add rows of (tenant, term, creation time of the job, job id). Existing rows stay."""
     values = [{"tenant": t, "term": term, "at": at, "job": job} for t, term, at, job in sorted(set(rows))]
-    many(connection, _TERM, values)
+    _TERM.run(connection, values)
 
 
 def save_backlog(connection: Connection, state: BacklogState) -> None:

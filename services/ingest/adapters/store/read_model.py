@@ -10,8 +10,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
-from shared.database.bulk_statements import many
-from shared.database.parse_cache import Recent
+from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, as_list
 from shared.database.store import BIG_ID
 from shared.web.api_keys import AccessRow
@@ -119,38 +118,76 @@ MODELS: tuple[type[SQLModel], ...] = (
     JobRow, FileRow, SessionRow, HistoryRow, DecisionRow, HeldEndRow, EarlyEndRow, IndexPendingRow, IdempotencyRow, AccessRow,
 )  # fmt: skip
 
-_HISTORY = text("INSERT INTO history (job_id, body) VALUES (:job_id, :body)")
-_DECIDED = text("INSERT INTO decision (command_id, at, body) VALUES (:id, :at, :body) ON CONFLICT DO NOTHING")
+_HISTORY = BulkStatement(
+    "INSERT INTO history (job_id, body) VALUES (:job_id, :body)",
+    # Ids are counted in the order given.
+    "INSERT INTO history (job_id, body) SELECT job_id, body FROM unnest(CAST(:job_id AS text[]), CAST(:body AS text[])) "
+    "WITH ORDINALITY AS given(job_id, body, place) ORDER BY place",
+)
+_DECIDED = BulkStatement(
+    "INSERT INTO decision (command_id, at, body) VALUES (:id, :at, :body) ON CONFLICT DO NOTHING",
+    "INSERT INTO decision (command_id, at, body) SELECT * FROM unnest(CAST(:id AS text[]), CAST(:at AS double precision[]), "
+    "CAST(:body AS text[])) ON CONFLICT DO NOTHING",
+)
 _RECORDS = {
     t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
     for t in ("job_view", "file_view", "session_view")
 }
-_PENDING = text(
-    "INSERT INTO index_pending (file_id, tenant_id, file_name, blob) VALUES (:file_id, :tenant_id, :file_name, :blob) ON CONFLICT "
-    "(file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
+_NEW_TEXT = (
+    "ON CONFLICT (file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
 )
-_SAVE_JOB = text(
+_PENDING = BulkStatement(
+    f"INSERT INTO index_pending (file_id, tenant_id, file_name, blob) VALUES (:file_id, :tenant_id, :file_name, :blob) {_NEW_TEXT}",
+    "INSERT INTO index_pending (file_id, tenant_id, file_name, blob) SELECT * FROM unnest(CAST(:file_id AS text[]), "
+    f"CAST(:tenant_id AS text[]), CAST(:file_name AS text[]), CAST(:blob AS text[])) {_NEW_TEXT}",
+)
+_NEW_STATE = (
+    "ON CONFLICT (id) DO UPDATE SET body = excluded.body, stage = excluded.stage, workflow = excluded.workflow, "
+    "stage_since = excluded.stage_since"
+)
+_SAVE_JOB = BulkStatement(
     "INSERT INTO job_view (id, tenant_id, created_at, body, stage, workflow, stage_since) "
-    "VALUES (:id, :tenant, :created_at, :body, :stage, :workflow, :since) ON CONFLICT (id) DO UPDATE SET "
-    "body = excluded.body, stage = excluded.stage, workflow = excluded.workflow, stage_since = excluded.stage_since"
+    f"VALUES (:id, :tenant, :created_at, :body, :stage, :workflow, :since) {_NEW_STATE}",
+    "INSERT INTO job_view (id, tenant_id, created_at, body, stage, workflow, stage_since) SELECT * FROM unnest(CAST(:id AS text[]), "
+    "CAST(:tenant AS text[]), CAST(:created_at AS double precision[]), CAST(:body AS text[]), CAST(:stage AS text[]), "
+    f"CAST(:workflow AS text[]), CAST(:since AS double precision[])) {_NEW_STATE}",
 )
-# Where the workflow is what it was: the index over it is left alone, and so is the row's own place.
-_MOVE_JOB = text("UPDATE job_view SET body = :body, stage = :stage, stage_since = :since WHERE id = :id")
-_SAVE_FILE = text(
+# Without the workflow, where it is unchanged: the index over it is left alone.
+_MOVE_JOB = BulkStatement(
+    "UPDATE job_view SET body = :body, stage = :stage, stage_since = :since WHERE id = :id",
+    "UPDATE job_view SET body = given.body, stage = given.stage, stage_since = given.since FROM unnest(CAST(:id AS text[]), "
+    "CAST(:body AS text[]), CAST(:stage AS text[]), CAST(:since AS double precision[])) AS given(id, body, stage, since) "
+    "WHERE job_view.id = given.id",
+)
+_NEW_FACTS = (
+    "ON CONFLICT (id) DO UPDATE SET body = excluded.body, job_id = excluded.job_id, "
+    "session_id = coalesce(file_view.session_id, excluded.session_id)"
+)
+_SAVE_FILE = BulkStatement(
     "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) "
-    "VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) ON CONFLICT (id) DO UPDATE SET "
-    "body = excluded.body, job_id = excluded.job_id, session_id = coalesce(file_view.session_id, excluded.session_id)"
+    f"VALUES (:id, :tenant, :session_id, :job_id, :created_at, :body) {_NEW_FACTS}",
+    "INSERT INTO file_view (id, tenant_id, session_id, job_id, created_at, body) SELECT * FROM unnest(CAST(:id AS text[]), "
+    "CAST(:tenant AS text[]), CAST(:session_id AS text[]), CAST(:job_id AS text[]), CAST(:created_at AS double precision[]), "
+    f"CAST(:body AS text[])) {_NEW_FACTS}",
 )
-_HOLD = text("INSERT INTO held_end (job_id, due_at) VALUES (:job_id, :due_at) ON CONFLICT DO NOTHING")
+_HOLD = BulkStatement(
+    "INSERT INTO held_end (job_id, due_at) VALUES (:job_id, :due_at) ON CONFLICT DO NOTHING",
+    "INSERT INTO held_end (job_id, due_at) SELECT * FROM unnest(CAST(:job_id AS text[]), CAST(:due_at AS double precision[])) "
+    "ON CONFLICT DO NOTHING",
+)
 _UNHOLD = Statement("DELETE FROM held_end WHERE job_id IN (SELECT value FROM [ids])")
 _EARLY = Statement("SELECT job_id, file_ends FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
-_SAVE_EARLY = text(
-    "INSERT INTO early_end (job_id, file_ends, at) VALUES (:job_id, :file_ends, :at) "
-    "ON CONFLICT (job_id) DO UPDATE SET file_ends = excluded.file_ends, at = excluded.at"
+_MORE = "ON CONFLICT (job_id) DO UPDATE SET file_ends = excluded.file_ends, at = excluded.at"
+_SAVE_EARLY = BulkStatement(
+    f"INSERT INTO early_end (job_id, file_ends, at) VALUES (:job_id, :file_ends, :at) {_MORE}",
+    "INSERT INTO early_end (job_id, file_ends, at) SELECT * FROM unnest(CAST(:job_id AS text[]), CAST(:file_ends AS integer[]), "
+    f"CAST(:at AS double precision[])) {_MORE}",
 )
 _KNOWN = Statement("DELETE FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
-_SAVE_SESSION = text(
-    "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+_SAVE_SESSION = BulkStatement(
+    "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+    "INSERT INTO session_view (id, tenant_id, body) SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant AS text[]), "
+    "CAST(:body AS text[])) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
 )
 
 
@@ -159,37 +196,19 @@ def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str,
     return {i: from_json(body) for i, body in _RECORDS[table].rows(connection, {"ids": as_list(ids)})}
 
 
-def recent_jobs() -> Recent[Record]:
-    """A cache for the records of recently changed jobs."""
-    return Recent(most=2048, largest=4000)
-
-
-def job_records(connection: Connection, ids: Iterable[str], recent: Recent[Record]) -> dict[str, Record]:
-    """Records of jobs by id, as far as they exist. Do not change them: they are cached."""
-    found: dict[str, Record] = {}
-    for job_id, body in _RECORDS["job_view"].rows(connection, {"ids": as_list(ids)}):
-        record = recent.get(job_id, body)
-        found[job_id] = from_json(body) if record is None else record
-    return found
-
-
-def save_jobs(
-    connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None], recent: Recent[Record]
-) -> None:
+def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None]) -> None:
     """Write job records with their creation times (Unix seconds). `stored` has the present workflow of each job that has a row."""
     new: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
     for at, r in jobs:
         job_id, workflow = r["id"], r.get("workflow")
-        body = to_json(r).decode()
-        recent.keep(job_id, body, r)
-        row = {"id": job_id, "body": body, "stage": r.get("stage"), "since": r.get("stage_since", at)}
+        row = {"id": job_id, "body": to_json(r).decode(), "stage": r.get("stage"), "since": r.get("stage_since", at)}
         if job_id in stored and stored[job_id] == workflow:
             moved.append(row)
         else:
             new.append({**row, "tenant": r["company_id"], "created_at": at, "workflow": workflow})
-    many(connection, _MOVE_JOB, moved)
-    many(connection, _SAVE_JOB, new)
+    _MOVE_JOB.run(connection, moved)
+    _SAVE_JOB.run(connection, new)
 
 
 def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) -> None:
@@ -201,12 +220,12 @@ def save_files(connection: Connection, files: Iterable[tuple[float, Record]]) ->
         }
         for at, r in files
     ]  # fmt: skip
-    many(connection, _SAVE_FILE, rows)
+    _SAVE_FILE.run(connection, rows)
 
 
 def hold_ends(connection: Connection, held: Iterable[str], shown: Collection[str], due_at: float) -> None:
     """Remember jobs whose ends are `held` until `due_at` (Unix seconds); drop those whose ends are `shown`."""
-    many(connection, _HOLD, [{"job_id": job_id, "due_at": due_at} for job_id in held])
+    _HOLD.run(connection, [{"job_id": job_id, "due_at": due_at} for job_id in held])
     if shown:
         _UNHOLD.run(connection, {"ids": json.dumps(list(shown))})
 
@@ -218,7 +237,7 @@ def early_ends(connection: Connection, job_ids: Iterable[str]) -> dict[str, int]
 
 def save_early_ends(connection: Connection, early: Mapping[str, int], known: Collection[str], at: float) -> None:
     """Write the number of file ends of unknown jobs; delete those of jobs that are `known` now."""
-    many(connection, _SAVE_EARLY, [{"job_id": job_id, "file_ends": n, "at": at} for job_id, n in early.items()])
+    _SAVE_EARLY.run(connection, [{"job_id": job_id, "file_ends": n, "at": at} for job_id, n in early.items()])
     if known:
         _KNOWN.run(connection, {"ids": json.dumps(list(known))})
 
@@ -226,25 +245,22 @@ def save_early_ends(connection: Connection, early: Mapping[str, int], known: Col
 def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
     """Write session records."""
     rows = [{"id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode()} for r in sessions]
-    many(connection, _SAVE_SESSION, rows)
+    _SAVE_SESSION.run(connection, rows)
 
 
 def save_history(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
     """Append rows of (job id, event as JSON)."""
-    if rows:
-        values = [{"job_id": job_id, "body": body} for job_id, body in rows]
-        many(connection, _HISTORY, values)
+    _HISTORY.run(connection, [{"job_id": job_id, "body": body} for job_id, body in rows])
 
 
 def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], at: float) -> None:
     """Store answers by command id, unless there is one. Deletes answers older than a day."""
     values = [{"id": command_id, "at": at, "body": json.dumps(body)} for command_id, body in rows]
     if values:
-        many(connection, _DECIDED, values)
+        _DECIDED.run(connection, values)
         connection.execute(text("DELETE FROM decision WHERE at < :old"), {"old": at - 86_400})
 
 
 def await_index(connection: Connection, rows: Sequence[Record]) -> None:
     """Add files whose text is pending: `file_id`, `tenant_id`, `file_name`, and `blob` of the text."""
-    if rows:
-        many(connection, _PENDING, rows)
+    _PENDING.run(connection, rows)

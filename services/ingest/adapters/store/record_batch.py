@@ -13,7 +13,6 @@ from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.erasures import erase_job, erased, save_refs
 from services.ingest.core import file_view, job_end, job_view
 from services.ingest.core.record_keys import RecordKeys
-from shared.database.parse_cache import Recent
 from shared.database.statements import exclusive
 from shared.processing.unit_of_work import Unit
 
@@ -21,20 +20,19 @@ Record = dict[str, Any]
 HOLD_S = 60.0
 """Longest time that a job's end is held back: a file event that cannot be read must not hide the end for ever."""
 LOCK = "fold"
-"""Name of the lock on the read model. Replicas of older releases use it too."""
+"""Name of the lock on the read model, which all replicas use."""
 
 
 class RecordBatch:
     """Records by id, and what the batch adds to history, terms, answers and audit. `save` writes all of it."""
 
-    def __init__(self, unit: Unit, keys: RecordKeys, recent: Recent[Record]) -> None:
+    def __init__(self, unit: Unit, keys: RecordKeys) -> None:
         self.unit = unit
-        self.recent = recent
         c = unit.connection
         # Events of one job come from topics with different keys, so two replicas may change the same record.
         exclusive(c, LOCK)
         self.erased = erased(c, keys.jobs | keys.named_jobs)
-        self.jobs = rm.job_records(c, keys.jobs, recent) if keys.jobs else {}
+        self.jobs = rm.records(c, "job_view", keys.jobs) if keys.jobs else {}
         self.files = rm.records(c, "file_view", keys.files) if keys.files else {}
         self.sessions = rm.records(c, "session_view", keys.sessions) if keys.sessions else {}
         unknown = keys.jobs - self.jobs.keys()
@@ -93,7 +91,7 @@ class RecordBatch:
         c, now = self.unit.connection, self.unit.now
         jobs = [self.jobs[i] for i in self._changed["jobs"] if i in self.jobs]
         files = [self.files[i] for i in self._changed["files"] if i in self.files]
-        rm.save_jobs(c, ((self._created[r["id"]], r) for r in jobs), self._stored_workflows, self.recent)
+        rm.save_jobs(c, ((self._created[r["id"]], r) for r in jobs), self._stored_workflows)
         rm.save_files(c, ((self._created[r["id"]], r) for r in files))
         rm.save_sessions(c, (self.sessions[i] for i in self._changed["sessions"]))
         rm.save_history(c, self.history)
