@@ -80,22 +80,23 @@ async def same(look: Callable[[], Awaitable[tuple[float, float]]]) -> None:
         raise
 
 
+def measured(otlp: MetricsReceiver) -> dict[str, float]:
+    """The counters that the test compares, as last exported."""
+    return {
+        "sent": otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events"),
+        "dead-lettered": otlp.value(DEAD_LETTERS, "job_orchestrator", code="invalid_json"),
+        "repeated": otlp.value(REPEATED, "job_orchestrator"),
+        "delivered": otlp.value(TRIED, "notifier", outcome="delivered"),
+    }
+
+
 async def test_metrics_are_exported(client: Client, pipeline: Pipeline, otlp: MetricsReceiver, tmp_path: Path) -> None:
     workflow, step = published(pipeline, tmp_path / "w.yaml")
     await exported(otlp, "job_orchestrator", "notifier")
-
-    def measured() -> dict[str, float]:
-        return {
-            "sent": otlp.value(SENT, "job_orchestrator", messaging__destination__name="job.events"),
-            "dead-lettered": otlp.value(DEAD_LETTERS, "job_orchestrator", code="invalid_json"),
-            "repeated": otlp.value(REPEATED, "job_orchestrator"),
-            "delivered": otlp.value(TRIED, "notifier", outcome="delivered"),
-        }
-
-    before, events = measured(), await written(pipeline, "job.events")
+    before, events = measured(otlp), await written(pipeline, "job.events")
 
     async def grown(name: str) -> float:
-        return measured()[name] - before[name]
+        return measured(otlp)[name] - before[name]
 
     async with Receiver() as receiver:
         made = await client.call("POST", "/v1/webhooks", notifier=True, json={"url": receiver.url, "events": ["job.finished"]})
