@@ -79,7 +79,7 @@ class TaskEngine:
         if self._needs_no_run(delivery):
             return
         if self.hooks.answers_at_once(delivery.task):
-            await self._run_task(delivery, [delivery.position], heartbeats=False)
+            await self._run_task(delivery, [delivery.position], at_once=True)
             return
         await self._slots.acquire()
         if self._needs_no_run(delivery):
@@ -109,7 +109,7 @@ class TaskEngine:
         run.add_done_callback(partial(self._task_ended, delivery.task.lease))
 
     async def _run_task(
-        self, delivery: Delivery, positions: list[Position], task: Task | None = None, heartbeats: bool = True
+        self, delivery: Delivery, positions: list[Position], task: Task | None = None, at_once: bool = False
     ) -> None:
         with self.hooks.task_span(delivery) as traceparent:
             task = task or Task(delivery.task)
@@ -118,7 +118,7 @@ class TaskEngine:
             def report(made: StageReport) -> None:
                 self._report(delivery, made, positions, traceparent)
 
-            await self._runner.run_task(task, self.actions.get(delivery.task.action), report, heartbeats)
+            await self._runner.run_task(task, self.actions.get(delivery.task.action), report, at_once)
 
     def _report(self, delivery: Delivery, report: StageReport, positions: list[Position], traceparent: str | None) -> None:
         ended = report.status is not TaskStatus.RUN

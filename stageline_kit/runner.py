@@ -39,23 +39,29 @@ class TaskRunner:
         self.client = client
         self.grace_s = grace_s
 
-    async def run_task(self, task: Task, action: Action | None, report: Report, heartbeats: bool = True) -> None:
-        """Run `action` to its end. `report` receives heartbeats (RUN), then the end. A cancelled task reports no end."""
+    async def run_task(self, task: Task, action: Action | None, report: Report, at_once: bool = False) -> None:
+        """Run `action` to its end. `report` receives heartbeats (RUN), then the end. A cancelled task reports no end.
+
+        `at_once`: the action returns without waiting, so it needs neither heartbeats nor a time limit.
+        """
         started = time.monotonic()
-        beating = asyncio.create_task(self._send_heartbeats(task, report)) if heartbeats else None
+        beating = asyncio.create_task(self._send_heartbeats(task, report)) if not at_once else None
         try:
-            status, facts = await self._outcome_of(task, action)
+            status, facts = await self._outcome_of(task, action, at_once)
         finally:
             if beating is not None:
                 beating.cancel()
         report(self._end_report(task, status, round((time.monotonic() - started) * 1000, 3), facts))
 
-    async def _outcome_of(self, task: Task, action: Action | None) -> tuple[TaskStatus, dict[str, Any]]:
+    async def _outcome_of(self, task: Task, action: Action | None, at_once: bool) -> tuple[TaskStatus, dict[str, Any]]:
         if action is None:
             return TaskStatus.KO, {"code": "unknown_action", "message": f"This worker has no action {task.message.action!r}."}
         try:
-            async with asyncio.timeout(task.message.timeout_s + self.grace_s):
-                result = await action(task) if inspect.iscoroutinefunction(action) else await asyncio.to_thread(action, task)
+            if at_once:
+                result = await _call(action, task)
+            else:
+                async with asyncio.timeout(task.message.timeout_s + self.grace_s):
+                    result = await _call(action, task)
             return TaskStatus.OK, {} if result is None or result == {} else {"result": result}
         except Outcome as outcome:
             more = {"retry_in": outcome.retry_in} if isinstance(outcome, Queued) else {}
@@ -99,6 +105,10 @@ class TaskRunner:
             step=task.step, action=task.action, attempt=task.attempt, lease=task.lease, reported_at=datetime.now(UTC),
             status=status, worker=self.worker, client=self.client, **facts,
         )  # fmt: skip
+
+
+async def _call(action: Action, task: Task) -> Any:
+    return await action(task) if inspect.iscoroutinefunction(action) else await asyncio.to_thread(action, task)
 
 
 def _status_of(outcome: Outcome) -> TaskStatus:

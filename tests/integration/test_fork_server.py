@@ -74,7 +74,7 @@ async def test_forked_processes_share_what_was_loaded_and_nothing_else(forks: Fo
     assert [await process.wait() for process in made] == [3, 3]
     a, b = (json.loads(log.read_text()) for log in logs)
     assert a["loaded"] == b["loaded"]
-    assert not set(a["ids"]) & set(b["ids"]), "a random generator that was used before the fork is seeded anew"
+    assert not set(a["ids"]) & set(b["ids"]), "a random generator that was used before the fork is seeded again"
     for said, log in ((a, logs[0]), (b, logs[1])):
         assert said["env"] == {"ONLY": log.name} and said["session"] and said["name"] == "__main__"
         assert said["argv"] == [] and said["stdin"] == ""

@@ -51,7 +51,7 @@ def row(n: int) -> Outgoing:
 
 
 async def emit(relay: SharedRelay, store: PostgresStore, n: int) -> None:
-    """What the settler does with a batch that decides one record."""
+    """Write and publish one record, as the batch processor does."""
     rows = [row(n)]
     written: Any = await relay.transact(store, lambda c: relay.write_rows(c, rows, 1.0))
     await relay.publish_rows(store, rows, written)

@@ -1,4 +1,4 @@
-"""0.3.0: jobs, lanes with their timers, workflows, dispatch, schedules."""
+"""0.3.0: jobs, branches with their timers, workflows, dispatch, schedules."""
 
 from __future__ import annotations
 
