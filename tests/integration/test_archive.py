@@ -100,6 +100,7 @@ def test_images_and_passwords(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "code"),
     [(protected("x"), "pdf", "password"), (b"%PDF-1.7 nothing", "pdf", "damaged"), (b"x", "docx", "unsupported_type")],
+    ids=["password", "damaged", "unsupported"],  # an encrypted document is another one each time, and so would be its name
 )
 def test_files_that_cannot_be_archived_are_reported(data: bytes, kind: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(DocumentFault) as refused:
