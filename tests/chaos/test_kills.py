@@ -52,7 +52,7 @@ async def files_finished(client: Client, job_ids: set[str]) -> int:
     return sum(f["status"] == "finished" for f in job["files"])
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", PROCESSES)
 async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: str) -> None:
     async with Client(victim.target()) as client:
@@ -67,7 +67,7 @@ async def test_sigkill_during_submit(victim: Pipeline, documents: Path, name: st
             assert submit.poll() is None, complained.read_text()
             return await files_finished(client, before) >= 10
 
-        await eventually(under_way, 60)
+        await eventually(under_way, 150)
         for _ in range(2):
             # Twice: during the work, and right after the restart.
             pid = victim.state["pids"][name]
