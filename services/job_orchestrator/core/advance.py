@@ -204,7 +204,7 @@ def _end(builder: DecisionBuilder) -> Moves:
 
 
 def _rescue(builder: DecisionBuilder, stage: JobStage) -> Moves:
-    """End the job at `stage`, after its rescue steps if it has some and they have not begun."""
+    """End the job at `stage`, after its rescue steps unless they have started or there are none."""
     job = builder.job
     if not job.workflow.rescue or job.ending is not None:
         end_badly(builder, job.ending or stage)
