@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -172,13 +173,14 @@ def test_the_image_says_what_it_is_and_what_it_holds(compose: Compose) -> None:
     assert "aiokafka" in names and not names & {"jgo", "cyclonedx-bom"}
 
 
-def shell(block: int, compose: Compose) -> str:
-    """Run a block of the README's section on production, with the project's own name and ports."""
-    section = (ROOT / "README.md").read_text().partition("## Run it in production")[2]
-    script = section.split("```sh\n")[block].partition("```")[0]
+def shell(section: str, compose: Compose) -> str:
+    """Run the commands of a section of docs/how-to/deploy.md, with the project's own name and ports; returns their output."""
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+    script = page.partition(f"## {section}\n")[2].partition("```sh\n")[2].partition("```")[0]
+    assert script.startswith("docker compose"), section
     for port, mine in (("8080", compose.environment["STAGELINE_PORT"]), ("8081", compose.environment["STAGELINE_NOTIFIER_PORT"])):
         script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{mine}")
-    script = script.replace(".venv/bin/stageline", f"{sys.executable} -m cli")
+    script = re.sub(r"^stageline ", f"{sys.executable} -m cli ", script, flags=re.M)
     environment = {**os.environ, **compose.environment, "COMPOSE_PROJECT_NAME": compose.project}
     done = subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:] + compose.state()
@@ -186,13 +188,13 @@ def shell(block: int, compose: Compose) -> str:
 
 
 @pytest.mark.timeout(450)
-@pytest.mark.parametrize("block", [1, 2], ids=["one broker", "three brokers"])
-def test_the_readmes_commands_run_as_they_stand(block: int) -> None:
-    compose = Compose(f"stageline-readme-{block}")
+@pytest.mark.parametrize("section", ["Compose", "Three brokers"])
+def test_the_commands_of_the_deployment_guide_run_as_they_stand(section: str) -> None:
+    compose = Compose(f"stageline-{section.lower().replace(' ', '-')}")
     compose("--profile", "cluster", "down", "-v", "--remove-orphans")  # leftovers of a killed run
     try:
-        out = shell(block, compose)
-        assert block == 2 or "completed  14/14 files" in out
+        out = shell(section, compose)
+        assert section != "Compose" or "completed  14/14 files" in out
     finally:
         compose("--profile", "cluster", "down", "-v", "--remove-orphans")
 
