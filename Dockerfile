@@ -33,7 +33,8 @@ COPY --from=build /src/doc /usr/share/doc/stageline
 COPY deploy/serve /usr/local/bin/serve
 ENV PATH=/opt/stageline/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=2 \
-    STAGELINE_HOST=0.0.0.0 STAGELINE_PORT=8080 STAGELINE_DATA_DIR=/var/lib/stageline
+    STAGELINE_HOST=0.0.0.0 STAGELINE_PORT=8080 STAGELINE_DATA_DIR=/var/lib/stageline \
+    STAGELINE_SANDBOX=required
 USER stageline
 EXPOSE 8080
 # Ready means: connected, a member of its groups, and making progress.

@@ -5,12 +5,16 @@ BIN := $(VENV)/bin
 SEEDS ?= 2000
 EXAMPLES ?= 1000
 WORKERS ?= 2
+SEED ?= 1
+MINUTES ?= 5
+STORE ?= sqlite
+RATE ?= 4
 # Tests that start the same servers stay in one worker. The slowest tests are listed, and a tier over its budget (in seconds) fails.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=25 -p tests.budget
 export STAGELINE_DATA_DIR ?= .stageline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-slow simulate check format bench fuzz samples docs dist lock clean
+.PHONY: help setup demo up down test test-slow simulate chaos check format bench fuzz samples docs dist lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,16 +45,19 @@ test: $(VENV)/dev ## Run the tests (real Kafka, real processes; 8 minutes on two
 	$(BIN)/python -m tests.downloads
 	$(PYTEST) --budget-s 480 -m "not slow"
 
-test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out: kills, replicas, upgrades, containers, fuzz (35 minutes)
+test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out: kills, replicas, upgrades, containers, fuzz, seeded chaos (40 minutes)
 	$(BIN)/python -m tests.downloads --slow
-	$(PYTEST) --budget-s 2100 -m slow
+	$(PYTEST) --budget-s 2400 -m slow
 
 simulate: $(VENV)/dev ## Run SEEDS histories of the deciders under a virtual clock, and find every planted bug
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-check: $(VENV)/dev ## Style, types, import rules, unit tests, contracts (1.5 minutes)
+chaos: $(VENV)/dev ## Apply SEED's faults for MINUTES to a running pipeline on STORE (sqlite or postgres), and judge it from outside
+	$(BIN)/python -m tests.chaos.harness --seed $(SEED) --minutes $(MINUTES) --store $(STORE) --rate $(RATE) $(CHAOS)
+
+check: $(VENV)/dev ## Style, types, import rules, unit tests, contracts (2 minutes)
 	began=$$(date +%s) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy && \
-	$(PYTEST) --budget-s 90 --budget-from $$began -m "not slow" tests/architecture tests/unit tests/contracts
+	$(PYTEST) --budget-s 180 --budget-from $$began -m "not slow" tests/architecture tests/unit tests/contracts
 
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gateway`: `job/create` and `job/detail` beside a bare FastAPI route, in one run on one machine.
+"""`python -m benchmarks.gateway`: `POST /v1/jobs`, `job/create` and `job/detail` beside a bare FastAPI route, in one run.
 
 The bare route parses the same body with pydantic and answers JSON. It shows the cost of the framework and the HTTP server.
 """
@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from rich.table import Table
 from benchmarks import results
 from cli.local.plan import Plan
 from cli.local.supervisor import Supervisor
+from contracts import JobStage
+from shared import clock
+from shared.web.form_data import FormData
 
 DATA_DIR = Path(".stageline") / "bench-gateway"
 COUNT = int(os.environ.get("BENCH_REQUESTS", "2000"))
@@ -76,65 +80,117 @@ async def bare_route() -> AsyncIterator[tuple[str, int]]:
         await process.wait()
 
 
-async def measure(call: Call, pid: int) -> tuple[float, float, float, float]:
-    """Make `COUNT` calls, `AT_ONCE` at a time. Returns requests per second, p50 and p99 in ms, and CPU ms per request of process `pid`."""
+Measured = tuple[float, float, float, float]
+"""Requests per second, p50 and p99 in ms, CPU ms per request of the server."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of request: how many are made at a time, by which function, of which process, and beside which kind."""
+
+    call: Call
+    pid: int
+    at_once: int = AT_ONCE
+    beside: str | None = None
+
+
+async def measure(kind: Kind, count: int) -> Measured:
+    """Make `count` calls, so many at a time as the kind says."""
     taken: list[float] = []
-    numbers = iter(range(COUNT))
-    process = psutil.Process(pid)
+    numbers = iter(range(count))
+    process = psutil.Process(kind.pid)
     before = sum(process.cpu_times()[:2])
 
     async def work() -> None:
         for number in numbers:
             began = time.perf_counter()
-            await call(number)
+            await kind.call(number)
             taken.append(time.perf_counter() - began)
 
     started = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(kind.at_once)))
     elapsed = time.perf_counter() - started
     cpu = sum(process.cpu_times()[:2]) - before
     cuts = statistics.quantiles(taken, n=100)
-    return COUNT / elapsed, cuts[49] * 1000, cuts[98] * 1000, cpu * 1000 / COUNT
+    return count / elapsed, cuts[49] * 1000, cuts[98] * 1000, cpu * 1000 / count
 
 
-def caller(http: aiohttp.ClientSession, method: str, url: Callable[[int], str], body: Callable[[int], Any] | None = None) -> Call:
-    """A function that makes one request. It raises `RuntimeError` for a status other than 200."""
+def caller(
+    http: aiohttp.ClientSession, method: str, url: Callable[[int], str], body: Callable[[int], Any] | None = None,
+    status: int = 200, keyed: bool = False,
+) -> Call:  # fmt: skip
+    """A function that makes one request, under an idempotency key if `keyed`. It raises `RuntimeError` for another status."""
 
     async def call(number: int) -> None:
-        async with http.request(method, url(number), json=body(number) if body else None) as answer:
-            await answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{method} {answer.url}: {answer.status}")
+        headers = {"idempotency-key": clock.new_root()} if keyed else None
+        async with http.request(method, url(number), json=body(number) if body else None, headers=headers) as answer:
+            text = await answer.text()
+            if answer.status != status:
+                raise RuntimeError(f"{method} {answer.url}: {answer.status} {text[:200]}")
 
     return call
 
 
-async def rounds(url: str, pid: int, key: str) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Measure each kind of request `ROUNDS` times, in turns. Returns kind → one result of `measure` per round."""
-    found: dict[str, list[tuple[float, float, float, float]]] = {}
-    connector = aiohttp.TCPConnector(limit=AT_ONCE)
+class Load:
+    """The kinds of requests to one gateway, and the jobs that they make."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, pid: int, bare: tuple[str, int]) -> None:
+        self.http = http
+        self.url = url
+        self.jobs: list[str] = []
+        self.sessions: list[str] = []
+        bare_url, bare_pid = bare
+
+        def new(number: int) -> dict[str, Any]:
+            return {"workflow": "noop-five", "metadata": {"n": number}}
+
+        def bare_body(number: int) -> dict[str, Any]:
+            return {"session_id": str(number), "metadata": {"n": number}}
+
+        post = caller(http, "POST", lambda n: f"{bare_url}/create", bare_body)
+        jobs = f"{url}/v1/jobs"
+        self.kinds = {
+            "bare POST, 64 at once": Kind(post, bare_pid, 64),
+            "POST /v1/jobs, 64 at once": Kind(caller(http, "POST", lambda n: jobs, new, 201), pid, 64, "bare POST, 64 at once"),
+            "the same with a key": Kind(caller(http, "POST", lambda n: jobs, new, 201, True), pid, 64, "bare POST, 64 at once"),
+            "bare POST": Kind(post, bare_pid),
+            "job/create": Kind(self.create, pid, beside="bare POST"),
+            "bare GET": Kind(caller(http, "GET", lambda n: f"{bare_url}/status/{n}"), bare_pid),
+            "job/detail": Kind(caller(http, "GET", lambda n: f"{url}/api/job/detail/{self.jobs[n]}"), pid, beside="bare GET"),
+            "1,000 POST /v1/jobs at once": Kind(caller(http, "POST", lambda n: jobs, new, 201), pid, 1000),
+        }
+
+    async def create(self, number: int) -> None:
+        """Create a job from a session of its own."""
+        body = {"session_id": self.sessions[number], "workflow": "noop-five", "metadata": {"n": number}}
+        async with self.http.post(f"{self.url}/api/job/create", json=body) as answer:
+            self.jobs.append((await answer.json())["job_id"])
+
+    async def drained(self) -> None:
+        """Wait until every job has ended."""
+        query = [("limit", "1"), *(("stage", stage.value) for stage in JobStage if not stage.terminal)]
+        while True:
+            async with self.http.get(f"{self.url}/v1/jobs", params=query) as answer:
+                if not (await answer.json())["result"]:
+                    return
+            await asyncio.sleep(0.2)
+
+
+async def rounds(url: str, pid: int, key: str) -> tuple[dict[str, list[Measured]], dict[str, Kind]]:
+    """Measure each kind of request `ROUNDS` times, in turns, each when the jobs of the one before have ended."""
+    found: dict[str, list[Measured]] = {}
+    connector = aiohttp.TCPConnector(limit=1000)
     async with (
         aiohttp.ClientSession(connector=connector, headers={"authorization": f"Bearer {key}"}) as http,
-        bare_route() as (bare, bare_pid),
+        bare_route() as bare,
     ):
+        load = Load(http, url, pid, bare)
         for _ in range(ROUNDS):
-            sessions = await _sessions(http, url)
-            jobs: dict[int, str] = {}
-
-            async def create(number: int, sessions: list[str] = sessions, jobs: dict[int, str] = jobs) -> None:
-                body = {"session_id": sessions[number], "workflow": "noop-five", "metadata": {"n": number}}
-                async with http.post(f"{url}/api/job/create", json=body) as answer:
-                    jobs[number] = (await answer.json())["job_id"]
-
-            kinds: dict[str, tuple[Call, int]] = {
-                "bare route, POST": (caller(http, "POST", lambda n: f"{bare}/create", lambda n: {"session_id": str(n), "metadata": {"n": n}}), bare_pid),
-                "job/create": (create, pid),
-                "bare route, GET": (caller(http, "GET", lambda n: f"{bare}/status/{n}"), bare_pid),
-                "job/detail": (caller(http, "GET", lambda n, jobs=jobs: f"{url}/api/job/detail/{jobs[n]}"), pid),  # type: ignore[misc]
-            }  # fmt: skip
-            for name, (call, process) in kinds.items():
-                found.setdefault(name, []).append(await measure(call, process))
-    return found
+            load.sessions, load.jobs = await _sessions(http, url), []
+            for name, kind in load.kinds.items():
+                await load.drained()
+                found.setdefault(name, []).append(await measure(kind, max(COUNT, kind.at_once)))
+    return found, load.kinds
 
 
 async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
@@ -146,7 +202,7 @@ async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
         for number in numbers:
             async with http.post(f"{url}/api/deferred/create") as answer:
                 session = (await answer.json())["session_id"]
-            form = aiohttp.FormData()
+            form = FormData()
             form.add_field("session_id", session)
             form.add_field("file", f"file {number}".encode(), filename="a.txt")
             async with http.post(f"{url}/api/file/uploadfile", data=form) as answer:
@@ -158,16 +214,25 @@ async def _sessions(http: aiohttp.ClientSession, url: str) -> list[str]:
     return made
 
 
-def figures_of(found: dict[str, list[tuple[float, float, float, float]]]) -> dict[str, Any]:
+NAMES = {
+    "bare POST, 64 at once": "bare_post_64", "POST /v1/jobs, 64 at once": "v1_jobs", "the same with a key": "v1_jobs_keyed",
+    "bare POST": "bare_post", "job/create": "create", "bare GET": "bare_get", "job/detail": "detail",
+    "1,000 POST /v1/jobs at once": "v1_jobs_1000",
+}  # fmt: skip
+"""Kind of request → the beginning of its names in the result file."""
+
+
+def medians(measured: list[Measured]) -> Measured:
+    """The medians of the rounds."""
+    rate, p50, p99, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
+    return rate, p50, p99, cpu
+
+
+def figures_of(found: dict[str, list[Measured]]) -> dict[str, Any]:
     """The figures of the result file: medians of the rounds, with their units in the names."""
     figures: dict[str, Any] = {}
-    for name, kind in (
-        ("create", "job/create"),
-        ("detail", "job/detail"),
-        ("bare_post", "bare route, POST"),
-        ("bare_get", "bare route, GET"),
-    ):
-        rate, p50, p99, cpu = (statistics.median(column) for column in zip(*found[kind], strict=True))
+    for kind, name in NAMES.items():
+        rate, p50, p99, cpu = medians(found[kind])
         figures[f"{name}_per_s"] = round(rate)
         figures[f"{name}_ms"] = {"p50": round(p50), "p99": round(p99)}
         figures[f"{name}_cpu_ms"] = round(cpu, 2)
@@ -187,18 +252,24 @@ async def main() -> None:
     try:
         ingest = supervisor.children["ingest"].process
         assert ingest is not None
-        found = await rounds(plan.url, ingest.pid, plan.key_file.read_text().strip())
+        found, kinds = await rounds(plan.url, ingest.pid, plan.key_file.read_text().strip())
     finally:
         await supervisor.stop()
     table = Table("request", "per second", "p50 ms", "p99 ms", "CPU ms", "of the bare route", box=None)
-    bare = {"job/create": "bare route, POST", "job/detail": "bare route, GET"}
     for name, measured in found.items():
-        rate, p50, p99, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
-        share = rate / statistics.median(m[0] for m in found[bare[name]]) if name in bare else None
-        table.add_row(name, f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{cpu:.2f}", f"{share:.0%}" if share else "")
-    out.print(f"{COUNT} requests of each kind, {AT_ONCE} at a time, medians of {ROUNDS} rounds; jobs run at the same time")
+        rate, p50, p99, cpu = medians(measured)
+        beside = kinds[name].beside
+        share = f"{rate / medians(found[beside])[0]:.0%}" if beside else ""
+        table.add_row(name, f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{cpu:.2f}", share)
+    out.print(f"{COUNT} requests of each kind, {AT_ONCE} at a time unless it says more, medians of {ROUNDS} rounds")
     out.print(table)
-    setup = {"store": "sqlite", "requests": COUNT, "rounds": ROUNDS, "at_once": AT_ONCE}
+    setup = {
+        "store": "sqlite",
+        "requests": COUNT,
+        "rounds": ROUNDS,
+        "at_once": AT_ONCE,
+        "kinds_wait_for_the_end_of_all_jobs": True,
+    }
     results.save(folder, "gateway", setup, figures_of(found), out.print)
 
 

@@ -20,6 +20,8 @@ import asyncpg
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from stageline_kit import kafka_options
+
 STAGES = 5
 PADDING = "x" * 380
 Job = tuple[str, int, str]
@@ -32,14 +34,14 @@ Save = Callable[[list[Job], list[Row]], Awaitable[None]]
 def consumer(bootstrap: str, group: str, *topics: str) -> AIOKafkaConsumer:
     """A consumer with explicit commits, which reads whole batches."""
     return AIOKafkaConsumer(
-        *topics, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
+        *topics, **kafka_options(bootstrap), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
         consumer_timeout_ms=60_000,
     )  # fmt: skip
 
 
 def producer(bootstrap: str) -> AIOKafkaProducer:
     """An idempotent producer, like Stageline's."""
-    return AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=262_144)
+    return AIOKafkaProducer(**kafka_options(bootstrap), enable_idempotence=True, max_batch_size=262_144)
 
 
 async def relay(bootstrap: str, database: str) -> None:

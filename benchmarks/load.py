@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from benchmarks.limit import PADDING, producer
 from contracts import CreateJob, JobFinished, JobRequest, Tenancy, derived, to_record
 from shared import clock
+from stageline_kit import kafka_options
 
 OWNER = Tenancy(tenant_id="default", tenant_name="Bench", user_name="bench")
 Job = tuple[str, str, bytes, list[tuple[str, bytes]]]
@@ -55,7 +56,7 @@ class Ends:
 
     async def __aenter__(self) -> Ends:
         self._consumer = AIOKafkaConsumer(
-            self.topic, bootstrap_servers=self.bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="latest"
+            self.topic, **kafka_options(self.bootstrap), group_id=None, enable_auto_commit=False, auto_offset_reset="latest"
         )
         await self._consumer.start()
         await self._consumer.seek_to_end()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 FOLDER = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
-Kind = Literal["run", "gateway", "search", "peers", "walks"]
+Kind = Literal["run", "gateway", "search", "peers", "walks", "chaos", "after-load"]
 
 
 class Machine(BaseModel):

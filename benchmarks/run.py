@@ -32,6 +32,8 @@ from cli.local.plan import Plan, free_ports
 from cli.local.supervisor import Supervisor
 from contracts.topics import JOB_EVENTS_TOPIC
 from shared.embedded.postgres import EmbeddedPostgres
+from shared.kafka.credentials import ADMIN
+from stageline_kit import kafka_options
 
 DATA_DIR = Path(".stageline") / "bench"
 JOBS = int(os.environ.get("BENCH_JOBS", "5000"))
@@ -46,7 +48,7 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 async def make_limit_topics(bootstrap: str) -> None:
     """Create the limit's topics, with as many partitions as Stageline's by default."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**kafka_options(bootstrap))
     await admin.start()
     await admin.create_topics([NewTopic(f"limit.{n}", 6, 1) for n in ("commands", "events", "tasks", "reports", "done")])
     await admin.close()
@@ -101,6 +103,8 @@ async def run(wanted: argparse.Namespace, beside: dict[str, int]) -> int:
     plan = Plan(DATA_DIR, port=0, kafka_port=0, scale=scale)
     supervisor = Supervisor(plan, out.print)
     await supervisor.start()
+    # The load and the limit connect as the super user: the limit's topics are not in the topic table.
+    os.environ.update(plan.credentials.settings(ADMIN, plan.bootstrap))
     try:
         figures = await measure(plan, supervisor.pids() | beside)
         figures |= await more(plan, wanted)

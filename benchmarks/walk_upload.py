@@ -13,8 +13,9 @@ from fastapi import FastAPI
 
 from contracts import AccessKeyIssued
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.kafka_publisher import KafkaPublisher, StoredDecisions
+from services.ingest.adapters.kafka_publisher import KafkaPublisher
 from services.ingest.adapters.store.quotas import Limits
+from services.ingest.adapters.waiting import Waits
 from services.ingest.app import make_app
 from services.ingest.settings import IngestSettings
 from shared import clock
@@ -38,12 +39,12 @@ BODY = (
 class _AnsweredAtOnce:
     """A relay that sends nothing. The decision on each command arrives as soon as the request waits for it."""
 
-    def __init__(self, decisions: StoredDecisions) -> None:
+    def __init__(self, decisions: Waits) -> None:
         self.decisions = decisions
 
     async def send_records(self, rows: list[Outgoing]) -> None:
         answers = [(json.loads(row.value)["command_id"], {"ok": True}) for row in rows]
-        asyncio.get_running_loop().call_soon(self.decisions.arrive, answers)
+        asyncio.get_running_loop().call_soon(self.decisions.arrive, answers, {})
 
 
 async def upload_request(folder: Path) -> Callable[[], Awaitable[int]]:
@@ -66,7 +67,7 @@ async def upload_request(folder: Path) -> Callable[[], Awaitable[int]]:
 def _application(store: Store, folder: Path) -> FastAPI:
     settings = IngestSettings()
     telemetry = Telemetry.from_environment("walks", "walks")
-    decisions = StoredDecisions(store)
+    decisions = Waits(store)
     relay: Any = _AnsweredAtOnce(decisions)
     unused: Any = None
     gateway = Gateway(

@@ -24,8 +24,10 @@ from sqlmodel import SQLModel
 from benchmarks import results
 from benchmarks.walk_upload import upload_request
 from contracts import CreateJob, FileRef, JobRequest, StageReport, StageTask, TaskStatus, Tenancy
+from services.job_orchestrator.adapters.catalog import Catalog
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
-from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
+from services.job_orchestrator.adapters.seal_store import SqlSealStore
+from services.job_orchestrator.adapters.sql_store import MODELS, SqlJobStore
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.app import BUILT_IN, read_workflows
 from services.job_orchestrator.core.decide import Start, decide
@@ -160,7 +162,7 @@ def batch_walk() -> Tracer:
     catalog = Catalog()
     telemetry = Telemetry.from_environment("walks", "walks")
     orchestrator = Orchestrator(
-        Stores(lambda c: SqlJobStore(c, catalog), lambda c: SqlDispatchStore(c, 0), SqlSteeringStore, lambda c, item: False)
+        Stores(lambda c: SqlJobStore(c, catalog), lambda c: SqlDispatchStore(c, 0), SqlSteeringStore, SqlSealStore)
     )
     with engine.connect() as connection:
         for flow in read_workflows([BUILT_IN]):

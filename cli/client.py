@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 
+from shared.web.form_data import FormData
+
 PATIENCE_S = 60.0
 
 
@@ -73,7 +75,7 @@ class Client:
         path: str,
         *,
         notifier: bool = False,
-        form: Callable[[contextlib.ExitStack], aiohttp.FormData] | None = None,
+        form: Callable[[contextlib.ExitStack], FormData] | None = None,
         **more: Any,
     ) -> Any:
         """The decoded body of the response: JSON, text, or None for 204. Raises `CliError`.
@@ -97,6 +99,18 @@ class Client:
             if time.monotonic() > deadline:
                 raise CliError(f"{url} cannot be reached: {reason}", 3)
             await asyncio.sleep(0.5)
+
+    async def download(self, path: str, chunk: int) -> AsyncIterator[bytes]:
+        """The body of a GET in pieces of at most `chunk` bytes. Raises `CliError`: refused, unreachable, or broken off."""
+        url = self.target.url + path
+        try:
+            async with self.http.get(url, timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=120)) as answer:
+                if answer.status >= 400:
+                    raise refused(answer.status, answer.reason or "", await answer.read())
+                async for piece in answer.content.iter_chunked(chunk):
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CliError(f"{url} cannot be read: {error or type(error).__name__}", 3) from None
 
     async def _read(self, answer: aiohttp.ClientResponse) -> Any:
         if answer.status >= 400:

@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Reason = Annotated[str, typer.Option(help="Recorded in the job's history and in the audit log")]
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print one line at once, even into a pipe."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

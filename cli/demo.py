@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import os
 import shutil
 import sys
 import time
@@ -20,7 +21,7 @@ from rich.table import Table
 from cli.client import Client, CliError, Target
 from cli.commands.submit import submit_files, submit_urls, watch
 from cli.local.otlp_receiver import OtlpReceiver, ReceivedSpan, roots
-from cli.local.plan import Plan
+from cli.local.plan import FOR_OTHERS, Plan
 from cli.local.supervisor import Supervisor
 from shared.errors import Outcome
 
@@ -76,6 +77,7 @@ class Outside:
 async def main() -> int:
     """Run the demo; returns the exit code."""
     started = time.monotonic()
+    os.umask(FOR_OTHERS)
     shutil.rmtree(DATA_DIR, ignore_errors=True)
     outside, telemetry = Outside(), OtlpReceiver()
     await outside.start()

@@ -17,7 +17,20 @@ from rich.table import Table
 
 from cli.client import Client, CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, out, run, show
-from cli.commands import bulk, kafka, operate, pipeline, schedules, verify, workflows
+from cli.commands import (
+    accounts,
+    bulk,
+    environment,
+    kafka,
+    operate,
+    pipeline,
+    results,
+    schedules,
+    secrets,
+    status,
+    verify,
+    workflows,
+)
 from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
 app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -27,12 +40,17 @@ app.add_typer(kafka.app, name="kafka")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="bulk")
+app.add_typer(secrets.app, name="secrets")
+accounts.register(app)
 operate.register(app)
 app.command()(pipeline.up)
 app.command()(pipeline.down)
 app.command()(pipeline.reset)
 app.command()(pipeline.doctor)
+app.command()(status.status)
 app.command()(verify.verify)
+app.command()(environment.env)
+app.command()(results.results)
 
 
 @app.command()

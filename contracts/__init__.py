@@ -1,7 +1,7 @@
 """Events, commands and topics of Stageline. Imports pydantic and nothing else."""
 
 from contracts.access import AccessKeyIssued, AccessKeyRevoked
-from contracts.cloudevents import Record, UndecodableRecord, from_record, to_record
+from contracts.cloudevents import Record, SealedRecord, UndecodableRecord, from_record, to_record
 from contracts.delivery import DeliveryAttempted
 from contracts.dispatch import (
     BacklogLine,
@@ -15,6 +15,20 @@ from contracts.dispatch import (
     WorkerSeen,
     WorkflowPublished,
 )
+from contracts.file_commands import (
+    FILE_COMMANDS,
+    DeleteFileProperty,
+    DeleteFileValue,
+    EraseFile,
+    FileChange,
+    FileCommand,
+    FileErased,
+    MoveFile,
+    RecycleFile,
+    RemoveFileTag,
+    RestoreFile,
+    SetFileValue,
+)
 from contracts.file_events import (
     FILE_EVENTS,
     FileAddToJob,
@@ -25,6 +39,7 @@ from contracts.file_events import (
     FileStatusUpdate,
     FileUpdate,
 )
+from contracts.housekeeping import DeleteWorkflow, FindReferences, ReferencesFound
 from contracts.identity import derived
 from contracts.job_commands import CancelJob, CreateJob
 from contracts.job_control import (
@@ -40,6 +55,7 @@ from contracts.job_control import (
     RerunJob,
     ResumeJob,
     RetryJobNow,
+    TenantErased,
     TerminateJob,
 )
 from contracts.job_events import (
@@ -57,14 +73,18 @@ from contracts.job_events import (
 from contracts.job_state import JobState
 from contracts.message import Contract, Message
 from contracts.names import alfred_model, canonical_event_name
+from contracts.seal_events import SealKeyChanged
+from contracts.secret_events import SecretChanged
 from contracts.session import (
     AddFile,
     CloseSession,
+    EraseSession,
     FileAdded,
     OpenSession,
     SessionClosed,
     SessionCommand,
     SessionCommandRefused,
+    SessionErased,
     SessionEvent,
     SessionExpired,
     SessionFiles,
@@ -77,6 +97,7 @@ from contracts.webhook import RegisterWebhook, WebhookDecided
 from contracts.work import FileRef, JobRequest, ParentTask, Tenancy
 
 __all__ = [
+    "FILE_COMMANDS",
     "FILE_EVENTS",
     "JOB_EVENTS",
     "MODELS",
@@ -91,20 +112,29 @@ __all__ = [
     "CommandDecided",
     "Contract",
     "CreateJob",
+    "DeleteFileProperty",
+    "DeleteFileValue",
     "DeleteSchedule",
+    "DeleteWorkflow",
     "DeliveryAttempted",
+    "EraseFile",
     "EraseJob",
+    "EraseSession",
     "ExplainJob",
     "FileAddToJob",
     "FileAdded",
     "FileCategoryCreate",
+    "FileChange",
+    "FileCommand",
     "FileDone",
+    "FileErased",
     "FileExtractedDataCreate",
     "FileFailed",
     "FileRef",
     "FileStatus",
     "FileStatusUpdate",
     "FileUpdate",
+    "FindReferences",
     "JobCommand",
     "JobCreate",
     "JobErased",
@@ -122,6 +152,7 @@ __all__ = [
     "JobState",
     "JobVerb",
     "Message",
+    "MoveFile",
     "OpenSession",
     "ParentTask",
     "PauseJob",
@@ -129,26 +160,36 @@ __all__ = [
     "Progress",
     "PublishWorkflow",
     "Record",
+    "RecycleFile",
+    "ReferencesFound",
     "RegisterWebhook",
+    "RemoveFileTag",
     "ReportRefused",
     "RerunJob",
+    "RestoreFile",
     "ResumeJob",
     "RetryJobNow",
     "ScheduleState",
+    "SealKeyChanged",
+    "SealedRecord",
+    "SecretChanged",
     "SessionClosed",
     "SessionCommand",
     "SessionCommandRefused",
+    "SessionErased",
     "SessionEvent",
     "SessionExpired",
     "SessionFiles",
     "SessionOpened",
     "SetControl",
+    "SetFileValue",
     "SetSchedule",
     "StageReport",
     "StageTask",
     "TaskCancelled",
     "TaskStatus",
     "Tenancy",
+    "TenantErased",
     "TerminateJob",
     "Topic",
     "UndecodableRecord",

@@ -41,13 +41,15 @@ class AccessKeyIssued(_KeyEvent):
     """An API key was issued, or its name, role or expiry changed. The last record of a key holds."""
 
     TYPE = "stageline.access.key_issued.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
     tenant_name: Text
     user_name: Text
     role: Role
     prefix: str = Field(max_length=20)
     expires_at: Timestamp | None = None
     """The key is refused from this time on. None: it does not expire."""
+    rights: tuple[Text, ...] | None = None
+    """Rights beside the role, e.g. `share`. A service ignores those that it does not know."""
 
 
 class AccessKeyRevoked(_KeyEvent):

@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from contracts.field_names import field_of, reason_of
 from contracts.message import Message
 from contracts.names import alfred_model
+from contracts.sealing import CONTENT_TYPE
 from contracts.topics import MODELS
 from contracts.upcasters import UPCASTERS, upcast
 
@@ -30,6 +32,13 @@ class UndecodableRecord(ValueError):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+class SealedRecord(UndecodableRecord):
+    """The record is sealed. Its job is erased, or the reader has no seal keys. Nothing is wrong with the record."""
+
+    def __init__(self) -> None:
+        super().__init__("sealed", "the record is sealed, and its job is erased or the reader has no access to seal.keys")
 
 
 class Record(NamedTuple):
@@ -86,9 +95,11 @@ def from_record(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     """
     if not value:
         raise UndecodableRecord("empty_value", "the record has no value")
+    content, told = _told(headers)
+    if content == CONTENT_TYPE:
+        raise SealedRecord
     if holds_nul(value):
         raise UndecodableRecord("invalid_data", "(root): a text holds U+0000, which not every database can keep")
-    content, told = _told(headers)
     if content != JSON and content.lower().startswith(b"application/cloudevents"):
         return _structured(value, allowed)
     if told is not None:
@@ -128,9 +139,17 @@ def _parse(model: type[Message], value: bytes) -> Message:
     try:
         return model.read(value)
     except ValidationError as error:
-        raise UndecodableRecord("invalid_data", describe(error)) from None
+        raise UndecodableRecord("invalid_data", describe(error, _sent(value))) from None
     except (ValueError, RecursionError) as error:
         raise UndecodableRecord("invalid_data", str(error)) from None
+
+
+def _sent(value: bytes) -> Any:
+    """What a record holds, to name its faulty fields; None where it is no JSON."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _structured(value: bytes, allowed: frozenset[str]) -> Message:
@@ -145,7 +164,7 @@ def _newest(type_: str, data: Any, allowed: frozenset[str]) -> Message:
         type_, data = upcast(type_, data)
         return _model(type_, allowed).read_object(data)
     except ValidationError as error:
-        raise UndecodableRecord("invalid_data", describe(error)) from None
+        raise UndecodableRecord("invalid_data", describe(error, data)) from None
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UndecodableRecord):
             raise
@@ -162,7 +181,7 @@ def _bare(value: bytes, allowed: frozenset[str]) -> Message:
     try:
         return model.read_object(body)
     except ValidationError as error:
-        raise UndecodableRecord("invalid_data", describe(error)) from None
+        raise UndecodableRecord("invalid_data", describe(error, body)) from None
 
 
 def _object(value: bytes) -> dict[str, Any]:
@@ -175,8 +194,8 @@ def _object(value: bytes) -> dict[str, Any]:
     return body
 
 
-def describe(error: ValidationError) -> str:
-    """`field.path: reason` of each invalid field, at most five."""
+def describe(error: ValidationError, sent: Any) -> str:
+    """`field.path: reason` of each invalid field of the input `sent`, at most five."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    text = "; ".join(f"{'.'.join(map(str, f['loc'])) or '(root)'}: {f['msg']}" for f in faults[:5])
+    text = "; ".join(f"{field_of(f['loc'], f['type'], sent) or '(root)'}: {reason_of(f)}" for f in faults[:5])
     return text + (f" (and {len(faults) - 5} more)" if len(faults) > 5 else "")

@@ -73,6 +73,7 @@ class SetSchedule(_Command):
     """Create or replace a schedule, which creates a job at each time of a cron expression in a time zone."""
 
     TYPE = "stageline.schedule.set_command.v1"
+    VERSION = "1.1"
     schedule_id: Id
     cron: str = Field(min_length=1, max_length=200)
     time_zone: str = Field(default="UTC", min_length=1, max_length=100)
@@ -80,6 +81,8 @@ class SetSchedule(_Command):
     urls: tuple[str, ...] = Field(default=(), max_length=100)
     """Remote files that each job of the schedule downloads."""
     paused: bool = False
+    admission: bool | None = None
+    """The gateway admits each start within the tenant's quotas, and sends its `CreateJob`. Otherwise the orchestrator starts the job."""
 
     @property
     def key(self) -> str:
@@ -104,14 +107,22 @@ class WorkflowPublished(Message):
     """A published version of a workflow. The topic keeps every version for ever."""
 
     TYPE = "stageline.workflow.published.v1"
+    VERSION = "1.1"
     name: str = Field(min_length=1, max_length=100)
     version: int = Field(ge=1)
     definition: dict[str, Any]
+    """Empty when the version is deleted."""
     published_at: Timestamp
+    owner: str | None = Field(default=None, max_length=100)
+    """The tenant that published it, and alone may read it; `*` for a workflow of the release, which everybody may read. Null: the
+    operator of the platform, by a file or in a release that did not say."""
+    deleted: bool | None = None
+    """True: no job begins with this version, and it is not published again."""
 
     @property
     def message_id(self) -> str:
-        return derived(self.name, self.version, "published")
+        # A version whose owner becomes known is announced once more, and must not count as a repetition.
+        return derived(self.name, self.version, *([self.owner] if self.owner else []), "deleted" if self.deleted else "published")
 
     @property
     def key(self) -> str:
@@ -130,6 +141,7 @@ class ScheduleState(Message):
     """The current state of a schedule. The state of a `deleted` schedule leaves the topic some time later."""
 
     TYPE = "stageline.schedule.state.v1"
+    VERSION = "1.1"
     schedule_id: Id
     owner: Tenancy
     cron: str
@@ -140,6 +152,9 @@ class ScheduleState(Message):
     deleted: bool = False
     next_at: Timestamp | None = None
     last_job_id: str | None = None
+    admission: bool | None = None
+    start_job_id: str | None = None
+    """The job that this state asks the gateway to admit and start."""
     revision: int = Field(ge=1)
     changed_at: Timestamp
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from contracts.alfred import AlfredEvent, AlfredFields
 from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.status import FileStatusValue
-from contracts.work import Outputs
+from contracts.work import Outputs, StepResults
 
 
 class FileFields(AlfredFields):
@@ -28,6 +28,17 @@ class FileFields(AlfredFields):
     def subject(self) -> str:
         file_id = getattr(self, "file_id", None) or getattr(self, "file_log_id", None)
         return str(self.job_id or file_id or self.company_id)
+
+
+class _ByPeople(FileFields):
+    """Fields of events that also follow from what people do to a file."""
+
+    revision: int | None = None
+    """Ours: number of the change among those that people made to the file in its job; 1, 2, 3 and so on. None: a step made it."""
+    by: Text | None = None
+    """Ours: the user who made the change."""
+    reason: Text | None = None
+    """Ours: the reason that the user gave."""
 
 
 class FileAddToJobFields(FileFields):
@@ -94,6 +105,8 @@ class FileDoneFields(_Tagged):
     """Ours: name of the text for the full-text index in the object store."""
     outputs: Outputs | None = None
     """Ours: files that steps made from this file."""
+    results: StepResults | None = None
+    """Ours: what the file's steps returned whose actions are not built in."""
 
 
 class FileFailedFields(_Tagged):
@@ -105,18 +118,24 @@ class FileFailedFields(_Tagged):
     code: str | None = None
     message: str | None = None
     attempts: int | None = None
+    results: StepResults | None = None
+    """Ours: what the file's earlier steps returned; see `FileDone`."""
 
 
-class _Extracted(_Logged):
+class _Extracted(_Logged, _ByPeople):
     content: Text
     provider: Text
 
 
 class FileExtractedDataCreateFields(_Extracted):
+    """`content` holds all values of the file as JSON. `provider` is the step, or `user`."""
+
     NAME: ClassVar[str] = "file_extracted_data_create_event"
 
 
 class FileExtractedDataDeleteFields(_Extracted):
+    """`content` holds the values that are gone, as JSON."""
+
     NAME: ClassVar[str] = "file_extracted_data_delete_event"
 
 
@@ -125,17 +144,32 @@ class _Named(_Stored):
     file_name_without_extension: Text
 
 
-class FileMoveFields(_Named):
+RECYCLE_BIN = "recycle_bin"
+"""The directory of recycled files."""
+
+
+def job_directory(job_id: str, pending: bool = False) -> str:
+    """The directory of a job's files, or of those that wait to be processed."""
+    return f"jobs/{job_id}/pending" if pending else f"jobs/{job_id}"
+
+
+class _Moved(_Named, _ByPeople):
+    pass
+
+
+class FileMoveFields(_Moved):
     NAME: ClassVar[str] = "file_move_event"
     previous_file_directory: Text
     new_file_directory: Text
+    previous_job_id: str | None = None
+    """Ours: the job that the file has left. None: it stays in its job."""
 
 
-class FileMoveToPendingFields(_Named):
+class FileMoveToPendingFields(_Moved):
     NAME: ClassVar[str] = "file_move_to_pending_event"
 
 
-class FileMoveToRecycleBinFields(_Named):
+class FileMoveToRecycleBinFields(_Moved):
     NAME: ClassVar[str] = "file_move_to_recycle_bin_event"
 
 
@@ -148,11 +182,11 @@ class FilePropertyCreateFields(_Property):
     NAME: ClassVar[str] = "file_property_create_event"
 
 
-class FilePropertyDeleteFields(_Property):
+class FilePropertyDeleteFields(_Property, _ByPeople):
     NAME: ClassVar[str] = "file_property_delete_event"
 
 
-class FileRemoveTagFields(FileFields):
+class FileRemoveTagFields(_ByPeople):
     NAME: ClassVar[str] = "file_remove_tag_event"
     file_id: Id
     tag_being_removed_id: str | None = None
@@ -199,31 +233,37 @@ class FileChangeTag(AlfredEvent[FileChangeTagFields]):
 
 class FileDone(AlfredEvent[FileDoneFields]):
     TYPE = "stageline.file.done.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 class FileExtractedDataCreate(AlfredEvent[FileExtractedDataCreateFields]):
     TYPE = "stageline.file.extracted_data_create.v1"
+    VERSION = "1.1"
 
 
 class FileExtractedDataDelete(AlfredEvent[FileExtractedDataDeleteFields]):
     TYPE = "stageline.file.extracted_data_delete.v1"
+    VERSION = "1.1"
 
 
 class FileFailed(AlfredEvent[FileFailedFields]):
     TYPE = "stageline.file.failed.v1"
+    VERSION = "1.1"
 
 
 class FileMove(AlfredEvent[FileMoveFields]):
     TYPE = "stageline.file.move.v1"
+    VERSION = "1.1"
 
 
 class FileMoveToPending(AlfredEvent[FileMoveToPendingFields]):
     TYPE = "stageline.file.move_to_pending.v1"
+    VERSION = "1.1"
 
 
 class FileMoveToRecycleBin(AlfredEvent[FileMoveToRecycleBinFields]):
     TYPE = "stageline.file.move_to_recycle_bin.v1"
+    VERSION = "1.1"
 
 
 class FilePropertyCreate(AlfredEvent[FilePropertyCreateFields]):
@@ -232,10 +272,12 @@ class FilePropertyCreate(AlfredEvent[FilePropertyCreateFields]):
 
 class FilePropertyDelete(AlfredEvent[FilePropertyDeleteFields]):
     TYPE = "stageline.file.property_delete.v1"
+    VERSION = "1.1"
 
 
 class FileRemoveTag(AlfredEvent[FileRemoveTagFields]):
     TYPE = "stageline.file.remove_tag.v1"
+    VERSION = "1.1"
 
 
 class FileStatusUpdate(AlfredEvent[FileStatusUpdateFields]):

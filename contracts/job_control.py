@@ -124,6 +124,32 @@ class JobErased(Message):
         return self.tenant_id
 
 
+class TenantErased(Message):
+    """Every service and consumer deletes what it keeps of this tenant: endpoints, deliveries and keys as well as jobs and sessions."""
+
+    TYPE = "stageline.tenant.erased.v1"
+    event_id: Id
+    tenant_id: Id
+    occurred_at: Timestamp
+    by: Text = ""
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def key(self) -> str:
+        return self.tenant_id
+
+    @property
+    def time(self) -> datetime:
+        return self.occurred_at
+
+    @property
+    def tenant(self) -> str:
+        return self.tenant_id
+
+
 class _Answer(Message):
     answer_id: Id
     command_id: Id
@@ -147,6 +173,7 @@ class CommandDecided(_Answer):
     """The answer to a command. `ok: false` means that nothing changed; `code` and `message` give the reason."""
 
     TYPE = "stageline.job.command_decided.v1"
+    VERSION = "1.1"
     subject: str = Field(min_length=1, max_length=300)
     """The subject of the command: a job's id, or `action:NAME`, `tenant:ID`, `workflow:NAME`, `schedule:ID`."""
     verb: str = Field(max_length=100)
@@ -159,6 +186,10 @@ class CommandDecided(_Answer):
     job_id: str | None = None
     sequence: int | None = None
     """Number of the job's newest event after the decision. A reader that has reached it sees the command's effect."""
+    file_id: str | None = None
+    """The file that a command about one file changed."""
+    revision: int | None = None
+    """Number of the file's newest change by people after the decision: `revision` of its events."""
 
     @property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from contracts.alfred import AlfredEvent, Dated
 from contracts.loose import Id, Metadata, Text
 from contracts.status import JobStageValue
-from contracts.work import Outputs
+from contracts.work import Outputs, StepResults
 
 
 class JobFields(Dated):
@@ -37,6 +37,8 @@ class JobCreateFields(JobFields):
     """Ours: the ended job that this job reruns."""
     start_at: float | None = None
     """Ours: when the job starts, in Unix seconds."""
+    uploaded_ids: tuple[str, ...] | None = None
+    """Ours: ids of the files that have no address in `file_urls`, the first 1,000 of them. Their bytes are in the object store."""
 
 
 class JobStartFields(JobFields):
@@ -89,6 +91,8 @@ class JobFailedFields(JobRetryFields):
     """Ours: `failed`, or `cancelled` when the job was cancelled. The vendor has no event for a cancelled job."""
     file_ends: int | None = None
     """Ours: number of files that have ended; see `JobFinished`."""
+    results: StepResults | None = None
+    """Ours: what the steps of the whole job returned until then."""
 
 
 class JobInvalidFields(JobFailedFields):
@@ -104,6 +108,8 @@ class JobFinishedFields(JobFields):
     error_messages: tuple[Text, ...] = ()
     outputs: Outputs | None = None
     """Ours: files that steps of the whole job made."""
+    results: StepResults | None = None
+    """Ours: what the steps of the whole job returned. Together at most 400 kB of JSON."""
     file_ends: int | None = None
     """Ours: number of files that have ended. Each has one such event on `file.events`: `FileDone`, `FileFailed`, or a
     `FileStatusUpdate` with a terminal status. The two topics have no common order: read that many events before relying on them."""
@@ -111,7 +117,7 @@ class JobFinishedFields(JobFields):
 
 class JobCreate(AlfredEvent[JobCreateFields]):
     TYPE = "stageline.job.create.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 class JobStart(AlfredEvent[JobStartFields]):
@@ -133,17 +139,17 @@ class JobExceededRetries(AlfredEvent[JobExceededRetriesFields]):
 
 class JobFailed(AlfredEvent[JobFailedFields]):
     TYPE = "stageline.job.failed.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 class JobInvalid(AlfredEvent[JobInvalidFields]):
     TYPE = "stageline.job.invalid.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
 
 
 class JobFinished(AlfredEvent[JobFinishedFields]):
     TYPE = "stageline.job.finished.v1"
-    VERSION = "1.2"
+    VERSION = "1.3"
 
 
 JobEvent = JobCreate | JobStart | JobStageUpdate | JobRetry | JobExceededRetries | JobFailed | JobInvalid | JobFinished

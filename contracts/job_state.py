@@ -10,6 +10,7 @@ from contracts.identity import derived
 from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.message import Message
 from contracts.status import JobStageValue
+from contracts.work import StepResults
 
 
 class JobState(Message):
@@ -19,7 +20,7 @@ class JobState(Message):
     """
 
     TYPE = "stageline.job.state.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
     job_id: Id
     tenant_id: Id
     tenant_name: Text = ""
@@ -44,6 +45,8 @@ class JobState(Message):
     parent_job_id: str | None = None
     rerun_of: str | None = None
     job_key: str | None = None
+    results: StepResults | None = None
+    """What the steps of the whole job have returned so far."""
 
     @property
     def message_id(self) -> str:

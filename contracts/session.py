@@ -60,6 +60,13 @@ class CloseSession(_SessionCommand):
     job: JobRequest
 
 
+class EraseSession(_SessionCommand):
+    """Delete a session that is open or expired, with its files. A closed session is erased with its job."""
+
+    TYPE = "stageline.session.erase.v1"
+    reason: Text = Field(default="", max_length=1000)
+
+
 class _SessionEvent(_SessionMessage):
     event_id: Id
     caused_by: Id
@@ -119,6 +126,17 @@ class SessionExpired(_SessionEvent):
     file_count: int = Field(ge=0)
 
 
+class SessionErased(_SessionEvent):
+    """Every service and consumer deletes what it keeps of this session. A session with many objects has several of these events."""
+
+    TYPE = "stageline.session.erased.v1"
+    reason: Text = ""
+    part: int = Field(default=0, ge=0)
+    parts: int = Field(default=1, ge=1)
+    blobs: tuple[str, ...] = Field(default=(), max_length=2000)
+    """Objects of the session's files. Objects that another file names as well are kept."""
+
+
 class SessionCommandRefused(_SessionEvent):
     """The command changed nothing, for the given `reason`. `job_id` names the job of a session that is closed already."""
 
@@ -129,7 +147,9 @@ class SessionCommandRefused(_SessionEvent):
     job_id: str | None = None
 
 
-SessionCommand = OpenSession | AddFile | CloseSession
-SessionEvent = SessionOpened | FileAdded | SessionFiles | SessionClosed | SessionExpired | SessionCommandRefused
-SESSION_COMMANDS = (OpenSession, AddFile, CloseSession)
-SESSION_EVENTS = (SessionOpened, FileAdded, SessionFiles, SessionClosed, SessionExpired, SessionCommandRefused)
+SessionCommand = OpenSession | AddFile | CloseSession | EraseSession
+SessionEvent = SessionOpened | FileAdded | SessionFiles | SessionClosed | SessionExpired | SessionErased | SessionCommandRefused
+SESSION_COMMANDS = (OpenSession, AddFile, CloseSession, EraseSession)
+SESSION_EVENTS = (
+    SessionOpened, FileAdded, SessionFiles, SessionClosed, SessionExpired, SessionErased, SessionCommandRefused,
+)  # fmt: skip

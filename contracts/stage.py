@@ -15,6 +15,8 @@ from contracts.message import Contract, Message
 from contracts.status import TaskStatus
 from contracts.work import FileRef, TaskFile
 
+WORKER_STOPPED = "worker_stopped"
+"""Code of a QUEUED report by which a worker that is stopped hands a task back. It is no poll of the action's own."""
 TaskStatusValue = Annotated[TaskStatus, Field(strict=False)]
 
 

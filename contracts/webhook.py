@@ -18,11 +18,14 @@ class RegisterWebhook(Message):
     """
 
     TYPE = "stageline.webhook.register.v1"
+    VERSION = "1.1"
     command_id: Id
     endpoint_id: Id
     owner: Tenancy
     url: str = Field(min_length=1, max_length=2048)
     issued_at: Timestamp
+    flat: bool | None = None
+    """True: the members of an event's inner object also stand beside those of the envelope."""
 
     @property
     def message_id(self) -> str:

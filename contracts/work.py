@@ -56,6 +56,8 @@ class OutputFile(Contract):
 MAX_OUTPUTS = 200
 """Most files that the results of a file's steps, or of a job's steps, name together."""
 Outputs = Annotated[tuple[OutputFile, ...], Field(max_length=MAX_OUTPUTS)]
+StepResults = dict[str, dict[str, Any]]
+"""Name of a step → what it returned, without its output files."""
 
 
 class TaskFile(Contract):
@@ -104,4 +106,4 @@ class JobRequest(Contract):
     start_at: Timestamp | None = None
     """The job starts at this time, not before."""
     args: dict[str, dict[str, Any]] | None = None
-    """Step name → settings that override the workflow's own."""
+    """Step name → settings that override the workflow's own, as far as the action or the step opens them to jobs."""

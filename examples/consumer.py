@@ -13,7 +13,7 @@ async def main(bootstrap: str, database: str) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS tally (kind TEXT PRIMARY KEY, n INTEGER NOT NULL)")
     count = "INSERT INTO tally VALUES (?, 1) ON CONFLICT (kind) DO UPDATE SET n = n + 1"
     inbox = Inbox(connection)
-    async with Consumer(bootstrap, group="acme-tally", instance="tally-1", topics=["job.events"]) as consumer:
+    async with Consumer(bootstrap, group="consumers.acme-tally", instance="tally-1", topics=["job.events"]) as consumer:
         async for batch in consumer:
             with inbox.transaction(batch) as events:  # only those that were not counted before
                 for event in events:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+DISK_FULL = "disk_full"
+"""Code of what fails because the server's disk is full."""
+
 
 class Outcome(Exception):
     """Base class. `code` is a stable word for logs, metrics and dead letters."""

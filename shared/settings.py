@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, IPvAnyNetwork, SecretStr
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
 from shared.errors import Stop
 from shared.kafka.connection import KafkaAccess
 from shared.net.networks import Networks, trusted_networks
+from shared.net.origins import check_origin
 
 
 class Settings(BaseSettings):
@@ -46,13 +47,30 @@ class Settings(BaseSettings):
     batch_records: int = Field(default=1000, ge=1, le=10_000)
     """Records of a batch at most. A batch also ends at 8 MiB."""
     park_limit: int = Field(default=50, ge=1)
-    """Records that may be dead-lettered by an unexpected error before the process stops: many of them mean a bug, not bad records."""
+    """Records that may be dead-lettered by an unexpected error within ten minutes before the process stops: so many mean a bug, not bad
+    records."""
     log_level: str = "INFO"
     """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of pages and extensions that may call the HTTP APIs from a browser (JSON list, e.g. `["https://app.example.com",
+    "chrome-extension://abcdefghijklmnopabcdefghijklmnop"]`); none by default."""
     allow_loopback: bool = False
     """Development only: webhooks and remote files may lie on this machine, over plain http."""
     trusted_networks: tuple[IPvAnyNetwork, ...] = ()
     """Internal networks (JSON list, e.g. `["10.20.0.0/16"]`) that webhooks and remote files may lie in; none by default."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_origin, value))
+
+    max_connections: int = Field(default=4096, ge=1)
+    """Open HTTP connections of this process; fewer where the system allows fewer open files. One more gets 503 and is closed."""
+    max_connections_per_address: int = Field(default=2048, ge=1)
+    """The same for one address. Behind a proxy all connections have the proxy's address."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Proxies in front of this service (JSON list, e.g. `["127.0.0.1/32"]`), whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
+    Without them a caller's address is that of its connection."""
 
     @property
     def trusted(self) -> Networks:
@@ -63,6 +81,8 @@ class Settings(BaseSettings):
     """A JSON file with the containers that documents may be read from, e.g.
     `{"archive": {"source": "aws", "url": "s3://bucket", "tenants": ["default"]}}`."""
 
+    seal_records: bool = False
+    """Encrypt the records of each job with a key that its erasure destroys. Readers then need the topic `seal.keys`, or the kit."""
     create_topics: bool = True
     """Create missing topics at the start. Off where a service may not: then `stageline kafka apply` does it once."""
     database_password_file: Path | None = None

@@ -5,3 +5,5 @@ from typing import Final
 
 VERSION: Final = version("stageline")
 """For OpenAPI documents and telemetry, e.g. `0.3.0`."""
+USER_AGENT: Final = f"Stageline/{VERSION}"
+"""The `User-Agent` of webhooks and of calls of a workflow."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from contracts import Message, UndecodableRecord, dead_letter_topic, from_record
+from contracts import Message, SealedRecord, UndecodableRecord, dead_letter_topic, from_record
 from contracts.alfred import AlfredEvent
 from contracts.topics import TASK_PREFIX, TOPICS, task_topic
+from stageline_kit.connection import kafka_options
+from stageline_kit.dead_letters import letter_headers
+from stageline_kit.group_consumer import GroupConsumer
 from stageline_kit.producer import Producer
+from stageline_kit.record_seals import RecordSeals
 from stageline_kit.telemetry import processing, traceparent
 
 
@@ -104,11 +107,12 @@ class Consumer:
     `instance` is a static member id: a process that restarts under it continues at once, without waiting for its old session.
     With `dead_letters`, unreadable records go to `<topic>.<group>.dlq` with their bytes unchanged; that topic must exist, or
     the broker must create topics. Without it they are counted in `unreadable`. `tenant` selects the events of one tenant.
-    Repeats are dropped by id among the last `remember` events; across restarts use `Inbox`. `kafka` are aiokafka's options.
+    Repeats are dropped by id among the last `remember` events; across restarts use `Inbox`. `kafka` are aiokafka's options;
+    without them, addresses (None) and user come from `KAFKA_*` in the environment.
     """
 
     def __init__(
-        self, bootstrap_servers: str, group: str, topics: Sequence[str] = ("job.events", "file.events"), *, max_records: int = 500,
+        self, bootstrap_servers: str | None, group: str, topics: Sequence[str] = ("job.events", "file.events"), *, max_records: int = 500,
         instance: str | None = None, tenant: str | None = None, dead_letters: bool = False, remember: int = 100_000, **kafka: Any,
     ) -> None:  # fmt: skip
         self.group = group
@@ -120,9 +124,10 @@ class Consumer:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._sequences: OrderedDict[str, int] = OrderedDict()
         self._letters = Producer(bootstrap_servers, f"/{group}", **kafka) if dead_letters else None
-        self._consumer = AIOKafkaConsumer(
-            *topics, bootstrap_servers=bootstrap_servers, group_id=group, group_instance_id=instance, enable_auto_commit=False, auto_offset_reset="earliest",
-            consumer_timeout_ms=60_000, **kafka,
+        self._seals = RecordSeals(kafka_options(bootstrap_servers, kafka))
+        self._consumer = GroupConsumer(
+            *topics, group_id=group, group_instance_id=instance, enable_auto_commit=False, auto_offset_reset="earliest",
+            consumer_timeout_ms=60_000, **kafka_options(bootstrap_servers, kafka),
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -134,6 +139,7 @@ class Consumer:
     async def __aexit__(self, *error: object) -> None:
         if self._letters is not None:
             await self._letters.__aexit__()
+        await self._seals.close()
         await self._consumer.stop()
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
@@ -145,6 +151,7 @@ class Consumer:
     async def _batch(self, records: dict[TopicPartition, list[Any]]) -> Batch:
         batch = Batch([], [], self)
         for tp, found in records.items():
+            await self._seals.open_records(found)
             for record in found:
                 event = await self._read(record)
                 if event is not None:
@@ -158,6 +165,8 @@ class Consumer:
             return None
         try:
             message = from_record(record.value, record.headers, self.allowed[record.topic])
+        except SealedRecord:
+            return None  # its job is erased
         except UndecodableRecord as error:
             await self._dead_letter(record, error)
             return None
@@ -186,11 +195,7 @@ class Consumer:
         self.unreadable += 1
         if self._letters is None:
             return
-        facts = {
-            "dlq-original-topic": record.topic, "dlq-original-partition": record.partition, "dlq-original-offset": record.offset,
-            "dlq-group": self.group, "dlq-code": error.code, "dlq-reason": str(error)[:1000], "dlq-failed-at": time.time(),
-        }  # fmt: skip
-        headers = [*record.headers, *((name, str(value).encode()) for name, value in facts.items())]
+        headers = letter_headers(record, self.group, error.code, str(error))
         await self._letters.send_raw(dead_letter_topic(record.topic, self.group), record.key, record.value, headers)
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:

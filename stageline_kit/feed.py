@@ -11,7 +11,9 @@ from aiokafka import AIOKafkaConsumer
 
 from contracts import JobStage, JobStageUpdate, JobState, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
+from stageline_kit.connection import kafka_options
 from stageline_kit.consumer import allowed_types
+from stageline_kit.record_seals import RecordSeals
 
 OVERLAP_S = 120.0
 """Events are read from this long before the start, because a state may be published that long after its event.
@@ -31,16 +33,18 @@ class JobFeed:
     """An async context manager. `load` reads the snapshot into `jobs`, `changes` yields every later change.
 
     It joins no group and commits nothing, so every program sees all jobs. `tenant` selects the jobs of one tenant.
+    `kafka` are aiokafka's options; without them, addresses and user come from `KAFKA_*` in the environment.
     """
 
-    def __init__(self, bootstrap_servers: str, tenant: str | None = None, **kafka: Any) -> None:
+    def __init__(self, bootstrap_servers: str | None = None, tenant: str | None = None, **kafka: Any) -> None:
         self.tenant = tenant
         self.jobs: dict[str, JobState] = {}
         self._held: dict[str, dict[int, AlfredEvent[Any]]] = {}
         self._allowed = {topic: allowed_types(topic) for topic in (STATE, EVENTS)}
+        self._seals = RecordSeals(kafka_options(bootstrap_servers, kafka))
         self._consumer = AIOKafkaConsumer(
-            STATE, EVENTS, bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False,
-            auto_offset_reset="earliest", **kafka,
+            STATE, EVENTS, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            **kafka_options(bootstrap_servers, kafka),
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -48,6 +52,7 @@ class JobFeed:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await self._seals.close()
         await self._consumer.stop()
 
     async def load(self) -> dict[str, JobState]:
@@ -62,6 +67,7 @@ class JobFeed:
         missing = {tp for tp in partitions if tp.topic == STATE and ends[tp] > 0}
         while missing:
             for records in (await self._consumer.getmany(timeout_ms=500)).values():
+                await self._seals.open_records(records)
                 for record in records:
                     self._apply_record(record)
             for tp in list(missing):
@@ -74,6 +80,7 @@ class JobFeed:
         """Yield changes without end: each job's events by sequence, without repeats, and gaps closed by a state."""
         while True:
             for records in (await self._consumer.getmany(timeout_ms=1000)).values():
+                await self._seals.open_records(records)
                 for record in records:
                     for change in self._apply_record(record):
                         yield change
@@ -137,7 +144,7 @@ def apply_event(state: JobState | None, event: AlfredEvent[Any]) -> JobState:
     more: dict[str, Any] = {"sequence": inner.sequence, "updated_at": event.time}
     if isinstance(event, JobStageUpdate):
         more |= {"stage": inner.stage, "step": inner.step or state.step}
-    for name in ("finished_files", "failed_files", "error_messages", "retries"):
+    for name in ("finished_files", "failed_files", "error_messages", "retries", "results"):
         value = getattr(inner, name, None)
         if value is not None:
             more[name] = value

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts import StageReport, StageTask
-from stageline_kit.telemetry import Headers, processing
+from stageline_kit.task import Task
+from stageline_kit.telemetry import Headers, count, processing
 from stageline_kit.watermark import Position
 
 
@@ -51,6 +52,10 @@ class WorkerHooks:
 
     def task_finished(self, delivery: Delivery, report: StageReport) -> None:
         """Called once when a task has ended with `report`, before that is sent. For metrics; `duration_ms` is in the report."""
+
+    def function_hung(self, task: Task) -> None:
+        """Called when a plain function still runs, seconds after its task has ended. Default: count it, if OpenTelemetry is installed."""
+        count("stageline.worker.hung_functions", action=task.action)
 
     def before_publish(self) -> None:
         """Called before reports are sent to Kafka."""

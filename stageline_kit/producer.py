@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaProducer
 from contracts import TOPICS, Message, to_record
 from contracts.cloudevents import Record
 from contracts.identity import derived
+from contracts.topics import OPERATOR_COMMANDS_TOPIC, is_operators
+from stageline_kit.connection import kafka_options
 
 
 def new_id(name: str | None = None) -> str:
@@ -21,6 +23,8 @@ def new_id(name: str | None = None) -> str:
 
 def topic_of(message: Message) -> str:
     """The topic of a message's type. Raises `ValueError` for a task, whose topic depends on its action."""
+    if is_operators(message):
+        return OPERATOR_COMMANDS_TOPIC.name
     found = next((t.name for t in TOPICS if type(message) in t.models), None)
     if found is None:
         raise ValueError(f"{type(message).__name__} belongs on a topic of its own; name it")
@@ -28,12 +32,15 @@ def topic_of(message: Message) -> str:
 
 
 class Producer:
-    """An async context manager. `source` names your program, e.g. `/acme/billing`; `kafka` are aiokafka's options."""
+    """An async context manager. `source` names your program, e.g. `/acme/billing`; `kafka` are aiokafka's options.
 
-    def __init__(self, bootstrap_servers: str, source: str, **kafka: Any) -> None:
+    Without them, addresses (None) and user come from `KAFKA_*` in the environment (`stageline_kit.connection`).
+    """
+
+    def __init__(self, bootstrap_servers: str | None, source: str, **kafka: Any) -> None:
         self.source = source
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers, enable_idempotence=True, max_batch_size=262_144, **kafka
+            **kafka_options(bootstrap_servers, kafka), enable_idempotence=True, max_batch_size=262_144
         )
 
     async def __aenter__(self) -> Self:
@@ -52,7 +59,10 @@ class Producer:
     async def publish_records(self, rows: Sequence[tuple[str, Record]]) -> None:
         """Send records, each with its topic, in this order; on return Kafka has all of them. Raises as `publish`."""
         sent = [await self._producer.send(topic, r.value, r.key, headers=list(r.headers)) for topic, r in rows]
-        await asyncio.gather(*sent)
+        ended = await asyncio.gather(*sent, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     async def send_raw(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         """Send bytes unchanged (dead letters)."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from contracts import Progress, StageReport, StageTask, TaskStatus, derived
 from contracts.cloudevents import holds_nul
+from contracts.public_text import public_text
+from contracts.stage import WORKER_STOPPED
+from stageline_kit.function_threads import FunctionThreads
+from stageline_kit.isolation import ActionFault, IsolatedAction
 from stageline_kit.outcomes import Failed, Outcome, Queued, Skipped, TryAgain
 from stageline_kit.task import Task
 
 log = logging.getLogger(__name__)
-Action = Callable[[Task], Any]
+Action = Callable[[Task], Any] | IsolatedAction
 Report = Callable[[StageReport], None]
 FIRST_HEARTBEAT_S = 1.0
 MAX_REPORT_BYTES = 917_504
@@ -30,14 +33,19 @@ class TaskRunner:
     """Runs tasks of one worker process.
 
     `life` is unique per process: heartbeats of a restarted worker are not repeats of earlier ones. `client` names the
-    program and its version. `grace_s` is added to a task's `timeout_s`, for actions that enforce the limit themselves.
+    program and its version. `grace_s` is added to a task's `timeout_s`, for actions that enforce the limit themselves. Plain
+    functions run in `threads`.
     """
 
-    def __init__(self, worker: str, life: str, client: str | None = None, grace_s: float = 0.0) -> None:
+    def __init__(
+        self, worker: str, life: str, client: str | None = None, grace_s: float = 0.0, threads: FunctionThreads | None = None
+    ) -> None:
         self.worker = worker
         self.life = life
         self.client = client
         self.grace_s = grace_s
+        self.threads = threads or FunctionThreads()
+        self._beats = itertools.count(1)
 
     async def run_task(self, task: Task, action: Action | None, report: Report, at_once: bool = False) -> None:
         """Run `action` to its end. `report` receives heartbeats (RUN), then the end. A cancelled task reports no end.
@@ -56,44 +64,78 @@ class TaskRunner:
     async def _outcome_of(self, task: Task, action: Action | None, at_once: bool) -> tuple[TaskStatus, dict[str, Any]]:
         if action is None:
             return TaskStatus.KO, {"code": "unknown_action", "message": f"This worker has no action {task.message.action!r}."}
+        run = asyncio.current_task()
+        assert run is not None
+        cancelled_before = run.cancelling()
+        limit = asyncio.timeout(None if at_once else task.message.timeout_s + self.grace_s)
         try:
-            if at_once:
-                result = await _call(action, task)
-            else:
-                async with asyncio.timeout(task.message.timeout_s + self.grace_s):
-                    result = await _call(action, task)
+            async with limit:
+                result = await self._call(action, task)
             return TaskStatus.OK, {} if result is None or result == {} else {"result": result}
         except Outcome as outcome:
             more = {"retry_in": outcome.retry_in} if isinstance(outcome, Queued) else {}
-            return _status_of(outcome), {"code": outcome.code, "message": str(outcome)[:4000], **more}
-        except TimeoutError:
-            task._cancelled = True
-            return TaskStatus.ERR, {
-                "code": "limit_time",
-                "message": f"The step took longer than {task.message.timeout_s:.0f} s.",
-            }
-        except Exception as error:
+            return _status_of(outcome), {"code": clean(str(outcome.code)), "message": clean(str(outcome))[:4000], **more}
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError) and run.cancelling() > cancelled_before
+            if cancelled or isinstance(error, GeneratorExit):
+                raise  # by the worker: the task is cancelled, or the process ends
+            if limit.expired():
+                task._cancelled = True
+                return TaskStatus.ERR, {
+                    "code": "limit_time",
+                    "message": f"The step took longer than {task.message.timeout_s:.0f} s.",
+                }
+            # The action's own fault, also where it is a `TimeoutError`, a `CancelledError` or `sys.exit()`.
             log.exception("action failed", extra=log_fields(task))
-            return TaskStatus.ERR, {"code": "worker_error", "message": f"{type(error).__name__}: {str(error)[:500]}"}
+            return TaskStatus.ERR, {"code": "worker_error", "message": _text_of(error)}
+
+    async def _call(self, action: Action, task: Task) -> Any:
+        if isinstance(action, IsolatedAction):
+            process = action.start(task)
+            try:
+                return await self.threads.run_function(process.run, task)
+            finally:
+                process.kill()
+        if inspect.iscoroutinefunction(action):
+            return await action(task)
+        result = await self.threads.run_function(action, task)
+        return await result if inspect.isawaitable(result) else result
 
     def _end_report(self, task: Task, status: TaskStatus, duration_ms: float, facts: dict[str, Any]) -> StageReport:
+        if facts.get("message"):
+            facts["message"] = public_text(facts["message"])
         try:
             report = self._make_report(task.message, status, "end", duration_ms=duration_ms, **facts)
             if facts:
                 _check_size_and_text(report)
+        except ReportTooLarge as error:
+            return self.make_too_large(task.message, str(error), duration_ms)
         except (ValueError, TypeError) as error:
             log.warning("result cannot be reported", extra=log_fields(task, reason=str(error)[:1000]))
-            reason = {"code": "invalid_result", "message": f"{type(error).__name__}: {error}"[:4000].replace("\0", "")}
+            reason = {"code": "invalid_result", "message": public_text(clean(f"{type(error).__name__}: {error}")[:4000])}
             report = self._make_report(task.message, TaskStatus.ERR, "end", duration_ms=duration_ms, **reason)
         return report
 
+    def make_too_large(self, task: StageTask, reason: str, duration_ms: float | None = None) -> StageReport:
+        """The end of a task whose result does not fit into a record: KO, because another attempt would have the same result."""
+        log.warning("result is too large", extra={"job.id": task.job_id, "action": task.action, "reason": reason})
+        facts = {"code": "result_too_large", "message": f"{reason} Store it as a file, and name the file in the result."}
+        return self._make_report(task, TaskStatus.KO, "end", duration_ms=duration_ms, **facts)
+
     async def _send_heartbeats(self, task: Task, report: Report) -> None:
-        number = 0
         await asyncio.sleep(min(FIRST_HEARTBEAT_S, task.message.heartbeat_s))
         while True:
-            number += 1
-            report(self._make_report(task.message, TaskStatus.RUN, f"beat-{self.life}-{number}", progress=_progress_of(task)))
+            report(self.make_beat(task.message, _progress_of(task)))
             await asyncio.sleep(task.message.heartbeat_s)
+
+    def make_beat(self, task: StageTask, progress: Progress | None = None) -> StageReport:
+        """A sign of life: the task runs here."""
+        return self._make_report(task, TaskStatus.RUN, f"beat-{self.life}-{next(self._beats)}", progress=progress)
+
+    def make_handed_back(self, task: StageTask, message: str) -> StageReport:
+        """The task ends here without an outcome. The orchestrator sends the same attempt again."""
+        facts = {"code": WORKER_STOPPED, "message": message, "retry_in": 0.0}
+        return self._make_report(task, TaskStatus.QUEUED, f"back-{self.life}", **facts)
 
     def _make_report(self, task: StageTask, status: TaskStatus, role: str, **facts: Any) -> StageReport:
         # The id is derived from the attempt, so a task that runs twice reports its end under one id.
@@ -107,8 +149,20 @@ class TaskRunner:
         )  # fmt: skip
 
 
-async def _call(action: Action, task: Task) -> Any:
-    return await action(task) if inspect.iscoroutinefunction(action) else await asyncio.to_thread(action, task)
+class ReportTooLarge(Exception):
+    """The report exceeds the largest record."""
+
+
+def clean(text: str) -> str:
+    """`text` without what no message can hold: U+0000 and lone surrogates become U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def _text_of(error: BaseException) -> str:
+    kind = "" if isinstance(error, ActionFault) else f"{type(error).__name__}: "
+    return clean(f"{kind}{str(error)[:500]}")
 
 
 def _status_of(outcome: Outcome) -> TaskStatus:
@@ -120,17 +174,11 @@ def _check_size_and_text(report: StageReport) -> None:
     if holds_nul(body):
         raise ValueError("a text holds U+0000")
     if len(body) > MAX_REPORT_BYTES:
-        raise ValueError(f"the report has {len(body)} bytes; the limit is {MAX_REPORT_BYTES}")
+        raise ReportTooLarge(f"The report has {len(body)} bytes; the limit is {MAX_REPORT_BYTES}.")
 
 
 def _progress_of(task: Task) -> Progress | None:
-    if task._progress is None:
-        return None
-    try:
-        return Progress(done=task._progress[0], total=task._progress[1])
-    except ValidationError:
-        # A heartbeat keeps the lease; a wrong count must not end it.
-        return None
+    return None if task._progress is None else Progress(done=task._progress[0], total=task._progress[1])
 
 
 def log_fields(task: Task, **facts: Any) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 from contracts import FileRef, StageTask
@@ -18,6 +22,7 @@ class Task:
     """W3C trace context of this attempt. Pass it on in the requests that you send."""
     _progress: tuple[int, int | None] | None = None
     _cancelled: bool = False
+    _on_progress: Callable[[int, int | None], None] | None = None
 
     @property
     def job_id(self) -> str:
@@ -51,7 +56,7 @@ class Task:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Configuration of the step in the workflow."""
+        """Configuration of the step in the workflow. A secret in it is a reference, `secret:NAME`: look it up where you keep yours."""
         return self.message.config
 
     @property
@@ -74,11 +79,36 @@ class Task:
         """Seconds that the attempt may take. A plain function that takes longer should stop by itself."""
         return self.message.timeout_s
 
-    def progress(self, done: int, total: int | None = None) -> None:
-        """Remember progress in units of your choice (pages, rows). The next heartbeat carries it. Safe in any thread."""
-        self._progress = (done, total)
+    def progress(self, done: float | Decimal, total: float | Decimal | None = None) -> None:
+        """Remember progress. The next heartbeat carries it. Safe in any thread.
+
+        `progress(3, 12)`: 3 of 12 units of your choice (pages, rows). `progress(3)`: 3 units, of how many is unknown.
+        `progress(0.25)`: a share between 0.0 and 1.0, reported as 25 of 100. `progress(25, 100)`: percent. Numbers that are not
+        whole are reported in hundredths of `total`. Raises `TypeError` for what is no number, and `ValueError` for a number below
+        0, for one that is not finite, and for a share above 1.0.
+        """
+        self._progress = _units(done, total)
+        if self._on_progress is not None:
+            self._on_progress(*self._progress)
 
     @property
     def cancelled(self) -> bool:
         """True when the result is no longer wanted. An `async` action is cancelled; a plain function must look here."""
         return self._cancelled
+
+
+def _units(done: Any, total: Any) -> tuple[int, int | None]:
+    for name, value in (("done", done), ("total", total)):
+        if value is None and name == "total":
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+            raise TypeError(f"progress: {name} is a number, not {value!r}")
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"progress: {name} is 0 or more, not {value!r}")
+    whole = isinstance(done, Integral) and isinstance(total, Integral | None)
+    if whole:
+        return int(done), None if total is None else int(total)
+    if total is None and done > 1:
+        raise ValueError(f"progress: {done!r} is no share between 0.0 and 1.0; give the total too")
+    share = float(done) / float(total or 1)
+    return int(min(share, 1.0) * 100 + 1e-9), 100

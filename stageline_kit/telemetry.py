@@ -8,8 +8,9 @@ from typing import Any
 
 propagate: Any = None
 trace: Any = None
+metrics: Any = None
 with suppress(ImportError):  # without the `telemetry` extra no span is made, and contexts are passed on
-    from opentelemetry import propagate, trace
+    from opentelemetry import metrics, propagate, trace
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 Headers = Iterable[tuple[str, bytes | None]]
@@ -37,3 +38,9 @@ def processing(topic: str, group: str | None, headers: Headers, **attributes: An
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         yield carrier.get("traceparent", carried)
+
+
+def count(name: str, **attributes: Any) -> None:
+    """Add 1 to a counter of the program's meter provider, if OpenTelemetry's API is installed."""
+    if metrics is not None:
+        metrics.get_meter("stageline_kit", schema_url=SCHEMA_URL).create_counter(name, "1").add(1, attributes)

@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts import FileRef, StageReport, StageTask
+from stageline_kit.function_threads import FunctionThreads
 from stageline_kit.runner import TaskRunner
 from stageline_kit.task import Task
-from stageline_kit.worker import CLIENT, Worker
+from stageline_kit.version import CLIENT
+from stageline_kit.worker import Worker
 
 
 async def run_action(
     worker: Worker, action: str, *, file: FileRef | None = None, config: dict[str, Any] | None = None,
     inputs: dict[str, dict[str, Any]] | None = None, attempt: int = 1, timeout_s: float = 60, heartbeat_s: float = 10,
+    threads: FunctionThreads | None = None,
 ) -> list[StageReport]:  # fmt: skip
     """Run one task through the same code as in production. Returns its reports: heartbeats (RUN), last the end."""
     reports: list[StageReport] = []
@@ -22,5 +25,9 @@ async def run_action(
         attempt=attempt, lease="lease-1", issued_at=datetime.now(UTC), file=file, config=config or {}, inputs=inputs or {},
         timeout_s=timeout_s, heartbeat_s=heartbeat_s,
     )  # fmt: skip
-    await TaskRunner(worker.name, "test", CLIENT).run_task(Task(message), worker.actions.get(action), reports.append)
+    runner = TaskRunner(worker.name, "test", CLIENT, threads=threads)
+    try:
+        await runner.run_task(Task(message), worker.actions.get(action), reports.append)
+    finally:
+        runner.threads.close()
     return reports

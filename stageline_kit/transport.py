@@ -14,6 +14,10 @@ class NotSent(Exception):
     """Kafka has not acknowledged the records. Sending them again is harmless: receivers drop repeats by id."""
 
 
+class RecordRefused(NotSent):
+    """Kafka refuses a record for good, e.g. for its size. Sending it again is in vain."""
+
+
 class Transport(Protocol):
     """What a `TaskEngine` needs. A row is a record in the transport's own form."""
 
@@ -22,15 +26,22 @@ class Transport(Protocol):
         ...
 
     async def send_rows(self, rows: Sequence[Any]) -> None:
-        """Send rows in this order; return when Kafka has acknowledged all of them. Raises `NotSent`."""
+        """Send rows in this order; return when Kafka has acknowledged all of them. Raises `NotSent`, or `RecordRefused`."""
         ...
 
     def mark_done(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Take note of offsets (partition → next offset) that may be committed. The transport chooses when."""
         ...
 
-    async def commit_offsets(self) -> None:
-        """Commit the noted offsets now, for the partitions that are still assigned. A failure is logged, not raised."""
+    async def commit_offsets(self) -> bool:
+        """Commit the noted offsets now, for the partitions that are still assigned. A failure is logged, not raised.
+
+        Returns False after a failure.
+        """
+        ...
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Partition → offset after its last record. Partitions whose end cannot be had are absent; nothing is raised."""
         ...
 
     def drop_partitions(self, partitions: Collection[TopicPartition]) -> None:

@@ -32,6 +32,10 @@ class Watermark:
         """True between `open_task` and `close_task`, while the partition is ours."""
         return position[1] in self._open.get(position[0], ())
 
+    def is_behind(self, position: Position) -> bool:
+        """True when the offset to commit is past this position, so that no other member receives its task."""
+        return position[1] < self._returned.get(position[0], -1)
+
     def drop_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget partitions that were revoked. Their next owner starts at the committed offset."""
         for partition in partitions:

@@ -8,23 +8,39 @@ import re
 import signal
 import socket
 import uuid
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
-from contracts import StageTask, TaskCancelled, UndecodableRecord, from_record, task_topic
+from contracts import SealedRecord, StageTask, TaskCancelled, UndecodableRecord, from_record, task_topic
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC
-from stageline_kit.engine import PartitionListener, TaskEngine
+from stageline_kit.child_processes import kill_processes, started_processes
+from stageline_kit.connection import kafka_options
+from stageline_kit.dead_letters import DeadLetters
+from stageline_kit.engine import TaskEngine
 from stageline_kit.hooks import Delivery, WorkerHooks
+from stageline_kit.isolation import IsolatedAction, in_action_process
 from stageline_kit.kafka_transport import KafkaTransport
+from stageline_kit.partition_listener import PartitionListener
 from stageline_kit.runner import Action
+from stageline_kit.task import Task
+from stageline_kit.version import CLIENT
+from stageline_kit.watermark import Position
 
 log = logging.getLogger(__name__)
-A = TypeVar("A", bound=Action)
-CLIENT = "stageline-kit/0.3.0"
+A = TypeVar("A", bound=Callable[[Task], Any])
 COMMIT_EVERY_S = 0.2
+RESERVE_S = 3.0
+"""The last seconds of `drain_s`: for reports, offsets and goodbyes, or a quarter of it, if that is less."""
+MOMENT_S = 0.2
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
+
+
+class WorkerStuck(RuntimeError):
+    """As many plain functions hang as tasks may run at once. Only a new process gets rid of their threads."""
 
 
 class Worker:
@@ -33,12 +49,13 @@ class Worker:
     The function returns the step's result (a JSON object, or None) or raises an `Outcome`. Any other exception is reported
     as ERR, and the step's retry policy decides. At most `concurrency` tasks run at a time; plain functions run in threads.
     `name` is what operators see. `group` defaults to a name made of the actions. On shutdown running tasks have `drain_s`
-    seconds. `hooks` are your extension points. `kafka` are aiokafka's options (`security_protocol`, …).
+    seconds. `hooks` are your extension points. `kafka` are aiokafka's options (`security_protocol`, …); without them, addresses
+    (None) and user come from `KAFKA_*` in the environment.
     """
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: str | None = None,
         name: str | None = None,
         *,
         group: str | None = None,
@@ -55,37 +72,82 @@ class Worker:
         self.kafka = kafka
         self.actions: dict[str, Action] = {}
         self.stopping = asyncio.Event()
+        self._deadline: float | None = None
+        self._cancellations_read = asyncio.Event()
         self._transport = KafkaTransport(bootstrap_servers, f"/worker/{self.name}", **kafka)
+        self._letters = DeadLetters(bootstrap_servers, f"/worker/{self.name}", group or "workers", **kafka)
         self._engine = TaskEngine(self.name, self.actions, concurrency, self._transport, hooks, client=CLIENT)
 
-    def action(self, name: str) -> Callable[[A], A]:
-        """Register a function as the action `name`, e.g. `acme.translate`. Raises `ValueError` for a bad or taken name."""
+    def action(self, name: str, *, isolation: Literal["process"] | None = None) -> Callable[[A], A]:
+        """Register a function as the action `name`, e.g. `acme.translate`. Raises `ValueError` for a bad or taken name.
+
+        `isolation="process"` runs each task in a new process, which time limits and cancellations kill with all that it has started.
+        The function must stand at the top of a module, and its result must be picklable.
+        """
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name of an action: lower-case words with dots, e.g. acme.translate")
 
         def register(function: A) -> A:
             if name in self.actions:
                 raise ValueError(f"there is an action {name!r} already")
-            self.actions[name] = function
+            self.actions[name] = IsolatedAction(function) if isolation == "process" else function
             return function
 
         return register
 
     async def run(self) -> None:
         """Work until SIGTERM, SIGINT or `stop()`; then finish what runs (for `drain_s`) and leave the group."""
+        if in_action_process():
+            return  # the process of one action imports the program's main module, and this call may stand there
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        group = self.group or "workers." + "+".join(sorted(self.actions))
-        await self._transport.start(group, [task_topic(name).name for name in self.actions], PartitionListener(self._engine))
+        before = started_processes()
         try:
-            await self._work()
+            if await self._start():
+                await self._work()
         finally:
-            await self._transport.stop()
+            await self._bounded(self._transport.stop())
+            self._engine.threads.close()
+            if self._engine.cut_off or self._engine.threads.hung:
+                kill_processes(started_processes() - before)
+        if self._engine.stuck.is_set():
+            raise WorkerStuck(f"{self._engine.threads.hung} functions do not stop; a new process is needed")
+
+    async def _start(self) -> bool:
+        """Connect and join the group. False when the worker is stopped meanwhile. Raises `KafkaError`."""
+        group = self._letters.group = self.group or "workers." + "+".join(sorted(self.actions))
+        topics = [task_topic(name).name for name in self.actions]
+        starting = asyncio.create_task(self._transport.start(group, topics, PartitionListener(self._engine)))
+        stopping = asyncio.create_task(self.stopping.wait())
+        done, _ = await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in {starting, stopping} - done:
+            task.cancel()
+        if starting in done:
+            starting.result()
+        return starting in done
+
+    async def _bounded(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a part of the shutdown for as long as `drain_s` lasts, and a moment in any case."""
+        left = self._deadline - asyncio.get_running_loop().time() if self._deadline is not None else self.drain_s
+        # Not `wait_for`: a client that is cut off may end in an exception of its own, or not at all.
+        task = asyncio.ensure_future(work)
+        _, late = await asyncio.wait({task}, timeout=max(left, MOMENT_S))
+        if late:
+            log.warning("the shutdown is cut short: Kafka does not answer")
+            task.cancel()
+            await asyncio.wait({task}, timeout=MOMENT_S)
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, KafkaError):
+                raise error
+            log.warning("the shutdown is incomplete: %r", error)
 
     def stop(self) -> None:
         """Begin to drain: no task starts any more."""
         self._engine.draining = True
+        if self._deadline is None:
+            with suppress(RuntimeError):  # no loop runs yet
+                self._deadline = asyncio.get_running_loop().time() + self.drain_s
         self.stopping.set()
 
     def cancel(self, lease: str) -> None:
@@ -98,59 +160,78 @@ class Worker:
             self._take_tasks, self._watch_cancellations, self._commit_often, engine.reports.run_publisher, engine.announce_often,
         )  # fmt: skip
         tasks = [asyncio.create_task(work()) for work in loops]
-        stopping = asyncio.create_task(self.stopping.wait())
+        ending = [asyncio.create_task(event.wait()) for event in (self.stopping, engine.stuck)]
         try:
-            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, *ending], return_when=asyncio.FIRST_COMPLETED)
+            self.stop()
             tasks[0].cancel()
-            await self._drain()
+            await self._bounded(engine.drain(self.drain_s - min(RESERVE_S, self.drain_s / 4)))
         finally:
-            for task in (*tasks, stopping):
+            for task in (*tasks, *ending):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await self._transport.commit_offsets()
-        await engine.announce(leaving=True)
-        for task in done - {stopping}:
+        await self._bounded(engine.announce(leaving=True))
+        for task in done - set(ending):
             task.result()
 
-    async def _drain(self) -> None:
-        try:
-            await asyncio.wait_for(self._engine.drain(), self.drain_s)
-        except TimeoutError:
-            log.warning("tasks were cut off after %s s; Kafka delivers them again", self.drain_s)
-
     async def _take_tasks(self) -> None:
+        # First what is cancelled: the group's offset may stand before tasks that nobody wants any more.
+        await self._cancellations_read.wait()
         # One at a time and only with a free slot: the rest stays in Kafka, where another worker may get it.
         while True:
             await self._engine.wait_for_slot()
             record = await self._transport.consumer.getone()
             position = TopicPartition(record.topic, record.partition), record.offset
             self._engine.open_tasks([position])
-            try:
-                task = from_record(record.value, record.headers, frozenset({StageTask.TYPE}))
-            except UndecodableRecord as error:
-                log.error("a task cannot be read and is skipped: %s", error)
-                self._engine.reports.close_tasks([position])
-                continue
+            await self._transport.seals.open_records([record])
+            task = await self._read_task(record, position)
+            if task is not None:
+                await self._engine.accept_task(Delivery(task, position, tuple(record.headers)))
+
+    async def _read_task(self, record: Any, position: Position) -> StageTask | None:
+        """The task of a record. None for one that cannot be read: it is a dead letter, and its offset is free."""
+        try:
+            task = from_record(record.value, record.headers, frozenset({StageTask.TYPE}))
             assert isinstance(task, StageTask)
-            await self._engine.accept_task(Delivery(task, position, tuple(record.headers)))
+            if task_topic(task.action).name == record.topic:
+                return task
+            code, reason = "wrong_topic", "action: not the topic's"
+        except SealedRecord:  # its job is erased
+            self._engine.reports.close_tasks([position])
+            return None
+        except UndecodableRecord as error:
+            code, reason = error.code, str(error)
+        await self._letters.keep_record(record, code, reason)
+        self._engine.reports.close_tasks([position])
+        return None
 
     async def _watch_cancellations(self) -> None:
         # No group: every worker reads all cancellations, because any of them may hold the task.
         consumer = AIOKafkaConsumer(
-            STAGE_CANCELLATIONS_TOPIC.name, bootstrap_servers=self.bootstrap_servers, group_id=None, enable_auto_commit=False,
-            auto_offset_reset="earliest", **self.kafka,
+            STAGE_CANCELLATIONS_TOPIC.name, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            **kafka_options(self.bootstrap_servers, self.kafka),
         )  # fmt: skip
         await consumer.start()
         try:
-            async for record in consumer:
-                try:
-                    note = from_record(record.value, record.headers, frozenset({TaskCancelled.TYPE}))
-                except UndecodableRecord:
-                    continue
-                if isinstance(note, TaskCancelled):
-                    self._engine.cancel_lease(note.lease)
+            ends = await consumer.end_offsets(consumer.assignment())
+            while True:
+                if not self._cancellations_read.is_set():
+                    behind = [tp for tp, end in ends.items() if await consumer.position(tp) < end]
+                    if not behind:
+                        self._cancellations_read.set()
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        self._note_cancellation(record)
         finally:
             await consumer.stop()
+
+    def _note_cancellation(self, record: Any) -> None:
+        try:
+            note = from_record(record.value, record.headers, frozenset({TaskCancelled.TYPE}))
+        except UndecodableRecord:
+            return
+        if isinstance(note, TaskCancelled):
+            self._engine.cancel_lease(note.lease)
 
     async def _commit_often(self) -> None:
         while True:

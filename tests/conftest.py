@@ -16,13 +16,13 @@ from tests.otlp import MetricsReceiver
 from tests.pipelines import Pipeline, RestartablePipeline
 from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
-__all__ = ["SAMPLES", "SIGNINS_PER_MINUTE", "Pipeline"]
+__all__ = ["SAMPLES", "Pipeline"]
 
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci")
 # A broker of the tests lives for half a minute, too short for the JIT's second compiler to pay.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
-SIGNINS_PER_MINUTE = 8
+os.environ.setdefault("STAGELINE_TEST_ACTIONS", "1")
 SAMPLES = Path(__file__).parents[1] / "samples" / "documents"
 
 
@@ -118,7 +118,6 @@ async def pipeline(
         "STAGELINE_WORKFLOWS": str(workflows),
         "STAGELINE_WEBHOOK_SCHEDULE": "[0, 0.2, 0.2, 0.2]",
         "STAGELINE_MAX_FILE_BYTES": "2000000",
-        "STAGELINE_SIGNINS_PER_MINUTE": str(SIGNINS_PER_MINUTE),
         "STAGELINE_CONVERSION_MAX_JOBS": "100",
     }
     if os.environ.get("STAGELINE_TEST_STORE") == "postgresql":

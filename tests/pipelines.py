@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cli.client import Target
-from cli.local.plan import Plan
+from cli.local.plan import KAFKA_USERS, Plan
 from cli.local.supervisor import Supervisor
 from shared.kafka.connection import KafkaAccess
+from shared.kafka.credentials import ADMIN, Credentials
 from tests.command_line import run_command
 
 
@@ -46,7 +47,7 @@ class Pipeline:
             stdout=out, stderr=out, env={**os.environ, **self.environment},
         )  # fmt: skip
         out.close()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while not (self.data_dir / "run" / "state.json").exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("no start: " + (self.data_dir / "up.log").read_text())
@@ -75,8 +76,26 @@ class Pipeline:
 
     @property
     def access(self) -> KafkaAccess:
-        """Connection of Stageline's own clients to the broker."""
-        return KafkaAccess(bootstrap_servers=self.kafka)
+        """Connection of the super user to the broker."""
+        return self.access_of(ADMIN)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Passwords of the broker's users."""
+        return Credentials(self.data_dir / KAFKA_USERS)
+
+    def access_of(self, user: str) -> KafkaAccess:
+        """Connection of one user to the broker."""
+        return self.credentials.access(user, self.kafka)
+
+    def as_user(self, user: str = ADMIN) -> dict[str, Any]:
+        """The user as options of aiokafka and of the kit's clients, beside the addresses."""
+        return {name: value for name, value in self.access_of(user).options.items() if name != "bootstrap_servers"}
+
+    def settings(self, *options: str) -> dict[str, str]:
+        """What `stageline env` prints: `KAFKA_*` of a program outside."""
+        found: dict[str, str] = json.loads(self.command("env", "--format", "json", *options).stdout)
+        return found
 
     def target(self, key: str | None = None) -> Target:
         """The pipeline's address, with the admin key or the given one."""
@@ -98,7 +117,7 @@ class RestartingSupervisor(Supervisor):
             await child.start()
         await self._all_ready()
         # New watchers, so that an earlier crash of a service does not delay its next start.
-        self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
+        self._start_watching()
         self._write_state()
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ HAS = {
     "docker": lambda: docker_has(POSTGRES_IMAGE) and docker_has(KAFKA_IMAGE),
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
     "go": lambda: shutil.which("go") is not None,
+    "libmagic": lambda: ctypes.util.find_library("magic") is not None,
 }
 
 

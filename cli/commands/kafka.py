@@ -1,17 +1,25 @@
-"""`stageline kafka`: one-time set-up of topics and ACLs on a cluster whose users may not create topics."""
+"""`stageline kafka`: topics, users and ACLs on a cluster."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.command import say
+from cli.client import CliError
+from cli.command import DEFAULT_DATA_DIR, DataDir, print_line
 
 app = typer.Typer(
-    help="Topics and ACLs on a Kafka cluster. KAFKA_* variables name the cluster and the user.", no_args_is_help=True
+    help="Topics, users and ACLs. KAFKA_* variables name the cluster and its administrator; without them it is the pipeline here.",
+    no_args_is_help=True,
 )
 Actions = Annotated[list[str] | None, typer.Option("--action", help="An action of your own workers; may repeat")]
+Listed = Annotated[str, typer.Option("--actions", help="A worker's actions, separated by commas")]
+Tenant = Annotated[str | None, typer.Option(help="A tenant, which gets topics of its own")]
+PasswordFile = Annotated[
+    Path | None, typer.Option(help="Create the user on a cluster of yours, by SCRAM-SHA-512, with the password in this file")
+]
 
 
 @app.command()
@@ -23,31 +31,104 @@ def apply(
     rights: Annotated[bool, typer.Option("--rights/--no-rights", help="Also grant the services' ACLs")] = True,
     action: Actions = None,
 ) -> None:
-    """Create missing topics and grant each service the ACLs it needs. Safe to repeat."""
+    """Create missing topics and grant each service the ACLs it needs, and no others. Shortens retentions of an earlier release. Safe to repeat."""
     from cli.inspect import cluster
     from shared.kafka.topics import TopicSizes
 
     topics, count = cluster.apply(action, TopicSizes(partitions, task_partitions or partitions, replication), prefix, rights)
-    say(f"{topics} topics exist; {count} ACLs are granted")
+    print_line(f"{topics} topics exist; {count} ACLs are granted")
 
 
 @app.command()
 def grant(
-    user: Annotated[str, typer.Argument(help="Kafka user of an external program")],
-    role: Annotated[str, typer.Argument(help="producers, consumers or workers")],
+    user: Annotated[
+        str | None, typer.Argument(help="Kafka user of an external program; of a tenant by default tenant-ID")
+    ] = None,
+    role: Annotated[str | None, typer.Argument(help="producer, consumer, worker or operator")] = None,
+    role_option: Annotated[str | None, typer.Option("--role", help="The same")] = None,
+    actions: Listed = "",
     groups: Annotated[str | None, typer.Option(help="Prefix of its consumer groups")] = None,
+    tenant: Tenant = None,
+    user_option: Annotated[str | None, typer.Option("--user", help="The Kafka user")] = None,
+    password_file: PasswordFile = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a tenant's topics")] = 3,
+    replication: Annotated[
+        int | None, typer.Option(min=1, help="Replicas of a tenant's topics; default: 1 here, 3 elsewhere")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Grant an external program the ACLs of its role."""
+    """Grant an external program the ACLs of its role, or a tenant its own topics. Here the user is created, too."""
     from cli.inspect import cluster
+    from shared.kafka.topics import TopicSizes
 
-    count = cluster.grant(user, role, groups)
-    say(f"{user} has the {count} ACLs of {role}")
+    target = cluster.cluster_of(data_dir)
+    password = _password(password_file)
+    name, wanted = user_option or user, role_option or role
+    if tenant is not None:
+        name = name or f"tenant-{tenant}"
+        sizes = TopicSizes(partitions, partitions, replication or (1 if target.credentials else 3))
+        count = cluster.grant_tenant(target, tenant, name, sizes, password)
+        print_line(f"{name} has the {count} ACLs of tenant {tenant}")
+    elif name and wanted:
+        count = cluster.grant(target, name, wanted, split(actions), groups, password)
+        print_line(f"{name} has the {count} ACLs of {cluster.role_of(wanted)}")
+    else:
+        raise CliError("name a user and a role, or --tenant", 2)
+    if target.credentials is not None:
+        print_line(f"its settings: stageline env --user {name}")
+    elif password is None:
+        print_line(f"the user {name} must exist on the cluster; --password-file creates it")
 
 
 @app.command()
-def show(role: str, user: Annotated[str, typer.Option(help="Kafka user")] = "USER", action: Actions = None) -> None:
-    """Print the ACLs of a service or role as arguments for Kafka's kafka-acls.sh."""
+def revoke(
+    user: Annotated[str | None, typer.Argument(help="Kafka user")] = None,
+    tenant: Tenant = None,
+    user_option: Annotated[str | None, typer.Option("--user", help="The same")] = None,
+    keep_topics: Annotated[bool, typer.Option(help="Keep a tenant's topics")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Take all rights from a user, and delete it here. A tenant's topics are deleted with what they hold."""
     from cli.inspect import cluster
 
-    for line in cluster.commands(role, user, action):
-        say(line)
+    name = user_option or user or (f"tenant-{tenant}" if tenant else None)
+    if name is None:
+        raise CliError("name a user, or --tenant", 2)
+    cluster.revoke(cluster.cluster_of(data_dir), name, tenant, keep_topics)
+    print_line(f"{name} has no rights")
+
+
+@app.command()
+def show(
+    role: Annotated[str | None, typer.Argument(help="A service, or the role of a program")] = None,
+    user: Annotated[str, typer.Option(help="Kafka user")] = "USER",
+    action: Actions = None,
+    tenant: Tenant = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a tenant's topics")] = 3,
+    replication: Annotated[int, typer.Option(min=1, help="Replicas of a tenant's topics")] = 3,
+) -> None:
+    """Print the ACLs of a service, role or tenant as arguments for Kafka's kafka-acls.sh, and a tenant's topics for kafka-topics.sh."""
+    from cli.inspect import cluster
+
+    if tenant is None and role is None:
+        raise CliError("name a role, or --tenant", 2)
+    if tenant is not None:
+        lines = cluster.tenant_commands(tenant, user, partitions, replication)
+    else:
+        lines = cluster.commands(str(role), user, action or ())
+    for line in lines:
+        print_line(line)
+
+
+def split(listed: str) -> list[str]:
+    """The words of a list that is separated by commas."""
+    return [word.strip() for word in listed.split(",") if word.strip()]
+
+
+def _password(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise CliError(f"{file}: {error.strerror}", 2) from None

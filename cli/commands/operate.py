@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -165,19 +166,46 @@ def control(
 
 
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 50, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify the chain of hashes over all lines instead of showing them")
+    ] = False,
+    head: Annotated[str | None, typer.Option(help="With --verify: the head that an earlier run printed")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Show the audit log, newest entry first."""
+    """Show the audit log, newest entry first, or verify it. Exit code 1: the chain is broken."""
+    if verify or head:
+        _verify_audit(head, as_json, data_dir)
+        return
     found = run(data_dir, lambda c: c.call("GET", f"/v1/audit?limit={limit}"))["result"]
 
     def plain() -> Table:
         table = Table("when", "who", "verb", "subject", "done", "reason", box=None)
         for a in found:
-            done = "yes" if a["ok"] else f"no: {a['message']}"
-            table.add_row(a["occurred_at"], a["by"], a["verb"], a["subject"], escape(done), escape(a["reason"]))
+            done = "yes" if a["ok"] else f"no: {a['message'] or a['code']}"
+            times = f" ({a['count']} times)" if a.get("count") else ""
+            table.add_row(
+                a["occurred_at"], escape(a["by"]), a["verb"] + times, escape(a["subject"]), escape(done), escape(a["reason"])
+            )
         return table
 
     show(found, as_json, plain)
+
+
+def _verify_audit(head: str | None, as_json: bool, data_dir: Path) -> None:
+    found = run(data_dir, lambda c: c.call("GET", "/v1/audit/verification" + (f"?head={head}" if head else "")))
+    broken = found["broken"]
+
+    def plain() -> str:
+        if broken is not None:
+            return f"broken at line {broken['seq']}: {broken['reason']}"
+        waiting = f", {found['unchained']} of an older release not in the chain yet" if found["unchained"] else ""
+        return f"{found['rows']} lines from number {found['first']}, whole{waiting}; head {found['head']}"
+
+    show(found, as_json, plain)
+    if broken is not None:
+        raise typer.Exit(1)
 
 
 def register(app: typer.Typer) -> None:

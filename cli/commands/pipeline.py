@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import CliError
-from cli.command import DEFAULT_DATA_DIR, DataDir, out, say
-from cli.local.plan import MIN_FREE_BYTES, Plan
+from cli.command import DEFAULT_DATA_DIR, DataDir, out, print_line
+from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, Plan
 from cli.local.supervisor import Supervisor, run_until_signalled
 from shared.embedded import jars, java
 from shared.errors import Outcome, Stop
@@ -46,24 +46,35 @@ def up(
 ) -> None:
     """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept."""
     require_embedded_extra()
+    os.umask(FOR_OTHERS)  # of this process and all that it starts: the broker, the services, their logs
     if detach:
         _detach(data_dir)
         return
     endpoint = otlp or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     plan = Plan(data_dir, port, kafka_port, workers, parse_scale(scale or []), allow_loopback, endpoint)
-    supervisor = Supervisor(plan, say)
+    supervisor = Supervisor(plan, print_line)
+    if os.geteuid() == 0:
+        print_line("warning: running as root; a fault in any part then opens the whole machine. Use an account of its own")
 
     async def ready() -> None:
-        say(f"stageline is up in {data_dir}")
-        say(f"  gateway    {plan.url}  (documentation at {plan.url}/docs)")
-        say(f"  notifier   {plan.notifier_url}  (webhooks, {plan.notifier_url}/events/stream)")
-        say(f"  kafka      127.0.0.1:{plan.ports['kafka']}")
-        say(f"  admin key  in {plan.key_file}")
+        _say_addresses(plan)
 
     try:
         asyncio.run(run_until_signalled(supervisor, ready))
     except Outcome as error:
         raise CliError(str(error), 1) from None
+
+
+def _say_addresses(plan: Plan) -> None:
+    print_line(f"stageline is up in {plan.data_dir}")
+    print_line(f"  gateway    {plan.url}  (documentation at {plan.url}/docs)")
+    print_line(f"  notifier   {plan.notifier_url}  (webhooks, {plan.notifier_url}/events/stream)")
+    print_line(f"  kafka      127.0.0.1:{plan.ports['kafka']}")
+    if plan.lets_keyless_in:
+        print_line(
+            "  no key     is needed on this machine for /conversion/v1.0/rest; STAGELINE_CONVERSION_NEEDS_KEY=1 asks for one"
+        )
+    print_line(f"  admin key  in {plan.key_file}")
 
 
 def require_embedded_extra() -> None:
@@ -94,7 +105,7 @@ def _detach(data_dir: Path) -> None:
         )
     while process.poll() is None:
         if "admin key" in log.read_text():
-            say(log.read_text().rstrip())
+            print_line(log.read_text().rstrip())
             return
         time.sleep(0.1)
     raise CliError((log.read_text().strip().splitlines() or ["the start failed"])[-1].removeprefix("stageline: "), 1)
@@ -119,7 +130,7 @@ def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     except ProcessLookupError:
         pass
     state_file.unlink(missing_ok=True)
-    say(f"stopped; {data_dir} keeps its jobs and events")
+    print_line(f"stopped; {data_dir} keeps its jobs and events")
 
 
 def _is_zombie(pid: int) -> bool:
@@ -134,14 +145,14 @@ def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Optio
     if (data_dir / "run" / "state.json").exists():
         raise CliError(f"a pipeline runs in {data_dir}: stop it first with `stageline down`", 1)
     if not data_dir.exists():
-        say(f"{data_dir} does not exist")
+        print_line(f"{data_dir} does not exist")
         return
     if not (data_dir / "admin.key").exists():
         raise CliError(f"{data_dir} is not a data directory of Stageline", 2)
     if not yes and not typer.confirm(f"Delete {data_dir} with all its jobs and documents?"):
         raise typer.Exit(1)
     shutil.rmtree(data_dir)
-    say(f"deleted {data_dir}")
+    print_line(f"deleted {data_dir}")
 
 
 def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -175,16 +186,18 @@ def findings(data_dir: Path) -> list[tuple[str, str, str, bool]]:
     tesseract = shutil.which("tesseract")
     remedy = "scripts/install-system-packages (scans yield no text without it)"
     found.append(("tesseract (OCR)", tesseract or "missing", "" if tesseract else remedy, False))
-    found.append(("sandbox without network", *_network_cut(), False))
+    found.append(("sandbox", *_sandbox_walls(), False))
     return found
 
 
-def _network_cut() -> tuple[str, str]:
-    from services.stage_worker.inspect import network_is_cut
+def _sandbox_walls() -> tuple[str, str]:
+    from services.stage_worker.inspect import WALLS, missing_walls
 
-    return (
-        ("yes", "") if network_is_cut() else ("no: document readers can reach the network", "allow unprivileged user namespaces")
-    )
+    missing = missing_walls()
+    if not missing:
+        return f"all walls stand: {', '.join(WALLS)}", ""
+    lacking = "; ".join(f"{wall} ({reason})" for wall, reason in missing.items())
+    return f"lacks {lacking}", "Linux 5.13 or later with Landlock and seccomp (STAGELINE_SANDBOX=required refuses documents here)"
 
 
 def event_line(event: dict[str, Any]) -> str:
@@ -209,6 +222,7 @@ def job_page(job: dict[str, Any], files: Table) -> Group:
     if job.get("waiting"):
         lines.append(f"waiting: {escape(job['waiting']['message'])} [dim]({job['waiting']['code']})[/dim]")
     lines += [f"[red]{escape(message)}[/red]" for message in job["error_messages"]]
+    lines += [f"{step}: {escape(json.dumps(result, ensure_ascii=False))}" for step, result in (job.get("results") or {}).items()]
     history = Table("time", "event", "step", "what", box=None)
     for event in job["history"]:
         inner = event["event"]

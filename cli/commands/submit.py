@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import Client, CliError
+from shared.web.form_data import FormData
 
 ENDS = ("completed", "failed", "invalid", "cancelled")
 FILE_ENDS = ("finished", "failed", "invalid", "cancelled")
@@ -49,8 +49,8 @@ async def submit_files(client: Client, files: Sequence[Path], request: dict[str,
     gate = asyncio.Semaphore(8)
 
     async def upload(index: int, path: Path) -> None:
-        def form(opened: contextlib.ExitStack) -> aiohttp.FormData:
-            parts = aiohttp.FormData()
+        def form(opened: contextlib.ExitStack) -> FormData:
+            parts = FormData()
             parts.add_field("session_id", session)
             parts.add_field("file", opened.enter_context(path.open("rb")), filename=path.name)
             return parts

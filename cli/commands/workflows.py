@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from cli.client import Client, CliError
-from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run, say, show
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, print_line, run, show
 
 app = typer.Typer(
     help="Validate, publish and compare workflows, and check a new version against running jobs.", no_args_is_help=True
@@ -38,11 +38,13 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 def faults(path: Path) -> list[str]:
     """Errors in a workflow file as `file:line: field: reason`; empty when it is valid."""
+    from contracts.parameters import definition_faults
     from services.job_orchestrator.inspect import Workflow
 
     try:
         text = path.read_text()
-        Workflow.model_validate(yaml.safe_load(text))
+        definition = yaml.safe_load(text)
+        Workflow.model_validate(definition)
     except OSError as error:
         return [f"{path}: {error.strerror}"]
     except UnicodeDecodeError:
@@ -54,7 +56,13 @@ def faults(path: Path) -> list[str]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         found = error.errors(include_url=False, include_context=False)
         return [f"{path}:{line_of(root, f['loc'])}: {'.'.join(map(str, f['loc'])) or 'workflow'}: {f['msg']}" for f in found]
-    return []
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return [f"{path}:{line_of(root, path_of(fault.field))}: {fault}" for fault in definition_faults(definition)]
+
+
+def path_of(field: str) -> tuple[Any, ...]:
+    """`steps.0.config.url` as a path into a document."""
+    return tuple(int(part) if part.isdigit() else part for part in field.split("."))
 
 
 @app.command()
@@ -62,17 +70,17 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Workflow files (Y
     """Validate workflow files and print each error with its line. Exit code 1 when there are errors."""
     wrong = [fault for path in files for fault in faults(path)]
     for fault in wrong:
-        say(fault)
+        print_line(fault)
     if wrong:
         raise CliError(f"{len(wrong)} faults", 1)
-    say(f"{len(files)} files are valid")
+    print_line(f"{len(files)} files are valid")
 
 
 def _definition(path: Path) -> dict[str, Any]:
     wrong = faults(path)
     if wrong:
         for fault in wrong:
-            say(fault)
+            print_line(fault)
         raise CliError(f"{len(wrong)} faults", 1)
     found: dict[str, Any] = yaml.safe_load(path.read_text())
     return found

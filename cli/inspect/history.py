@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -14,26 +13,33 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from cli.client import CliError
+from cli.inspect.cluster import cluster_of
 from contracts import CreateJob, Message, SessionClosed, SessionFiles, StageReport, UndecodableRecord, from_record
 from contracts.job_control import JOB_COMMANDS, ExplainJob
-from contracts.topics import JOB_COMMANDS_TOPIC, SESSION_EVENTS_TOPIC, STAGE_REPORTS_TOPIC, Topic
+from contracts.topics import (
+    JOB_COMMANDS_TOPIC,
+    OPERATOR_COMMANDS_TOPIC,
+    SESSION_EVENTS_TOPIC,
+    STAGE_REPORTS_TOPIC,
+    Topic,
+)
 from services.job_orchestrator.inspect import Recorded
 from shared.database.open import open_store
 from shared.database.store import Store
 from shared.errors import Outcome
 from shared.kafka.connection import KafkaAccess
 from shared.settings import Settings
+from stageline_kit.record_seals import RecordSeals
 
 T = TypeVar("T")
+OPERATOR = "operator"
+"""The Kafka user with which commands read topics."""
 
 
 def access(data_dir: Path) -> KafkaAccess:
-    """The cluster of `KAFKA_BOOTSTRAP_SERVERS`, or the broker of the pipeline that runs in `data_dir`."""
-    state = data_dir / "run" / "state.json"
-    given = KafkaAccess()
-    if "bootstrap_servers" in given.model_fields_set or not state.exists():
-        return given
-    return KafkaAccess(bootstrap_servers=json.loads(state.read_text())["kafka"])
+    """The cluster of `KAFKA_*`, or the broker of the pipeline that runs in `data_dir`, as its operator."""
+    found = cluster_of(data_dir)
+    return found.admin if found.credentials is None else found.credentials.access(OPERATOR, found.bootstrap)
 
 
 def store_of(data_dir: Path, service: str) -> Store:
@@ -46,14 +52,16 @@ def store_of(data_dir: Path, service: str) -> Store:
 
 async def records(kafka: KafkaAccess, topics: Iterable[Topic]) -> AsyncIterator[tuple[str, float, Message]]:
     """Every decodable record up to the current end of the topics: (topic, Unix time, message)."""
-    allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
+    allowed = {t.name: t.types for t in topics}
+    seals = RecordSeals(kafka.options)
     consumer = AIOKafkaConsumer(*allowed, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", **kafka.options)
-    await consumer.start()
     try:
+        await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
         missing = {tp for tp, end in ends.items() if end > 0 and await consumer.position(tp) < end}
         while missing:
             for tp, batch in (await consumer.getmany(timeout_ms=1000, max_records=5000)).items():
+                await seals.open_records(batch)
                 for r in batch:
                     try:
                         yield tp.topic, r.timestamp / 1000, from_record(r.value, r.headers, allowed[tp.topic])
@@ -61,6 +69,7 @@ async def records(kafka: KafkaAccess, topics: Iterable[Topic]) -> AsyncIterator[
                         continue
             missing = {tp for tp in missing if await consumer.position(tp) < ends[tp]}
     finally:
+        await seals.close()
         await consumer.stop()
 
 
@@ -69,7 +78,8 @@ async def histories(kafka: KafkaAccess, wanted: set[str]) -> dict[str, list[Reco
     found: dict[str, list[tuple[float, Any]]] = defaultdict(list)
     parts: dict[str, list[SessionFiles]] = defaultdict(list)
     kinds = (SessionClosed, StageReport, *JOB_COMMANDS)
-    async for _, at, message in records(kafka, (SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC)):
+    topics = (SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, OPERATOR_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC)
+    async for _, at, message in records(kafka, topics):
         job_id = getattr(message, "job_id", None)
         if job_id not in wanted or isinstance(message, ExplainJob):
             continue

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from cli.local.kernel import end_with_parent
+from cli.local.plan import FOR_OTHERS
 from shared.errors import Stop
 
 FORKS = sys.platform == "linux"
@@ -92,6 +93,7 @@ class ForkServer:
                 self._process = await asyncio.create_subprocess_exec(
                     *command, env=self._environment, stdout=stream, stderr=stream, stdin=asyncio.subprocess.DEVNULL,
                     preexec_fn=partial(end_with_parent, os.getpid()), start_new_session=True, pass_fds=[theirs.fileno()],
+                    umask=FOR_OTHERS,
                 )  # fmt: skip
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._reading = asyncio.create_task(self._read(reader, self._writer))

@@ -100,7 +100,7 @@ def become(request: Request, parent: int) -> None:
     os.setsid()
     give_way(request.nice)
     end_with_parent(parent)
-    out = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    out = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)

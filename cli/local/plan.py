@@ -8,15 +8,30 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.errors import Stop
+from shared.kafka.credentials import SERVICE_PREFIX, Credentials
+from shared.secret_box import new_box_key
 from shared.web.key_format import new_key
 
+if TYPE_CHECKING:
+    from shared.kafka.topics import TopicSizes
+
 SERVICES = ("ingest", "session", "job_orchestrator", "stage_worker", "notifier")
+OFF = ("0", "false", "no", "off", "f", "n")
+"""How a setting says no."""
+FOR_OTHERS = 0o077
+"""Rights of group and others. Nothing in a data directory has them: it holds keys, documents, and logs with file names."""
+SEALING = ("ingest", "stage_worker")
+"""Services that seal or open secrets of tenants: the others do not get the key."""
 MIN_FREE_BYTES = 200 << 20
+KAFKA_USERS = "kafka-users"
+"""Folder of the data directory with the passwords of the Kafka users."""
 NICENESS = {"job_orchestrator": 3, "stage_worker": 6}
 """Scheduling priority while all cores are busy: requests come before dispatch, and dispatch before the work itself.
 docker-compose.yml states the same as `cpu_shares`."""
@@ -69,21 +84,55 @@ class Plan:
 
     def environment(self, name: str) -> dict[str, str]:
         """Environment of one service process: this process's own, plus the settings of this deployment."""
+        service = name.partition("-")[0]
         env = {
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.ports['kafka']}",
+            # Without the Kafka user of the shell, which `stageline env` may have set.
+            **{k: v for k, v in os.environ.items() if not k.startswith("KAFKA_")},
+            **self.credentials.settings(SERVICE_PREFIX + service, self.bootstrap),
+            # The supervisor creates the topics. The orchestrator adds those of new actions.
+            "STAGELINE_CREATE_TOPICS": "1" if service == "job_orchestrator" else "0",
             "STAGELINE_DATA_DIR": str(self.data_dir.resolve()),
             "STAGELINE_PORT": str(self.ports[name]),
             "STAGELINE_INSTANCE": f"{name}-{socket.gethostname()}",
             "STAGELINE_TASK_PARTITIONS": os.environ.get("STAGELINE_TASK_PARTITIONS", str(self.task_partitions)),
             "STAGELINE_SESSION_TIMEOUT_MS": os.environ.get("STAGELINE_SESSION_TIMEOUT_MS", "4000"),
+            "STAGELINE_SANDBOX": os.environ.get("STAGELINE_SANDBOX", "best_effort"),
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
+            "STAGELINE_PUBLIC_URL": os.environ.get("STAGELINE_PUBLIC_URL", self.url),
+            "STAGELINE_CONVERSION_NEEDS_KEY": "0" if self.lets_keyless_in else "1",
             **self.interpreter,
         }
+        if name.partition("-")[0] in SEALING:
+            env["STAGELINE_SECRETS_KEY_FILE"] = os.environ.get("STAGELINE_SECRETS_KEY_FILE", str(self.secrets_key_file))
         if self.otlp_endpoint:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
         return env | self.extra
+
+    @property
+    def lets_keyless_in(self) -> bool:
+        """True when the Conversion Service's dialect takes callers of this machine without a key, as the vendor's does. By default
+        where the gateway listens on the loopback."""
+        unset = "0" if os.environ.get("STAGELINE_HOST", "127.0.0.1") in ("127.0.0.1", "::1", "localhost") else "1"
+        return os.environ.get("STAGELINE_CONVERSION_NEEDS_KEY", unset).lower() in OFF
+
+    @property
+    def bootstrap(self) -> str:
+        """Address of the broker."""
+        return f"127.0.0.1:{self.ports['kafka']}"
+
+    @property
+    def credentials(self) -> Credentials:
+        """Passwords of the Kafka users of this deployment."""
+        return Credentials(self.data_dir.resolve() / KAFKA_USERS)
+
+    @property
+    def sizes(self) -> TopicSizes:
+        """Partitions and replicas of new topics."""
+        from shared.kafka.topics import TopicSizes
+
+        hot = int(os.environ.get("STAGELINE_PARTITIONS", "6"))
+        return TopicSizes(hot, int(os.environ.get("STAGELINE_TASK_PARTITIONS", self.task_partitions)), 1)
 
     @property
     def task_partitions(self) -> int:
@@ -107,6 +156,11 @@ class Plan:
         return (self.data_dir / "admin.key").resolve()
 
     @property
+    def secrets_key_file(self) -> Path:
+        """File with the generated key that seals secrets of tenants; mode 0600."""
+        return (self.data_dir / "secrets.key").resolve()
+
+    @property
     def url(self) -> str:
         """Base URL of the gateway."""
         return f"http://127.0.0.1:{self.ports['ingest']}"
@@ -117,15 +171,18 @@ class Plan:
         return f"http://127.0.0.1:{self.ports['notifier']}"
 
     def write_state(self, pids: dict[str, int]) -> None:
-        """Write the state file that `stageline down` and all other commands read."""
+        """Write the state file that `stageline down` and all other commands read. Raises `OSError` on a full disk; the file of before stays."""
         state = {
             "supervisor": os.getpid(), "pids": pids, "ports": self.ports, "url": self.url, "notifier_url": self.notifier_url,
-            "kafka": f"127.0.0.1:{self.ports['kafka']}", "key_file": str(self.key_file),
+            "kafka": self.bootstrap, "key_file": str(self.key_file),
             "plan": {k: str(v) for k, v in asdict(self).items() if k in ("port", "kafka_port", "workers")},
         }  # fmt: skip
         part = self.run_dir / f"state.{secrets.token_hex(4)}"
-        part.write_text(json.dumps(state, indent=1))
-        part.replace(self.run_dir / "state.json")
+        try:
+            part.write_text(json.dumps(state, indent=1))
+            part.replace(self.run_dir / "state.json")
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def niceness(name: str) -> int:
@@ -153,17 +210,32 @@ def check_port(name: str, port: int) -> None:
             raise Stop("port_in_use", f"port {port} for {name} is in use; choose another with {hint}") from error
 
 
-def prepare_data_dir(data_dir: Path, key_file: Path) -> None:
-    """Create the folders and, once, the admin key (0600). Raises `Stop` when the disk is full or not writable."""
+def prepare_data_dir(data_dir: Path, key_file: Path) -> str | None:
+    """Create the folders and, once, the admin key and the key that seals secrets, for the owner alone.
+
+    Returns a warning when others can still read the folder. Raises `Stop` when the disk is full or not writable.
+    """
     try:
         for folder in (data_dir, data_dir / "run", data_dir / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         free = shutil.disk_usage(data_dir).free
         if free < MIN_FREE_BYTES:
             raise Stop("disk_full", f"{data_dir} has {free >> 20} MiB left; at least {MIN_FREE_BYTES >> 20} MiB are needed")
-        if not key_file.exists():
-            fd = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "w") as stream:
-                stream.write(new_key() + "\n")
+        for path, make in ((key_file, new_key), (data_dir / "secrets.key", new_box_key)):
+            if not path.exists():
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(fd, "w") as stream:
+                    stream.write(make() + "\n")
     except OSError as error:
         raise Stop("disk", f"cannot write to {data_dir}: {error.strerror or error}") from error
+    open_to_others = [str(path) for path in (data_dir, key_file) if not close_to_others(path)]
+    return f"warning: other users can read {' and '.join(open_to_others)}" if open_to_others else None
+
+
+def close_to_others(path: Path) -> bool:
+    """Take the rights of group and others from a file or folder. False where that does not work: it is another user's, or the file
+    system keeps no rights."""
+    if stat.S_IMODE(path.stat().st_mode) & FOR_OTHERS:
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~FOR_OTHERS)
+    return not stat.S_IMODE(path.stat().st_mode) & FOR_OTHERS

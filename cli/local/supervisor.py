@@ -15,9 +15,12 @@ from pathlib import Path
 
 import aiohttp
 
+from cli.local.disk_watch import DiskWatch
 from cli.local.forked import FORKS, Forked, ForkServer, last_words
+from cli.local.former import end_former
 from cli.local.kernel import end_with_parent
-from cli.local.plan import SERVICES, Plan, niceness, prepare_data_dir
+from cli.local.plan import FOR_OTHERS, SERVICES, Plan, niceness, prepare_data_dir
+from shared.embedded.broker_security import BrokerSecurity
 from shared.embedded.kafka import EmbeddedKafka
 from shared.errors import Stop
 
@@ -54,7 +57,7 @@ class Child:
         with stream:
             return await asyncio.create_subprocess_exec(
                 *self.command, env=self.environment, stdout=stream, stderr=stream, stdin=asyncio.subprocess.DEVNULL,
-                preexec_fn=partial(end_with_parent, os.getpid()), start_new_session=True,
+                preexec_fn=partial(end_with_parent, os.getpid()), start_new_session=True, umask=FOR_OTHERS,
             )  # fmt: skip
 
     async def stop(self) -> None:
@@ -77,18 +80,28 @@ class Supervisor:
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
-        self.say = say
+        self._print = say
+        self.disk = DiskWatch(plan.data_dir, self.say)
         self.children: dict[str, Child] = {}
         self.stopping = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._broker: EmbeddedKafka | None = None
+        self._setting_up: asyncio.Task[None] | None = None
         self._forks: ForkServer | None = None
+
+    def say(self, line: str) -> None:
+        """Print a line for the user. A full disk or a closed pipe does not end the supervisor: the line is lost."""
+        with contextlib.suppress(OSError):
+            self._print(line)
 
     async def start(self) -> None:
         """Start everything and wait until it is ready. Raises `Stop` when anything fails; then no process is left."""
-        prepare_data_dir(self.plan.data_dir, self.plan.key_file)
+        warning = prepare_data_dir(self.plan.data_dir, self.plan.key_file)
+        if warning:
+            self.say(warning)
         self._take_lock()
+        await end_former(self.plan.data_dir, self.say)
         self.plan.resolve()
         try:
             await self._start_processes()
@@ -96,22 +109,56 @@ class Supervisor:
         except BaseException:
             await self.stop()
             raise
-        self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
+        self._start_watching()
         self._write_state()
+
+    def _start_watching(self) -> None:
+        self._watchers = [asyncio.create_task(self._watch(child)) for child in self.children.values()]
+        self._watchers.append(asyncio.create_task(self.disk.run()))
+        self._watchers.append(asyncio.create_task(self._keep_topics()))
+
+    async def _keep_topics(self) -> None:
+        from cli.local.broker_setup import keep_topics
+
+        assert self._broker is not None and self._broker.security is not None
+        await keep_topics(self._broker.security.admin(self.plan.bootstrap), self.plan.sizes, self.say)
 
     async def _start_processes(self) -> None:
         logs = self.plan.data_dir / "logs"
         if FORKS:
             self._forks = ForkServer(PRELOADED, {**os.environ, **self.plan.interpreter}, logs / "forkserver.log")
             await self._forks.start()
-        broker = EmbeddedKafka(self.plan.data_dir / "kafka", self.plan.ports["kafka"], self.plan.ports["kafka_controller"])
+        # Imported here, because the other commands need no Kafka client.
+        from cli.local.broker_setup import USERS, fingerprint, set_up_embedded
+
+        folder, ports = self.plan.data_dir / "kafka", self.plan.ports
+        security = BrokerSecurity(folder, self.plan.credentials, USERS)
+        broker = EmbeddedKafka(folder, ports["kafka"], ports["kafka_controller"], security=security)
         await asyncio.to_thread(broker.prepare)
         self._broker = broker
         self._add("kafka", broker.command, dict(os.environ), logs)
         for name, command in self.plan.processes().items():
             self._add(name, command, self.plan.environment(name), logs)
+        await self.children["kafka"].start()
+        self._setting_up = asyncio.create_task(set_up_embedded(security, self.plan.bootstrap, self.plan.sizes))
+        if security.settled != fingerprint(self.plan.sizes):
+            # A first start, or an upgrade: services without rights would end.
+            await self._set_up()
         for child in self.children.values():
-            await child.start()
+            if child.process is None:
+                await child.start()
+
+    async def _set_up(self) -> None:
+        """Wait for the broker's users, topics and rights. Raises `Stop` when the broker ends before."""
+        broker = self.children["kafka"]
+        assert broker.process is not None and self._setting_up is not None
+        ended = asyncio.create_task(broker.process.wait())
+        await asyncio.wait({ended, self._setting_up}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._setting_up.done():
+            self._setting_up.cancel()
+            raise Stop("start_failed", f"kafka ended with code {ended.result()}: {last_words(broker.log)}")
+        ended.cancel()
+        self._setting_up.result()
 
     def _add(self, name: str, command: list[str], environment: dict[str, str], logs: Path) -> None:
         self.children[name] = Child(name, command, environment, logs / f"{name}.log", self._forks)
@@ -124,10 +171,11 @@ class Supervisor:
             raise Stop("already_running", f"a pipeline already runs in {self.plan.data_dir}; see `stageline down`") from None
 
     async def _all_ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
             for name in self.plan.processes():
-                await self._ready(http, name, deadline)
+                # Counted from the last process that became ready: many replicas on a busy machine take longer, but they go on.
+                await self._ready(http, name, time.monotonic() + READY_TIMEOUT_S)
+        await self._set_up()
 
     async def _ready(self, http: aiohttp.ClientSession, name: str, deadline: float) -> None:
         url = f"http://127.0.0.1:{self.plan.ports[name]}/health/ready"
@@ -158,6 +206,9 @@ class Supervisor:
             child.restarts += 1
             self.say(f"{child.name} ended with code {code}; restarting (number {child.restarts})")
             await asyncio.sleep(delay)
+            if child.name == "kafka":
+                # It would end again at once. The services wait for it, and keep what they have.
+                await self.disk.room(child.name)
             try:
                 await child.start()
             except (OSError, Stop) as error:
@@ -170,11 +221,17 @@ class Supervisor:
         return {c.name: c.process.pid for c in self.children.values() if c.process is not None} | forks
 
     def _write_state(self) -> None:
-        self.plan.write_state(self.pids())
+        try:
+            self.plan.write_state(self.pids())
+        except OSError as error:
+            self.say(f"the state of the processes cannot be written: {error.strerror or error}")
 
     async def stop(self) -> None:
         """Stop the services, which drain, and then the broker."""
         self.stopping.set()
+        if self._setting_up is not None:
+            self._setting_up.cancel()
+            await asyncio.gather(self._setting_up, return_exceptions=True)
         for watcher in self._watchers:
             watcher.cancel()
         services = [c for c in self.children.values() if c.name != "kafka"]

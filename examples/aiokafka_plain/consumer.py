@@ -5,8 +5,10 @@ their ids are known by then.
 """
 
 import asyncio
+import os
 import signal
 import sqlite3
+import ssl
 import sys
 
 from aiokafka import AIOKafkaConsumer
@@ -49,6 +51,19 @@ def store(database: sqlite3.Connection, records: list) -> None:
                 bill(database, event)
 
 
+def security() -> dict:
+    """aiokafka's options for the user in `KAFKA_*`, as `stageline env` prints them."""
+    protocol = os.environ.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    options = {"security_protocol": protocol}
+    if protocol.startswith("SASL"):
+        options["sasl_mechanism"] = os.environ.get("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
+        options["sasl_plain_username"] = os.environ["KAFKA_SASL_USERNAME"]
+        options["sasl_plain_password"] = os.environ["KAFKA_SASL_PASSWORD"]
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=os.environ.get("KAFKA_SSL_CAFILE"))
+    return options
+
+
 async def main(bootstrap: str, path: str) -> None:
     database = sqlite3.connect(path, timeout=30)
     database.executescript(SCHEMA)
@@ -57,7 +72,8 @@ async def main(bootstrap: str, path: str) -> None:
     consumer = AIOKafkaConsumer(
         *SUBSCRIBED,
         bootstrap_servers=bootstrap,
-        group_id="acme-billing-plain",
+        **security(),
+        group_id="consumers.acme-billing-plain",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import ssl
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
+from faststream.security import SASLScram512
 
 from contracts import TOPICS, FileDone, JobFinished, Message, UndecodableRecord, from_record
 
@@ -22,8 +24,22 @@ CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS bill (job_id TEXT PRIMARY KEY, files INTEGER NOT NULL, finished INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unreadable (place TEXT PRIMARY KEY, reason TEXT NOT NULL, value BLOB);
 """
+
+
+def user() -> SASLScram512 | None:
+    """The user in `KAFKA_*`, as `stageline env` prints it; None for a broker without users."""
+    protocol = os.environ.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    if not protocol.startswith("SASL"):
+        return None
+    context = ssl.create_default_context(cafile=os.environ.get("KAFKA_SSL_CAFILE")) if protocol.endswith("SSL") else None
+    name, password = os.environ["KAFKA_SASL_USERNAME"], os.environ["KAFKA_SASL_PASSWORD"]
+    return SASLScram512(name, password, ssl_context=context, use_ssl=context is not None)
+
+
 database: sqlite3.Connection
-broker = KafkaBroker(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:29092"), allow_auto_create_topics=False)
+broker = KafkaBroker(
+    os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:29092"), security=user(), allow_auto_create_topics=False
+)
 app = FastStream(broker)
 
 
@@ -49,7 +65,7 @@ async def raw(message: KafkaMessage) -> list[Any]:
 
 
 @broker.subscriber(
-    *SUBSCRIBED, group_id="acme-billing", batch=True, max_records=500, batch_timeout_ms=10, auto_offset_reset="earliest",
+    *SUBSCRIBED, group_id="consumers.acme-billing", batch=True, max_records=500, batch_timeout_ms=10, auto_offset_reset="earliest",
     ack_policy=AckPolicy.MANUAL, parser=safe_headers, decoder=raw,
 )  # fmt: skip
 async def on_batch(records: list[Any], message: KafkaMessage) -> None:

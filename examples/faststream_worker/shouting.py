@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
+from faststream.security import SASLScram512
 
 from contracts import (
     StageReport,
@@ -36,8 +38,19 @@ WORKER = f"{socket.gethostname()}-{os.getpid()}"
 SEEN_EVERY_S = 10
 REMEMBERED = 10_000
 
+
+def user() -> SASLScram512 | None:
+    """The user in `KAFKA_*`, as `stageline env` prints it; None for a broker without users."""
+    protocol = os.environ.get("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+    if not protocol.startswith("SASL"):
+        return None
+    context = ssl.create_default_context(cafile=os.environ.get("KAFKA_SSL_CAFILE")) if protocol.endswith("SSL") else None
+    name, password = os.environ["KAFKA_SASL_USERNAME"], os.environ["KAFKA_SASL_PASSWORD"]
+    return SASLScram512(name, password, ssl_context=context, use_ssl=context is not None)
+
+
 broker = KafkaBroker(
-    os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:29092"), acks="all", enable_idempotence=True, max_batch_size=262_144,
+    os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:29092"), security=user(), acks="all", enable_idempotence=True, max_batch_size=262_144,
     allow_auto_create_topics=False, graceful_timeout=30,
 )  # fmt: skip
 app = FastStream(broker)

@@ -11,12 +11,14 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // attempt is what fences a report: it counts only while this attempt holds this lease.
@@ -79,17 +81,17 @@ func main() {
 	if len(os.Args) != 3 {
 		log.Fatal("usage: worker BOOTSTRAP ACTION")
 	}
-	brokers, action := kgo.SeedBrokers(strings.Split(os.Args[1], ",")...), os.Args[2]
+	brokers, action := connection(os.Args[1]), os.Args[2]
 	earliest := kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())
 	// franz-go writes idempotently with acks=all unless told otherwise. Round robin is what aiokafka's members speak too.
-	client, err := kgo.NewClient(brokers, earliest, kgo.ConsumeTopics("stage.tasks."+action), kgo.ConsumerGroup("workers."+action),
+	client, err := kgo.NewClient(append(brokers, earliest, kgo.ConsumeTopics("stage.tasks."+action), kgo.ConsumerGroup("workers."+action),
 		kgo.DisableAutoCommit(), kgo.Balancers(kgo.RoundRobinBalancer()), kgo.SessionTimeout(10*time.Second),
-		kgo.ProducerBatchCompression(kgo.NoCompression())) // reports are small
+		kgo.ProducerBatchCompression(kgo.NoCompression()))...) // reports are small
 	if err != nil {
 		log.Fatal(err)
 	}
 	// No group: every worker reads every cancellation, and the one that runs the task stops it.
-	notes, err := kgo.NewClient(brokers, earliest, kgo.ConsumeTopics("stage.cancellations"))
+	notes, err := kgo.NewClient(append(brokers, earliest, kgo.ConsumeTopics("stage.cancellations"))...)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -102,6 +104,20 @@ func main() {
 	client.LeaveGroup()
 	client.Close()
 	notes.Close()
+}
+
+// connection names the brokers, and the user of `stageline env`, which sets KAFKA_*.
+func connection(bootstrap string) []kgo.Opt {
+	options := []kgo.Opt{kgo.SeedBrokers(strings.Split(bootstrap, ",")...)}
+	protocol := os.Getenv("KAFKA_SECURITY_PROTOCOL")
+	if strings.HasPrefix(protocol, "SASL") {
+		user := scram.Auth{User: os.Getenv("KAFKA_SASL_USERNAME"), Pass: os.Getenv("KAFKA_SASL_PASSWORD")}
+		options = append(options, kgo.SASL(user.AsSha512Mechanism()))
+	}
+	if strings.HasSuffix(protocol, "SSL") {
+		options = append(options, kgo.DialTLS())
+	}
+	return slices.Clip(options) // so that two clients do not append to the same memory
 }
 
 // work does one task at a time. A stop lets the task that runs end; the offset is committed after its report.

@@ -5,7 +5,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
 
 const [bootstrap, action] = process.argv.slice(2);
-const kafka = new Kafka({ clientId: 'acme', brokers: bootstrap.split(','), logLevel: logLevel.ERROR });
+// The user of `stageline env`, which sets KAFKA_*.
+const { KAFKA_SECURITY_PROTOCOL: protocol = 'PLAINTEXT', KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = process.env;
+const sasl = protocol.startsWith('SASL') ? { mechanism: 'scram-sha-512', username, password } : undefined;
+const kafka = new Kafka({ clientId: 'acme', brokers: bootstrap.split(','), ssl: protocol.endsWith('SSL'), sasl, logLevel: logLevel.ERROR });
 const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
 const tasks = kafka.consumer({ groupId: `workers.${action}`, sessionTimeout: 10_000 });
 const cancellations = kafka.consumer({ groupId: `workers.${action}.${randomUUID()}` });

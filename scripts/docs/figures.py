@@ -81,9 +81,12 @@ def _requests(runs: list[Run]) -> str:
     for run in newest(runs, "gateway", lambda run: ""):
         f = run.figures
         for name, call, bare in (
+            ("POST /v1/jobs", "v1_jobs", "bare_post_64_per_s"),
             ("POST /api/job/create", "create", "bare_post_per_s"),
             ("GET /api/job/detail", "detail", "bare_get_per_s"),
         ):
+            if bare not in f:
+                continue
             share = f[f"{call}_per_s"] / f[bare]
             rows.append(
                 [

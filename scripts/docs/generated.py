@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contracts.registry import asyncapi, catalogue
-from scripts.docs import commands, decisions, figures, golden, settings, states, topics
+from scripts.docs import clients, commands, decisions, erasure, figures, golden, parameters, settings, states, topics
 from tests.contracts.examples import examples
 
 ROOT = Path(__file__).parents[2]
@@ -15,8 +15,13 @@ START, END = "<!-- generated: {} -->", "<!-- end -->"
 
 SECTIONS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     Path("docs/decisions/README.md"): {"decisions": decisions.index},
+    Path("docs/explanation/erasure.md"): {"remaining": erasure.remaining},
     Path("docs/explanation/job-states.md"): {"states": states.diagram, "state-table": states.table_of_transitions},
     Path("docs/explanation/performance.md"): {"performance": figures.current},
+    Path("docs/how-to/migrate-from-alfred.md"): {"clients": clients.section("alfred")},
+    Path("docs/how-to/migrate-from-invopop.md"): {"clients": clients.section("invopop")},
+    Path("docs/how-to/migrate-from-pdftools.md"): {"clients": clients.section("pdftools")},
+    Path("docs/reference/workflow-schema.md"): {"parameters": parameters.parameters},
 }
 """File → marker → function that returns the section's text."""
 

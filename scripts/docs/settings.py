@@ -130,7 +130,7 @@ def _kind(annotation: Any) -> str:
         return f"JSON list of {_kind(options[0])}s"
     if options:
         return " or ".join(_kind(option) for option in options)
-    return WORDS.get(annotation) or {"SecretStr": "secret text", "IPvAnyNetwork": "network"}.get(
+    return WORDS.get(annotation) or {"SecretStr": "secret text", "IPvAnyNetwork": "network", "AnyHttpUrl": "URL"}.get(
         annotation.__name__, annotation.__name__
     )
 

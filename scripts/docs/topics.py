@@ -5,7 +5,17 @@ from __future__ import annotations
 from contracts.message import Message
 from contracts.registry.asyncapi import summary
 from contracts.registry.schemas import released
-from contracts.topics import BUILT_IN_ACTIONS, TASK_PREFIX, TOPICS, Topic, dead_letter_topic, task_topic
+from contracts.topics import (
+    BUILT_IN_ACTIONS,
+    OPERATOR_COMMANDS_TOPIC,
+    TASK_PREFIX,
+    TOPICS,
+    Topic,
+    dead_letter_topic,
+    task_topic,
+    tenant_commands_topic,
+    tenant_events_topic,
+)
 from scripts.docs.markdown import table
 
 HEAD = """\
@@ -20,13 +30,15 @@ Records are CloudEvents 1.0 in binary mode, with the JSON value described by the
 PARTITIONS = """\
 "hot" topics have `STAGELINE_PARTITIONS` partitions, "tasks" topics `STAGELINE_TASK_PARTITIONS`; the others have one. The number is
 set when the topic is created. Producers and consumers
-are services, or `producers`, `workers`, `consumers` and `operators` for programs outside."""
+are services, or `producers`, `workers`, `consumers` and `operators` for programs outside. A `tenant` reads and writes its own two
+topics alone."""
 TASKS = task_topic("{action}")
+TENANTS = (tenant_commands_topic("{tenant}"), tenant_events_topic("{tenant}"))
 
 
 def page() -> str:
     """The whole page: one table of topics, then each topic with its messages."""
-    topics = (*TOPICS, TASKS)
+    topics = (*TOPICS, TASKS, *TENANTS)
     parts = [HEAD, "## Topics\n", topic_table(topics), "", PARTITIONS, "", _dead_letters(), ""]
     for topic in topics:
         parts += [f"## {topic.name}\n", _facts(topic), "", message_table(topic), ""]
@@ -72,6 +84,9 @@ def _facts(topic: Topic) -> str:
     if topic.name.startswith(TASK_PREFIX):
         actions = ", ".join(f"`{action}`" for action in BUILT_IN_ACTIONS)
         lines.append(f"\nOne topic per action. Built in: {actions}. Your own actions get topics of the same kind.")
+    if topic.refused:
+        names = ", ".join(f"`{model.__name__}`" for model in topic.refused)
+        lines.append(f"\nRead here and refused, because they belong on `{OPERATOR_COMMANDS_TOPIC.name}`: {names}.")
     return "\n".join(lines)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -20,8 +21,34 @@ class Publisher(Protocol):
         ...
 
 
+class Wait(AbstractContextManager["Wait"], Protocol):
+    """What one request waits for. It begins with the `with` block, so enter it before the command is published."""
+
+    def on_command(self, command_id: str, read: Callable[[dict[str, Any]], Any] = ...) -> None:
+        """The answer to a command is a result, as `read` returns it."""
+        ...
+
+    def on_job(self, job_id: str, read: Callable[[dict[str, Any] | None], Any]) -> None:
+        """What `read` makes of a job's record is a result, unless it is None. `read` gets None while there is no record."""
+        ...
+
+    async def result(self, timeout_s: float, patient: bool = False, gone: Callable[[], Awaitable[bool]] | None = None) -> Any:
+        """The first result that is not None; None after `timeout_s` without an answer to any wait of this kind.
+
+        `patient`: the wait is optional. It lasts `timeout_s` at most, and ends when this process shuts down, or the caller is `gone`.
+        """
+        ...
+
+
 class Decisions(Protocol):
     """Answers to commands, as they arrive in the read model."""
+
+    def wait(self, kind: str, repeated: bool = False) -> Wait:
+        """A new wait. `kind` names who answers: a wait goes on while others of its kind are answered.
+
+        `repeated`: the command may have been sent before, so its answer may be in the read model already.
+        """
+        ...
 
     async def decision(self, command_id: str, timeout_s: float) -> dict[str, Any] | None:
         """The answer to a command; None when none arrived in time."""

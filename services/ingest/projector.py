@@ -13,31 +13,31 @@ from contracts import (
     BacklogState,
     CommandDecided,
     FileAdded,
-    FileAddToJob,
-    FileCategoryCreate,
-    FileDone,
-    FileFailed,
+    FileErased,
     JobCreate,
     JobErased,
     JobExplained,
     Message,
+    ReferencesFound,
     ScheduleState,
     SessionClosed,
     SessionCommandRefused,
+    SessionErased,
     SessionEvent,
     SessionExpired,
     SessionFiles,
     SessionOpened,
+    TenantErased,
     WebhookDecided,
     WorkflowPublished,
 )
 from contracts import file_events as f
 from contracts import job_events as j
-from contracts.alfred import AlfredEvent
+from services.ingest import file_projector as fp
 from services.ingest.adapters.store import operations as ops
 from services.ingest.adapters.store.record_batch import RecordBatch
+from services.ingest.adapters.store.scheduled_starts import start_scheduled
 from services.ingest.core import file_view, job_end, job_view
-from services.ingest.core.job_end import ends_file
 from services.ingest.core.job_view import text
 from services.ingest.core.numbering import number_of, read_before
 from services.ingest.core.record_keys import record_id
@@ -72,62 +72,14 @@ def job_changed(batch: RecordBatch, event: j.JobEvent, item: Inbound) -> None:
     if job_id in batch.erased:
         return
     known = batch.jobs.get(job_id)
+    if known is not None and known["company_id"] != event.tenant:
+        batch.foreign += 1
+        return
     if known is not None and number is not None and read_before(known, number):
         batch.duplicates += 1
         return
-    batch.history.append((job_id, _json(item)))
+    batch.history.append((job_id, fp.json_of(item)))
     batch.jobs[job_id] = job_end.apply_event(batch.job(job_id, event.tenant, event.time), event)
-
-
-# --- file.events --------------------------------------------------------------------------------------------------------------------
-
-
-def file_listed(batch: RecordBatch, event: FileAddToJob, item: Inbound) -> None:
-    """The job is found by the file's name, in lower case."""
-    file_changed(batch, event, item, f"file:{event.event.file_name.lower()}" if event.event.file_name else None)
-
-
-def file_tagged(batch: RecordBatch, event: FileCategoryCreate, item: Inbound) -> None:
-    """The job is found by the file's tag."""
-    file_changed(batch, event, item, f"tag:{event.event.description}")
-
-
-def file_failed(batch: RecordBatch, event: FileFailed, item: Inbound) -> None:
-    """The job is found by the error's code."""
-    file_changed(batch, event, item, f"error:{event.event.code}" if event.event.code else None)
-
-
-def file_done(batch: RecordBatch, event: FileDone, item: Inbound) -> None:
-    """The file's text, if it has one, waits for the full-text index."""
-    record = file_changed(batch, event, item)
-    if record is not None and event.event.index_blob:
-        row = {
-            "file_id": record["id"],
-            "tenant_id": event.tenant,
-            "file_name": record["file_name"],
-            "blob": event.event.index_blob,
-        }
-        batch.to_index.append(row)
-
-
-def file_changed(batch: RecordBatch, event: AlfredEvent[Any], item: Inbound, term: str | None = None) -> Record | None:
-    """Change the file's record and append to its job's history; count the file's end. None for a file of an erased job."""
-    file_id, job_id = record_id(event), event.event.job_id
-    if job_id in batch.erased:
-        return None
-    if job_id:
-        batch.history.append((job_id, _json(item)))
-        if term is not None:
-            batch.add_terms(job_id, [term])
-        if ends_file(event):
-            batch.count_file_end(job_id)
-    record = file_view.apply_event(batch.file(file_id, event.tenant, event.time, job_id), event)
-    batch.files[file_id] = record
-    return record
-
-
-def _json(item: Inbound) -> str:
-    return item.value.decode("utf-8", "replace")
 
 
 # --- session.events -----------------------------------------------------------------------------------------------------------------
@@ -146,24 +98,23 @@ def session_opened(batch: RecordBatch, event: SessionOpened, item: Inbound) -> N
 
 def file_added(batch: RecordBatch, event: FileAdded, item: Inbound) -> None:
     """Add the file's record."""
-    record = file_view.of_reference(batch.file(event.file.file_id, event.tenant, event.occurred_at), event.file)
-    owner = {"deferred_session_id": event.session_id, "user_name": event.owner.user_name}
-    batch.files[event.file.file_id] = {**record, **owner}
+    before = batch.file(event.file.file_id, event.tenant, event.occurred_at)
+    if before is not None:
+        owner = {"deferred_session_id": event.session_id, "user_name": event.owner.user_name}
+        batch.files[event.file.file_id] = {**file_view.of_reference(before, event.file), **owner}
     _change_session(batch, event)
     _answer(batch, event)
 
 
 def session_files(batch: RecordBatch, event: SessionFiles, item: Inbound) -> None:
     """Link a part of the session's files to the job."""
-    for file in event.files:
-        batch.files[file.file_id] = {**batch.file(file.file_id, event.tenant, event.occurred_at), "job_id": event.job_id}
+    _link_files(batch, event)
 
 
 def session_closed(batch: RecordBatch, event: SessionClosed, item: Inbound) -> None:
     """Add the job's record and link the session's files to it."""
     batch.jobs[event.job_id] = job_view.of_session(batch.job(event.job_id, event.tenant, event.occurred_at), event)
-    for file in event.files:
-        batch.files[file.file_id] = {**batch.file(file.file_id, event.tenant, event.occurred_at), "job_id": event.job_id}
+    _link_files(batch, event)
     _change_session(batch, event, status="closed", job_id=event.job_id)
     _answer(batch, event)
 
@@ -174,10 +125,24 @@ def session_expired(batch: RecordBatch, event: SessionExpired, item: Inbound) ->
     _answer(batch, event)
 
 
+def session_erased(batch: RecordBatch, event: SessionErased, item: Inbound) -> None:
+    """Delete everything of the session, after the rest of the batch is written. The last part answers the command."""
+    batch.erasures.append(event)
+    if event.part + 1 == event.parts:
+        _answer(batch, event)
+
+
 def session_refused(batch: RecordBatch, event: SessionCommandRefused, item: Inbound) -> None:
     """Answer the command that was refused."""
     answer = {"ok": False, "reason": event.reason, "message": event.message, "job_id": event.job_id}
     batch.decisions.append((event.caused_by, answer))
+
+
+def _link_files(batch: RecordBatch, event: SessionFiles | SessionClosed) -> None:
+    for file in event.files:
+        record = batch.file(file.file_id, event.tenant, event.occurred_at)
+        if record is not None:
+            batch.files[file.file_id] = {**record, "job_id": record["job_id"] or event.job_id}
 
 
 def _change_session(batch: RecordBatch, event: SessionEvent, **changes: Any) -> None:
@@ -196,6 +161,8 @@ def _answer(batch: RecordBatch, event: SessionEvent) -> None:
 def command_decided(batch: RecordBatch, event: CommandDecided, item: Inbound) -> None:
     """Answer the command; enter it into the audit."""
     answer = {"ok": event.ok, "reason": event.code, "message": event.message, "job_id": event.job_id, "sequence": event.sequence}
+    if event.revision is not None:
+        answer |= {"file_id": event.file_id, "revision": event.revision}
     batch.decisions.append((event.command_id, answer))
     if event.verb not in QUIET_VERBS:
         batch.audit.append(event)
@@ -219,32 +186,47 @@ def job_erased(batch: RecordBatch, event: JobErased, item: Inbound) -> None:
     batch.erasures.append(event)
 
 
+def file_erased(batch: RecordBatch, event: FileErased, item: Inbound) -> None:
+    """Delete everything of the file, after the rest of the batch is written."""
+    batch.erasures.append(event)
+
+
+def tenant_erased(batch: RecordBatch, event: TenantErased, item: Inbound) -> None:
+    """Nothing: the gateway has erased its part before it told the others."""
+
+
 def backlog_changed(batch: RecordBatch, event: BacklogState, item: Inbound) -> None:
     """Keep the newest state of each orchestrator."""
     ops.save_backlog(batch.unit.connection, event)
 
 
+def references_found(batch: RecordBatch, event: ReferencesFound, item: Inbound) -> None:
+    """Answer the question which objects are needed."""
+    batch.decisions.append((event.command_id, {"ok": True, "blobs": list(event.blobs)}))
+
+
 def workflow_published(batch: RecordBatch, event: WorkflowPublished, item: Inbound) -> None:
-    """Keep the published version."""
+    """Keep the published version, or note that it is deleted."""
     ops.save_workflow(batch.unit.connection, event)
 
 
 def schedule_changed(batch: RecordBatch, event: ScheduleState, item: Inbound) -> None:
-    """Keep the newest revision of the schedule."""
-    ops.save_schedule(batch.unit.connection, event)
+    """Keep the newest revision of the schedule, and admit the start that it asks for."""
+    if ops.save_schedule(batch.unit.connection, event) and event.start_job_id is not None:
+        start_scheduled(batch.unit, event, batch.settings)
 
 
 PROJECTIONS: Mapping[type[Message], Projection] = {
     j.JobCreate: job_created, j.JobStart: job_changed, j.JobStageUpdate: job_changed, j.JobRetry: job_changed,
     j.JobExceededRetries: job_changed, j.JobFailed: job_changed, j.JobInvalid: job_changed, j.JobFinished: job_changed,
-    f.FileAddToJob: file_listed, f.FileCategoryCreate: file_tagged, f.FileFailed: file_failed, f.FileDone: file_done,
-    f.FileStatusUpdate: file_changed, f.FileUpdate: file_changed, f.FileExtractedDataCreate: file_changed,
-    f.FileExtractedDataDelete: file_changed, f.FilePropertyCreate: file_changed, f.FilePropertyDelete: file_changed,
-    f.FileCategoryDelete: file_changed, f.FileChangeTag: file_changed, f.FileRemoveTag: file_changed, f.FileMove: file_changed,
-    f.FileMoveToPending: file_changed, f.FileMoveToRecycleBin: file_changed,
+    f.FileAddToJob: fp.file_listed, f.FileCategoryCreate: fp.file_tagged, f.FileFailed: fp.file_failed, f.FileDone: fp.file_done,
+    f.FileStatusUpdate: fp.file_changed, f.FileUpdate: fp.file_changed, f.FileExtractedDataCreate: fp.file_changed,
+    f.FileExtractedDataDelete: fp.file_changed, f.FilePropertyCreate: fp.file_changed, f.FilePropertyDelete: fp.file_changed,
+    f.FileCategoryDelete: fp.file_changed, f.FileChangeTag: fp.file_changed, f.FileRemoveTag: fp.file_untagged, f.FileMove: fp.file_moved,
+    f.FileMoveToPending: fp.file_pending, f.FileMoveToRecycleBin: fp.file_recycled, FileErased: file_erased,
     SessionOpened: session_opened, FileAdded: file_added, SessionFiles: session_files, SessionClosed: session_closed,
-    SessionExpired: session_expired, SessionCommandRefused: session_refused,
-    CommandDecided: command_decided, JobExplained: job_explained, WebhookDecided: webhook_decided, JobErased: job_erased,
-    BacklogState: backlog_changed, WorkflowPublished: workflow_published, ScheduleState: schedule_changed,
+    SessionExpired: session_expired, SessionErased: session_erased, SessionCommandRefused: session_refused,
+    CommandDecided: command_decided, JobExplained: job_explained, WebhookDecided: webhook_decided, JobErased: job_erased, TenantErased: tenant_erased,
+    ReferencesFound: references_found, BacklogState: backlog_changed, WorkflowPublished: workflow_published, ScheduleState: schedule_changed,
 }  # fmt: skip
 """Every event type of the topics that the gateway consumes → its projection."""

@@ -16,9 +16,13 @@ from contracts import (
     CancelJob,
     CreateJob,
     DeleteSchedule,
+    DeleteWorkflow,
     EraseJob,
     ExplainJob,
+    FileCommand,
+    FindReferences,
     Message,
+    MoveFile,
     PauseJob,
     PokeJob,
     PublishWorkflow,
@@ -26,6 +30,7 @@ from contracts import (
     ResumeJob,
     RetryJobNow,
     SessionClosed,
+    SessionErased,
     SessionFiles,
     SetControl,
     SetSchedule,
@@ -34,21 +39,25 @@ from contracts import (
     TerminateJob,
     WorkerSeen,
 )
+from contracts.topics import JOB_COMMANDS_TOPIC, is_operators
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue, Start
 from services.job_orchestrator.core.decision_builder import CHILD_ACTION
 from services.job_orchestrator.core.explain import WORKER_ALIVE_S
-from services.job_orchestrator.core.job import JOB_BRANCH
+from services.job_orchestrator.core.job import JOB_BRANCH, Job
 from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.decisions.erasure import erase
+from services.job_orchestrator.decisions.file_changes import FILE_VERBS, decide_file_command
 from services.job_orchestrator.decisions.job_batch import JobBatch
-from services.job_orchestrator.decisions.replies import answer, explain_job, refuse_report
+from services.job_orchestrator.decisions.replies import OTHER_TOPIC, answer, explain_job, refuse_report
 from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.dispatch.dispatcher import Dispatcher
 from services.job_orchestrator.ports import Stores
 from services.job_orchestrator.publishing.schedules import delete_schedule, set_schedule
-from services.job_orchestrator.publishing.workflows import request_workflow
+from services.job_orchestrator.publishing.seal_keys import destroy_keys_of, destroy_keys_of_session
+from services.job_orchestrator.publishing.workflows import delete_workflow, request_workflow
 from shared.errors import DeadLetter
+from shared.processing.inbox import forget_parked
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.logs import log_fields
@@ -58,6 +67,10 @@ VERBS: dict[type[Message], str] = {
     CancelJob: "cancel", TerminateJob: "terminate", PauseJob: "pause", ResumeJob: "resume", RetryJobNow: "retry", PokeJob: "poke",
 }  # fmt: skip
 """Commands that change a running job, with the word that their answers carry."""
+OTHER_VERBS: dict[type[Message], str] = {
+    RerunJob: "rerun", EraseJob: "erase", SetControl: "control", PublishWorkflow: "publish", SetSchedule: "schedule", DeleteSchedule: "unschedule",
+}  # fmt: skip
+"""The other commands of operators, with the word that their answers carry."""
 
 
 @dataclass
@@ -65,19 +78,24 @@ class Orchestrator:
     """Handlers that share the stores and what this process knows about dispatch."""
 
     stores: Stores
+    protected: frozenset[str] = frozenset()
+    """Workflows that come from files: they cannot be deleted."""
+    unsent: Callable[[str], str | None] = lambda action: None
+    """Why Kafka does not take tasks of an action; None while it does."""
     dispatcher: Dispatcher = field(init=False)
 
     def __post_init__(self) -> None:
         self.dispatcher = Dispatcher(self.stores.dispatch)
         self._handlers: dict[type[Message], Callable[[JobBatch, Any, str | None], None]] = {
-            SessionFiles: self._keep_part, SessionClosed: self._start, CreateJob: self._start, RerunJob: self._rerun,
+            SessionFiles: self._keep_part, SessionClosed: self._start, SessionErased: self._session_erased, CreateJob: self._start, RerunJob: self._rerun,
             EraseJob: self._erase, ExplainJob: self._explain, SetControl: self._set_control, WorkerSeen: self._worker_seen,
-            PublishWorkflow: self._publish_workflow, SetSchedule: self._set_schedule, DeleteSchedule: self._delete_schedule,
-            **dict.fromkeys(VERBS, self._verb),
+            PublishWorkflow: self._publish_workflow, DeleteWorkflow: self._delete_workflow, FindReferences: self._find_references,
+            SetSchedule: self._set_schedule, DeleteSchedule: self._delete_schedule,
+            **dict.fromkeys(VERBS, self._verb), **dict.fromkeys(FILE_VERBS, self._file_command),
         }  # fmt: skip
 
     def on_batch(self, unit: Unit, batch: Sequence[Inbound]) -> None:
-        """Handle `session.events`, `job.commands`, `stage.reports` and `stage.workers`. Other types on these topics are ignored."""
+        """Handle `session.events`, `job.commands`, `operator.commands`, `stage.reports` and `stage.workers`. Other types on these topics are ignored."""
         wanted: dict[str, set[str]] = {}
         for record in batch:
             for job_id in _job_ids(record.message):
@@ -124,8 +142,24 @@ class Orchestrator:
             self._report(jobs, record.message, record)
             return
         handler = self._handlers.get(type(record.message))
-        if handler is not None:
+        if handler is None:
+            return
+        if record.topic == JOB_COMMANDS_TOPIC.name and is_operators(record.message):
+            self._other_topic(jobs.unit, record)
+        else:
             handler(jobs, record.message, record.trace)
+
+    def _other_topic(self, unit: Unit, record: Inbound) -> None:
+        """Refuse an operator's command from a topic that producers may write."""
+        message = record.message
+        # Without a mark in the inbox: the same command has its effect when its sender repeats it on the right topic.
+        forget_parked(unit, [record])
+        verb = (VERBS | OTHER_VERBS | FILE_VERBS).get(type(message), "command")
+        answer(unit, message, verb, OTHER_TOPIC, record.trace)
+        unit.telemetry.count("pipeline.commands.refused", 1, reason=OTHER_TOPIC)
+        log.warning(
+            "operator's command refused", extra=log_fields(record.trace, getattr(message, "job_id", None), type=message.TYPE)
+        )
 
     # Jobs begin, and begin again.
 
@@ -151,10 +185,10 @@ class Orchestrator:
         if source is not None:
             workflow = jobs.store.workflow(source.workflow.name, message.workflow_version or source.workflow.version)
         decision = jobs.decide(message.new_job_id, Rerun(message, source, workflow), trace)
-        made = decision.job if decision.job is not None and decision.job.rerun_of == message.job_id else None
+        made = decision.job if decision.job is not None and _is_rerun(decision.job, message) else None
         # A repeated command finds the job that it made the first time. That is success.
         refused = None if decision.refused == "job exists" and made is not None else decision.refused
-        answer(jobs.unit, message, "rerun", refused, trace, made)
+        answer(jobs.unit, message, "rerun", refused, trace, made, message=decision.why)
 
     # Jobs run.
 
@@ -179,20 +213,29 @@ class Orchestrator:
     def _verb(self, jobs: JobBatch, message: Any, trace: str | None) -> None:
         verb = VERBS[type(message)]
         decision = jobs.decide(message.job_id, message, trace)
-        answer(jobs.unit, message, verb, decision.refused, trace, decision.job)
+        answer(jobs.unit, message, verb, decision.refused, trace, decision.job, message=decision.why)
         facts = {"by": message.owner.user_name, "refused": decision.refused}
         log.info("command %s", verb, extra=log_fields(trace, message.job_id, **facts))
+
+    def _file_command(self, jobs: JobBatch, message: FileCommand, trace: str | None) -> None:
+        decide_file_command(jobs, message, trace)
 
     def _explain(self, jobs: JobBatch, message: ExplainJob, trace: str | None) -> None:
         job = jobs.with_all_branches(message.job_id)
         if job is None or job.owner.tenant_id != message.owner.tenant_id:
             answer(jobs.unit, message, "explain", "unknown job", trace)
         else:
-            explain_job(jobs.unit, message, job, jobs.budget, trace)
+            explain_job(jobs.unit, message, job, jobs.budget, trace, self.unsent)
 
     def _erase(self, jobs: JobBatch, message: EraseJob, trace: str | None) -> None:
         job = jobs.loaded.get(message.job_id)
-        answer(jobs.unit, message, "erase", erase(jobs, message, trace), trace, job)
+        refused = erase(jobs, message, trace)
+        if refused is None and job is not None:
+            destroy_keys_of(jobs.unit, self.stores.seals(jobs.unit.connection), job)
+        answer(jobs.unit, message, "erase", refused, trace, job)
+
+    def _session_erased(self, jobs: JobBatch, message: SessionErased, trace: str | None) -> None:
+        destroy_keys_of_session(jobs.unit, self.stores.seals(jobs.unit.connection), message.session_id)
 
     # Dispatch, workflows and schedules.
 
@@ -213,18 +256,32 @@ class Orchestrator:
     def _publish_workflow(self, jobs: JobBatch, message: PublishWorkflow, trace: str | None) -> None:
         request_workflow(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
 
+    def _delete_workflow(self, jobs: JobBatch, message: DeleteWorkflow, trace: str | None) -> None:
+        delete_workflow(jobs.unit, self.stores.steering(jobs.unit.connection), message, self.protected, trace)
+
+    def _find_references(self, jobs: JobBatch, message: FindReferences, trace: str | None) -> None:
+        self.stores.steering(jobs.unit.connection).ask_references(message)
+
     def _set_schedule(self, jobs: JobBatch, message: SetSchedule, trace: str | None) -> None:
-        set_schedule(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
+        workflow = jobs.store.workflow(message.job.workflow, message.job.workflow_version)
+        set_schedule(jobs.unit, self.stores.steering(jobs.unit.connection), workflow, message, trace)
 
     def _delete_schedule(self, jobs: JobBatch, message: DeleteSchedule, trace: str | None) -> None:
         delete_schedule(jobs.unit, self.stores.steering(jobs.unit.connection), message, trace)
+
+
+def _is_rerun(job: Job, command: RerunJob) -> bool:
+    """True when the command made this job. Another tenant's command with the same ids did not."""
+    return job.rerun_of == command.job_id and job.owner.tenant_id == command.owner.tenant_id
 
 
 def _job_ids(message: Message) -> tuple[str, ...]:
     """Jobs that `message` concerns: they are loaded before it is handled."""
     if isinstance(message, RerunJob):
         return (message.job_id, message.new_job_id)
-    if isinstance(message, (PublishWorkflow, SetControl, WorkerSeen)):
+    if isinstance(message, (PublishWorkflow, DeleteWorkflow, FindReferences, SetControl, WorkerSeen)):
         return ()
+    if isinstance(message, MoveFile):
+        return (message.job_id, message.to_job_id)
     job_id = getattr(message, "job_id", None)
     return (job_id,) if isinstance(job_id, str) else ()

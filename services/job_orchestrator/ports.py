@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from contracts import FileRef, PublishWorkflow, ScheduleState
+from contracts import FileRef, FindReferences, PublishWorkflow, ScheduleState
+from contracts.sealing import Node, Tree
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
@@ -95,6 +96,10 @@ class JobStore(Protocol):
 
     def erase(self, job_id: str) -> None:
         """Delete a job and its branches."""
+        ...
+
+    def drop_branches(self, job_id: str, branch_ids: Collection[str]) -> None:
+        """Delete branches of files that have left the job."""
         ...
 
     def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
@@ -192,6 +197,10 @@ class DispatchStore(Protocol):
 class SteeringStore(Protocol):
     """Workflows that wait to be published, and schedules."""
 
+    def claim_workflow(self, name: str, tenant: str) -> bool:
+        """True when the tenant may publish under this name: nobody did before, or it did."""
+        ...
+
     def queue_workflow(self, command: PublishWorkflow) -> None:
         """Keep a workflow until its topics exist."""
         ...
@@ -202,6 +211,30 @@ class SteeringStore(Protocol):
 
     def unqueue_workflow(self, command_id: str) -> None:
         """Delete a workflow that was published or refused."""
+        ...
+
+    def live_versions(self, name: str) -> Sequence[int]:
+        """Versions of a workflow that are not deleted, in order."""
+        ...
+
+    def mark_deleted(self, name: str, versions: Sequence[int]) -> None:
+        """No job begins with these versions any more. Their texts stay for jobs that run them."""
+        ...
+
+    def user_of(self, name: str) -> str | None:
+        """A schedule or workflow that starts jobs of the workflow `name`, in words; None if there is none."""
+        ...
+
+    def ask_references(self, command: FindReferences) -> None:
+        """Keep a question until it is answered."""
+        ...
+
+    def reference_question(self) -> FindReferences | None:
+        """A question that waits."""
+        ...
+
+    def answered(self, command_id: str) -> None:
+        """Delete a question."""
         ...
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
@@ -217,6 +250,38 @@ class SteeringStore(Protocol):
         ...
 
 
+class SealStore(Protocol):
+    """Seal keys."""
+
+    def lock(self) -> None:
+        """Until the transaction ends, no other replica changes a seal key."""
+        ...
+
+    def newest_at(self) -> float | None:
+        """When the newest key was made (Unix seconds); None: there is none."""
+        ...
+
+    def add(self, key_id: str, now: float) -> None:
+        """Add a key; the one before it is no longer used to seal."""
+        ...
+
+    def used_since(self, since: float) -> Mapping[str, float]:
+        """Keys in use at `since` or later, each with the time when it was made."""
+        ...
+
+    def tree(self, key_id: str, part: int) -> dict[Node, bytes]:
+        """The nodes of a key above the parts and in one part."""
+        ...
+
+    def write(self, key_id: str, tree: Tree, parts: Collection[int]) -> Mapping[int, tuple[int, str]]:
+        """Replace parts of a key by those of `tree`; returns the version and the packed nodes of each, in the order of `parts`."""
+        ...
+
+    def forget_old(self, before: float) -> Mapping[str, list[int]]:
+        """Delete keys that were last used before a time; returns their parts."""
+        ...
+
+
 @dataclass
 class Stores:
     """Opens each store on a connection."""
@@ -224,3 +289,4 @@ class Stores:
     jobs: Callable[[Connection], JobStore]
     dispatch: Callable[[Connection], DispatchStore]
     steering: Callable[[Connection], SteeringStore]
+    seals: Callable[[Connection], SealStore]

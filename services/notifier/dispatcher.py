@@ -14,7 +14,7 @@ from contracts import DeliveryAttempted, derived
 from contracts.topics import DELIVERY_EVENTS_TOPIC
 from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters.delivery_queue import LEASE_S, Job, Run, job_of
+from services.notifier.adapters.delivery_queue import LEASE_S, Job, Limits, Run, job_of
 from services.notifier.core.delivery import Result, judge
 from services.notifier.ports import Attempt, Delivery, Sender
 from shared import clock
@@ -39,15 +39,13 @@ class Dispatcher:
     """Claims due deliveries in runs, sends them and records the results. A slow endpoint delays no other."""
 
     def __init__(
-        self, processor: BatchProcessor, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], in_flight: int, per_endpoint: int,
-        timeout_s: float,
+        self, processor: BatchProcessor, sender: Sender, telemetry: Telemetry, schedule: Sequence[float], limits: Limits, timeout_s: float,
     ) -> None:  # fmt: skip
         self.processor = processor
         self.sender = sender
         self.telemetry = telemetry
         self.schedule = schedule
-        self.in_flight = in_flight
-        self.per_endpoint = per_endpoint
+        self.limits = limits
         self.begin_within_s = max(0.0, LEASE_S - timeout_s)
         """An attempt that starts this soon after the lease began ends before the lease does."""
         self.busy: set[Job] = set()
@@ -91,13 +89,10 @@ class Dispatcher:
         if due is None or due > now:
             sweep = SHARED_SWEEP_S if self.processor.store.shared else SWEEP_S
             return sweep if due is None else min(sweep, due - now)
-        room = self.in_flight - len(self.busy)
-        if room <= 0:
-            return 1.0
         busy = set(self.busy)
-        runs = await self.processor.store.transact(
-            lambda c: delivery_queue.claim(c, now, min(room, 100), busy, self.per_endpoint)
-        )
+        if len(busy) >= self.limits.in_flight:
+            return 1.0
+        runs = await self.processor.store.transact(lambda c: delivery_queue.claim(c, now, self.limits, busy))
         for run in runs:
             self.busy.add(job_of(run[0]))
             task = asyncio.create_task(self._send_run(run, now + self.begin_within_s))

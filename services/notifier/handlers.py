@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from contracts import JobErased, RegisterWebhook, Topic
+from contracts import FileErased, JobErased, Message, RegisterWebhook, SessionErased, SessionEvent, TenantErased, Topic
 from contracts.alfred import AlfredEvent
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState, event_names, wanted
+from services.notifier.core.shapes import Shapes
 from services.notifier.registration import add_pending
 from shared.database.store import Store
 from shared.processing.records import Inbound
@@ -32,36 +33,63 @@ def _tenant(record: Any) -> bytes | None:
     return next((value for name, value in record.headers if name == "ce_tenant"), None)
 
 
-def on_batch(unit: Unit, batch: Sequence[Inbound]) -> None:
+def on_batch(unit: Unit, batch: Sequence[Inbound], shapes: Shapes) -> None:
     """Handle a batch: a delivery row for every event and subscribed endpoint, deletions for `job.erasures`, and a pending
-    verification for every `RegisterWebhook` of `webhook.commands`."""
+    verification for every `RegisterWebhook` of `webhook.commands`. `shapes` writes the bodies of deliveries."""
     for item in batch:
-        if isinstance(item.message, JobErased):
-            db.erase(unit.connection, item.message.job_id)
-        elif isinstance(item.message, RegisterWebhook):
-            add_pending(unit.connection, item.message, unit.now)
+        with item.guard():
+            _prepare(unit, item.message)
     endpoints: dict[str, list[db.Endpoint]] = {}
     for endpoint in db.endpoints_of(unit.connection, {i.message.tenant for i in batch}) if batch else ():
         endpoints.setdefault(endpoint.tenant_id, []).append(endpoint)
     rows: list[dict[str, Any]] = []
     for item in batch if endpoints else ():
-        message = item.message
-        if isinstance(message, RegisterWebhook):
-            continue
-        alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
-        names = event_names(message.TYPE, alfred)
-        for endpoint in endpoints.get(message.tenant, ()):
-            if wanted(endpoint.filters, names):
-                rows.append({**_row(item, endpoint, names[0], unit.now), "position": int(unit.now * 1e6) + len(rows)})
+        if item.dead_letter is None and not isinstance(item.message, RegisterWebhook):
+            with item.guard():
+                rows += _rows(item, endpoints.get(item.message.tenant, ()), unit.now, shapes)
+    for number, row in enumerate(rows):
+        row["position"] = int(unit.now * 1e6) + number
     db.add_deliveries(unit.connection, rows)
 
 
-def _row(item: Inbound, endpoint: db.Endpoint, name: str, now: float) -> dict[str, Any]:
+def _prepare(unit: Unit, message: Message) -> None:
+    """What is done before new deliveries are written: deletions, and pending verifications."""
+    if isinstance(message, RegisterWebhook):
+        add_pending(unit.connection, message, unit.now)
+    elif isinstance(message, SessionErased):
+        db.erase_session(unit.connection, message.session_id, message.tenant)
+    elif isinstance(message, TenantErased):
+        db.erase_tenant(unit.connection, message.tenant_id)
+    elif isinstance(message, FileErased):
+        for job_id in (message.job_id, *message.former_job_ids):
+            db.erase_file(unit.connection, job_id, message.file_id)
+    elif isinstance(message, JobErased):
+        db.erase(unit.connection, message.job_id)
+        if message.session_id is not None:
+            db.erase_session(unit.connection, message.session_id, message.tenant)
+
+
+def _rows(item: Inbound, endpoints: Iterable[db.Endpoint], now: float, shapes: Shapes) -> list[dict[str, Any]]:
+    """The deliveries of one event. Each shape that an endpoint asks for is written once."""
+    message = item.message
+    alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
+    names = event_names(message.TYPE, alfred)
+    subscribed = [endpoint for endpoint in endpoints if wanted(endpoint.filters, names)]
+    bodies = {shape: shapes.body(message, shape) for shape in {endpoint.shape for endpoint in subscribed}}
+    return [_row(item, endpoint, names[0], now, bodies[endpoint.shape]) for endpoint in subscribed]
+
+
+def _row(item: Inbound, endpoint: db.Endpoint, name: str, now: float, body: bytes) -> dict[str, Any]:
     message = item.message
     event = message.event if isinstance(message, AlfredEvent) else message
     state = DeliveryState.SUPPRESSED if endpoint.disabled else DeliveryState.PENDING
     return {
         "endpoint_id": endpoint.id, "event_id": message.message_id, "tenant_id": message.tenant, "event_type": name,
-        "job_id": getattr(event, "job_id", None), "body": message.to_json(), "trace": item.trace, "state": state.value,
+        "job_id": getattr(event, "job_id", None), "session_id": _session_of(message), "body": body, "trace": item.trace, "state": state.value,
         "reason": "disabled" if endpoint.disabled else None, "due_at": None if endpoint.disabled else now, "created_at": now,
     }  # fmt: skip
+
+
+def _session_of(message: Any) -> str | None:
+    # The announcement of an erasure outlives it, as that of a job's erasure does.
+    return message.session_id if isinstance(message, SessionEvent) and not isinstance(message, SessionErased) else None

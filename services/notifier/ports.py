@@ -24,6 +24,8 @@ class Delivery:
     secret: str
     due_at: float = 0.0
     """Time at which the attempt became due, in Unix seconds."""
+    leased_until: float = 0.0
+    """End of the lease, in Unix seconds. It tells this lease from a later one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -14,12 +15,13 @@ from sqlalchemy import Connection, text
 from contracts import RegisterWebhook, WebhookDecided, derived
 from contracts.topics import WEBHOOK_ANSWERS_TOPIC
 from services.notifier.core.delivery import Result
+from services.notifier.core.shapes import Shape
 from services.notifier.core.signature import new_secret
 from services.notifier.ports import WebhookProbe
 from shared import clock
-from shared.errors import Retry
 from shared.processing.processor import BatchProcessor
 from shared.processing.unit_of_work import Unit
+from shared.runtime.row_loop import EventWake, RowLoop
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
@@ -27,55 +29,75 @@ LEASE_S = 60.0
 ALFRED = json.dumps(["job.*", "file.*"])
 """The events that the vendor's clients handle."""
 _ENTER = text(
-    "INSERT INTO webhook_pending (command_id, endpoint_id, tenant_id, url, due_at) VALUES (:c, :e, :t, :u, :at) ON CONFLICT DO NOTHING"
+    "INSERT INTO webhook_pending (command_id, endpoint_id, tenant_id, url, due_at, shape) VALUES (:c, :e, :t, :u, :at, :s) "
+    "ON CONFLICT DO NOTHING"
 )
-_DUE = text("SELECT * FROM webhook_pending WHERE due_at <= :now ORDER BY due_at LIMIT 1")
+_DUE = text(
+    "SELECT * FROM (SELECT p.*, row_number() OVER (PARTITION BY tenant_id ORDER BY due_at) AS place FROM webhook_pending p "
+    "WHERE due_at <= :now) waiting ORDER BY place, due_at LIMIT 100"
+)
 _CLAIM = text("UPDATE webhook_pending SET due_at = :later WHERE command_id = :c AND due_at <= :now")
 _DONE = text("DELETE FROM webhook_pending WHERE command_id = :c")
 _ENDPOINT = text(
-    "INSERT INTO endpoint (id, tenant_id, url, secret, events, description, created_at) VALUES (:e, :t, :u, :s, :f, :d, :at) "
-    "ON CONFLICT (id) DO UPDATE SET url = excluded.url, disabled_reason = NULL, failing_since = NULL"
+    "INSERT INTO endpoint (id, tenant_id, url, secret, events, description, created_at, shape) VALUES (:e, :t, :u, :s, :f, :d, :at, :sh) "
+    "ON CONFLICT (id) DO UPDATE SET url = excluded.url, shape = excluded.shape, disabled_reason = NULL, failing_since = NULL "
+    "WHERE endpoint.tenant_id = excluded.tenant_id"
 )
 
 
 def add_pending(connection: Connection, command: RegisterWebhook, now: float) -> None:
     """Store an address for verification. A repeated command changes nothing. `now` is in Unix seconds."""
-    values = {"c": command.command_id, "e": command.endpoint_id, "t": command.tenant, "u": command.url, "at": now}
+    shape = Shape.ALFRED_FLAT if command.flat else Shape.ALFRED
+    values = {
+        "c": command.command_id,
+        "e": command.endpoint_id,
+        "t": command.tenant,
+        "u": command.url,
+        "at": now,
+        "s": shape.value,
+    }
     connection.execute(_ENTER, values)
 
 
+def save_endpoint(connection: Connection, row: Any, now: float) -> None:
+    """Add the verified endpoint of `row`, or give the tenant's own its new address. `now` is in Unix seconds.
+
+    Producers choose ids of endpoints. Where another tenant has the id, this tenant's endpoint gets one of its own.
+    """
+    values = {
+        "e": row.endpoint_id, "t": row.tenant_id, "u": row.url, "s": new_secret(secrets.token_bytes(32)), "f": ALFRED,
+        "d": "registered at the gateway", "at": now, "sh": row.shape or Shape.ALFRED.value,
+    }  # fmt: skip
+    if not connection.execute(_ENDPOINT, values).rowcount:
+        connection.execute(_ENDPOINT, {**values, "e": derived(row.tenant_id, row.endpoint_id, "own-endpoint")})
+
+
 class WebhookVerifier:
-    """Verifies pending addresses one after the other. Pending work is stored in the database."""
+    """Verifies several pending addresses at once, tenants in turn. Pending work is stored in the database."""
 
     def __init__(self, processor: BatchProcessor, probe: WebhookProbe) -> None:
         self.processor = processor
         self.probe = probe
-        self.wake = asyncio.Event()
-        processor.after_commit.append(self.wake.set)
+        event = asyncio.Event()
+        processor.after_commit.append(event.set)
+        wake = EventWake(event)
+        self.loop = RowLoop("webhook verification", self._due, self._claimed, self._later, wake, "command_id", poll_s=LEASE_S)
 
     async def run(self) -> None:
         """Verify addresses until cancelled."""
-        while True:
-            self.wake.clear()
-            try:
-                row = await self._claim()
-                if row is not None:
-                    await self._verify(row)
-                    continue
-            except Retry as error:
-                log.warning("webhook verification will be retried", extra={"code": error.code, "reason": str(error)})
-            try:
-                await asyncio.wait_for(self.wake.wait(), LEASE_S)
-            except TimeoutError:
-                continue
+        await self.loop.run()
 
-    async def _claim(self) -> Any:
+    async def _due(self) -> Sequence[Any]:
+        return await self.processor.store.read(lambda c: c.execute(_DUE, {"now": clock.unix()}).all())
+
+    async def _claimed(self, row: Any) -> None:
         now = clock.unix()
-        row = await self.processor.store.read(lambda c: c.execute(_DUE, {"now": now}).first())
-        if row is None:
-            return None
         values = {"c": row.command_id, "later": now + LEASE_S, "now": now}
-        return row if await self.processor.store.transact(lambda c: c.execute(_CLAIM, values).rowcount) else None
+        if await self.processor.store.transact(lambda c: c.execute(_CLAIM, values).rowcount):
+            await self._verify(row)
+
+    async def _later(self, row: Any) -> None:
+        """The lease of the row is its pause."""
 
     async def _verify(self, row: Any) -> None:
         challenge = secrets.token_urlsafe(24)
@@ -89,14 +111,7 @@ class WebhookVerifier:
 
         def save(unit: Unit) -> None:
             if code is None:
-                values = {
-                    "e": row.endpoint_id,
-                    "t": row.tenant_id,
-                    "u": row.url,
-                    "s": new_secret(secrets.token_bytes(32)),
-                    "f": ALFRED,
-                }
-                unit.connection.execute(_ENDPOINT, {**values, "d": "registered at the gateway", "at": unit.now})
+                save_endpoint(unit.connection, row, unit.now)
             unit.connection.execute(_DONE, {"c": row.command_id})
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 

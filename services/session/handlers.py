@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from contracts import AddFile, CloseSession, JobErased, OpenSession, SessionCommand
+from contracts import AddFile, CloseSession, EraseSession, FileErased, JobErased, OpenSession, SessionCommand
 from contracts.topics import SESSION_EVENTS_TOPIC
 from services.session.core.decide import Expire, decide
 from services.session.ports import SessionStore
@@ -29,7 +29,10 @@ class Sessions:
                 if isinstance(item.message, JobErased):
                     if item.message.session_id is not None:
                         store.erase(item.message.session_id)
-                elif isinstance(item.message, (OpenSession, AddFile, CloseSession)):
+                elif isinstance(item.message, FileErased):
+                    if item.message.session_id is not None:
+                        store.erase_file(item.message.session_id, item.message.file_id)
+                elif isinstance(item.message, (OpenSession, AddFile, CloseSession, EraseSession)):
                     self._apply(unit, store, item.message.session_id, item.message, item.trace)
 
     def fire(self, unit: Unit, limit: int) -> int:
@@ -48,7 +51,9 @@ class Sessions:
         with unit.savepoint():
             for message in decision.outputs:
                 unit.emit(SESSION_EVENTS_TOPIC.name, message, trace)
-        if decision.session is not None and decision.session is not before:
+        if decision.erases:
+            store.erase(session_id)
+        elif decision.session is not None and decision.session is not before:
             store.save(decision.session)
             if decision.adds_file and isinstance(event, AddFile):
                 store.add_file(session_id, decision.session.file_count, event.file)

@@ -36,6 +36,10 @@ class SessionStore(Protocol):
         """Delete a session and its files."""
         ...
 
+    def erase_file(self, session_id: str, file_id: str) -> None:
+        """Delete one file of a session."""
+        ...
+
     def due(self, now: float, limit: int) -> Sequence[str]:
         """Ids of at most `limit` open sessions that expire at or before `now` (Unix seconds)."""
         ...

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts import FileRef
 from services.stage_worker.conversion import Conversion
-from services.stage_worker.core.classify import classify
 from services.stage_worker.core.document_fault import DocumentFault
-from services.stage_worker.core.fields import extract_fields
-from services.stage_worker.core.search_text import normalise
 from services.stage_worker.ports import Action, DocumentReader, Downloads, Result, WebhookCalls
-from shared.objects.object_store import ObjectMissing, Objects
-from stageline_kit import Failed, Outcome, Queued, Skipped, Task, TryAgain
-
-PAGE_BREAK = "\f"
-NOOP_FAILURES: dict[str, Callable[[str, str], Outcome]] = {
-    "KO": Failed,
-    "ERR": TryAgain,
-    "SKIP": Skipped,
-    "QUEUED": partial(Queued, 5.0),
-}
+from shared.objects.access import ObjectMissing
+from shared.objects.object_store import Objects
+from stageline_kit import Failed, Skipped, Task, TryAgain
 
 
 def newest_input(task: Task, key: str, default: Any = None) -> Any:
@@ -87,11 +75,7 @@ class Actions:
         }  # fmt: skip
 
     async def noop(self, task: Task) -> Result:
-        """Do nothing. `config.sleep_s` takes time, `config.fail` ends with that status. For benchmarks and tests."""
-        if task.config.get("sleep_s"):
-            await asyncio.sleep(float(task.config["sleep_s"]))
-        if task.config.get("fail"):
-            raise NOOP_FAILURES[task.config["fail"]]("asked_to_fail", "The step's config asks for this failure.")
+        """Do nothing. For benchmarks and tests."""
         return None
 
     async def fetch_file(self, task: Task) -> Result:
@@ -112,12 +96,10 @@ class Actions:
         blob, sha256 = file.blob_name, file.sha256
         if blob is None:
             raise DocumentFault("object_missing", "The file has no stored content.")
-        if not blob.startswith(f"{task.tenant_id}/"):
-            raise DocumentFault("object_missing", "The file's content belongs to somebody else.")
-        return await self.objects.get_object(blob, sha256)
+        return await self.objects.of(task.tenant_id).get_object(blob, sha256)
 
-    async def _read_document(self, task: Task, **config: Any) -> dict[str, Any]:
-        settings = {**task.config, "kind": newest_input(task, "kind"), **config}
+    async def _read_document(self, task: Task) -> dict[str, Any]:
+        settings = {**task.config, "kind": newest_input(task, "kind")}
         return await self.reader.run_action(task.action, await self._read_file(task), settings, task.timeout_s, task.progress)
 
     async def run_sandboxed(self, task: Task) -> Result:
@@ -127,50 +109,55 @@ class Actions:
     async def extract_text(self, task: Task) -> Result:
         """Extract the text of each page, and which pages need OCR."""
         result = await self._read_document(task)
-        pages = [str(p) for p in result["pages"]]
-        blob = await self._put_text(task, pages)
-        properties = {"characters": sum(map(len, pages)), "text_tool": result["tool"]}
-        return {"text_blob": blob, "needs_ocr": result["needs_ocr"][:5000], "properties": properties}
+        properties = {"characters": result["characters"], "text_tool": result["tool"]}
+        return {
+            "text_blob": await self._put_text(task, result["output"]),
+            "needs_ocr": result["needs_ocr"],
+            "properties": properties,
+        }
 
-    async def _put_text(self, task: Task, pages: list[str]) -> str:
-        return (await self.objects.put_object(task.tenant_id, PAGE_BREAK.join(pages).encode("utf-8", "replace"))).name
+    async def _put_text(self, task: Task, text: bytes) -> str:
+        return (await self.objects.of(task.tenant_id).put_object(text)).name
 
-    async def _read_text(self, task: Task) -> str:
+    async def _read_text(self, task: Task) -> bytes:
         blob = newest_input(task, "text_blob")
-        return "" if blob is None else (await self.objects.get_object(blob)).decode("utf-8", "replace")
+        return b"" if blob is None else await self.objects.of(task.tenant_id).get_object(blob)
+
+    async def _judge_text(self, task: Task) -> dict[str, Any]:
+        # A hostile text can keep an expression busy, so it is read where it can be stopped.
+        return await self.reader.run_action(
+            task.action, await self._read_text(task), dict(task.config), task.timeout_s, task.progress
+        )
 
     async def recognise_text(self, task: Task) -> Result:
         """Run OCR on the pages that have no text of their own. Skipped when there are none; the result says when tesseract is missing."""
         wanted = newest_input(task, "needs_ocr", [])
         if not wanted:
             raise Skipped("not_needed", "Every page has text.")
+        inputs = [await self._read_file(task), await self._read_text(task)]
+        config = {**task.config, "kind": newest_input(task, "kind"), "pages": wanted}
         try:
-            result = await self._read_document(task, pages=wanted)
+            result = await self.reader.run_action(task.action, inputs, config, task.timeout_s, task.progress)
         except DocumentFault as fault:
             if fault.code != "ocr_not_installed":
                 raise
             return {"ocr": "not_installed", "properties": {"ocr": "not_installed"}}
-        pages = (await self._read_text(task)).split(PAGE_BREAK)
-        for index, text in result["pages"].items():
-            pages[int(index)] = text
         properties = {"ocr_pages": len(wanted), "ocr_confidence": result["confidence"], "ocr_tool": result["tool"]}
-        return {"text_blob": await self._put_text(task, pages), "properties": properties}
+        return {"text_blob": await self._put_text(task, result["output"]), "properties": properties}
 
     async def classify_text(self, task: Task) -> Result:
         """Choose a tag with its confidence, or none."""
-        text = await self._read_text(task)
-        return {"tag": await asyncio.to_thread(classify, text, task.config.get("rules"))}
+        return await self._judge_text(task)
 
     async def extract_fields(self, task: Task) -> Result:
         """Extract fields that their validators accept."""
-        text = await self._read_text(task)
-        return {"fields": await asyncio.to_thread(extract_fields, text[:500_000])}
+        return await self._judge_text(task)
 
     async def index_text(self, task: Task) -> Result:
         """Store the text in the form of the full-text index. The gateway indexes it when the file is done."""
-        text = normalise(await self._read_text(task))
-        stored = await self.objects.put_object(task.tenant_id, text.encode("utf-8", "replace"))
-        return {"index_blob": stored.name, "properties": {"words": len(text.split())}}
+        result = await self._judge_text(task)
+        stored = await self.objects.of(task.tenant_id).put_object(result["output"])
+        return {"index_blob": stored.name, "properties": {"words": result["words"]}}
 
     async def package_result(self, task: Task) -> Result:
         """Store one JSON with all that is known of the file."""
@@ -183,4 +170,4 @@ class Actions:
             "text_blob": newest_input(task, "text_blob"), "steps": list(task.inputs),
         }  # fmt: skip
         data = json.dumps(document, ensure_ascii=False, indent=1, default=str).encode()
-        return {"result_blob": (await self.objects.put_object(task.tenant_id, data)).name}
+        return {"result_blob": (await self.objects.of(task.tenant_id).put_object(data)).name}

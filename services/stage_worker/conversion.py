@@ -9,6 +9,7 @@ from typing import Any
 from contracts import FileRef
 from contracts.work import OutputFile
 from services.stage_worker.core.document_fault import DocumentFault
+from services.stage_worker.core.signature_gap import digest_around, fill_gap
 from services.stage_worker.ports import DocumentReader, Result
 from shared.objects.object_store import Objects
 from stageline_kit import Task
@@ -17,13 +18,12 @@ PDF = "application/pdf"
 OUTPUT_FORMATS = {
     "pdf.convert": (".pdf", PDF),
     "pdf.archive": (".pdf", PDF),
-    "pdf.sign": (".pdf", PDF),
     "tiff.convert": (".tif", "image/tiff"),
     "xml.convert": (".xml", "application/xml"),
 }
 """Action → ending and media type of the file that it makes."""
 MAX_MERGE_BYTES = 500 << 20
-XML_TYPES = ("text/xml", "application/xml")
+MAX_ATTACHMENTS = 100
 
 
 class Conversion:
@@ -43,31 +43,63 @@ class Conversion:
         """`key` (PKCS#12, Base64) and `key_password` of `pdf.sign`; empty without a key."""
         self.signs_for = signs_for
         """Tenants whose documents the key may sign."""
+        self._described: dict[str, Any] | None = None
 
     async def convert_file(self, task: Task) -> Result:
         """Make a PDF, a PDF/A, a TIFF or XML of the file, under its name with another ending."""
-        return await self._convert(task, {})
+        ending, media_type = OUTPUT_FORMATS[task.action]
+        file = _stored_file(task)
+        result = await self._run_sandboxed(task, await self._with_options(task, file))
+        output = await self._store(task, result.pop("output"), _stem(file) + ending, media_type)
+        return {"outputs": [output], **result}
 
     async def sign_file(self, task: Task) -> Result:
-        """Add a signature to the PDF, made with the operator's key."""
+        """Add a signature to the PDF, made with the operator's key. The process that reads the PDF has no key; another signs the digest."""
         if self.signing and task.tenant_id not in self.signs_for:
             raise DocumentFault(
                 "not_configured", "The key to sign with is not this tenant's: STAGELINE_SIGNING_TENANTS names whose it is."
             )
-        return await self._convert(task, {"key": None, **self.signing})
+        described = await self._describe_key(task)
+        file = _stored_file(task)
+        config = {**await self._with_options(task, file), "reserved": described.get("reserved")}
+        result = await self._run_sandboxed(task, config)
+        data, gap = result.pop("output"), result.pop("gap")
+        asked = {**self.signing, "digest": digest_around(data, gap)}
+        made = await self.reader.run_action("sign.digest", b"", asked, task.timeout_s, task.progress)
+        output = await self._store(task, fill_gap(data, gap, made["signature"]), _stem(file) + ".pdf")
+        properties = {**result["properties"], "signed_by": described["signed_by"]}
+        return {"outputs": [output], "properties": properties}
+
+    async def _describe_key(self, task: Task) -> dict[str, Any]:
+        """`signed_by` and `reserved` of the operator's key, read once by a process that reads no document; empty without a key."""
+        if self.signing and self._described is None:
+            self._described = await self.reader.run_action(
+                "sign.describe", b"", dict(self.signing), task.timeout_s, task.progress
+            )
+        return self._described or {}
 
     async def make_invoice(self, task: Task) -> Result:
-        """Make a PDF/A-3 of the job's one document, with the job's one XML file embedded."""
+        """Make a PDF/A-3 of the job's paper, a PDF or an image; all its other files are attached, its data as XML among them.
+
+        `AF.*` describe an attachment.
+        """
+        options = await self._options(task)
         files = [entry.file for entry in task.files]
-        xml = [f for f in files if f.content_type in XML_TYPES]
-        paper = [f for f in files if f.content_type == PDF or str(f.content_type).startswith("image/")]
-        if len(xml) != 1 or len(paper) != 1 or len(files) != 2:
-            raise DocumentFault("option", "An invoice is made of two files: a PDF or an image, and its data as XML.")
-        inputs = [await self.objects.get_object(_own_blob(task, str(f.blob_name)), f.sha256) for f in (paper[0], xml[0])]
-        kind = "pdf" if paper[0].content_type == PDF else "image"
-        config = {**await self._with_options(task, paper[0]), "kind": kind}
+        paper = paper_of(files, options)
+        if paper is None or len(files) < 2:
+            text = "An invoice is made of at least two files: a PDF or an image, and what is attached to it, such as its data as XML."
+            raise DocumentFault("option", text)
+        others = [f for f in files if f is not paper]
+        if len(others) > MAX_ATTACHMENTS or sum(f.size or 0 for f in files) > MAX_MERGE_BYTES:
+            limits = f"at most {MAX_ATTACHMENTS} attachments, and {MAX_MERGE_BYTES >> 20} MiB together"
+            raise DocumentFault("too_large", f"An invoice has {limits}.")
+        objects = self.objects.of(task.tenant_id)
+        inputs = [await objects.get_object(str(f.blob_name), f.sha256) for f in (paper, *others)]
+        kind = "pdf" if paper.content_type == PDF else "image"
+        attached = [_attachment(f, _named(options, f.file_id)) for f in others]
+        config = {**await self._with_options(task, paper), "kind": kind, "attachments": attached}
         result = await self.reader.run_action("pdf.invoice", inputs, config, task.timeout_s, task.progress)
-        return {"outputs": [await self._store(task, result.pop("output"), _stem(paper[0]) + ".pdf")], **result}
+        return {"outputs": [await self._store(task, result.pop("output"), _stem(paper) + ".pdf")], **result}
 
     async def extract_xml(self, task: Task) -> Result:
         """Extract the XML files that the PDF carries, under their own names."""
@@ -90,7 +122,7 @@ class Conversion:
             raise DocumentFault("no_file", "There is no PDF to merge.")
         if sum(o.size for entry in task.files for o in entry.outputs) > MAX_MERGE_BYTES:
             raise DocumentFault("too_large", f"The PDFs together are larger than {MAX_MERGE_BYTES >> 20} MiB.")
-        inputs = [await self.objects.get_object(_own_blob(task, blob)) for blob in blobs]
+        inputs = [await self.objects.of(task.tenant_id).get_object(blob) for blob in blobs]
         named = options.get("job", {})
         config = {"inputs": len(inputs), "meta": named, "linearize": named.get("PDF.LINEARIZE", False)}
         result = await self.reader.run_action("pdf.merge", inputs, config, task.timeout_s, task.progress)
@@ -98,22 +130,15 @@ class Conversion:
         output = await self._store(task, result.pop("output"), name if name.endswith(".pdf") else f"{name}.pdf")
         return {"outputs": [output], **result}
 
-    async def _convert(self, task: Task, more: Mapping[str, Any]) -> Result:
-        ending, media_type = OUTPUT_FORMATS[task.action]
-        file = _stored_file(task)
-        result = await self._run_sandboxed(task, {**await self._with_options(task, file), **more})
-        output = await self._store(task, result.pop("output"), _stem(file) + ending, media_type)
-        return {"outputs": [output], **result}
-
     async def _run_sandboxed(self, task: Task, config: dict[str, Any]) -> dict[str, Any]:
         file = _stored_file(task)
         kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
-        data = await self.objects.get_object(_own_blob(task, str(file.blob_name)), file.sha256)
+        data = await self.objects.of(task.tenant_id).get_object(str(file.blob_name), file.sha256)
         return await self.reader.run_action(task.action, data, {**config, "kind": kind}, task.timeout_s, task.progress)
 
     async def _with_options(self, task: Task, file: FileRef) -> dict[str, Any]:
         options, file_id = await self._options(task), file.file_id
-        named = {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
+        named = _named(options, file_id)
         passwords = [*options.get("document_passwords", {}).get(file_id, []), *options.get("passwords", [])]
         return {
             **task.config, "meta": named, "linearize": named.get("PDF.LINEARIZE", False), "passwords": passwords,
@@ -124,29 +149,43 @@ class Conversion:
         blob = task.config.get("options_blob")
         if blob is None:
             return {}
-        found: dict[str, Any] = json.loads(await self.objects.get_object(_own_blob(task, str(blob))))
+        found: dict[str, Any] = json.loads(await self.objects.of(task.tenant_id).get_object(str(blob)))
         if found.get("invalid"):
             raise DocumentFault("option", str(found["invalid"]))
         return found
 
     async def _store(self, task: Task, data: bytes, name: str, media_type: str = PDF) -> dict[str, Any]:
-        stored = await self.objects.put_object(task.tenant_id, data)
+        stored = await self.objects.of(task.tenant_id).put_object(data)
         output = OutputFile(
             file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=media_type
         )
         return output.model_dump(exclude_none=True)
 
 
-def _own_blob(task: Task, blob: str) -> str:
-    if not blob.startswith(f"{task.tenant_id}/"):
-        raise DocumentFault("object_missing", "The file's content belongs to somebody else.")
-    return blob
-
-
 def _stored_file(task: Task) -> FileRef:
     if task.file is None or task.file.blob_name is None:
         raise DocumentFault("no_file", f"Action {task.action} works on a file that is there, and step {task.step} has none.")
     return task.file
+
+
+def _named(options: Mapping[str, Any], file_id: str) -> dict[str, Any]:
+    """Options of a document: its own override the job's."""
+    return {**options.get("job", {}), **options.get("documents", {}).get(file_id, {})}
+
+
+def paper_of(files: Sequence[FileRef], options: Mapping[str, Any]) -> FileRef | None:
+    """The PDF or image that an invoice is made of: the first whose `DOC.ROLE` is `main`, else the first that is not `attached`."""
+    papers = [f for f in files if f.content_type == PDF or str(f.content_type).startswith("image/")]
+    roles = [_named(options, f.file_id).get("DOC.ROLE", "") for f in papers]
+    return next((papers[roles.index(role)] for role in ("main", "") if role in roles), None)
+
+
+def _attachment(file: FileRef, named: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sandbox writes about an attached file."""
+    return {
+        "name": file.file_name, "media_type": file.content_type, "attached": named.get("DOC.ROLE") == "attached",
+        "relationship": named.get("AF.RELATIONSHIP"), "description": named.get("AF.DESCRIPTION"), "changed": named.get("AF.MODDATE"),
+    }  # fmt: skip
 
 
 def _stem(file: FileRef) -> str:

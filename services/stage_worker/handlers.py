@@ -14,6 +14,7 @@ from contracts.stage import TaskCancelled
 from contracts.topics import STAGE_CANCELLATIONS_TOPIC, TASK_PREFIX
 from shared import clock
 from shared.errors import Stop
+from shared.processing.fault_window import FaultWindow
 from shared.processing.processor import dead_letter
 from shared.processing.records import Inbound
 from shared.processing.subscription import decode, start_process_spans
@@ -24,6 +25,8 @@ from stageline_kit.watermark import Position
 
 log = logging.getLogger(__name__)
 SERVICE = "stage_worker"
+PARK_LIMIT = 50
+"""As `park_limit` of the services with a database."""
 
 
 class TaskHandlers:
@@ -36,12 +39,16 @@ class TaskHandlers:
         self.telemetry = telemetry
         self.group = group
         self.on_fatal = on_fatal
+        self.faults = FaultWindow()
         self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
 
     async def on_tasks(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         """`stage.tasks.<action>`: one batch, in the order of partition and offset. A fault of our own ends the process."""
         try:
             await self._accept_records(records)
+        except Stop as error:
+            self.on_fatal(error)
+            await asyncio.Event().wait()
         except Exception as error:
             log.exception("batch failed", extra={"group": self.group})
             self.on_fatal(Stop("handler_failed", f"{type(error).__name__}: {error}"))
@@ -51,6 +58,10 @@ class TaskHandlers:
         self.engine.open_tasks([_position(record) for record in records])
         good, bad = decode(records, self.allowed)
         start_process_spans(self.telemetry, good, self.group)
+        read = {_position(item) for item in good} | {_position(fault.record) for fault in bad}
+        # The others are sealed, and their jobs are erased.
+        if erased := [at for at in map(_position, records) if at not in read]:
+            self.engine.reports.close_tasks(erased)
         for fault in bad:
             self._dead_letter(fault.record, fault.code, fault.reason)
         for item in good:
@@ -59,7 +70,12 @@ class TaskHandlers:
             if TASK_PREFIX + task.action != item.topic:
                 self._dead_letter(item, "wrong_topic", "action: not the topic's")
                 continue
-            await self.engine.accept_task(Delivery(task, _position(item), item.headers, item))
+            with item.guard():
+                await self.engine.accept_task(Delivery(task, _position(item), item.headers, item))
+            if item.dead_letter is not None:
+                self.faults.check(1, PARK_LIMIT)
+                self.faults.count(1)
+                self._dead_letter(item, item.dead_letter.code, str(item.dead_letter))
         self.telemetry.count("messaging.client.consumed.messages", len(records), group=self.group)
 
     def _dead_letter(self, record: Any, code: str, reason: str) -> None:
@@ -71,7 +87,8 @@ class TaskHandlers:
         good, _ = decode(records, {STAGE_CANCELLATIONS_TOPIC.name: frozenset({TaskCancelled.TYPE})})
         for item in good:
             assert isinstance(item.message, TaskCancelled)
-            self.engine.cancel_lease(item.message.lease)
+            with item.guard():
+                self.engine.cancel_lease(item.message.lease)
 
 
 def _position(record: ConsumerRecord[Any, Any] | Inbound) -> Position:

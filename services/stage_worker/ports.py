@@ -30,6 +30,17 @@ class DocumentReader(Protocol):
         ...
 
 
+class Secrets(Protocol):
+    """Opens secrets of tenants."""
+
+    async def reveal(self, tenant: str, reference: str, url: str) -> str:
+        """The value of `secret:NAME` for a request to `url`.
+
+        Raises `DocumentFault` for an unknown secret, for one that may not be sent to that address, and without a key.
+        """
+        ...
+
+
 class WebhookCalls(Protocol):
     """Sends the payload of a step to a URL."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,6 +26,13 @@ class WorkerSettings(Settings):
     """Memory of the process that opens a document."""
     child_cpu_s: int = Field(default=600, ge=1)
     """CPU seconds of the process that opens a document."""
+    secrets_key_file: Path | None = None
+    """A file with the key that opens secrets of tenants: the gateway's. Without one a step that names a secret fails."""
+    test_actions: bool = False
+    """Tests and benchmarks only: serve `test.outcome`, which takes time or fails as its step says."""
+    sandbox: Literal["required", "best_effort"] = "required"
+    """`required` refuses documents while this machine lacks a wall of the sandbox; `best_effort` reads them all the same.
+    `stageline up` sets `best_effort`, images keep `required`. `stageline doctor` and the health page say which walls stand."""
     signing_key_file: Path | None = None
     """A PKCS#12 file with the key and certificate of `pdf.sign`. Without one that action fails with the reason."""
     signing_password_file: Path | None = None

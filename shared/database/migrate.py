@@ -27,18 +27,15 @@ RUNTIME = Path(str(files("shared"))) / "migrations"
 async def migrate(store: Store, service: str) -> None:
     """Upgrade `store` for `service`. A database newer than this release is used as it is.
 
-    Raises `Stop` for a database older than 0.3.0, and `Retry` when the database cannot be reached for a minute.
+    Raises `Stop` for a database older than 0.3.0, and `Retry` when the database does not take the upgrade within a minute.
     """
-    await _reachable(store)
-    await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME, "service_revision": folder_of(service)}))
-
-
-async def _reachable(store: Store) -> None:
-    # Services and database may start at the same time.
+    # Services and database may start at the same time, and a busy server may end the transaction.
     deadline = time.monotonic() + CONNECT_PATIENCE_S
     while True:
         try:
-            return await store.prepare()
+            await store.prepare()
+            await store.transact(lambda c: upgrade(c, {"runtime_revision": RUNTIME, "service_revision": folder_of(service)}))
+            return
         except Retry:
             if time.monotonic() > deadline:
                 raise

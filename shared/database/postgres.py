@@ -6,21 +6,19 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
+import asyncpg
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from shared.database.faults import UNAVAILABLE, ConstraintViolated, breaks_connection, meaning
 from shared.database.store import Store
-from shared.errors import DeadLetter, Retry
+from shared.errors import Retry
 
 T = TypeVar("T")
-NOT_TEXT = ("22021", "22P05")
-"""SQLSTATE of a text that PostgreSQL cannot store (U+0000), plain and in JSON."""
-UNFIT = ("22", "23502", "23514")
-"""SQLSTATE or its class of values that PostgreSQL never accepts: out of range, missing, against a rule."""
-TRANSIENT = ("08", "40", "53", "55", "57")
-"""SQLSTATE classes worth a retry: connection, rollback (deadlock), resources, lock not available, operator intervention."""
+_ON_CLOSING = (SQLAlchemyError, OSError, TimeoutError, asyncpg.InternalClientError, asyncpg.InterfaceError)
+_STATE = text("SELECT current_setting('transaction_read_only') = 'on'")
 
 
 class PostgresStore(Store):
@@ -29,6 +27,7 @@ class PostgresStore(Store):
     shared = True
 
     def __init__(self, url: URL) -> None:
+        super().__init__()
         self.schema = str(url.query.get("schema", "public"))
         settings = {
             "search_path": self.schema, "application_name": f"stageline-{self.schema}", "lock_timeout": "20s",
@@ -49,7 +48,11 @@ class PostgresStore(Store):
             if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": f'"{self.schema}"'}).scalar() is None:
                 connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"'))
 
-        await self.transact(make)
+        try:
+            await self.transact(make)
+        except ConstraintViolated:
+            # Another replica made it at the same moment: IF NOT EXISTS does not wait for that.
+            await self.transact(make)
 
     async def transact(self, work: Callable[[Connection], T]) -> T:
         async with self.transaction() as connection:
@@ -57,7 +60,7 @@ class PostgresStore(Store):
 
     async def begin(self, work: Callable[[Connection], T]) -> tuple[T, AsyncConnection]:
         """As `transact`; also returns the session, which the caller closes or abandons."""
-        with translated_errors():
+        with self.watched(writing=True):
             connection = await self.engine.connect()
             try:
                 async with connection.begin():
@@ -67,17 +70,47 @@ class PostgresStore(Store):
                 raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        with translated_errors():
-            # Without a transaction a read is one round instead of three, and sees the same: all that is committed.
-            async with self.reading.connect() as connection:
-                return await connection.run_sync(work)
+        # Without a transaction a read is one round instead of three, and sees the same: all that is committed.
+        async with self._session(self.reading, writing=False) as connection:
+            return await connection.run_sync(work)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction in which the caller may await other work (`shared/processing/outbox_shared.py`). Raises as `transact`."""
-        with translated_errors():
-            async with self.engine.begin() as connection:
+        async with self._session(self.engine, writing=True) as connection, connection.begin():
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _session(self, engine: AsyncEngine, writing: bool) -> AsyncIterator[AsyncConnection]:
+        with self.watched(writing):
+            connection = await engine.connect()
+            try:
                 yield connection
+            except BaseException as error:
+                # A connection that broke within a statement answers every later one with an error, so it must not return to the pool.
+                await (abandon if breaks_connection(error) else _close)(connection)
+                raise
+            await connection.close()
+
+    @contextlib.contextmanager
+    def watched(self, writing: bool) -> Iterator[None]:
+        """Context manager around requests: errors are translated (`translated_errors`), and the database's health is noted."""
+        try:
+            with translated_errors():
+                yield
+        except Retry as error:
+            if error.code == UNAVAILABLE:
+                self.availability.failed(str(error), writing)
+            raise
+        self.availability.worked(writing)
+
+    async def look_at_health(self) -> None:
+        def look(connection: Connection) -> None:
+            if connection.execute(_STATE).scalar():
+                raise Retry(UNAVAILABLE, "the database is read-only")
+
+        # Within a transaction, whose end shows that the server can write where it must.
+        await self.transact(look)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -85,28 +118,25 @@ class PostgresStore(Store):
 
 async def abandon(connection: AsyncConnection) -> None:
     """End a session on the server, which releases its locks."""
-    with contextlib.suppress(DBAPIError, OSError):
+    with contextlib.suppress(*_ON_CLOSING):
         await connection.invalidate()
-    await connection.close()
+    await _close(connection)
+
+
+async def _close(connection: AsyncConnection) -> None:
+    # The pool gives up a connection that cannot be closed. The error that led here is the one to tell.
+    with contextlib.suppress(*_ON_CLOSING):
+        await connection.close()
 
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Translate database errors: `Retry` for what a later try may cure, `DeadLetter` for values that the database never accepts.
-    Other errors are raised as they are."""
+    """Translate database errors: `Retry` for what a later try may cure, `DeadLetter` for values that the database never accepts, `Stop` for
+    what no try can cure. Other errors are raised as they are."""
     try:
         yield
-    except DBAPIError as error:
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        if state in NOT_TEXT:
-            raise DeadLetter("invalid_text", "a text holds the character U+0000, which cannot be kept") from error
-        if state.startswith(UNFIT):
-            raise DeadLetter("invalid_value", f"a value cannot be kept: {error.orig}"[:500]) from error
-        known = state[:2] in TRANSIENT or error.connection_invalidated
-        if known or isinstance(error, (OperationalError, InterfaceError, IntegrityError)):
-            # For a deadlock the detail names the sessions that waited for each other.
-            detail = getattr(getattr(error.orig, "__cause__", None), "detail", None)
-            raise Retry("store_unavailable", f"{error.orig}{f': {detail}' if detail else ''}"[:500]) from error
-        raise
-    except (OSError, TimeoutError) as error:
-        raise Retry("store_unavailable", repr(error)) from error
+    except Exception as error:
+        outcome = meaning(error)
+        if outcome is None:
+            raise
+        raise outcome from error

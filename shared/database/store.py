@@ -7,15 +7,24 @@ replicas meet only in row locks and advisory locks (`shared/database/statements.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from sqlalchemy import BigInteger, Connection, Integer, Table
 from sqlmodel import Field, SQLModel
 
+from shared.availability import Availability
 from shared.database.statements import Statement, as_list
+from shared.errors import Retry
 
 T = TypeVar("T")
+PROBE_EVERY_S = 5.0
+"""Least time between two looks at the health of a database."""
+PROBE_S = 6.0
+"""Longest look: longer than SQLite waits for a lock."""
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
 """Type of an id that the database counts: 64 bits on both. SQLite counts only `INTEGER`, which has 64 bits there."""
 
@@ -43,9 +52,25 @@ class OutboxBatchRow(SQLModel, table=True):
     created_at: float
 
 
+class OutboxHeldRow(SQLModel, table=True):
+    """Records of one topic that Kafka refuses while it takes others, in order, until it takes them.
+
+    `code` is the reason (`shared/kafka/refusals.py`); the rest is as in `OutboxBatchRow`.
+    """
+
+    __tablename__ = "outbox_held"
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
+    topic: str = Field(index=True)
+    code: str
+    body: str
+    records: int
+    created_at: float
+
+
 SEEN: Table = SeenRow.__table__  # type: ignore[attr-defined]
 OUTBOX_BATCH: Table = OutboxBatchRow.__table__  # type: ignore[attr-defined]
-RUNTIME_TABLES = (SEEN, OUTBOX_BATCH)
+OUTBOX_HELD: Table = OutboxHeldRow.__table__  # type: ignore[attr-defined]
+RUNTIME_TABLES = (SEEN, OUTBOX_BATCH, OUTBOX_HELD)
 """Tables of the runtime, in every service's database."""
 
 
@@ -60,6 +85,23 @@ class Store:
 
     shared = False
 
+    def __init__(self) -> None:
+        self.availability = Availability("database")
+        self._probed_at = float("-inf")
+
+    async def database(self) -> str | None:
+        """Health check: why the database does not work, for an operator; None while it does. Writes to it at most every `PROBE_EVERY_S`."""
+        if time.monotonic() - self._probed_at >= PROBE_EVERY_S:
+            self._probed_at = time.monotonic()
+            with contextlib.suppress(Retry, TimeoutError):
+                async with asyncio.timeout(PROBE_S):
+                    await self.look_at_health()
+        return self.availability.reason
+
+    async def look_at_health(self) -> None:
+        """Try to write. Raises `Retry` when that fails; `availability` then says why."""
+        raise NotImplementedError
+
     async def prepare(self) -> None:
         """Create the service's schema, where there are schemas. Raises `Retry` when the database is away."""
 
@@ -70,6 +112,10 @@ class Store:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a read beside the writer; sees all committed transactions. Raises `Retry` when the database is away."""
         raise NotImplementedError
+
+    async def look_up(self, work: Callable[[Connection], T]) -> T:
+        """As `read`, for a few rows by their keys: on SQLite it runs in the event loop, because a thread hop would cost more."""
+        return await self.read(work)
 
     async def close(self) -> None:
         """Wait for the running transaction, then close all connections."""

@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.embedded.broker_security import BrokerSecurity
 from shared.embedded.classes import ClassArchive
 from shared.embedded.jars import ensure_jars
 from shared.embedded.java import find_java
 from shared.errors import Stop
+from shared.kafka.credentials import write_private
 
 HEAP = "512m"
 ROOMY = ("-Xms192m", "-Xmn64m", "-XX:MetaspaceSize=64m")
@@ -47,8 +49,8 @@ log.index.size.max.bytes=1048576
 log.cleaner.dedupe.buffer.size=8388608
 offsets.retention.minutes=525600
 metadata.max.idle.interval.ms=0
-broker.heartbeat.interval.ms=5000
-broker.session.timeout.ms=20000
+broker.heartbeat.interval.ms=2000
+broker.session.timeout.ms=6000
 """
 _LOG4J = """\
 status=error
@@ -64,7 +66,10 @@ rootLogger.appenderRef.console.ref=console
 class EmbeddedKafka:
     """A broker with configuration, log and data in `folder`, on the loopback ports `port` and `controller`."""
 
-    def __init__(self, folder: Path, port: int, controller: int, properties: str = "", users: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, port: int, controller: int, properties: str = "", users: Sequence[str] = (),
+        security: BrokerSecurity | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder.resolve()
         self.port = port
         self.controller = controller
@@ -72,6 +77,8 @@ class EmbeddedKafka:
         """Further lines of `server.properties`, which override earlier ones."""
         self.users = users
         """SCRAM users to create when the storage is formatted, as `SCRAM-SHA-512=[name=…,password=…]`."""
+        self.security = security
+        """Users and rights. Without it every program of this machine may do everything, which suits tests alone."""
         self._command: list[str] = []
         self.classes: ClassArchive | None = None
 
@@ -88,8 +95,10 @@ class EmbeddedKafka:
             self.folder.mkdir(parents=True, exist_ok=True)
             properties = self.folder / "server.properties"
             data = self.folder / "data"
+            new = not (data / "meta.properties").exists()
             made = _PROPERTIES.format(port=self.port, controller=self.controller, data=data)
-            properties.write_text(made + self.properties)
+            secured = self.security.prepare(self.port, self.controller, new) if self.security else ""
+            write_private(properties, made + secured + self.properties)
             logging = self.folder / "log4j2.properties"
             logging.write_text(_LOG4J)
         except OSError as error:
@@ -102,7 +111,7 @@ class EmbeddedKafka:
             "-cp", os.pathsep.join(map(str, jars)),
         ]  # fmt: skip
         self.classes = ClassArchive(java, version, jars, self.folder)
-        if not (data / "meta.properties").exists():
+        if new:
             # A short run: the optimizing compiler would take longer than it saves.
             self._format([str(java), "-XX:TieredStopAtLevel=1", *self.classes.reading(), *base], properties)
         self._command = [str(java), *self.classes.writing(), *base, "kafka.Kafka", str(properties)]
@@ -110,11 +119,14 @@ class EmbeddedKafka:
     def _format(self, base: list[str], properties: Path) -> None:
         cluster = new_cluster_id(uuid.uuid4().bytes)
         command = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-        command += [argument for user in self.users for argument in ("--add-scram", user)]
+        users = [*self.users, *(self.security.scram_users() if self.security else ())]
+        command += [argument for user in users for argument in ("--add-scram", user)]
         out = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if out.returncode != 0:
             lines = [line for line in (out.stderr + out.stdout).splitlines() if line.strip() and not line.startswith("\tat")]
             raise Stop("kafka_format", f"Kafka could not prepare {self.folder}: {lines[-1] if lines else 'no reason given'}")
+        if self.security is not None:
+            self.security.note()
 
     @property
     def command(self) -> list[str]:

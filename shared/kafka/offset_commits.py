@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from shared.carried_through import told
 from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class OffsetCommits:
         self.committed = committed
         self._done: dict[TopicPartition, int] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[bool] | None = None
         self._turn = asyncio.Lock()
         self._flushed_at = float("-inf")
 
@@ -53,9 +54,10 @@ class OffsetCommits:
     def _due(self) -> None:
         self._timer = None
         self._running = asyncio.create_task(self.flush())
+        self._running.add_done_callback(told)
 
-    async def flush(self) -> None:
-        """Commit now. One commit runs at a time, so that an earlier offset never follows a later one."""
+    async def flush(self) -> bool:
+        """Commit now; False after a failure. One commit runs at a time, so that an earlier offset never follows a later one."""
         async with self._turn:
             if self._timer is not None:
                 self._timer.cancel()
@@ -63,8 +65,10 @@ class OffsetCommits:
             done, self._done = self._done, {}
             if done:
                 self._flushed_at = asyncio.get_running_loop().time()
-                await commit_offsets(self.consumer(), done, self.telemetry, self.group)
+                taken = await commit_offsets(self.consumer(), done, self.telemetry, self.group)
                 self.committed()
+                return taken
+            return True
 
 
 def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicPartition, int]:
@@ -76,22 +80,24 @@ def next_offsets(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[TopicParti
     return {TopicPartition(*place): offset + 1 for place, offset in last.items()}
 
 
-async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], telemetry: Telemetry, group: str) -> None:
-    """Commit the offsets of partitions that are still assigned.
+async def commit_offsets(consumer: Any, offsets: dict[TopicPartition, int], telemetry: Telemetry, group: str) -> bool:
+    """Commit the offsets of partitions that are still assigned. Returns False after a failure.
 
     A failed commit is counted and logged, not raised: its records are redelivered and the inbox drops them.
     """
     if consumer is None:
-        return
+        return False
     mine = {tp: o for tp, o in offsets.items() if tp in consumer.assignment()}
     if not mine:
-        return
+        return True
     try:
         with telemetry.batch_span("commit", "settle", next(iter(mine)).topic, [], **{"messaging.consumer.group.name": group}):
             await consumer.commit(mine)
     except (CommitFailedError, IllegalStateError, KafkaError) as error:
         telemetry.count("pipeline.offset_commit.failures", 1, group=group)
         log.warning("offset commit failed", extra={"group": group, "reason": repr(error)})
+        return False
+    return True
 
 
 def rewind(consumer: Any, records: Sequence[ConsumerRecord[Any, Any]]) -> set[TopicPartition]:

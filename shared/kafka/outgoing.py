@@ -17,6 +17,8 @@ class Outgoing:
     headers: Headers
     urgent: bool = True
     """True for facts, which are sent before the commands that follow from them."""
+    plain: Outgoing | None = None
+    """The record as it was before it was sealed; None for one that is not sealed."""
 
     @property
     def traceparent(self) -> str | None:

@@ -19,6 +19,10 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 log = logging.getLogger(__name__)
 QUEUE_RECORDS = 2000
 """Records in the queue that pause fetching. Whole fetch responses are queued, so it may hold more."""
+QUEUE_BYTES = 16 << 20
+"""Bytes of record values that pause fetching: a few large records fill the memory before many small ones do."""
+FETCH_BYTES = 8 << 20
+"""Most that one fetch response holds. aiokafka's own limit is 50 MiB for each subscription."""
 BATCH_BYTES = 8 << 20
 """Bytes of record values that complete a batch, so that large records make small batches."""
 SMALL_BYTES = 512 << 10
@@ -43,6 +47,7 @@ class RecordQueue:
         self.consumer = consumer
         self._partitions: dict[TopicPartition, deque[Record]] = {}
         self._count = 0
+        self._bytes = 0
         self._paused = False
         self._arrived = asyncio.Event()
 
@@ -51,9 +56,10 @@ class RecordQueue:
         for partition, records in batch.items():
             self._partitions.setdefault(partition, deque()).extend(records)
             self._count += len(records)
+            self._bytes += _size(records)
         if self._count:
             self._arrived.set()
-        if self._count >= QUEUE_RECORDS:
+        if self._full:
             self._paused = True
             self.consumer.pause(*self.consumer.assignment())
 
@@ -74,16 +80,24 @@ class RecordQueue:
                 self._partitions[partition] = records
                 break
         self._count -= len(taken)
+        self._bytes -= _size(taken)
         self._resume()
         return taken
 
     def drop(self, partitions: Iterable[TopicPartition]) -> None:
         """Discard the records of partitions that were revoked or are about to be fetched again."""
-        self._count -= sum(len(self._partitions.pop(partition, ())) for partition in partitions)
+        for partition in partitions:
+            records = self._partitions.pop(partition, ())
+            self._count -= len(records)
+            self._bytes -= _size(records)
         self._resume()
 
+    @property
+    def _full(self) -> bool:
+        return self._count >= QUEUE_RECORDS or self._bytes >= QUEUE_BYTES
+
     def _resume(self) -> None:
-        if self._paused and self._count < QUEUE_RECORDS:
+        if self._paused and not self._full:
             self._paused = False
             self.consumer.resume(*self.consumer.paused())
 
@@ -103,6 +117,12 @@ class RecordReader:
         self.max_records = max_records
         self.fetch_pause_s = 0.0
         """Pause after a small fetch response. Use it where latency does not matter; it saves CPU time of the broker."""
+        self.busy_since: float | None = None
+        """Since when one batch is in hand, on the monotonic clock; None between batches."""
+        self.may_wait: Callable[[], bool] = lambda: False
+        """True while the handler waits for something else than itself, such as a free slot of a worker."""
+        self.open_records: Callable[[list[Record]], Awaitable[None]] | None = None
+        """Opens the sealed ones of the records in place, before they are handled."""
         self.last_poll = 0.0
         """When the consumer last answered, on the monotonic clock; 0 before the first time."""
         self.failing_since: float | None = None
@@ -130,7 +150,14 @@ class RecordReader:
 
     async def _handle(self, queue: RecordQueue) -> None:
         while True:
-            await self.handle(await queue.take(self.max_records))
+            records = await queue.take(self.max_records)
+            self.busy_since = time.monotonic()
+            try:
+                if self.open_records is not None:
+                    await self.open_records(records)
+                await self.handle(records)
+            finally:
+                self.busy_since = None
 
     async def _fetch(self, queue: RecordQueue) -> None:
         consumer = queue.consumer
@@ -148,7 +175,7 @@ class RecordReader:
             queue.put(batch)
             self.failing_since = None
             self.last_poll = time.monotonic()
-            if self.fetch_pause_s and 0 < _size(batch) < SMALL_BYTES:
+            if self.fetch_pause_s and 0 < sum(map(_size, batch.values())) < SMALL_BYTES:
                 await asyncio.sleep(self.fetch_pause_s)
 
     def _note_failure(self, consumer: Any, error: KafkaError) -> None:
@@ -165,5 +192,6 @@ class RecordReader:
                 reset()
 
 
-def _size(batch: Mapping[TopicPartition, Sequence[Record]]) -> int:
-    return sum(len(record.value or b"") for records in batch.values() for record in records)
+def _size(records: Iterable[Record]) -> int:
+    """Bytes of the records' values as they were fetched; `open_records` changes values only after `take`."""
+    return sum(len(record.value or b"") for record in records)

@@ -7,7 +7,10 @@ resolved address just before it connects. The lists are IANA's special-purpose a
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +19,9 @@ import aiohttp
 
 from shared.errors import Outcome
 from shared.net.networks import Networks
+from shared.net.resolver import OwnThreadsResolver
 
+log = logging.getLogger(__name__)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _BAD4 = [
     ipaddress.ip_network(n)
@@ -107,16 +112,58 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def guarded_connector(trusted: Networks = (), limit: int = 100) -> aiohttp.TCPConnector:
-    """An aiohttp connector that raises `AddressRefused` instead of connecting to an internal address outside `trusted`."""
+def guarded_session(
+    trusted: Networks, total_s: float, connect_s: float, read_s: float | None = None, auto_decompress: bool = True
+) -> aiohttp.ClientSession:
+    """An HTTP client that raises `AddressRefused` instead of connecting to an internal address outside `trusted`.
+
+    It keeps no cookies and uses no proxy. Times in seconds: of a whole request, to connect, and between two parts of the answer.
+    It sets no limit of connections: a request that waits for one would count that time as the receiver's. Callers bound their requests.
+    """
 
     def factory(info: Any) -> socket.socket:
         family, kind, proto, _, address = info
         host = str(address[0])
         if not (is_public(host) or is_trusted(host, trusted)):
-            raise AddressRefused(f"{host} is an internal address")
+            # The name's address is for the operator alone: a caller could map the internal network by such answers.
+            log.warning("a connection to an internal address was refused", extra={"address": host})
+            raise AddressRefused("it leads to an internal address")
         sock = socket.socket(family, kind, proto)
         sock.setblocking(False)
         return sock
 
-    return aiohttp.TCPConnector(socket_factory=factory, limit=limit, limit_per_host=16, ttl_dns_cache=30)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=factory, limit=0, ttl_dns_cache=30, resolver=OwnThreadsResolver()),
+        timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=min(connect_s, total_s), sock_read=read_s), trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=auto_decompress,
+    )  # fmt: skip
+
+
+def refusal_of(error: BaseException) -> AddressRefused | None:
+    """The refusal that the HTTP library wrapped in errors of its own; None when something else went wrong."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AddressRefused):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_IN_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (aiohttp.InvalidURL, "it is not a valid address"),
+    (aiohttp.ClientConnectorDNSError, "its name could not be resolved"),
+    ((aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError), "its certificate is not valid"),
+    ((aiohttp.ClientSSLError, ssl.SSLError), "a TLS connection could not be made"),
+)
+
+
+def failure_in_words(error: BaseException) -> str:
+    """Why a request failed, for the caller. Never the library's own text: it names the addresses that a name resolved to."""
+    said = next((words for kind, words in _IN_WORDS if isinstance(error, kind)), None)
+    if said is not None:
+        return said
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number > 0:
+        return os.strerror(number).lower()
+    return "no connection could be made" if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__

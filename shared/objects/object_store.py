@@ -1,6 +1,7 @@
 """The object store: content-addressed bytes in a folder, S3, GCS or Azure, through obstore.
 
 Messages carry an object's name and hash instead of its bytes (claim check). An object is written before the event that names it.
+Objects belong to tenants: `Objects.of(tenant)` alone can read, write, sign and delete, and only what is that tenant's.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from contracts.ownership import INCOMING, is_tenant, owns
 from shared.clock import new_root
 from shared.errors import Outcome, Retry
+from shared.objects.access import ObjectMissing, StoreAccess
+from shared.objects.verified_reads import VerifiedReads
 
-INCOMING = "incoming/"
-"""Prefix of objects that are being written, until they are complete and get their name."""
 TORN = re.compile(r"#\d+$")
 """Suffix of an unfinished file in a local store, which neither lists nor deletes such files."""
 
 
-class ObjectMissing(Outcome):
-    """No object has that name, or its bytes do not match the expected hash."""
+class ForeignObject(ObjectMissing):
+    """The name is not that of an object of the tenant. Answers treat it as one that does not exist."""
 
 
 class TooLarge(Outcome):
@@ -47,128 +49,65 @@ class StoredObject:
     md5: str
 
 
+@dataclass(frozen=True, slots=True)
+class StagedObject:
+    """A stream that is written, but belongs to nobody yet: its name under `INCOMING`, its size in bytes, its digests."""
+
+    name: str
+    size: int
+    sha256: str
+    md5: str
+
+
 def open_objects(url: str) -> Objects:
-    """Open the store at `url` (`file:///…`, `s3://…`, `gs://…`, `az://…`). A local folder is created."""
+    """Open the store at `url` (`file:///…`, `s3://…`, `gs://…`, `az://…`). A local folder is created.
+
+    Raises `Retry` when it cannot be: a mount may be away.
+    """
     if url.startswith("file://"):
         folder = Path(url.removeprefix("file://"))
-        folder.mkdir(parents=True, exist_ok=True)
-        return Objects(LocalStore(folder))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return Objects(LocalStore(folder))
+        except (BaseError, OSError) as error:
+            raise Retry("object_store_unavailable", f"{folder}: {error}") from error
     return Objects(from_url(url))
 
 
 class Objects:
-    """Objects of one store. Every method raises `Retry` when the store is unavailable."""
+    """The objects of one store, for maintenance by the platform. Every method raises `Retry` when the store is unavailable."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.folder = Path(store.prefix) if isinstance(store, LocalStore) and store.prefix is not None else None
+        self.access = StoreAccess(store)
+        self.reads = VerifiedReads(self.access)
+        self.folder = self.access.folder
 
-    async def put_stream(self, tenant: str, chunks: AsyncIterator[bytes], limit: int) -> StoredObject:
-        """Store a stream under its SHA-256. Raises `TooLarge` after `limit` bytes; whatever is raised, nothing is stored."""
-        digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        size = 0
-        staging = INCOMING + new_root()
-        try:
-            async with obstore.open_writer_async(self.store, staging, buffer_size=5 * 1024 * 1024) as writer:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
-                        raise TooLarge("too_large", f"the file is larger than the limit of {limit} bytes")
-                    for digest in digests:
-                        digest.update(chunk)
-                    await writer.write(chunk)
-        except BaseException as error:
-            await self._discard(staging)
-            if isinstance(error, (BaseError, OSError)):
-                raise Retry("object_store_unavailable", str(error)) from error
-            raise
-        sha256, md5 = (digest.hexdigest() for digest in digests)
-        name = object_name(tenant, sha256)
-        await obstore.rename_async(self.store, staging, name, overwrite=True)
-        return StoredObject(name, size, sha256, md5)
+    def of(self, tenant: str) -> TenantObjects:
+        """The objects of one tenant. Raises `ForeignObject` for a tenant that cannot own any."""
+        return TenantObjects(self, tenant)
 
-    async def put_object(self, tenant: str, data: bytes) -> StoredObject:
-        """Store bytes under their SHA-256. Storing the same bytes again changes nothing."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        name = object_name(tenant, sha256)
+    async def delete_unneeded(self, name: str) -> None:
+        """Delete an object that nothing refers to any more, if it exists. For names that were judged before they were kept."""
+        await _delete(self.access, name)
+
+    async def stale_pages(self, before: datetime, prefix: str | None = None) -> AsyncIterator[list[str]]:
+        """Names of all objects that were last written before `before`, page by page; of those under `prefix`, if there is one."""
         try:
-            if self.folder is None:
-                await obstore.put_async(self.store, name, data)
-            else:  # through `INCOMING`, so that a killed process leaves no unfinished file among the tenant's objects
-                staging = INCOMING + new_root()
-                await obstore.put_async(self.store, staging, data)
-                await obstore.rename_async(self.store, staging, name, overwrite=True)
+            async for batch in obstore.list(self.store, prefix=prefix, chunk_size=1000):
+                found = [entry["path"] for entry in batch if entry["last_modified"] < before]
+                if found:
+                    yield found
         except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-        return StoredObject(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
+            raise self.access.unavailable(error, writing=False) from error
 
-    async def put_named(self, name: str, data: bytes) -> None:
-        """Store bytes under a given name, which no caller chose."""
+    async def written_at(self, name: str) -> float | None:
+        """When an object was last written (Unix seconds); None when it does not exist."""
         try:
-            await obstore.put_async(self.store, name, data)
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-
-    async def put_json(self, tenant: str, value: Any) -> StoredObject:
-        """Store a JSON value under the SHA-256 of its text."""
-        return await self.put_object(tenant, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
-
-    async def get_object(self, name: str, sha256: str | None = None) -> bytes:
-        """The bytes of an object. Raises `ObjectMissing` when it does not exist or does not match `sha256`."""
-        try:
-            data = bytes(await (await obstore.get_async(self.store, name)).bytes_async())
-        except (NotFoundError, FileNotFoundError) as error:
-            raise ObjectMissing("object_missing", f"no object {name}") from error
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise ObjectMissing("hash_mismatch", f"object {name} does not hash to what was stored")
-        return data
-
-    async def object_size(self, name: str) -> int:
-        """Size in bytes. Raises `ObjectMissing`."""
-        try:
-            return int((await obstore.head_async(self.store, name))["size"])
-        except (NotFoundError, FileNotFoundError) as error:
-            raise ObjectMissing("object_missing", f"no object {name}") from error
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-
-    async def stream_object(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
-        """Size of an object in bytes and its chunks, or those of `part` (first byte, byte after the last). Raises `ObjectMissing`."""
-        try:
-            result = await obstore.get_async(self.store, name, options={"range": part} if part else None)
-        except (NotFoundError, FileNotFoundError) as error:
-            raise ObjectMissing("object_missing", f"no object {name}") from error
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-
-        async def chunks() -> AsyncIterator[bytes]:
-            async for chunk in result.stream(min_chunk_size=256 * 1024):
-                yield bytes(chunk)
-
-        return result.meta["size"], chunks()
-
-    async def presigned_put_url(self, name: str, valid: timedelta) -> str | None:
-        """A signed URL to which an object can be PUT; None when the store cannot sign."""
-        if not isinstance(self.store, (S3Store, GCSStore, AzureStore)):
+            with self.access.asking(name):
+                return (await obstore.head_async(self.store, name))["last_modified"].timestamp()
+        except ObjectMissing:
             return None
-        try:
-            return await obstore.sign_async(self.store, "PUT", name, valid)
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-
-    async def list_stale(self, prefix: str, before: datetime, limit: int = 1000) -> list[str]:
-        """Names of at most `limit` objects under `prefix` that were last written before `before`."""
-        found: list[str] = []
-        try:
-            async for batch in obstore.list(self.store, prefix):
-                found += [entry["path"] for entry in batch if entry["last_modified"] < before]
-                if len(found) >= limit:
-                    break
-        except (BaseError, OSError) as error:
-            raise Retry("object_store_unavailable", str(error)) from error
-        return found[:limit]
 
     async def delete_torn(self, before: datetime) -> int:
         """Delete unfinished files that killed processes left before `before`; returns how many.
@@ -177,25 +116,144 @@ class Objects:
         """
         if self.folder is None:
             return 0
-        try:
+        with self.access.asking(INCOMING, writing=True):
             return await asyncio.to_thread(_clear_torn, self.folder / INCOMING, before.timestamp())
-        except OSError as error:
-            raise Retry("object_store_unavailable", str(error)) from error
+
+
+class TenantObjects:
+    """The objects of one tenant. Raises `ForeignObject` for the name of another's, and `Retry` when the store is unavailable."""
+
+    def __init__(self, objects: Objects, tenant: str) -> None:
+        if not is_tenant(tenant):
+            raise ForeignObject("object_missing", "the tenant's id cannot be part of the name of an object")
+        self.tenant = tenant
+        self.store = objects.store
+        self.access = objects.access
+        self.reads = objects.reads
+        self.folder = objects.folder
+
+    def owned(self, name: str) -> str:
+        """`name`. Raises `ForeignObject` unless it is the name of an object of this tenant."""
+        if not owns(self.tenant, name):
+            raise ForeignObject("object_missing", f"no object {name[:400]}")
+        return name
+
+    async def put_stream(self, chunks: AsyncIterator[bytes], limit: int) -> StoredObject:
+        """Store a stream under its SHA-256. Raises `TooLarge` after `limit` bytes; whatever is raised, nothing is stored."""
+        return await self.commit_staged(await self.stage_stream(chunks, limit))
+
+    async def stage_stream(self, chunks: AsyncIterator[bytes], limit: int) -> StagedObject:
+        """Write a stream under `INCOMING`, where it belongs to nobody until `commit_staged` or `discard_staged`. Raises as `put_stream`."""
+        digests = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        size = 0
+        staging = INCOMING + new_root()
+        try:
+            with self.access.asking(staging, writing=True):
+                writer = await obstore.open_writer_async(self.store, staging, buffer_size=5 * 1024 * 1024).__aenter__()
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge("too_large", f"the file is larger than the limit of {limit} bytes")
+                for digest in digests:
+                    digest.update(chunk)
+                # Errors of the source are not errors of the store.
+                with self.access.asking(staging, writing=True):
+                    await writer.write(chunk)
+            with self.access.asking(staging, writing=True):
+                await writer.close()
+        except BaseException:
+            await _discard(self.store, staging)
+            raise
+        sha256, md5 = (digest.hexdigest() for digest in digests)
+        return StagedObject(staging, size, sha256, md5)
+
+    async def commit_staged(self, staged: StagedObject) -> StoredObject:
+        """Give a staged stream to the tenant, under its SHA-256."""
+        name = object_name(self.tenant, staged.sha256)
+        with self.access.asking(name, writing=True):
+            await obstore.rename_async(self.store, staged.name, name, overwrite=True)
+        return StoredObject(name, staged.size, staged.sha256, staged.md5)
+
+    async def discard_staged(self, staged: StagedObject) -> None:
+        """Delete a staged stream."""
+        await _discard(self.store, staged.name)
+
+    async def put_object(self, data: bytes) -> StoredObject:
+        """Store bytes under their SHA-256. Storing the same bytes again changes nothing."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = object_name(self.tenant, sha256)
+        with self.access.asking(name, writing=True):
+            if self.folder is None:
+                await obstore.put_async(self.store, name, data)
+            else:  # through `INCOMING`, so that a killed process leaves no unfinished file among the tenant's objects
+                staging = INCOMING + new_root()
+                await obstore.put_async(self.store, staging, data)
+                await obstore.rename_async(self.store, staging, name, overwrite=True)
+        return StoredObject(name, len(data), sha256, hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+    async def put_named(self, name: str, data: bytes) -> None:
+        """Store bytes under a given name of this tenant, such as a part of an upload."""
+        with self.access.asking(self.owned(name), writing=True):
+            await obstore.put_async(self.store, name, data)
+
+    async def put_json(self, value: Any) -> StoredObject:
+        """Store a JSON value under the SHA-256 of its text."""
+        return await self.put_object(json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+
+    async def get_object(self, name: str, sha256: str | None = None) -> bytes:
+        """The bytes of an object. Raises `ObjectMissing` when it does not exist, and `ObjectDamaged` when the bytes have not the hash that
+        the name holds, or `sha256`."""
+        return await self.reads.read(self.owned(name), sha256)
+
+    async def object_size(self, name: str) -> int:
+        """Size in bytes. Raises `ObjectMissing`."""
+        with self.access.asking(self.owned(name)):
+            return int((await obstore.head_async(self.store, name))["size"])
+
+    async def stream_object(self, name: str, part: tuple[int, int] | None = None) -> tuple[int, AsyncIterator[bytes]]:
+        """Size of an object in bytes and its chunks, or those of `part` (first byte, byte after the last). Raises `ObjectMissing` and
+        `ObjectDamaged`, the latter also from the chunks: then the last of them does not come."""
+        return await self.reads.stream(self.owned(name), part)
+
+    async def presigned_put_url(self, name: str, valid: timedelta) -> str | None:
+        """A signed URL to which an object can be PUT; None when the store cannot sign."""
+        self.owned(name)
+        if not isinstance(self.store, (S3Store, GCSStore, AzureStore)):
+            return None
+        with self.access.asking(name):
+            return await obstore.sign_async(self.store, "PUT", name, valid)
+
+    async def list_names(self, limit: int) -> list[str]:
+        """Names of at most `limit` objects of the tenant, also of those that are being written."""
+        found: list[str] = []
+        try:
+            for prefix in (f"{self.tenant}/", f"{INCOMING}{self.tenant}/"):
+                async for batch in obstore.list(self.store, prefix=prefix, chunk_size=min(1000, limit)):
+                    found += [entry["path"] for entry in batch]
+                    if len(found) >= limit:
+                        return found[:limit]
+        except (BaseError, OSError) as error:
+            raise self.access.unavailable(error, writing=False) from error
+        return found
 
     async def delete_object(self, name: str) -> None:
         """Delete an object if it exists."""
-        try:
-            await obstore.delete_async(self.store, name)
-        except FileNotFoundError:
-            return
-        except (BaseError, OSError) as error:
-            raise Retry("objects_unavailable", str(error)) from error
+        await _delete(self.access, self.owned(name))
 
-    async def _discard(self, name: str) -> None:
-        try:
-            await obstore.delete_async(self.store, name)
-        except (BaseError, OSError):
-            return  # an unfinished upload, which no reader sees
+
+async def _delete(access: StoreAccess, name: str) -> None:
+    try:
+        with access.asking(name):
+            await obstore.delete_async(access.store, name)
+    except ObjectMissing:
+        return
+
+
+async def _discard(store: ObjectStore, name: str) -> None:
+    try:
+        await obstore.delete_async(store, name)
+    except (BaseError, OSError):
+        return  # an unfinished upload, which no reader sees
 
 
 def _clear_torn(folder: Path, before: float) -> int:

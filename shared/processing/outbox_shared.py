@@ -22,11 +22,13 @@ from aiokafka import AIOKafkaProducer
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.database.postgres import PostgresStore, abandon, translated_errors
+from shared import clock
+from shared.database.postgres import PostgresStore, abandon
 from shared.database.statements import Statement
 from shared.database.store import Store
 from shared.kafka.outgoing import Outgoing
 from shared.kafka.producer_batches import key_hash
+from shared.processing import held_back
 from shared.processing.outbox import Relay
 from shared.processing.outbox_codec import INSERT_SHARDS, shard_values, unpack
 from shared.telemetry.tracing import Telemetry
@@ -120,6 +122,7 @@ class SharedRelay(Relay):
 
     async def publish_left_behind(self, store: Store) -> None:
         if self.left_behind:
+            self.held = await store.read(held_back.read)
             await self._clear(store)
             self.left_behind = False
 
@@ -127,15 +130,15 @@ class SharedRelay(Relay):
         if written is None:
             return
         connection = written.connection
-        assert connection is not None
+        assert connection is not None and isinstance(store, PostgresStore)
         try:
-            with translated_errors():
+            with store.watched(writing=True):
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 if time.monotonic() - written.at > PATIENCE_S / 2:
                     # The process may have been stopped for so long that another replica has published these rows.
                     await connection.execute(_STILL_THERE)
                 await self._send_others(connection, written.others)
-                await self.send_in_order([row for id_ in sorted(written.ours) for row in written.ours[id_]])
+                await self._send_or_keep(connection, [row for id_ in sorted(written.ours) for row in written.ours[id_]])
                 await connection.run_sync(lambda c: _GIVE.run(c, {"ids": list(written.ours), "shards": written.shards}))
         except BaseException:
             # Ending the session releases the locks; the rows stay.
@@ -170,8 +173,13 @@ class SharedRelay(Relay):
         for start in range(0, len(ids), PAGE):
             page = {"ids": ids[start : start + PAGE]}
             found = await connection.run_sync(lambda c, p=page: _read(c, p))  # type: ignore[misc]
-            await self.send_in_order([row for id_ in sorted(found) for row in found[id_]])
+            await self._send_or_keep(connection, [row for id_ in sorted(found) for row in found[id_]])
             await connection.execute(_DROP, page)
+
+    async def _send_or_keep(self, connection: AsyncConnection, rows: Sequence[Outgoing]) -> None:
+        refused, now = await self.send_in_order(rows), clock.unix()
+        if refused:
+            await connection.run_sync(lambda c: held_back.keep(c, refused, now))
 
 
 def _read(connection: Connection, page: Mapping[str, Sequence[int]]) -> dict[int, list[Outgoing]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,12 +18,15 @@ from sqlalchemy import Connection
 from contracts import dead_letter_topic, derived
 from contracts.cloudevents import Headers
 from shared import clock, crashpoints
+from shared.carried_through import carried_through
+from shared.database.faults import ConstraintViolated
 from shared.database.store import Store, forget_seen
-from shared.errors import DeadLetter, Stop
+from shared.errors import DeadLetter, Retry, Stop
 from shared.kafka.outgoing import Outgoing
+from shared.processing.fault_window import FaultWindow
 from shared.processing.inbox import DedupPolicy, Inbox, forget_parked, unseen
 from shared.processing.outbox import Relay
-from shared.processing.records import Inbound, Undecodable
+from shared.processing.records import HANDLER_ERROR, Inbound, Undecodable, fault_of
 from shared.processing.unit_of_work import Unit
 from shared.telemetry.logs import log_fields
 from shared.telemetry.tracing import Telemetry, mark_failed
@@ -50,9 +53,9 @@ class BatchProcessor:
     relay: Relay
     telemetry: Telemetry
     park_limit: int = 50
+    """Records that our own code may fail on within `WINDOW_S`; more stop the process."""
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
-    handler_faults: int = 0
-    """Records that were dead-lettered because our own code failed; more than `park_limit` stop the process."""
+    faults: FaultWindow = field(default_factory=FaultWindow)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop after each transaction is committed and published: wakes timers and waiters."""
     _pruned_at: float = 0.0
@@ -82,17 +85,17 @@ class BatchProcessor:
     ) -> Awaitable[None]:
         """As `process_batch`, but returns when the effects are durable, with an awaitable that ends when they are published.
 
-        A batch that the database refuses is halved until the refused record is found, which is dead-lettered.
+        This is the guard of every handler: a batch that fails is halved until the record is found that it fails on, which is
+        dead-lettered. So a handler may, and need not, guard each record itself, which is faster. `Retry` and `Stop` pass.
         """
         try:
             return await self._decide_at_once(handler, inbound, bad, group, inbox)
-        except DeadLetter as error:
-            if not inbound:
+        except Exception as error:
+            if not inbound or (isinstance(error, (Retry, Stop)) and not isinstance(error, ConstraintViolated)):
                 raise
-            for item in inbound:
-                item.dead_letter = None
             if len(inbound) == 1:
-                refused = Undecodable(inbound[0], error.code, str(error))
+                fault = error if isinstance(error, DeadLetter) else fault_of(inbound[0], error)
+                refused = Undecodable(inbound[0], fault.code, str(fault))
                 return await self._decide_at_once(handler, [], [*bad, refused], group, inbox)
         middle = len(inbound) // 2
         await self.decide_batch(handler, inbound[:middle], bad, group, inbox)
@@ -102,6 +105,8 @@ class BatchProcessor:
         self, handler: Handler, inbound: Sequence[Inbound], bad: Sequence[Undecodable], group: str, inbox: Inbox
     ) -> Awaitable[None]:
         def work(unit: Unit) -> None:
+            for item in inbound:
+                item.dead_letter = None
             todo = unseen(unit, inbound, inbox)
             self.telemetry.count("pipeline.inbox.duplicates", len(inbound) - len(todo))
             handler(unit, todo)
@@ -120,7 +125,11 @@ class BatchProcessor:
     async def _start(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
         # The caller may be cancelled, when a client goes away for example. A committed unit is published all the same: the next
         # transaction deletes published rows up to an id, and would delete unpublished ones with them.
-        return await asyncio.shield(asyncio.create_task(self._commit_and_publish(work)))
+        try:
+            return await carried_through(self._commit_and_publish(work))
+        except ConstraintViolated:
+            # Another replica may have written the same row in this moment. Now `work` sees it, and decides on it.
+            return await carried_through(self._commit_and_publish(work))
 
     async def _commit_and_publish(self, work: Callable[[Unit], Any]) -> tuple[Any, Awaitable[None]]:
         """Commit one unit and start publishing it. One further unit may be committed meanwhile, and is published after it."""
@@ -136,13 +145,22 @@ class BatchProcessor:
             if self.store.shared:
                 # The database server works while this process publishes, so that overlapping the two would only make batches smaller.
                 await asyncio.wait([publishing])
-        return result, asyncio.shield(publishing)
+        published = asyncio.shield(publishing)
+        # A stop may leave nobody who waits for it. The relay has noted the failure, and the rows are in the outbox.
+        published.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return result, published
 
     async def flush_outbox(self) -> None:
         """Publish outbox rows that are left, unless a unit that will do so is waiting. Raises `Retry`."""
         await self._idle()
         if self.relay.work_left and not self.order.locked():
             await self.run_unit(lambda unit: None)
+
+    async def release_held(self, existing: Collection[str]) -> None:
+        """Send what was held back for topics in `existing`, between two units. Raises `Retry`."""
+        async with self.order:
+            await self._idle()
+            await self.relay.release_held(self.store, existing)
 
     async def _idle(self) -> None:
         if self._publishing is not None:
@@ -176,8 +194,8 @@ class BatchProcessor:
             unit.outgoing.append(dead_letter(r, group, self.service, fault.code, fault.reason, unit.now))
             self.telemetry.count("pipeline.dead_letters", 1, code=fault.code)
         if bad:
-            codes = sorted({fault.code for fault in bad})
-            log.warning("undecodable records dead-lettered", extra={"group": group, "count": len(bad), "codes": codes})
+            found = sorted({fault.code for fault in bad})
+            log.warning("records dead-lettered", extra={"group": group, "count": len(bad), "codes": found})
         for item in done:
             if item.dead_letter is not None:
                 why = {"code": item.dead_letter.code, "reason": str(item.dead_letter), "topic": item.topic, "offset": item.offset}
@@ -187,9 +205,10 @@ class BatchProcessor:
                     dead_letter(item, group, self.service, item.dead_letter.code, str(item.dead_letter), unit.now)
                 )
                 self.telemetry.count("pipeline.dead_letters", 1, code=item.dead_letter.code)
-                self.handler_faults += item.dead_letter.code == "handler_error"
-        if self.handler_faults > self.park_limit:
-            raise Stop("too_many_faults", f"our own code failed on {self.handler_faults} records; see the dead letters")
+        codes = [fault.code for fault in bad] + [item.dead_letter.code for item in done if item.dead_letter is not None]
+        faults = codes.count(HANDLER_ERROR)
+        self.faults.check(faults, self.park_limit)
+        unit.after_commit.append(lambda: self.faults.count(faults))
 
 
 def dead_letter(record: Any, group: str, service: str, code: str, reason: str, now: float) -> Outgoing:

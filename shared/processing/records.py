@@ -8,15 +8,17 @@ from types import TracebackType
 from typing import Any
 
 from opentelemetry.trace import Span
-from sqlalchemy.exc import OperationalError
 
 from contracts import Message
 from contracts.cloudevents import Headers
+from shared.database.faults import concerns_transaction
 from shared.errors import DeadLetter, Outcome
 from shared.telemetry.logs import log_fields
 from shared.telemetry.trace_context import traceparent_of
 
 log = logging.getLogger(__name__)
+HANDLER_ERROR = "handler_error"
+"""Code of dead letters that a fault of our own code made."""
 
 
 @dataclass(slots=True)
@@ -66,15 +68,18 @@ class Guard:
         if isinstance(error, DeadLetter):
             self.item.dead_letter = error
             return True
-        if isinstance(error, (Outcome, OperationalError)) or getattr(getattr(error, "orig", None), "sqlstate", None) is not None:
-            # An SQLSTATE means that PostgreSQL aborted the whole transaction, by a deadlock for example.
+        if concerns_transaction(error):
             return False
-        item = self.item
-        where = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "event.id": item.message.message_id}
-        extra = log_fields(item.trace, getattr(item.message, "job_id", None), **where)
-        log.error("handler failed on one record", exc_info=error, extra=extra)
-        item.dead_letter = DeadLetter("handler_error", f"{type(error).__name__}: {error}")
+        self.item.dead_letter = fault_of(self.item, error)
         return True
+
+
+def fault_of(item: Inbound, error: Exception) -> DeadLetter:
+    """Log that our own code failed on a record; returns the reason for its dead letter."""
+    where = {"topic": item.topic, "partition": item.partition, "offset": item.offset, "event.id": item.message.message_id}
+    extra = log_fields(item.trace, getattr(item.message, "job_id", None), **where)
+    log.error("handler failed on one record", exc_info=error, extra=extra)
+    return DeadLetter(HANDLER_ERROR, f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True, slots=True)

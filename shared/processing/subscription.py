@@ -16,7 +16,7 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
-from contracts import Topic, UndecodableRecord, from_record
+from contracts import SealedRecord, Topic, UndecodableRecord, from_record
 from shared import crashpoints
 from shared.backoff import backoff
 from shared.errors import Retry, Stop
@@ -30,6 +30,8 @@ from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 REVOKE_WAIT_S = 8.0
+OUTAGE_S = 120.0
+"""How long a failed try counts as an outage: longer than the next one takes."""
 HEARTBEAT_MS = 1000
 """How soon a member learns of a rebalance."""
 MAX_INPUT_BYTES = 917_504
@@ -78,17 +80,17 @@ def decode(
             continue
         try:
             message = from_record(r.value, r.headers, allowed[r.topic])
+            item = Inbound(
+                message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers, _trace(r.headers)
+            )
+        except SealedRecord:
+            continue  # its job is erased
         except UndecodableRecord as error:
             bad.append(Undecodable(r, error.code, str(error)))
-            continue
         except Exception as error:  # noqa: BLE001 - hostile bytes may raise anything; they stop one record, not its partition
             bad.append(Undecodable(r, "invalid_data", f"{type(error).__name__}: {error}"))
-            continue
-        good.append(
-            Inbound(
-                message, r.topic, r.partition, r.offset, r.timestamp / 1000, r.key, r.value, r.headers, _trace(r.headers),
-            )
-        )  # fmt: skip
+        else:
+            good.append(item)
     return good, bad
 
 
@@ -99,29 +101,47 @@ def _trace(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
     return None
 
 
+class _Every(dict[str, frozenset[str]]):
+    """The same message types for every topic."""
+
+    def __init__(self, types: frozenset[str]) -> None:
+        super().__init__()
+        self.types = types
+
+    def __missing__(self, topic: str) -> frozenset[str]:
+        return self.types
+
+
 class Subscription:
-    """One consumer group of a service over `topics`, processed in batches by `handler`."""
+    """One consumer group of a service over `topics`, processed in batches by `handler`.
+
+    With a `pattern`, a regular expression, it reads all topics of such a name, also those made later; `topics` has one row like them.
+    """
 
     def __init__(
-        self, processor: BatchProcessor, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID
-    ) -> None:
+        self, processor: BatchProcessor, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID,
+        pattern: str | None = None,
+    ) -> None:  # fmt: skip
+        self.pattern = pattern
         self.processor = processor
         self.inbox = inbox
         self.topics = topics
         self.group = group
         self.handler = handler
-        self.allowed = {t.name: frozenset(m.TYPE for m in t.models) for t in topics}
+        self.allowed = {t.name: t.types for t in topics} if pattern is None else _Every(topics[0].types)
         self.compacted = frozenset(t.name for t in topics if t.cleanup == "compact")
         self.gate = RebalanceGate()
         self.select_relevant: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] | None = None
         """Selects the records of a batch that concern this service, before they are decoded; None selects all."""
         self.failures = 0
-        self.busy_since: float | None = None
+        self._failed_at = float("-inf")
         self.on_fatal: Callable[[Stop], None] = lambda error: None
         self.commits = OffsetCommits(lambda: self.consumer, processor.telemetry, group, self._committed)
         self._finishing: asyncio.Task[None] | None = None
         self._gave_up = False
         self.reader = RecordReader(lambda: self.consumer, self.on_batch, group)
+        # A batch that is tried again, for as long as Kafka or the database is away, is not stuck.
+        self.reader.may_wait = lambda: time.monotonic() - self._failed_at < OUTAGE_S
         self.gate.drop = self.reader.drop
         self.gate.settled = self._settled
         self._stopping = False
@@ -133,7 +153,7 @@ class Subscription:
         `instance` is the group instance id of a static member (KIP-345); `session_ms` is its session timeout.
         """
         self._subscriber = broker.subscriber(
-            *(t.name for t in self.topics), group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL,
+            *(t.name for t in self.topics if self.pattern is None), pattern=self.pattern, group_id=self.group, group_instance_id=instance, ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest", listener=self.gate, include_in_schema=False, rebalance_timeout_ms=30_000,
             session_timeout_ms=session_ms, heartbeat_interval_ms=HEARTBEAT_MS, fetch_max_wait_ms=2000, consumer_timeout_ms=60_000,
         )  # fmt: skip
@@ -156,7 +176,6 @@ class Subscription:
         if self.gate.closed or self._stopping:
             return
         self.gate.idle.clear()
-        self.busy_since = time.monotonic()
         try:
             await self._decide(records)
             self.failures = 0
@@ -169,7 +188,6 @@ class Subscription:
             log.exception("batch failed", extra={"group": self.group})
             await self._give_up(Stop("handler_failed", f"{type(error).__name__}: {error}"))
         finally:
-            self.busy_since = None
             self.gate.idle.set()
 
     async def _give_up(self, error: Stop) -> None:
@@ -185,6 +203,8 @@ class Subscription:
         if self.select_relevant is not None:
             relevant = await self.select_relevant(relevant)
         good, bad = decode(relevant, self.allowed)
+        if sealed := len(relevant) - len(good) - len(bad):
+            log.info("sealed records of erased jobs were skipped", extra={"group": self.group, "count": sealed})
         start_process_spans(self.processor.telemetry, good, self.group)
         try:
             published = (
@@ -233,7 +253,8 @@ class Subscription:
             return
         await self.gate.idle.wait()
         if self._finishing is not None:
-            await self._finishing
+            # The caller waits only so long. The batch is published and committed all the same, and the next one waits for that.
+            await asyncio.shield(self._finishing)
         await self.commits.flush()
 
     def _committed(self) -> None:
@@ -241,6 +262,7 @@ class Subscription:
 
     async def _back_off(self, error: Retry) -> None:
         self.failures += 1
+        self._failed_at = time.monotonic()
         delay = backoff(self.failures)
         log.warning("batch will be retried", extra={"code": error.code, "reason": str(error), "retry_in_s": round(delay, 2)})
         await asyncio.sleep(delay)

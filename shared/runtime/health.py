@@ -33,8 +33,13 @@ class Health:
     readers: list[RecordReader] = field(default_factory=list)
     timers: list[TimerLoop] = field(default_factory=list)
     checks: list[Callable[[], Awaitable[str | None]]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    """Facts for an operator that `GET /health/ready` shows beside the reasons; they make nothing unhealthy."""
+    outage: Callable[[], bool] = lambda: False
+    """True while Kafka takes nothing: timers then wait in line for the outbox, and a new process would help nobody."""
     started: bool = False
     stopping: bool = False
+    _failing_since: float | None = None
 
     def live(self) -> dict[str, str]:
         """Reasons to restart this process, by consumer group or `timers`."""
@@ -45,26 +50,35 @@ class Health:
         for reader in self.readers:
             if reader.last_poll and now - reader.last_poll > POLL_STALL_S:
                 faults[reader.name] = f"no poll for {now - reader.last_poll:.0f} s"
-        for s in self.subscriptions:
-            if s.busy_since is not None and now - s.busy_since > BATCH_STALL_S:
-                faults[s.group] = f"one batch has been in hand for {now - s.busy_since:.0f} s"
+            elif reader.busy_since is not None and now - reader.busy_since > BATCH_STALL_S and not reader.may_wait():
+                faults[reader.name] = f"one batch has been in hand for {now - reader.busy_since:.0f} s"
         for loop in self.timers:
-            if now - loop.last_pass > TIMER_STALL_S:
+            if now - loop.last_pass > TIMER_STALL_S and not self.outage():
                 faults["timers"] = f"timers were last looked at {now - loop.last_pass:.0f} s ago"
         return faults
 
     async def watch(self, clients: Callable[[], Iterable[Any]], fail: Callable[[Stop], None]) -> None:
-        """Call `fail` once a Kafka client needs a new process: a reader with only errors for `RESTART_S`, or a relay with a `broken` producer.
+        """Call `fail` once this process must be replaced: it has not been live for `RESTART_S`, a reader had only errors for that long, or a
+        relay has a `broken` producer.
 
         Runs until then or until cancelled. Docker restarts only processes that end, so that failing a health check would not be enough.
         """
         while True:
             await asyncio.sleep(LOOK_S)
-            for client in clients():
-                reason = _beyond_repair(client)
-                if reason is not None and not self.stopping:
-                    fail(reason)
-                    return
+            reason = self._not_live() or next(filter(None, map(_beyond_repair, clients())), None)
+            if reason is not None and not self.stopping:
+                fail(reason)
+                return
+
+    def _not_live(self) -> Stop | None:
+        faults, now = self.live(), time.monotonic()
+        if not faults:
+            self._failing_since = None
+            return None
+        self._failing_since = self._failing_since or now
+        if now - self._failing_since < RESTART_S:
+            return None
+        return Stop("not_live", f"for {now - self._failing_since:.0f} s: " + "; ".join(f"{k}: {v}" for k, v in faults.items()))
 
     async def ready(self) -> dict[str, str]:
         """Reasons not to send work to this process now."""
@@ -76,7 +90,7 @@ class Health:
         for s in self.subscriptions:
             if s.failures:
                 faults[s.group] = f"the last {s.failures} batches had to be retried"
-            elif not s.gate.joined:
+            elif not s.gate.joined and s.pattern is None:  # while no topic fits a pattern, there is nothing to join for
                 faults[s.group] = "not a member of the group yet"
         for check in self.checks:
             reason = await check()
@@ -91,7 +105,7 @@ class Health:
             return _answer(self.live())
 
         async def ready(_: Request) -> JSONResponse:
-            return _answer(await self.ready())
+            return _answer(await self.ready(), self.details)
 
         return [Route("/health/live", live), Route("/health/ready", ready)]
 
@@ -107,6 +121,7 @@ def _beyond_repair(client: Any) -> Stop | None:
     return None
 
 
-def _answer(faults: dict[str, str]) -> JSONResponse:
+def _answer(faults: dict[str, str], details: dict[str, Any] | None = None) -> JSONResponse:
     status = "failing" if faults else "ok"
-    return JSONResponse({"status": status, "reasons": faults}, status_code=503 if faults else 200)
+    shown = {"details": details} if details else {}
+    return JSONResponse({"status": status, "reasons": faults, **shown}, status_code=503 if faults else 200)

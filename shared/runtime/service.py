@@ -19,7 +19,6 @@ from aiokafka.errors import KafkaError
 from starlette.applications import Starlette
 
 from contracts import Topic
-from contracts.topics import dead_letters_of
 from shared import crashpoints
 from shared.database.migrate import migrate
 from shared.database.open import open_store
@@ -27,23 +26,29 @@ from shared.database.store import Store
 from shared.errors import Outcome, Retry, Stop
 from shared.kafka import clients
 from shared.kafka.record_reader import RecordReader
-from shared.kafka.topics import TopicSizes, ensure_topics, existing_topics
 from shared.processing.inbox import DedupPolicy, Inbox
 from shared.processing.outbox import Relay
 from shared.processing.processor import BatchProcessor, Handler
-from shared.processing.subscription import Subscription, leave_group
+from shared.processing.sealing import Sealing
+from shared.processing.subscription import OUTAGE_S, Subscription, leave_group
 from shared.processing.unit_of_work import Unit
 from shared.runtime.health import Health
-from shared.runtime.http_server import HttpServer, listen
+from shared.runtime.http_server import HttpServer, connection_limit, forwarding_proxies, listen
+from shared.runtime.idle_memory import IdleMemory
+from shared.runtime.outbox_upkeep import OutboxUpkeep
+from shared.runtime.service_topics import START_PATIENCE_S, ServiceTopics
+from shared.runtime.surroundings import checks_of
 from shared.runtime.timers import TimerLoop
+from shared.runtime.watchdog import end_when_blocked
 from shared.settings import Settings
 from shared.telemetry import logs
 from shared.telemetry.tracing import Telemetry
-from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
+from shared.web.bounded_http import bounded
+from shared.web.page_headers import PageHeaders
+from shared.web.slow_clients import BodyTimeout
+from stageline_kit.record_seals import RecordSeals
 
 log = logging.getLogger(__name__)
-START_PATIENCE_S = 60.0
-"""How long a start waits for a Kafka cluster that is starting too."""
 
 
 class Host:
@@ -62,7 +67,10 @@ class Host:
         self.settings = settings
         self.telemetry = Telemetry.from_environment(service, settings.instance)
         self.broker = clients.make_broker(settings.kafka, settings.drain_timeout_s)
+        self.sealing = Sealing(RecordSeals(settings.kafka.options))
         self.health = Health()
+        self.relays: list[Relay] = []
+        """Further relays of the process, each with a producer of its own."""
         self.app: Starlette | None = None
         self.fatal: Outcome | None = None
         self.on_shutdown: list[Callable[[], None]] = []
@@ -74,46 +82,34 @@ class Host:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.dead_letters: list[Topic] = []
+        self.topics = ServiceTopics(service, settings)
 
-    async def open_resources(self, topics: Iterable[Topic], with_database: bool = True) -> None:
-        """Connect to Kafka, create missing `topics`, open and migrate the database if the service has one. Raises `Retry` or `Stop`."""
+    async def open_resources(self, topics: Iterable[Topic], with_database: bool = True, seal: bool = True) -> None:
+        """Connect to Kafka, create missing `topics`, open and migrate the database if the service has one. Raises `Retry` or `Stop`.
+
+        `seal`: seal records from now on, if the deployment wants it. The service that makes the keys begins later.
+        """
+        self.topics.known = list(topics)
         self.producer = await clients.make_producer(self.settings.kafka, f"{self.service}-{self.settings.instance}")
-        await self.await_topics(topics)
+        self.health.checks += checks_of(self.producer, self.settings)
+        await self.topics.ensure_at_start(self.topics.known)
+        self.closers.append(self.sealing.seals.close)
         self.relay = Relay(self.producer, self.telemetry, shard=self.service)
         if with_database:
             self.store = open_store(self.settings.database_for(self.service))
             await migrate(self.store, self.service)
+            self.health.checks.append(self.store.database)
             if self.store.shared:
                 from shared.processing.outbox_shared import SharedRelay
 
                 self.relay = SharedRelay(self.producer, self.telemetry, self.settings.partitions)
+        self.relay.sealing = self.sealing
+        self.health.outage = lambda: time.monotonic() - self.relay.failed_at < OUTAGE_S
+        if self.settings.seal_records and seal:
+            await self.sealing.start()
+        if with_database:
             self.processor = BatchProcessor(self.service, self.store, self.relay, self.telemetry, self.settings.park_limit)
-            self.add_background(self._tidy)
-
-    async def ensure_topics(self, topics: Iterable[Topic], patience_s: float = 0.0) -> None:
-        """Create missing topics, unless an administrator does (`STAGELINE_CREATE_TOPICS`). Raises `KafkaError` after `patience_s`."""
-        if not self.settings.create_topics:
-            return
-        settings = self.settings
-        sizes = TopicSizes(settings.partitions, settings.task_partitions or settings.partitions, settings.replication_factor)
-        await ensure_topics(settings.kafka, topics, sizes, patience_s)
-
-    async def await_topics(self, topics: Iterable[Topic]) -> None:
-        """As `ensure_topics` at a start, with `START_PATIENCE_S` for a cluster that is starting too. Raises `Retry`."""
-        try:
-            await self.ensure_topics(topics, START_PATIENCE_S)
-        except KafkaError as error:
-            raise Retry("topics_unavailable", str(error) or repr(error)) from error
-
-    async def missing_topics(self, topics: Sequence[Topic]) -> set[str]:
-        """Names of `topics` that still do not exist after `ensure_topics`. Raises `Retry` while Kafka does not answer."""
-        try:
-            with contextlib.suppress(KafkaError):
-                await self.ensure_topics(topics)
-            return {t.name for t in topics} - await existing_topics(self.settings.kafka)
-        except KafkaError as error:
-            raise Retry("kafka_unavailable", repr(error)) from error
+            self.add_background(OutboxUpkeep(self.processor, self.health, self.topics.make_again).run)
 
     async def run_startup_unit(self, work: Callable[[Unit], Any]) -> Any:
         """Run `work` in a transaction of its own before anything else, publish its outputs, and return its result.
@@ -132,31 +128,29 @@ class Host:
             await asyncio.sleep(0.5)
 
     def subscribe(
-        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID, member: str = ""
-    ) -> Subscription:
+        self, topics: Sequence[Topic], group: str, handler: Handler, inbox: Inbox = DedupPolicy.BY_ID, member: str = "",
+        pattern: str | None = None,
+    ) -> Subscription:  # fmt: skip
         """Process `topics` as consumer group `group`. `inbox` says how repeats are recognised, for all messages or for each.
 
-        `member` distinguishes several members of one group in one process.
+        `member` distinguishes several members of one group in one process. `pattern`: see `Subscription`.
         """
         instance = self.settings.group_instance
-        subscription = Subscription(self.processor, topics, group, handler, inbox)
+        subscription = Subscription(self.processor, topics, group, handler, inbox, pattern)
         subscription.on_fatal = self.fail
         static_member = f"{instance}-{member}" if instance and member else instance
         subscription.declare(self.broker, static_member, self.settings.session_timeout_ms)
         subscription.reader.max_records = self.settings.batch_records
         self.add_reader(subscription.reader)
         self.health.subscriptions.append(subscription)
-        self.expect_dead_letters(topics, group)
+        self.topics.expect_dead_letters(topics, group)
         return subscription
 
     def add_reader(self, reader: RecordReader) -> None:
         """Run the reader of a subscriber that is declared on `broker`, and watch its progress."""
+        reader.open_records = self.sealing.seals.open_records
         self.health.readers.append(reader)
         self.add_background(reader.run)
-
-    def expect_dead_letters(self, topics: Iterable[Topic], group: str) -> None:
-        """Create the dead-letter topics of `group` before the first record is read."""
-        self.dead_letters += [dead_letters_of(topic, group) for topic in topics]
 
     def add_timer_loop(self, loop: TimerLoop) -> None:
         """Run a timer loop and watch its progress."""
@@ -180,10 +174,11 @@ class Host:
             loop.add_signal_handler(signum, self._stop.set)
         server, serving = await self._serve_http()
         try:
-            await self.await_topics(self.dead_letters)
+            await self.topics.ensure_at_start(self.topics.dead_letters)
             await clients.connect(self.broker)
             await self.broker.start()
             self.add_background(lambda: self.health.watch(self._clients, self.fail))
+            self.add_background(IdleMemory().run)
             self._tasks = [asyncio.create_task(self._guarded(work)) for work in self._background]
             self.health.started = True
             log.info("service is up", extra={"port": self.settings.port, "kafka": self.settings.kafka.bootstrap_servers})
@@ -193,12 +188,16 @@ class Host:
         return 1 if self.fatal else 0
 
     def _clients(self) -> list[Any]:
-        return [self.relay, *self.health.readers]
+        return [self.relay, *self.relays, *self.health.readers]
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await work()
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # Something that it awaited was cancelled. It would be missing for the rest of the process's life.
+                self.fail(Stop("background_failed", f"{getattr(work, '__qualname__', work)} was cancelled from within"))
             raise
         except Outcome as error:
             self.fail(error)
@@ -209,24 +208,17 @@ class Host:
 
     async def _serve_http(self) -> tuple[HttpServer, asyncio.Task[None]]:
         app = self.app or Starlette()
+        # A redirect of the framework would hold the Host header, and lose the body of a POST.
+        app.router.redirect_slashes = False
         app.router.routes.extend(self.health.routes())
         sock = listen(self.settings.host, self.settings.port)
         config = uvicorn.Config(
-            BodyTimeout(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
-            http=HeadTimeoutProtocol,
+            PageHeaders(BodyTimeout(app)), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5, timeout_keep_alive=65,
+            http=bounded(connection_limit(self.settings.max_connections, self.settings.max_connections_per_address)),
+            forwarded_allow_ips=forwarding_proxies(self.settings.trusted_proxies),
         )  # fmt: skip
         server = HttpServer(config)
         return server, asyncio.create_task(server.serve(sockets=[sock]))
-
-    async def _tidy(self) -> None:
-        # The next batch deletes published outbox rows and publishes those left behind. When no batch comes, this does.
-        while True:
-            await asyncio.sleep(5)
-            self.relay.sweep()
-            try:
-                await self.processor.flush_outbox()
-            except Retry as error:
-                log.warning("outbox will be retried", extra={"code": error.code, "reason": str(error)})
 
     async def _drain(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
         self.health.stopping = True
@@ -248,10 +240,16 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for close in self.closers:
-            await close()
+        await self._close_all()
         await self._close_stores()
         self.telemetry.shutdown()
+
+    async def _close_all(self) -> None:
+        for close in self.closers:
+            try:
+                await asyncio.wait_for(close(), self.settings.drain_timeout_s)
+            except Exception as error:  # noqa: BLE001 - what cannot be closed must not keep the others open
+                log.warning("a resource could not be closed", extra={"reason": repr(error)})
 
     async def _close_stores(self) -> None:
         if hasattr(self, "processor"):
@@ -270,6 +268,7 @@ def main(service: str, settings: Settings, build: Callable[[Host], Coroutine[Any
 
     async def life() -> int:
         host = Host(service, settings)
+        host.add_background(end_when_blocked)
         await build(host)
         # Modules stay for ever and a batch's objects until its end, so that frequent collections would find nothing.
         gc.collect()

@@ -11,6 +11,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import format_span_id, format_trace_id
 
+from shared.telemetry.client_errors import RepeatedAttempts
 from shared.telemetry.trace_context import parse_traceparent
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -38,7 +39,8 @@ class JsonFormatter(logging.Formatter):
         line.update({k: v for k, v in vars(record).items() if k not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        # A lone surrogate, of a hostile text, cannot be written as UTF-8.
+        return json.dumps(line, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def log_fields(trace: str | None, job_id: str | None = None, **facts: Any) -> dict[str, Any]:
@@ -73,8 +75,8 @@ def configure(service: str, level: str = "INFO") -> None:
     """Log JSON lines of all loggers to standard error, from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
-    limit = RateLimit()
-    handler.addFilter(lambda record: limit.filter(record) if record.name.startswith("aiokafka") else True)
+    attempts, limit = RepeatedAttempts(), RateLimit()
+    handler.addFilter(lambda record: not record.name.startswith("aiokafka") or (attempts.filter(record) and limit.filter(record)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("aiokafka", "faststream", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

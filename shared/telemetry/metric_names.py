@@ -11,6 +11,7 @@ Counter = Literal[
     "messaging.client.consumed.messages",  # {message}: records delivered to us, once per delivery
     "pipeline.inbox.duplicates",  # {message}: repeats that the inbox dropped
     "pipeline.dead_letters",  # {message}: records dead-lettered, by code
+    "pipeline.commands.refused",  # {command}: operators' commands on a topic that producers write
     "pipeline.reports.refused",  # {report}: late, repeated or forged reports
     "pipeline.webhook.attempts",  # {attempt}: webhook tries, by outcome
     "pipeline.offset_commit.failures",  # {commit}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cachetools import TLRUCache
@@ -32,6 +32,8 @@ class AccessRow(SQLModel, table=True):
     revoked: bool = False
     expires_at: float | None = None
     """Unix seconds."""
+    rights: str | None = None
+    """Rights beside the role, separated by spaces."""
 
 
 ACCESS = table_of(AccessRow)
@@ -40,6 +42,8 @@ FRESH_S = 2.0
 MOST_KNOWN = 10_000
 EXPIRED_KEPT_S = 86_400
 """How long an expired key is kept, so that a late revocation finds it."""
+KEY_CREDENTIAL = "key"
+"""Kind of the credentials of API keys and tokens."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
 
 
@@ -49,10 +53,18 @@ class Principal:
 
     tenancy: Tenancy
     role: str
+    rights: frozenset[str] = frozenset()
+    """Rights that were granted beside the role."""
+    credential: str = ""
+    """What proved the caller, e.g. `key:<hash>`; empty for a caller without a credential. `shared/web/revocation.py` watches it."""
 
     @property
     def tenant_id(self) -> str:
         return self.tenancy.tenant_id
+
+    def has_right(self, right: str) -> bool:
+        """True when the right was granted, or comes with the role: operators and admins have all rights."""
+        return right in self.rights or self.role in ("admin", "operator")
 
     def may(self, *roles: str) -> bool:
         """True when the role is one of `roles`, or `admin`."""
@@ -82,7 +94,8 @@ def enter_key(connection: Connection, event: AccessKeyIssued) -> bool:
         return False
     fields = event.model_dump(include={"key_hash", "tenant_id", "tenant_name", "user_name", "role", "prefix"})
     expires_at = event.expires_at.timestamp() if event.expires_at else None
-    connection.execute(ACCESS.insert().values(**fields, revoked=False, expires_at=expires_at))
+    rights = " ".join(event.rights or ()) or None
+    connection.execute(ACCESS.insert().values(**fields, revoked=False, expires_at=expires_at, rights=rights))
     return True
 
 
@@ -122,18 +135,25 @@ class Keyring:
 
     async def principal_of(self, presented: str) -> Principal | None:
         """The principal of a key; None when it is unknown, revoked or expired."""
-        if not presented or not well_formed(presented):
-            return None
-        digest = key_hash(presented)
+        return await self.holder_of(key_hash(presented)) if presented and well_formed(presented) else None
+
+    async def holder_of(self, digest: str) -> Principal | None:
+        """The principal of the key with this hash; None when it is unknown, revoked or expired."""
         if (known := self._known.get(digest)) is not None:
             return known.principal
-        row = await self.store.read(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
+        row = await self.store.look_up(lambda c: c.execute(select(ACCESS).where(ACCESS.c.key_hash == digest)).first())
         if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= clock.unix()):
             return None
         tenancy = Tenancy(tenant_id=row.tenant_id, tenant_name=row.tenant_name, user_name=row.user_name)
-        principal = Principal(tenancy, row.role)
+        principal = Principal(tenancy, row.role, frozenset((row.rights or "").split()), f"{KEY_CREDENTIAL}:{digest}")
         self._known[digest] = _Known(principal, row.expires_at)
         return principal
+
+    async def valid_keys(self, hashes: Collection[str]) -> set[str]:
+        """Those of the keys, by hash, that are neither revoked nor expired now. The cache is not used."""
+        known = select(ACCESS.c.key_hash, ACCESS.c.expires_at).where(ACCESS.c.key_hash.in_(hashes), ACCESS.c.revoked == False)  # noqa: E712
+        rows = await self.store.read(lambda c: c.execute(known).all())
+        return {row.key_hash for row in rows if row.expires_at is None or row.expires_at > clock.unix()}
 
     def clear_cache(self) -> None:
         """Look up all keys again, after one was revoked in this process."""

@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import DeadLetter, Outcome
+from contracts.public_text import public_text
+from shared.database.faults import ConstraintViolated
+from shared.errors import DISK_FULL, DeadLetter, Outcome, Stop
 from shared.telemetry.trace_context import as_parent, clean_traceparent, new_traceparent, parse_traceparent, traceparent_of
 from shared.telemetry.tracing import Telemetry
 
@@ -74,29 +76,42 @@ ErrorShape = Callable[[Request, int, str, str], JSONResponse]
 
 
 class CloseOnShutdown:
-    """ASGI middleware: a request that a shutdown cancels is answered 503 with Retry-After, instead of the server's bare 500."""
+    """ASGI middleware: a request that a shutdown cancels is answered 503 with Retry-After, instead of the server's bare 500.
+
+    An answer whose rest cannot be had, of a damaged file for example, is broken off: the connection ends before its body does.
+    """
 
     def __init__(self, app: ASGIApp, shape: ErrorShape) -> None:
         self.app = app
         self.shape = shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        answering = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal answering
+            answering = True
             await send(message)
 
         try:
             await self.app(scope, receive, watched)
         except asyncio.CancelledError:
-            if begun or scope["type"] != "http":
+            if answering or scope["type"] != "http":
                 raise
             text = "The service is being stopped; what was asked may have been taken. Repeating the request is safe with the same Idempotency-Key."
             answer = self.shape(Request(scope), 503, "stopping", text)
             answer.headers["retry-after"] = "5"
             await answer(scope, receive, send)
+        except RuntimeError as error:
+            # Starlette's words for an error after the first bytes. The server closes the connection, because the body has no end.
+            if not answering or not isinstance(error.__cause__, Outcome):
+                raise
+            facts = {"code": error.__cause__.code, "reason": str(error.__cause__), "path": scope["path"]}
+            log.error("an answer was broken off", extra=facts)
+
+
+AWAY = "The service cannot answer now; nothing is lost. Try again."
+FULL = "The server's disk is full; nothing is lost. Try again when its operator has made room."
 
 
 def failure_handlers(shape: ErrorShape) -> dict[Any, Any]:
@@ -105,8 +120,11 @@ def failure_handlers(shape: ErrorShape) -> dict[Any, Any]:
     async def outcome(request: Request, error: Exception) -> Response:
         assert isinstance(error, Outcome)
         if isinstance(error, DeadLetter):
-            return shape(request, 400, error.code, str(error))
-        answer = shape(request, 503, error.code, "The service cannot answer now; nothing is lost. Try again.")
+            return shape(request, 400, error.code, public_text(str(error)))
+        # A refused row may be a lost race, which the next try wins. Any other reason to stop is a bug.
+        if isinstance(error, Stop) and not isinstance(error, ConstraintViolated):
+            return await bug(request, error)
+        answer = shape(request, 503, error.code, FULL if error.code == DISK_FULL else AWAY)
         answer.headers["retry-after"] = "5"
         log.warning("request not answered", extra={"code": error.code, "reason": str(error), "path": request.url.path})
         return answer

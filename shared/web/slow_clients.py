@@ -1,60 +1,16 @@
-"""Timeouts for slow clients, whose open connections would exhaust the HTTP server.
-
-uvicorn bounds only the time between requests. These bound the head of a request (in the protocol) and its body (in ASGI).
-"""
+"""The slowest body of a request. Slow clients would exhaust the HTTP server; `bounded_http.py` bounds the head."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_S = 20.0
-"""Longest time for the head of a request, from its first byte or from the connection."""
 BODY_S = 30.0
 """Longest pause within a body, and the time that every body has."""
 BYTES_PER_S = 1024
 """Slowest average rate of a body beyond `BODY_S`."""
-
-
-class HeadTimeoutProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; it closes a connection whose request head is not complete after `HEAD_S`."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Start the timeout of the first request."""
-        super().connection_made(transport)
-        self._late = self.loop.call_later(HEAD_S, self._cut)
-
-    def on_message_begin(self) -> None:
-        """Start the timeout of this request's head."""
-        super().on_message_begin()
-        self._stop()
-        self._late = self.loop.call_later(HEAD_S, self._cut)
-
-    def on_headers_complete(self) -> None:
-        """End the timeout: the head is complete."""
-        self._stop()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the timeout: the connection is closed."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def _stop(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def _cut(self) -> None:
-        self._late = None
-        if not self.transport.is_closing():
-            self.transport.close()
 
 
 class BodyTimeout:

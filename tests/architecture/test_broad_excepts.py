@@ -14,16 +14,23 @@ from tests.architecture.sources import ROOT, product
 BROAD = {"Exception", "BaseException"}
 
 ALLOWED = {
+    "shared.database.sqlite:SqliteStore._commit": "in the writer's thread, any error of a transaction is handed to its caller",
+    "shared.database.sqlite:_in_savepoint": "the same for one transaction of a group; the others are committed",
+    "shared.processing.processor:BatchProcessor.decide_batch": "the guard of every handler: the record that it fails on is dead-lettered alone",
     "shared.processing.subscription:decode": "hostile bytes can raise anything; the record is dead-lettered, the partition goes on",
     "shared.processing.subscription:Subscription.on_batch": "a fault of our own becomes Stop: the process ends and the offset stays",
     "shared.processing.subscription:Subscription._finish": "a fault of our own becomes Stop: the process ends and the offset stays",
+    "shared.runtime.row_loop:RowLoop._one": "a fault of one row is logged and delays that row alone; the loop goes on",
     "shared.runtime.service:Host._drain": "on shutdown one step that fails must not keep the next one from running",
+    "shared.runtime.service:Host._close_all": "the same for resources that are closed",
     "services.notifier.adapters.sender:HttpSender.send": "any network fault is the result of the delivery attempt",
     "services.notifier.adapters.sender:HttpSender.ask": "any network fault is the result of the probe",
-    "services.stage_worker.adapters.child:main": "a parser can raise anything on a hostile file; the child reports it as the file's fault",
+    "services.stage_worker.adapters.child:_result": "a parser can raise anything on a hostile file; the child reports it as the file's fault",
     "services.stage_worker.adapters.documents.archive:_draw_unfit_pages": "a page that cannot be inspected can still be drawn",
     "services.stage_worker.adapters.documents.archive_page:DocumentInspection.fix_fonts": "a font program that cannot be read makes its pages drawn",
     "services.stage_worker.handlers:TaskHandlers.on_tasks": "a fault of our own becomes Stop: the process ends and the offset stays",
+    "stageline_kit.function_threads:FunctionThreads.run_function.work": "a fault of a function is handed to the task that called it",
+    "stageline_kit.isolation:_outcome_of": "a fault of an action is the task's result, and its process says so before it ends",
     "stageline_kit.runner:TaskRunner._outcome_of": "a fault of an action is the task's result, and the worker goes on",
 }
 """`module:function` of each handler that catches everything and goes on → why. Each entry allows one handler."""

@@ -62,7 +62,7 @@ def test_the_changelog_is_by_version_one_line_each() -> None:
 
 def test_every_result_of_a_benchmark_can_be_read() -> None:
     runs = list(all_runs(FOLDER.glob("*.json")))
-    assert {run.benchmark for run in runs} == {"run", "gateway", "search", "peers", "walks"}
+    assert {run.benchmark for run in runs} == {"run", "gateway", "search", "peers", "walks", "after-load", "chaos"}
     assert COMPARISONS.validate_json((FOLDER / "comparisons.json").read_bytes())
 
 

@@ -109,6 +109,14 @@ def test_every_page_can_be_reached_from_the_entry() -> None:
     assert {name(p) for p in docs.rglob("*.md")} <= {name(p) for p in seen}
 
 
+@pytest.mark.parametrize(("name_of_page", "least"), [("security-model", 30), ("erasure", 10), ("what-happens-when", 20)])
+def test_every_promise_names_a_test(name_of_page: str, least: int) -> None:
+    page = (ROOT / "docs" / "explanation" / f"{name_of_page}.md").read_text()
+    promises = [row for row in re.findall(r"^\| .+ \| (.+) \|$", page, re.M) if "/test_" in row]
+    named = {test for row in promises for test in re.findall(r"`([a-z0-9_]+/test_[a-z0-9_]+\.py)`", row)}
+    assert len(promises) >= least and all((ROOT / "tests" / test).is_file() for test in named), sorted(named)
+
+
 def test_nothing_names_this_machine() -> None:
     for path in [*PAGES, ROOT / "docs" / "images" / "demo.svg"]:
         assert not re.search(r"/(?:home|root|tmp|work|Users)/", path.read_text()), name(path)

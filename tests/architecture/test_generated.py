@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 
 from contracts.registry import check
 from contracts.topics import TOPICS, Topic, task_topic
-from scripts.docs import commands, settings, states, topics
+from scripts.docs import clients, commands, settings, states, topics
 from scripts.docs.generated import ROOT, SECTIONS, rendered, whole_files
 from services.job_orchestrator.core.job import BRANCH_TABLE, BranchState
 
@@ -23,6 +23,10 @@ def test_generated_sections_are_up_to_date(path: Path) -> None:
 @pytest.mark.parametrize("path", whole_files(), ids=str)
 def test_generated_files_are_up_to_date(path: Path) -> None:
     assert (ROOT / path).read_text() == whole_files()[path], "run `make docs`"
+
+
+def test_a_vendor_whose_clients_have_no_results_has_no_table() -> None:
+    assert clients.section("nobody")() == ""
 
 
 def test_the_contracts_are_those_released_and_are_compatible() -> None:

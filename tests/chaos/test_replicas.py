@@ -57,7 +57,7 @@ async def rows(database: str) -> dict[str, int]:
         await connection.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(330)
 @pytest.mark.parametrize("blow", ["kill", "stop", "restart"])
 async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str, tmp_path: Path, blow: str) -> None:
     async with Client(scaled.target()) as client:
@@ -82,7 +82,7 @@ async def test_replicas_lose_and_double_nothing(scaled: Pipeline, database: str,
         async def done() -> bool:
             return await ended_rightly(client, jobs)
 
-        await eventually(done, 120)
+        await eventually(done, 180)
 
         async def at_rest() -> bool:
             return not any((await rows(database)).values())

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from standardwebhooks.webhooks import Webhook
 
 from contracts import MODELS, from_record
+from stageline_kit import kafka_options
 from tests.compose.deployment import Compose
 
 
@@ -35,10 +36,10 @@ class Findings:
             self.faults.append(sentence)
 
 
-async def read_events(bootstrap: str) -> list[Any]:
+async def read_events(kafka: dict[str, str]) -> list[Any]:
     """Every record of the event topics, in the order of each partition."""
     consumer = AIOKafkaConsumer(
-        "job.events", "file.events", "session.events", bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest",
+        "job.events", "file.events", "session.events", **kafka_options(None, {}, kafka), group_id=None, auto_offset_reset="earliest",
         enable_auto_commit=False,
     )  # fmt: skip
     await consumer.start()
@@ -137,7 +138,7 @@ def check_webhooks(found: Findings, compose: Compose, ids: set[str], lines: list
 async def check(compose: Compose, webhook_lines: list[str] | None = None, secret: str = "") -> Findings:
     """Run all comparisons."""
     found = Findings()
-    ends, ids = check_events(found, await read_events(compose.kafka))
+    ends, ids = check_events(found, await read_events(compose.kafka_settings("consumer")))
     await asyncio.to_thread(check_stores, found, compose, ends)
     if webhook_lines is not None:
         await asyncio.to_thread(check_webhooks, found, compose, ids, webhook_lines, secret)

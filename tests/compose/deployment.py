@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -57,6 +58,12 @@ class Compose:
     def key(self) -> str:
         """The admin key, read with the README's command."""
         return self("exec", "-T", "ingest", "cat", "/keys/admin").strip()
+
+    def kafka_settings(self, user: str) -> dict[str, str]:
+        """`KAFKA_*` of a program on this machine, by the deployment guide's command."""
+        lines = self("run", "--rm", "kafka-setup", "env", user).splitlines()
+        pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
+        return {name: value for name, _, value in pairs}
 
     def client_environment(self) -> dict[str, str]:
         """Environment of `stageline` on this machine."""

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.adapters.store import accounts, uploads
+from services.ingest.adapters.store import accounts, known_names, uploads
+from services.ingest.adapters.store.audit import add_audit
 from services.ingest.adapters.store.quotas import Limits, OverLimit
+from services.ingest.adapters.store.read_model import JobRow
 from services.ingest.dialects.invopop import store as silo
 from services.ingest.dialects.pdftools import store as conversion
 from services.ingest.settings import IngestSettings
 from shared import clock
+from shared.database.store import table_of
 from shared.web.api_keys import Principal
 from tests.conformance.conftest import Opener
 
@@ -87,11 +90,10 @@ async def test_an_upload_moves_forward_once(opened: Opener) -> None:
         assert not uploads.mark_whole(c, "u", 50.0)
         assert uploads.advance(c, "u", 6, [uploads.Part(6, 4, "b4")], 200.0) and uploads.mark_whole(c, "u", 50.0)
         assert not uploads.mark_whole(c, "u", 50.0), "an upload is completed once"
-        assert uploads.claim(c, 49.0, 60.0) is None
-        claimed = uploads.claim(c, 51.0, 60.0)
-        assert claimed.id == "u" and uploads.claim(c, 51.0, 60.0) is None and uploads.claim(c, 112.0, 60.0).id == "u", (
-            "a lease ends"
-        )
+        assert not uploads.claim(c, "u", 49.0, 60.0), "it is not due yet"
+        assert (
+            uploads.claim(c, "u", 51.0, 60.0) and not uploads.claim(c, "u", 51.0, 60.0) and uploads.claim(c, "u", 112.0, 60.0)
+        ), "a lease ends"
         assert [p.blob for p in uploads.parts_of(c, "u")] == ["b1", "b4"] and uploads.needed(c, ["b1", "b9"]) == {"b1"}
         uploads.end(c, "u", "done")
         assert uploads.find(c, "u", "t").state == "done" and uploads.parts_of(c, "u") == []
@@ -135,6 +137,18 @@ async def test_parts_in_their_order(opened: Opener, sizes: list[int]) -> None:
     await store.transact(check)
 
 
+async def test_names_of_tags_and_values_are_kept_once_whatever_they_are(opened: Opener) -> None:
+    store = await opened("ingest")
+    names = ["total", "Ä ö", "a\0b", "x" * 10_000, "", "'; --"]
+    record = {"company_id": "t", "fields": dict.fromkeys(names, 1), "tag_name": "total"}
+    found = known_names.names_in(record) + known_names.names_in({"company_id": "t2", "fields": [1], "tag_name": None})
+    for _ in range(2):
+        await store.transact(lambda c: known_names.add_names(c, [*found, *found]))
+    assert await store.read(lambda c: known_names.names(c, "t", "metadata")) == set(names)
+    assert await store.read(lambda c: known_names.names(c, "t", "tag")) == {"total"}
+    assert await store.read(lambda c: known_names.names(c, "t2", "metadata")) == set()
+
+
 async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
     store = await opened("ingest")
 
@@ -157,6 +171,12 @@ async def test_keys_of_jobs_and_entries_are_used_once(opened: Opener) -> None:
     await store.transact(check)
 
 
+def add_job(c: Any, job_id: str, tenant: str, stage: str, at: float = 1.0) -> None:
+    """A job's row in the read model."""
+    job = {"id": job_id, "tenant_id": tenant, "created_at": at, "body": "{}", "stage": stage, "workflow": "w", "stage_since": at}
+    c.execute(table_of(JobRow).insert(), job)
+
+
 async def test_conversions_are_limited_and_expire(opened: Opener) -> None:
     store = await opened("ingest")
 
@@ -172,11 +192,13 @@ async def test_conversions_are_limited_and_expire(opened: Opener) -> None:
         assert conversion.enter(c, job(4, 1101.0), 3, 1000.0), "old conversions are deleted"
         assert conversion.find(c, "c1", "t") is None and conversion.data_options(c, "c1") == {}
         conversion.add_delivery(c, "j", "t", "url", "https://x", 10.0)
-        assert [r.job_id for r in conversion.due_deliveries(c, 10.0)] == ["j"]
+        assert conversion.due_deliveries(c, 10.0) == ([], True), "the job has not ended"
+        add_job(c, "j", "t", "completed")
+        assert [r.job_id for r in conversion.due_deliveries(c, 10.0)[0]] == ["j"]
         conversion.reschedule_delivery(c, "j", 1, 20.0)
-        assert conversion.due_deliveries(c, 19.0) == [] and conversion.due_deliveries(c, 20.0)[0].attempt == 1
+        assert conversion.due_deliveries(c, 19.0)[0] == [] and conversion.due_deliveries(c, 20.0)[0][0].attempt == 1
         conversion.reschedule_delivery(c, "j", 1, None)
-        assert conversion.due_deliveries(c, 99.0) == []
-        accounts.add_audit(c, WHO, 5.0, "key.issue", "x")
+        assert conversion.due_deliveries(c, 99.0) == ([], False)
+        add_audit(c, WHO, 5.0, "key.issue", "x")
 
     await store.transact(check)

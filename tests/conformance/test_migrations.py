@@ -17,9 +17,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, create_engine, text
 
 from shared.database.migrate import RUNTIME, folder_of, migrate, revisions
+from shared.database.open import open_store
 from shared.database.statements import is_shared
 from shared.database.store import RUNTIME_TABLES, table_of
 from shared.errors import Stop
+from shared.settings import Settings
 from tests.conformance.conftest import Opener
 from tests.eventually import eventually
 
@@ -62,7 +64,7 @@ def catalogue(connection: Connection) -> list[tuple[Any, ...]]:
     if not is_shared(connection):
         # The whole statement: columns, types, keys, WITHOUT ROWID, and the WHERE of a partial index.
         found = connection.execute(text("SELECT type, tbl_name, name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
-        return sorted((*row[:3], re.sub(r"\s+", "", row[3])) for row in found)
+        return sorted((*row[:3], constraints_last(re.sub(r"\s+", "", row[3]))) for row in found)
     schema = connection.execute(text("SELECT current_schema()")).scalar()
     columns = connection.execute(
         text(
@@ -74,6 +76,14 @@ def catalogue(connection: Connection) -> list[tuple[Any, ...]]:
         text("SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()")
     )
     return sorted(tuple(str(value).replace(f"{schema}.", "") for value in row) for row in (*columns, *indexes))
+
+
+def constraints_last(statement: str) -> str:
+    """A statement of SQLite without spaces, its table's constraints after its columns: SQLite writes added columns after both."""
+    key = re.search(r",PRIMARYKEY\([^)]*\)(?=,)", statement)
+    if key is None:
+        return statement
+    return re.sub(r"\)(WITHOUTROWID)?$", lambda end: f"{key[0]}{end[0]}", statement.replace(key[0], "", 1))
 
 
 def made_of_models(connection: Connection, metadata: MetaData) -> list[tuple[Any, ...]]:
@@ -147,8 +157,8 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{new}"
+down_revision = "{newest}"
 
 
 def upgrade():
@@ -162,7 +172,9 @@ async def test_a_revision_is_applied_while_others_write_and_everybody_migrates_a
 ) -> None:
     stores = [await opened("job_orchestrator") for _ in range(3)]
     shutil.copytree(folder_of("job_orchestrator"), tmp_path / "next")
-    (tmp_path / "next" / "0002_next.py").write_text(NEXT)
+    newest = revisions(folder_of("job_orchestrator"))[-1]
+    new = f"{int(newest) + 1:04}"
+    (tmp_path / "next" / f"{new}_next.py").write_text(NEXT.format(new=new, newest=newest))
     monkeypatch.setattr("shared.database.migrate.folder_of", lambda service: tmp_path / "next")
     written, stopped = 0, asyncio.Event()
 
@@ -184,7 +196,7 @@ async def test_a_revision_is_applied_while_others_write_and_everybody_migrates_a
     await eventually(lambda: some(reached + 20), 20)
     stopped.set()
     await writing
-    assert await stores[0].read(lambda c: c.execute(text("SELECT version_num FROM service_revision")).scalar()) == "0002"
+    assert await stores[0].read(lambda c: c.execute(text("SELECT version_num FROM service_revision")).scalar()) == new
     assert (
         await stores[0].read(lambda c: c.execute(text("SELECT count(*) FROM job WHERE of_tomorrow IS NULL")).scalar()) == written
     )
@@ -203,3 +215,12 @@ def test_no_revision_takes_anything_away_or_goes_back(folder: Path) -> None:
         calls = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
         assert not calls & FORBIDDEN, f"{path.name}: {calls & FORBIDDEN}"
         assert not [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "downgrade"]
+
+
+async def test_replicas_that_start_at_once_make_one_schema(postgres_url: str) -> None:
+    url = Settings(database_url=f"{postgres_url}?schema=at_once").database_for("session")
+    stores = [open_store(url) for _ in range(12)]
+    try:
+        await asyncio.gather(*(migrate(store, "session") for store in stores))
+    finally:
+        await asyncio.gather(*(store.close() for store in stores))

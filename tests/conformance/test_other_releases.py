@@ -15,8 +15,10 @@ import pytest
 from contracts import CommandDecided, PublishWorkflow
 from services.ingest.adapters.background.bulk_runner import BulkRunner
 from services.ingest.adapters.store.operations import BulkRow
+from services.job_orchestrator.adapters.catalog import Catalog
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
-from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore
+from services.job_orchestrator.adapters.seal_store import SqlSealStore
+from services.job_orchestrator.adapters.sql_store import SqlJobStore
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore
 from services.job_orchestrator.ports import Stores
 from services.job_orchestrator.publishing.workflows import WorkflowPublisher
@@ -51,7 +53,7 @@ async def published(store: Store, ensure: Callable[[set[str]], Awaitable[None]])
     """Run the publication until it has answered; the answer, what it sent, what is in the catalogue."""
     relay: Any = NotingRelay()
     processor, catalog = BatchProcessor("job_orchestrator", store, relay, relay.telemetry), Catalog()
-    stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=0), SqlSteeringStore)
+    stores = Stores(partial(SqlJobStore, catalog=catalog), partial(SqlDispatchStore, slot=0), SqlSteeringStore, SqlSealStore)
 
     async def answered() -> Any:
         return next((row for row in relay.sent if row.topic == "job.answers"), None)

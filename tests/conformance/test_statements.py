@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 VERB = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH) ")
 NAME = re.compile(r"(?<!:):(\w+)")
 POSTGRESQL = re.compile(
-    r"unnest\(|pg_|hashtext|to_ts|to_reg|set_config|nextval|(?<!\*)FOR UPDATE(?!.*\*/)|= ANY\(|json_array_elements"
+    r"unnest\(|pg_|current_setting|hashtext|to_ts|to_reg|set_config|nextval|(?<!\*)FOR UPDATE(?!.*\*/)|= ANY\(|json_array_elements"
 )
 """Words of statements that PostgreSQL alone runs."""
 SQLITE = re.compile(r"\browid\b|\bMATCH\b|sqlite_|INTO search \(search")
@@ -30,11 +30,15 @@ BUILT_AT_RUN_TIME = {
     "DELETE FROM {statement} = :e",
     "DELETE FROM {table} WHERE job_id = :j",
     "DELETE FROM {table} WHERE job_id = :job_id",
+    "DELETE FROM {table} WHERE tenant_id = :t",
     "DELETE FROM {table} WHERE tenant_id = :t AND name = :n",
+    "DELETE FROM {table} WHERE endpoint_id = :e AND event_id = :i",
     "DELETE FROM {t} WHERE file_id IN (SELECT value FROM [ids])",
     "DELETE FROM {t} WHERE job_id = :j",
+    "INSERT INTO erasure_request (id, kind, tenant_id, by_user, reason, at) SELECT id, '{kind}', tenant_id, CAST(:u AS text), 'tenant erased', CAST(:at AS double precision) FROM {table} WHERE tenant_id = :t AND NOT EXISTS (SELECT 1 FROM erasure_request r WHERE r.id = {table}.id) ORDER BY id LIMIT :n ON CONFLICT DO NOTHING",
     "SELECT * FROM silo_flow WHERE tenant_id = :t AND {column} = :v",
-    "SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id",
+    "SELECT * FROM (SELECT r.*, coalesce(w.attempts, 0) AS attempts, row_number() OVER (PARTITION BY r.{tenant} ORDER BY r.{order}, r.{key}) AS place FROM {table} r LEFT JOIN row_turn w ON w.kind = '{kind}' AND w.id = r.{key} WHERE {where} AND coalesce(w.next_at, 0) <= :now) chosen ORDER BY place, {order}, {key} LIMIT :n",
+    "SELECT {columns}, body FROM {table} {where} ORDER BY {columns} LIMIT {PAGE}",
     "SELECT body FROM silo_entry WHERE tenant_id = :t AND {column} = :v",
     "SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND stage IN ({names}) LIMIT :n) x",
     "SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND {column} = :v LIMIT :n) x",

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, text
 from contracts import FileRef, TaskStatus, Tenancy
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.search_index import enter_search, search
-from services.job_orchestrator.adapters.sql_store import Catalog, SqlJobStore, next_due
+from services.job_orchestrator.adapters.catalog import Catalog
+from services.job_orchestrator.adapters.sql_store import SqlJobStore, next_due
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import JOB_BRANCH
 from services.session.adapters.sql_store import SqlSessionStore

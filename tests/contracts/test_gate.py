@@ -142,7 +142,7 @@ def test_all_released_versions_understand_each_other(type_: str, instances: int)
                 message = model.read(json.dumps(instance))
             except ValueError as error:
                 # The model may refuse for rules that a schema cannot express alone: sizes in bytes, depth, one of two fields.
-                pytest.fail(f"{version}: {describe(error) if hasattr(error, 'errors') else error}: {instance}")
+                pytest.fail(f"{version}: {describe(error, instance) if hasattr(error, 'errors') else error}: {instance}")
             ours = json.loads(message.to_json())
             for name, judge in judges.items():
                 assert judge.is_valid(ours), (version, name, [e.message for e in judge.iter_errors(ours)][:1])

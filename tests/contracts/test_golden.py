@@ -88,4 +88,4 @@ def test_structured_mode_is_read(type_: str) -> None:
 
 def test_there_are_eight_job_and_sixteen_file_events() -> None:
     assert sum(issubclass(m, AlfredEvent) and t.startswith("stageline.job.") for t, m in MODELS.items()) == 8
-    assert sum(t.startswith("stageline.file.") for t in MODELS) == 16
+    assert sum(issubclass(m, AlfredEvent) and t.startswith("stageline.file.") for t, m in MODELS.items()) == 16

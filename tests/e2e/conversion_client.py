@@ -7,6 +7,8 @@ from typing import Any
 
 import aiohttp
 
+from shared.web.form_data import FormData
+
 
 class Problem(Exception):
     """Problem details (RFC 7807)."""
@@ -46,7 +48,7 @@ class Conversion:
         return str(body["jobId"])
 
     async def add(self, job_id: str, name: str, data: bytes, *options: tuple[str, Any]) -> str:
-        form = aiohttp.FormData(quote_fields=False)
+        form = FormData()
         form.add_field("data", data, filename=name)
         if options:
             form.add_field("options", json.dumps([{"name": n, "value": v} for n, v in options]))

@@ -13,6 +13,7 @@ from cli.client import Client
 from contracts import CreateJob, JobRequest, Tenancy, derived, to_record
 from shared import clock
 from shared.kafka.clients import make_producer
+from shared.kafka.connection import KafkaAccess
 from tests.conftest import Pipeline
 from tests.eventually import eventually
 
@@ -32,11 +33,9 @@ async def submit(pipeline: Pipeline, workflow: str) -> str:
     return job_id
 
 
-async def _started(kafka: str, topics: tuple[str, ...]) -> Any:
+async def _started(kafka: KafkaAccess, topics: tuple[str, ...]) -> Any:
     """A running consumer, or None while the broker is down."""
-    consumer = AIOKafkaConsumer(
-        *topics, bootstrap_servers=kafka, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(*topics, **kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()
     except KafkaConnectionError:
@@ -47,11 +46,11 @@ async def _started(kafka: str, topics: tuple[str, ...]) -> Any:
 
 async def read_all(pipeline: Pipeline, *topics: str) -> list[Any]:
     """Every record of some topics, up to their current ends."""
-    return await read_from(pipeline.kafka, *topics)
+    return await read_from(pipeline.access, *topics)
 
 
-async def read_from(kafka: str, *topics: str) -> list[Any]:
-    """As `read_all`, from a bootstrap server."""
+async def read_from(kafka: KafkaAccess, *topics: str) -> list[Any]:
+    """As `read_all`, from any broker."""
     consumer = await eventually(lambda: _started(kafka, topics), 60, 0.5)
     found = []
     ends = await consumer.end_offsets(consumer.assignment())
@@ -67,7 +66,7 @@ async def read_from(kafka: str, *topics: str) -> list[Any]:
 
 async def written(pipeline: Pipeline, topic: str) -> int:
     """Number of records ever written to a topic, from its offsets."""
-    consumer = await eventually(lambda: _started(pipeline.kafka, (topic,)), 60, 0.5)
+    consumer = await eventually(lambda: _started(pipeline.access, (topic,)), 60, 0.5)
     ends = await consumer.end_offsets(consumer.assignment())
     await consumer.stop()
     return sum(ends.values())

@@ -68,13 +68,14 @@ async def test_nothing_of_another_tenant_is_visible(client: Client) -> None:
     async with admin, producer:
         for path in (
             f"/api/deferred/detail/{session}", f"/api/job/detail/{job_id}", f"/api/file/detail/{file_id}", f"/api/file/download/{file_id}",
-            f"/api/file/events/{file_id}", f"/api/file/versions/{file_id}", f"/api/file/share/{file_id}", f"/api/values/file/{file_id}",
+            f"/api/file/events/{file_id}", f"/api/file/versions/{file_id}", f"/api/values/file/{file_id}",
             f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/history", f"/v1/jobs/{job_id}/why", f"/v1/jobs/{job_id}/results.zip",
             f"/v1/files/{file_id}/text", f"/v1/files/{file_id}/result",
         ):  # fmt: skip
             assert (await raw(admin, "GET", path))[0] == 404, path
         for path in (
             f"/api/job/cancel/{job_id}",
+            f"/api/file/share/{file_id}",
             *(f"/v1/jobs/{job_id}/{v}" for v in ("cancel", "terminate", "pause", "resume", "rerun")),
         ):
             assert (await raw(admin, "POST", path, json={}))[0] == 404, path

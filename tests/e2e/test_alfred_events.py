@@ -10,6 +10,7 @@ import socketio
 from aiohttp import web
 
 from cli.client import Client
+from contracts.alfred_view import company_id, tag_id
 from shared import clock
 from tests.conftest import SAMPLES
 from tests.e2e.alfred_client import Alfred
@@ -79,6 +80,26 @@ async def test_the_webhook_of_an_account(client: Client) -> None:
         alfred.http.post, f"{alfred.base}/api/account/webhook", json={"url": "http://169.254.169.254/"}, timeout=60
     )
     assert internal.status_code == 400 and internal.json()["field"] == "url"
+
+
+async def test_the_webhook_has_the_vendors_shape_and_is_flat_on_request(client: Client) -> None:
+    tenant = f"flat-{clock.new_root()}"
+    key = (await client.call("POST", "/v1/keys", json={"user_name": "h", "tenant_id": tenant}))["key"]
+    alfred = Alfred(client.target.url, api_key=key)
+    async with Registered() as receiver:
+        await asyncio.to_thread(alfred.call, "POST", "account/webhook", json={"url": receiver.url, "flat": True})
+        job_id = await asyncio.to_thread(alfred.process, LETTER)
+
+        async def finished() -> Any:
+            return [e for e in receiver.events if e["event_name"] == e["event"]["event_name"] == "job_finished_event"]
+
+        await eventually(finished, 60)
+    created = next(e for e in receiver.events if e["event_name"] == "job_create_event")
+    assert created["company_id"] == company_id(tenant) and created["event_time"].is_integer()
+    (file,) = (await asyncio.to_thread(alfred.call, "GET", f"job/detail/{job_id}"))["files"]
+    assert created["file_urls"] == [f"{client.target.url}/api/file/download/{file['id']}"]
+    tagged = next(e for e in receiver.events if e["event_name"] == "file_change_tag_event")
+    assert tagged["new_tag_id"] == tag_id(tenant, "letter") and tagged["previous_tag_id"] is None
 
 
 async def test_real_time_events(client: Client) -> None:

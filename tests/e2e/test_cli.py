@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,11 @@ def test_nothing_running_is_exit_code_3(pipeline: Pipeline) -> None:
     env = {**os.environ, "STAGELINE_URL": "http://127.0.0.1:9", "STAGELINE_KEY": "x"}
     command = [sys.executable, "-c", "from cli import client; client.PATIENCE_S = 0.5; from cli.main import main; main()", "jobs"]
     assert subprocess.run(command, capture_output=True, env=env, timeout=60).returncode == 3
+
+
+def test_submit_keeps_the_names_of_files(pipeline: Pipeline, tmp_path: Path) -> None:
+    names = ["Meine Rechnung März (1).pdf", 'the "final" one.txt', r"back\slash.txt"]
+    for name in names:
+        (tmp_path / name).write_text("hello")
+    done = pipeline.command("submit", *(str(tmp_path / name) for name in names), "--watch", "--json")
+    assert sorted(f["file_name"] for f in json.loads(done.stdout)["files"]) == sorted(names), done.stderr

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.kafka
 class Steered:
     """A worker of the action `test.steered` that ends its tasks when the test tells it to."""
 
-    def __init__(self, kafka: str) -> None:
-        self.worker = Worker(kafka, "steered-1", concurrency=50, drain_s=1)
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.worker = Worker(pipeline.kafka, "steered-1", concurrency=50, drain_s=1, **pipeline.as_user())
         self.started: list[str] = []
         self.cancelled: list[str] = []
         self.go = asyncio.Event()
@@ -45,7 +45,7 @@ class Steered:
 
 @contextlib.asynccontextmanager
 async def steered(pipeline: Pipeline) -> AsyncIterator[Steered]:
-    made = Steered(pipeline.kafka)
+    made = Steered(pipeline)
     running = asyncio.create_task(made.worker.run())
     try:
         yield made
@@ -235,7 +235,11 @@ async def test_only_what_failed_is_run_again(client: Client, pipeline: Pipeline)
     made = await verb(client, job_id, "rerun", only="failed", args={"breaks": {"fail": None}}, reason="fixed")
     again = await ended(client, made["job_id"])
     assert again["rerun_of"] == job_id and again["finished_files"] == 2, again
-    tasks = [json.loads(r.value) for r in await read_all(pipeline, "stage.tasks.noop")]
+    assert {(f["status"], f["code"], f["message"]) for f in again["files"]} == {("finished", None, None)}
+    kept = await client.call("GET", f"/api/job/detail/{job_id}")
+    assert [(f["id"], f["status"], f["code"]) for f in kept["files"]] == [(f["id"], f["status"], f["code"]) for f in job["files"]]
+    topics = ("stage.tasks.test.outcome", "stage.tasks.noop")
+    tasks = [json.loads(r.value) for topic in topics for r in await read_all(pipeline, topic)]
     ran = [(t["step"], t["file"]["file_name"]) for t in tasks if t["job_id"] == made["job_id"]]
     assert ran == [("breaks", "email-order-4471.eml"), ("last", "email-order-4471.eml")], "finished steps are not run again"
     with pytest.raises(CliError, match="no file of the job"):
@@ -254,7 +258,7 @@ async def test_refused_reports_are_published(client: Client, pipeline: Pipeline)
             report_id=clock.new_root(), reported_at=clock.now(), status=TaskStatus.OK, worker="forger", duration_ms=5.0, lease="forged",
             attempt=1, **{n: task[n] for n in names},
         )  # fmt: skip
-        async with Producer(pipeline.kafka, "/test") as producer:
+        async with Producer(pipeline.kafka, "/test", **pipeline.as_user()) as producer:
             await producer.publish(report)
 
         async def refused() -> Any:

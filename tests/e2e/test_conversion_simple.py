@@ -6,12 +6,12 @@ import base64
 import io
 from typing import Any
 
-import aiohttp
 import pikepdf
 import pytest
 from aiohttp import web
 
 from cli.client import Client
+from shared.web.form_data import FormData
 from tests.conftest import SAMPLES
 from tests.e2e.test_accounts import new_tenant
 from tests.e2e.test_gateway import raw
@@ -23,7 +23,7 @@ PLAIN, STRUCTURED = "/conversion/v1.0/rest/http.input", "/conversion/v1.0/rest/h
 
 
 async def test_a_document_in_and_a_pdf_out(client: Client) -> None:
-    form = aiohttp.FormData()
+    form = FormData()
     form.add_field("data", SCAN, filename="receipt.png")
     for more in ({"data": SCAN, "headers": {"content-type": "image/png"}}, {"data": form}):
         status, body, headers = await raw(client, "POST", f"{PLAIN}/convert-to-pdf", **more)

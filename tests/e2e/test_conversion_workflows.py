@@ -124,6 +124,23 @@ async def test_an_invoice_is_made_of_paper_and_data(conversion: Conversion) -> N
     assert result["status"] == "error" and result["error"]["code"] == "conformance", result
 
 
+async def test_further_files_of_an_invoice_are_attached(conversion: Conversion) -> None:
+    job_id = await conversion.create(workflow="Invoice")
+    terms = ("DOC.ROLE", "attached"), ("AF.RELATIONSHIP", "supplement"), ("AF.DESCRIPTION", "Terms")
+    await conversion.add(job_id, "terms.pdf", NDA, *terms)
+    await conversion.add(job_id, "invoice.pdf", (SAMPLES / "invoice-globex-117.pdf").read_bytes())
+    xml = INVOICE.format("urn:cen.eu:en16931:2017").encode()
+    await conversion.add(job_id, "invoice.xml", b'<?xml version="1.0" encoding="UTF-8"?>' + xml)
+    await conversion.add(job_id, "letter.docx", (SAMPLES / "letter-offer.docx").read_bytes())
+    result = await conversion.start(job_id)
+    assert [d["fileName"] for d in result["dataList"]] == ["invoice.pdf"], result
+    with pikepdf.open(io.BytesIO((await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1])) as made:
+        assert sorted(made.attachments) == ["factur-x.xml", "letter.docx", "terms.pdf"]
+        assert (
+            made.attachments["terms.pdf"].description == "Terms" and made.attachments["terms.pdf"].get_file().read_bytes() == NDA
+        )
+
+
 async def test_signing_without_a_key_is_an_error(conversion: Conversion) -> None:
     job_id = await conversion.create(workflow="Sign PDF")
     await conversion.add(job_id, "contract.pdf", NDA)
@@ -146,7 +163,12 @@ async def test_the_archive_s_own_connections(connection: str, conversion: Conver
         assert int(image.Width) == {"web-optimization": 2400, "email-optimization": 1600}.get(connection, 3000)
 
 
-async def test_profiles_of_a_workflow_with_a_slash_in_its_name(conversion: Conversion, client: Client) -> None:
+async def test_profiles_of_a_workflow_with_a_slash_in_its_name(client: Client) -> None:
+    async with Conversion(client.target.url, authorization=f"Bearer {client.target.key}") as conversion:
+        await profile_with_a_slash(conversion, client)
+
+
+async def profile_with_a_slash(conversion: Conversion, client: Client) -> None:
     body = {"options": [{"name": "IMAGE.LONGEST_SIDE", "value": "500"}]}
     await client.call("PUT", "/v1/conversion/profiles/Archive as PDF/A-1/Thumbs", json=body)
     listed = {w["name"]: [p["name"] for p in w["profiles"]] for w in (await conversion.call("GET", "/workflows"))[1]}
@@ -158,9 +180,6 @@ async def test_profiles_of_a_workflow_with_a_slash_in_its_name(conversion: Conve
     assert result["status"] == "success", result
     with pikepdf.open(io.BytesIO((await conversion.call("GET", f"/jobs/{job_id}/result/1"))[1])) as made:
         assert max(int(i.Width) for i in made.pages[0].get_images().values()) <= 500
-    wrong = await conversion.create(("IMAGE.LONGEST_SIDE", "wide"), workflow="Archive as PDF/A-1")
-    await conversion.add(wrong, "receipt.png", SCAN)
-    assert (await conversion.start(wrong))["error"]["code"] == "option"
 
 
 async def test_a_contract_is_signed(restartable: RestartablePipeline, tmp_path: Path) -> None:
@@ -172,7 +191,9 @@ async def test_a_contract_is_signed(restartable: RestartablePipeline, tmp_path: 
         "STAGELINE_SIGNING_PASSWORD_FILE": str(tmp_path / "word"),
     }
     await asyncio.to_thread(restartable.restart, **settings)
-    async with Conversion(restartable.target().url) as conversion:
+    target = restartable.target()
+    # The key signs for the tenant `default`; callers without a key are another.
+    async with Conversion(target.url, authorization=f"Bearer {target.key}") as conversion:
         job_id = await conversion.create(workflow="Sign PDF")
         await conversion.add(job_id, "contract.pdf", NDA)
         result = await conversion.start(job_id)

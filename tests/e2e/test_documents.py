@@ -115,14 +115,20 @@ async def test_the_marked_commands_of_the_guide_run(pipeline: Pipeline, tmp_path
     await run_page(page, tmp_path, pipeline, whole=False)
 
 
-async def test_the_programs_of_the_guide_run(pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_the_programs_of_the_guide_run(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect_as(role: str) -> None:
+        for variable, value in pipeline.settings("--role", role).items():
+            monkeypatch.setenv(variable, value)
+
     found: dict[str, Any] = {}
     for block in blocks(ROOT / "docs" / "how-to" / "own-programs.md"):
         if block.language == "python":
             exec(compile(block.text, name(block.page), "exec"), found)
     order, tally = str(tmp_path), str(tmp_path / "tally.db")
+    connect_as("producer")
     job_id = await found["submit"](pipeline.kafka, order)
     assert await found["submit"](pipeline.kafka, order) == job_id
+    connect_as("consumer")
     counting = asyncio.create_task(found["count_finished"](pipeline.kafka, tally))
     try:
         async with asyncio.timeout(60):

@@ -115,7 +115,7 @@ async def test_nothing_is_left_of_jobs_of_other_dialects(client: Client, pipelin
     upload = await begin(client, session, len(text), **{"upload-metadata": said(session_id=session, filename=f"{mark}.txt")})
     await bring(client, upload, 0, text)
     jobs = [(await client.call("POST", "/api/job/create", json={"session_id": session}))["job_id"]]
-    async with Conversion(client.target.url) as conversion:
+    async with Conversion(client.target.url, **{"x-api-key": client.target.key}) as conversion:
         made = await conversion.create(("META.TITLE", mark), workflow="Create Dossier PDF", name=mark)
         await conversion.add(made, f"{mark}.pdf", protected(mark), ("DOC.PASSWORD", mark))
         assert (await conversion.start(made))["status"] == "success"
@@ -129,7 +129,7 @@ async def test_nothing_is_left_of_jobs_of_other_dialects(client: Client, pipelin
     for job_id in jobs:
         await ended(client, job_id)
     shared = (await client.call("GET", f"/v1/jobs/{jobs[0]}"))["files"][0]["id"]
-    await client.call("GET", f"/api/file/share/{shared}")
+    await client.call("POST", f"/api/file/share/{shared}")
     folder = Path(pipeline.data_dir) / "objects"
     assert residue(pipeline, mark) and holding(folder, mark)
     for job_id in jobs:

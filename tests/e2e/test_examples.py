@@ -70,12 +70,12 @@ def running(*programs: Program) -> Iterator[None]:
             program.stop()
 
 
-async def submit(kafka: str, workflow: str, **config: Any) -> str:
+async def submit(pipeline: Pipeline, workflow: str, **config: Any) -> str:
     """Hand in a job whose step `shout` gets this configuration."""
     job_id = clock.new_root()
     request = JobRequest(workflow=workflow, args={"shout": config} if config else None)
     command = CreateJob(command_id=f"c-{job_id}", job_id=job_id, owner=OWNER, issued_at=clock.now(), job=request)
-    async with Producer(kafka, "/test") as producer:
+    async with Producer(pipeline.kafka, "/test", **pipeline.as_user("producer")) as producer:
         await producer.publish(command)
     return job_id
 
@@ -111,19 +111,20 @@ async def taken(client: Client, job_id: str) -> None:
     await eventually(look, 30)
 
 
-def faststream_worker(kafka: str, action: str, folder: Path) -> Program:
-    environment = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "ACTION": action}
+def faststream_worker(kafka: dict[str, str], action: str, folder: Path) -> Program:
+    environment = {**kafka, "ACTION": action}
     return Program([sys.executable, "-m", "faststream", "run", "shouting:app"], EXAMPLES / "faststream_worker", environment)
 
 
-def node_worker(kafka: str, action: str, folder: Path) -> Program:
-    return Program(["node", "worker.mjs", kafka, action], npm_installed(EXAMPLES / "nodejs", folder / "nodejs"))
+def node_worker(kafka: dict[str, str], action: str, folder: Path) -> Program:
+    command = ["node", "worker.mjs", kafka["KAFKA_BOOTSTRAP_SERVERS"], action]
+    return Program(command, npm_installed(EXAMPLES / "nodejs", folder / "nodejs"), kafka)
 
 
-def go_worker(kafka: str, action: str, folder: Path) -> Program:
+def go_worker(kafka: dict[str, str], action: str, folder: Path) -> Program:
     subprocess.run(["go", "vet", "./..."], cwd=EXAMPLES / "go", check=True)
     subprocess.run(["go", "build", "-o", str(folder / "worker"), "."], cwd=EXAMPLES / "go", check=True)
-    return Program([str(folder / "worker"), kafka, action], EXAMPLES / "go")
+    return Program([str(folder / "worker"), kafka["KAFKA_BOOTSTRAP_SERVERS"], action], EXAMPLES / "go", kafka)
 
 
 WORKERS = [
@@ -136,7 +137,14 @@ WORKERS = [
 async def published(client: Client, action: str) -> str:
     """A workflow of one step with the action; its name."""
     name = f"examples-{action.removeprefix('acme.')}"
-    step = {"name": "shout", "action": action, "scope": "job", "config": {"text": "hello"}, "timeouts": {"heartbeat_s": 1}}
+    step: dict[str, Any] = {
+        "name": "shout",
+        "action": action,
+        "scope": "job",
+        "config": {"text": "hello"},
+        "timeouts": {"heartbeat_s": 1},
+    }
+    step["open"] = ["text", "takes_s"]
     await client.call("PUT", f"/v1/workflows/{name}/draft", json={"name": name, "version": 1, "steps": [step]})
     await client.call("POST", f"/v1/workflows/{name}/publish")
     return name
@@ -146,28 +154,28 @@ async def published(client: Client, action: str) -> str:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("action", "worker"), WORKERS)
 async def test_a_worker_keeps_the_protocol(
-    pipeline: Pipeline, client: Client, tmp_path: Path, action: str, worker: Callable[[str, str, Path], Program]
+    pipeline: Pipeline, client: Client, tmp_path: Path, action: str, worker: Callable[[dict[str, str], str, Path], Program]
 ) -> None:
     workflow = await published(client, action)
-    program = worker(pipeline.kafka, action, tmp_path)
+    program = worker(pipeline.settings("--role", "worker", "--actions", action), action, tmp_path)
     with running(program):
-        done = await ended(client, await submit(pipeline.kafka, workflow))
+        done = await ended(client, await submit(pipeline, workflow))
         assert done["stage"] == "completed" and done["retries"] == 0, done
-        failed = await ended(client, await submit(pipeline.kafka, workflow, text=""))
+        failed = await ended(client, await submit(pipeline, workflow, text=""))
         assert failed["stage"] == "failed" and failed["retries"] == 0, "a KO is not tried again"
 
         # The lease is 15 s at least, so heartbeats alone carry this task to its end.
-        long = await ended(client, await submit(pipeline.kafka, workflow, takes_s=18))
+        long = await ended(client, await submit(pipeline, workflow, takes_s=18))
         assert long["stage"] == "completed" and long["retries"] == 0, long
 
-        endless = await submit(pipeline.kafka, workflow, takes_s=100)
+        endless = await submit(pipeline, workflow, takes_s=100)
         await taken(client, endless)
         await client.call("POST", f"/v1/jobs/{endless}/cancel", json={"reason": "test"})
         assert (await ended(client, endless))["stage"] == "cancelled"
-        after = await ended(client, await submit(pipeline.kafka, workflow), 20)
+        after = await ended(client, await submit(pipeline, workflow), 20)
         assert after["stage"] == "completed", "the cancelled task stopped, or this one would wait for it"
 
-        killed = await submit(pipeline.kafka, workflow, takes_s=3)
+        killed = await submit(pipeline, workflow, takes_s=3)
         await taken(client, killed)
         program.kill()
         program.start()
@@ -194,7 +202,7 @@ async def hand_in(pipeline: Pipeline, client: Client, jobs: int, expected: Bills
     """One job with two files and some without; adds what a consumer has to bill for them to `expected`."""
     files = [SAMPLES / "letter-offer.docx", SAMPLES / "invoice-globex-117.pdf"]
     expected[await submit_files(client, files, {"workflow": "documents"})] = (2, 1)
-    for job_id in await asyncio.gather(*(submit(pipeline.kafka, "noop-five") for _ in range(jobs))):
+    for job_id in await asyncio.gather(*(submit(pipeline, "noop-five") for _ in range(jobs))):
         expected[job_id] = (0, 1)
 
 
@@ -222,12 +230,13 @@ async def billed_more(database: Path) -> None:
 @pytest.mark.timeout(240)
 async def test_consumers_that_are_killed_bill_every_job_once(pipeline: Pipeline, client: Client, tmp_path: Path) -> None:
     faststream, plain = tmp_path / "faststream.db", tmp_path / "plain.db"
+    kafka = pipeline.settings("--role", "consumer")
     programs = {
         faststream: Program(
             [sys.executable, "-m", "faststream", "run", "billing:app"], EXAMPLES / "faststream_consumer",
-            {"KAFKA_BOOTSTRAP_SERVERS": pipeline.kafka, "BILLING_DB": str(faststream)},
+            {**kafka, "BILLING_DB": str(faststream)},
         ),
-        plain: Program([sys.executable, "consumer.py", pipeline.kafka, str(plain)], EXAMPLES / "aiokafka_plain"),
+        plain: Program([sys.executable, "consumer.py", pipeline.kafka, str(plain)], EXAMPLES / "aiokafka_plain", kafka),
     }  # fmt: skip
     expected: Bills = {}
     with running(*programs.values()):
@@ -246,7 +255,7 @@ async def test_consumers_that_are_killed_bill_every_job_once(pipeline: Pipeline,
 
 async def test_the_plain_producer_hands_in_the_same_order_once(pipeline: Pipeline, client: Client) -> None:
     command = [sys.executable, "producer.py", pipeline.kafka, "noop-five", clock.new_root()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **pipeline.settings("--role", "producer")}
     folder = EXAMPLES / "aiokafka_plain"
     ids = {
         subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout.strip()
@@ -265,6 +274,6 @@ async def test_a_producer_may_compress_its_records(pipeline: Pipeline, client: C
     job_id = clock.new_root()
     request = JobRequest(workflow="noop-five", metadata={"text": "x" * 2000})
     command = CreateJob(command_id=f"c-{job_id}", job_id=job_id, owner=OWNER, issued_at=clock.now(), job=request)
-    async with Producer(pipeline.kafka, "/test", compression_type=codec) as producer:
+    async with Producer(pipeline.kafka, "/test", compression_type=codec, **pipeline.as_user("producer")) as producer:
         await producer.publish(command)
     assert (await ended(client, job_id))["stage"] == "completed"

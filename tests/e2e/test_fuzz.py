@@ -23,6 +23,7 @@ WORKERS = "2" if sys.version_info >= (3, 12) else "1"
 
 async def test_generated_requests_find_no_fault(own_pipeline: Pipeline, tmp_path: Path) -> None:
     own_pipeline.environment |= {"STAGELINE_REQUESTS_PER_MINUTE": "100000000", "STAGELINE_SIGNINS_PER_MINUTE": "100000000"}
+    own_pipeline.environment |= {"STAGELINE_SIGNINS_PER_MINUTE_TOTAL": "100000000"}
     own_pipeline.start()
     target = own_pipeline.target()
     command = [

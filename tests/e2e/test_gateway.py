@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from cli.client import Client, CliError
+from shared.web.form_data import FormData
 from tests.conftest import SAMPLES, Pipeline
 from tests.eventually import eventually
 
@@ -31,8 +32,8 @@ async def session_with(client: Client, *names: str) -> str:
     return str(session)
 
 
-def form(session: str, name: str, data: bytes | io.BytesIO | None = None, **fields: str) -> aiohttp.FormData:
-    parts = aiohttp.FormData(quote_fields=False)
+def form(session: str, name: str, data: bytes | io.BytesIO | None = None, **fields: str) -> FormData:
+    parts = FormData()
     parts.add_field("session_id", session)
     parts.add_field("file", data if data is not None else (SAMPLES / name).read_bytes(), filename=name)
     for key, value in fields.items():
@@ -77,7 +78,8 @@ async def test_the_download_is_the_upload(client: Client) -> None:
     (entry,) = (await client.call("GET", f"/api/deferred/detail/{session}"))["files"]
     status, body, headers = await raw(client, "GET", f"/api/file/download/{entry['id']}")
     assert status == 200 and body == (SAMPLES / "price-list-2026.xlsx").read_bytes()
-    assert headers["Content-Disposition"] == "attachment; filename*=UTF-8''price-list-2026.xlsx"
+    assert headers["Content-Disposition"] == "attachment; filename=price-list-2026.xlsx"
+    assert headers["Content-Type"] == "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
     detail = await client.call("GET", f"/api/file/detail/{entry['id']}")
     assert detail["file_size"] == len(body) and len(detail["md5_hash"]) == 32
 
@@ -133,8 +135,10 @@ async def test_invalid_uploads(client: Client) -> None:
     session = await session_with(client)
     post = "/api/file/uploadfile"
     assert (await raw(client, "POST", post, json={}))[0] == 400
-    assert (await raw(client, "POST", post, data=aiohttp.FormData({"session_id": session})))[0] == 400
-    no_session = aiohttp.FormData()
+    session_alone = FormData()
+    session_alone.add_field("session_id", session)
+    assert (await raw(client, "POST", post, data=session_alone))[0] == 400
+    no_session = FormData()
     no_session.add_field("file", b"x", filename="x.txt")
     status, body, _ = await raw(client, "POST", post, data=no_session)
     assert status == 400 and body["message"].startswith("session_id")

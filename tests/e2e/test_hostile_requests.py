@@ -6,10 +6,10 @@ import io
 import itertools
 from typing import Any
 
-import aiohttp
 import pytest
 
 from cli.client import Client
+from shared.web.form_data import FormData
 
 pytestmark = pytest.mark.kafka
 VALUES = [
@@ -61,7 +61,7 @@ async def test_hostile_json_at_every_field(client: Client) -> None:
 async def test_hostile_metadata_of_an_upload(client: Client) -> None:
     session = (await client.call("POST", "/api/deferred/create"))["session_id"]
     for value in ('"\\ud800"', '{"a": NaN}', "[" * 900 + "]" * 900, "{"):
-        form = aiohttp.FormData()
+        form = FormData()
         form.add_field("session_id", session)
         form.add_field("metadata", value)
         form.add_field("file", b"hello", filename="a.txt")

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import uuid_utils
 from aiohttp import web
@@ -56,7 +57,7 @@ async def test_a_job_from_data_to_intents(invopop: Invopop) -> None:
     assert job["envelope"] == INVOICE and job["workflow_id"] == flow_id and job["tags"] == ["may"] and job["faults"] == []
     assert job["intents"][0]["integration_id"] == steps[0]["id"], "fields for clients from before 2023-06"
     entry = await invopop.call("GET", f"/silo/v1/entries/{job['silo_entry_id']}")
-    assert entry["data"] == INVOICE and entry["doc_schema"] == INVOICE["$schema"]
+    assert entry["data"] == INVOICE and entry["env_schema"] == INVOICE["$schema"]
     assert (await invopop.call("GET", f"/transform/v1/jobs/key/{job['key']}"))["id"] == job["id"]
     await invopop.run(flow_id)
     page = await invopop.call("GET", "/transform/v1/jobs", limit="1")
@@ -70,7 +71,11 @@ async def test_a_job_from_data_to_intents(invopop: Invopop) -> None:
 async def test_the_editions(invopop: Invopop) -> None:
     flow_id = await flow(invopop, step("Only"))
     old = await invopop.run(flow_id, meta={"source": "shop", "count": 3})
-    assert invopop.status == 200 and old["meta"] == {"source": "shop", "count": 3}
+    assert (
+        invopop.status == 200
+        and old["meta"] == {"source": "shop", "count": 3}
+        and old["args"] == {"source": "shop", "count": "3"}
+    )
     new = await invopop.run(flow_id, args={"source": "shop"})
     assert invopop.status == 202 and new["args"] == {"source": "shop"} and "envelope" not in new
     v1 = await invopop.call("PUT", f"/transform/v1/jobs/{uuid.uuid1()}", {"workflow_id": flow_id})
@@ -97,12 +102,19 @@ async def test_repeated_requests(invopop: Invopop) -> None:
 
 
 async def test_faults_of_a_job(invopop: Invopop) -> None:
-    rejected = step("Check", config={"fail": "KO"})
+    rejected = step("Check", "test.outcome", config={"fail": "KO"})
     job = await invopop.run(await flow(invopop, rejected, step("Never"), rescue=[step("Undo")]), data=INVOICE)
     assert job["status"] == "KO" and [i["name"] for i in job["intents"]] == ["Check", "Undo"]
     assert [e["status"] for e in job["intents"][0]["events"]] == ["RUN", "KO"]
-    assert job["faults"] == [{"provider": "noop", "code": "asked_to_fail", "message": "The step's config asks for this failure."}]
-    handled = step("Check", config={"fail": "KO"}, next=[{"status": "KO", "code": "asked_to_fail", "steps": [step("Mend")]}])
+    reason = {"code": "asked_to_fail", "message": "The step's config asks for this failure."}
+    assert job["faults"] == [{"provider": "test.outcome", **reason}]
+    assert failed(job), "after a rescue the outcome is that of the job"
+    told = job["intents"][1]["events"][-1]
+    assert [e["status"] for e in job["intents"][1]["events"]] == ["RUN", "OK", "KO"] and job["intents"][1]["completed"]
+    assert (told["code"], told["message"]) == (reason["code"], f"Check: {reason['message']}")
+    handled = step(
+        "Check", "test.outcome", config={"fail": "KO"}, next=[{"status": "KO", "code": "asked_to_fail", "steps": [step("Mend")]}]
+    )
     job = await invopop.run(await flow(invopop, handled, step("Send")), data=INVOICE)
     assert job["status"] == "OK" and [i["name"] for i in job["intents"]] == ["Check", "Mend", "Send"] and job["faults"] == []
     assert job["intents"][0]["events"][-1]["status"] == "KO"
@@ -134,12 +146,14 @@ async def test_workflows_are_drafts_and_versions(client: Client, invopop: Invopo
     flow_id = str(uuid.uuid4())
     path = f"/transform/v1/workflows/{flow_id}"
     draft = await invopop.call("PUT", path, {"name": "A", "steps": [step("One")], "draft": True, "schema": "bill/invoice"})
-    assert draft["version"] == 0 and draft["draft"] is True
+    assert draft["version"] == "0" and draft["draft"] is True
     assert "workflow_id" in (await refused(invopop, "POST", "/transform/v1/jobs", {"workflow_id": flow_id})).fields
     first = await invopop.call("PATCH", path, {"name": "B"})
-    assert first["version"] == 1 and first["name"] == "B" and first["steps"][0]["name"] == "One"
+    assert first["version"] == "1" and first["name"] == "B" and first["steps"][0]["name"] == "One"
     second = await invopop.call("PUT", path, {"name": "B", "steps": [step("Two")]})
-    assert second["version"] == 2 and [v["version"] for v in second["versions"]] == [1, 2] and second["hash"] != first["hash"]
+    assert (
+        second["version"] == "2" and [v["version"] for v in second["versions"]] == ["1", "2"] and second["hash"] != first["hash"]
+    )
     job = await invopop.run(flow_id)
     assert [i["name"] for i in job["intents"]] == ["Two"]
     assert flow_id in [f["id"] for f in (await invopop.call("GET", "/transform/v1/workflows", limit="100"))["list"]]
@@ -215,6 +229,36 @@ async def test_a_poke_continues_a_waiting_job(client: Client, invopop: Invopop) 
     ).status in (404, 409)
 
 
+async def test_a_step_that_nobody_serves_says_so_in_its_intent(invopop: Invopop) -> None:
+    action = f"acme.x{uuid.uuid4().hex[:8]}"
+    job = await invopop.call(
+        "POST", "/transform/v1/jobs", {"workflow_id": await flow(invopop, step("Lonely", action)), "data": INVOICE}
+    )
+
+    async def told() -> Any:
+        found = await invopop.call("GET", f"/transform/v1/jobs/{job['id']}")
+        events = found["intents"][-1]["events"] if found["intents"] else []
+        return (found, events[-1]) if events and events[-1].get("code") == "no_worker" else None
+
+    found, event = await eventually(told, 20)
+    assert event["status"] == found["status"] == "QUEUED" and event["message"] == f"No worker serves the action {action}."
+    assert found["intents"][-1]["completed"] is False and "completed_at" not in found
+    await invopop.call("POST", f"/v1/jobs/{job['id']}/cancel", {})
+
+
+async def test_attachments_are_read_without_a_header(invopop: Invopop) -> None:
+    entry = await invopop.call("POST", "/silo/v1/entries", {"data": INVOICE})
+    made = await invopop.call(
+        "POST", f"/silo/v1/entries/{entry['id']}/files", {"name": "a.txt", "data": base64.b64encode(b"hello").decode()}
+    )
+    job = await invopop.run(await flow(invopop, step("Only")), silo_entry_id=entry["id"])
+    url = job["attachments"][0]["url"]
+    assert url.startswith(f"{invopop.base}/silo/v1/links/")
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        assert answer.status == 200 and await answer.read() == b"hello" and answer.content_type == "text/plain"
+    assert made["url"] != url, "each answer has addresses of its own"
+
+
 async def test_the_webhook_step(invopop: Invopop) -> None:
     answers = [(500, {"code": "busy", "message": "later", "retry_in": 0.2}), (200, None)]
     heard: list[tuple[dict[str, Any], str]] = []
@@ -231,8 +275,9 @@ async def test_the_webhook_step(invopop: Invopop) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     try:
-        tell = step("Tell", "webhook", config={"url": url, "event": "done", "bearer_token": "secret"})
-        broken = step("Check", config={"fail": "KO"})
+        await invopop.call("PUT", "/v1/secrets/shop-token", {"value": "secret"})
+        tell = step("Tell", "webhook", config={"url": url, "event": "done", "bearer_token": "secret:shop-token"})
+        broken = step("Check", "test.outcome", config={"fail": "KO"})
         job = await invopop.run(await flow(invopop, tell), data=INVOICE, args={"shop": "1"}, key=f"w-{uuid.uuid4()}")
         assert [e["status"] for e in job["intents"][0]["events"]] == ["RUN", "QUEUED", "OK"], job["intents"]
         payload, token = heard[-1]
@@ -242,8 +287,8 @@ async def test_the_webhook_step(invopop: Invopop) -> None:
         }  # fmt: skip
         await invopop.run(await flow(invopop, broken, rescue=[tell]), data=INVOICE)
         assert "asked_to_fail" in heard[-1][0]["faults"][0]["message"], "the error flow gets the reason"
-        internal = step("Tell", "webhook", config={"url": "http://169.254.169.254/latest"})
-        job = await invopop.run(await flow(invopop, internal), data=INVOICE)
-        assert job["status"] == "KO" and job["faults"][0]["code"] == "ssrf_refused"
+        internal = step("Tell", "webhook", config={"url": "https://169.254.169.254/latest"})
+        with pytest.raises(InvopopError, match=r"422 .*169\.254\.169\.254 is an internal address"):
+            await flow(invopop, internal)
     finally:
         await runner.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +32,13 @@ async def test_unreadable_records_are_dead_lettered_and_repeats_dropped(pipeline
     group = f"kit-{clock.new_root()}"
     await ensure_topics(pipeline.access, [dead_letters_of(DELIVERY_EVENTS_TOPIC, group)], TopicSizes(1, 1, 1))
     mine = example(DeliveryAttempted).model_copy(update={"attempt_id": clock.new_root(), "tenant_id": group})
-    async with Producer(pipeline.kafka, "/test") as producer:
+    async with Producer(pipeline.kafka, "/test", **pipeline.as_user()) as producer:
         await producer.send_raw("delivery.events", b"k", b"\xff", [("ce_type", b"?"), ("ce_tenant", group.encode())])
         for _ in range(3):
             await producer.publish(mine)
     found: list[Event] = []
     async with (
-        Consumer(pipeline.kafka, group, ["delivery.events"], tenant=group, dead_letters=True) as consumer,
+        Consumer(pipeline.kafka, group, ["delivery.events"], tenant=group, dead_letters=True, **pipeline.as_user()) as consumer,
         asyncio.timeout(30),
     ):
         async for batch in consumer:
@@ -49,13 +50,13 @@ async def test_unreadable_records_are_dead_lettered_and_repeats_dropped(pipeline
     assert [event.message for event in found] == [mine]
     [letter] = await read_all(pipeline, f"delivery.events.{group}.dlq")
     assert letter.value == b"\xff" and dict(letter.headers)["dlq-original-topic"] == b"delivery.events"
-    async with Consumer(pipeline.kafka, group, ["delivery.events"]) as again:
+    async with Consumer(pipeline.kafka, group, ["delivery.events"], **pipeline.as_user()) as again:
         records = await again._consumer.getmany(timeout_ms=2000)
         assert not [r for rs in records.values() for r in rs if dict(r.headers).get("ce_tenant") == group.encode()], "committed"
 
 
 async def test_gaps_are_detected(pipeline: Pipeline) -> None:
-    consumer = Consumer(pipeline.kafka, "unused", ["job.events"])
+    consumer = Consumer(pipeline.kafka, "unused", ["job.events"], **pipeline.as_user())
     job = clock.new_root()
 
     def record(sequence: int, offset: int) -> ConsumerRecord[Any, Any]:
@@ -70,6 +71,7 @@ async def test_gaps_are_detected(pipeline: Pipeline) -> None:
 
 SPANS = """
 import json
+import os
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -101,7 +103,11 @@ async def test_a_task_is_cancelled_and_another_finishes_before_the_worker_stops(
 ) -> None:
     notes = tmp_path / "notes"
     command = [sys.executable, "-m", "tests.e2e.slow_worker", pipeline.kafka, str(notes)]
-    worker = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    worker = await asyncio.create_subprocess_exec(
+        *command,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **pipeline.settings("--role", "worker", "--actions", "acme.slow")},
+    )
 
     def noted(word: str) -> Any:
         async def look() -> bool:

@@ -86,7 +86,7 @@ async def test_ten_thousand_files_in_one_job(client: Client, pipeline: Pipeline)
     common: dict[str, Any] = {"session_id": session_id, "owner": OWNER, "issued_at": clock.now()}
     commands = [
         OpenSession(command_id=clock.new_root(), **common),
-        *(AddFile(command_id=clock.new_root(), file=FileRef(file_id=clock.new_root(), file_name=f"{n}.txt", blob_name="x"), **common)
+        *(AddFile(command_id=clock.new_root(), file=FileRef(file_id=clock.new_root(), file_name=f"{n}.txt", blob_name="default/x"), **common)
           for n in range(count)),
         CloseSession(command_id=clock.new_root(), job=JobRequest(workflow="test-wide"), **common),
     ]  # fmt: skip

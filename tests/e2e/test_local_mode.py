@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from cli.client import Client
 from cli.commands.submit import submit_files
@@ -22,6 +23,7 @@ from shared.embedded.jars import cache_folder
 from shared.embedded.java import find_java
 from tests.command_line import run_command
 from tests.conftest import SAMPLES, Pipeline
+from tests.e2e.outside import read_all
 from tests.e2e.test_control import make
 from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
@@ -95,20 +97,43 @@ async def test_the_topics_and_the_stores_agree(detached: Pipeline) -> None:
     found = detached.command("verify", "--json")
     report = json.loads(found.stdout)
     assert found.returncode == 0 and report["jobs"] == jobs and report["differences"] == [], found.stdout + found.stderr
+    await put_back_state(detached, done)
+    found = detached.command("verify")
+    assert found.returncode == 1 and f"{done}: the records of job.state say sequence is 1, the store" in found.stdout
     with sqlite3.connect(detached.data_dir / "ingest.db") as store:
         store.execute("UPDATE job_view SET body = json_set(body, '$.stage', 'failed') WHERE id = ?", [done])
     found = detached.command("verify")
     assert found.returncode == 1 and f"{done}: the read model say stage is 'failed', the store 'completed'" in found.stdout
 
 
+async def put_back_state(where: Pipeline, job: str) -> None:
+    """Publish a state of before as the job's last one."""
+    last = [record for record in await read_all(where, "job.state") if record.key == job.encode()][-1]
+    value = json.dumps(json.loads(last.value) | {"sequence": 1}).encode()
+    async with AIOKafkaProducer(**where.access.options) as producer:
+        await producer.send_and_wait("job.state", value, last.key, partition=last.partition, headers=list(last.headers))
+
+
+def complaints(where: Pipeline) -> list[str]:
+    """Lines of the services' logs that are errors, or that are no JSON."""
+    found = []
+    for path in sorted((where.data_dir / "logs").glob("*.log")):
+        for line in path.read_text().splitlines() if path.name != "kafka.log" else ():
+            if not line.startswith("{") or json.loads(line)["level"] in ("ERROR", "CRITICAL"):
+                found.append(f"{path.name}: {line}")
+    return found
+
+
 def test_down_and_reset(detached: Pipeline) -> None:
     assert detached.command("jobs").returncode == 0
     assert detached.command("down").returncode == 0
+    assert list((detached.data_dir / "logs").glob("*.log")) and complaints(detached) == [], "two starts, jobs, and two stops"
     assert detached.command("down").returncode == 3
     assert detached.command("jobs").returncode == 3
     assert detached.command("reset", "--yes").returncode == 0 and not detached.data_dir.exists()
 
 
+@pytest.mark.slow
 async def test_the_pipeline_recovers_when_the_fork_server_is_killed(restartable: RestartablePipeline) -> None:
     before = restartable.state["pids"]
     await asyncio.to_thread(submitted, restartable)
@@ -201,3 +226,24 @@ def test_doctor_says_what_is_here(tmp_path: Path) -> None:
     assert said.returncode == 0
     for what in ("python", "java", "kafka 4.3.1", "disk", "tesseract", "sandbox"):
         assert what in said.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+async def test_up_right_after_the_supervisor_was_killed(tmp_path: Path) -> None:
+    where = Pipeline(tmp_path / "d")
+    await asyncio.to_thread(where.start)
+    state = where.state
+    options = ["--port", str(state["ports"]["ingest"]), "--kafka-port", str(state["ports"]["kafka"])]
+    assert where.process is not None
+    where.process.kill()
+    where.process.wait()
+    again = Pipeline(where.data_dir, ["--port", str(state["ports"]["ingest"])])
+    (where.data_dir / "run" / "state.json").unlink()
+    try:
+        await asyncio.to_thread(again.start)
+        assert again.state["ports"]["ingest"] == state["ports"]["ingest"], options
+        assert "an earlier supervisor was killed" in (where.data_dir / "up.log").read_text()
+        await asyncio.to_thread(submitted, again)
+    finally:
+        await asyncio.to_thread(again.stop)

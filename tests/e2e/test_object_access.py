@@ -43,11 +43,11 @@ async def objects(client: Client) -> dict[str, str]:
     )
     open_session = await session_with(client)
     upload = (await begin(client, open_session, 5)).rpartition("/")[2]
-    shared = await client.call("GET", f"/api/file/share/{job['files'][0]['id']}")
+    shared = await client.call("POST", f"/api/file/share/{job['files'][0]['id']}")
     return {
         "session_id": open_session, "job_id": job_id, "file_id": job["files"][0]["id"], "key_id": key["key_id"], "secret_key": app["secret_key"],
         "bulk_id": bulk["id"], "upload_id": upload, "token": shared["url"].rpartition("/")[2], "company_id": "default", "tag_id": "letter",
-        "metadata_id": "x", "key": "x", "result_id": "1",
+        "metadata_id": "x", "key": "x", "result_id": "1", "share_id": shared["id"],
     }  # fmt: skip
 
 
@@ -59,9 +59,16 @@ async def test_no_tenant_reaches_another_tenants_objects(client: Client) -> None
     async with admin, producer:
         for path, operations in document["paths"].items():
             named = set(re.findall(r"{(\w+)}", path)) - OWN_NAMES
-            if not named & {"session_id", "job_id", "file_id", "key_id", "secret_key", "bulk_id", "upload_id"} or path.startswith(
-                "/silo/"
-            ):
+            if not named & {
+                "session_id",
+                "job_id",
+                "file_id",
+                "key_id",
+                "secret_key",
+                "bulk_id",
+                "upload_id",
+                "share_id",
+            } or path.startswith("/silo/"):
                 continue
             target = re.sub(r"{(\w+)}", lambda m: mine.get(m[1], "1"), path)
             for method in operations:

@@ -91,7 +91,7 @@ async def test_a_job_is_made_once_per_id_and_key(client: Client) -> None:
         await client.call("POST", "/v1/jobs", json={**body, "job_id": str(uuid.uuid4())})
     other = await client.call("POST", "/v1/keys", json={"user_name": "o", "tenant_id": "other-tenant", "role": "producer"})
     headers = {"authorization": f"Bearer {other['key']}"}
-    with pytest.raises(CliError, match="there is another job"):
+    with pytest.raises(CliError, match="the id cannot be used"):
         await client.call("POST", "/v1/jobs", json=body, headers=headers)
     with pytest.raises(CliError, match="does not exist"):
         await client.call("GET", f"/v1/jobs/{chosen}/why", headers=headers)
@@ -216,6 +216,12 @@ async def test_schedules_are_set_listed_and_deleted(client: Client, pipeline: Pi
         await client.call("PUT", f"/v1/schedules/{other}", json={"cron": "61 * * * *"})
     with pytest.raises(CliError, match="time_zone"):
         await client.call("PUT", f"/v1/schedules/{other}", json={"cron": "* * * * *", "time_zone": "Mars/Olympus"})
+    for body, field in (
+        ({"cron": "* * * * * *"}, "cron"), ({"cron": "@daily", "workflow": "no-such"}, "workflow"),
+        ({"cron": "@daily", "metadata": ["a"]}, "metadata"),
+    ):  # fmt: skip
+        with pytest.raises(CliError, match=field):
+            await client.call("PUT", f"/v1/schedules/{other}", json=body)
     kept = pipeline.command("schedules", "list").stdout
     assert name in kept and other not in kept
     assert pipeline.command("schedules", "delete", name).returncode == 0

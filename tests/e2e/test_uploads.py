@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
 import socket
+import uuid
 import zipfile
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,7 +81,11 @@ async def test_an_upload_in_pieces_becomes_a_file_of_its_session(client: Client)
     status, archive, headers = await raw(client, "GET", f"/v1/jobs/{job_id}/results.zip")
     assert status == 200 and headers["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(archive)) as found:
-        assert found.testzip() is None and found.namelist() == ["invoice.pdf/text.txt", "invoice.pdf/result.json"]
+        assert found.testzip() is None and found.namelist() == [
+            "manifest.json",
+            "invoice.pdf/text.txt",
+            "invoice.pdf/result.json",
+        ]
         assert b"INV-2026-0042" in found.read("invoice.pdf/text.txt")
 
 
@@ -116,6 +122,12 @@ async def test_a_deferred_length(client: Client) -> None:
     path = await begin(client, await session_with(client), None)
     assert (await bring(client, path, 0, INVOICE[:10]))[0] == 204
     assert (await bring(client, path, 10, INVOICE[10:], **{"upload-length": "20"}))[0] == 413
+    assert await offset_of(client, path) == 10
+    early = await begin(client, await session_with(client), None)
+    assert (await bring(client, early, 0, INVOICE[:10]))[0] == 204
+    status, body, _ = await raw(client, "PATCH", early, data=b"", headers={**OCTETS, "upload-offset": "10", "upload-length": "9"})
+    assert status == 400 and body["field"] == "Upload-Length", "less than has come"
+    assert "Upload-Length" not in (await raw(client, "HEAD", early, headers=TUS))[2]
     other = await begin(client, await session_with(client), None)
     status, headers = await bring(client, other, 0, INVOICE, **{"upload-length": str(len(INVOICE))})
     assert status == 204 and headers["Stageline-File-Id"]
@@ -155,6 +167,37 @@ async def test_parts_become_one(client: Client) -> None:
     assert (await raw(client, "HEAD", urlsplit(paths[0]).path, headers=TUS))[0] == 404, "the parts are part of the final upload"
 
 
+async def test_a_repeated_creation_makes_one_upload(client: Client) -> None:
+    session, key = await session_with(client), uuid.uuid4().hex
+    path = await begin(client, session, len(INVOICE), **{"idempotency-key": key})
+    assert await begin(client, session, len(INVOICE), **{"idempotency-key": key}) == path
+    assert (await bring(client, path, 0, INVOICE[:9]))[0] == 204
+    about = {"upload-metadata": said(session_id=session, filename="a.txt"), "upload-length": "5"}
+    used = await raw(client, "POST", "/v1/uploads", headers={**TUS, **about, "idempotency-key": key})
+    assert used[0] == 409 and used[1]["field"] == "Idempotency-Key"
+    assert await begin(client, session, len(INVOICE), **{"idempotency-key": key}) == path and await offset_of(client, path) == 9
+    once = {**OCTETS, **about, "idempotency-key": uuid.uuid4().hex}
+    answers = [await raw(client, "POST", "/v1/uploads", headers=once, data=b"hello") for _ in range(3)]
+    assert len({(s, h["Location"], h["Upload-Offset"], h["Stageline-File-Id"]) for s, _, h in answers}) == 1
+    assert (answers[0][0], answers[0][2]["Upload-Offset"]) == (201, "5")
+
+
+async def test_a_repeated_concatenation_is_the_same_upload(client: Client) -> None:
+    part = {**OCTETS, "upload-concat": "partial", "upload-length": "5", "idempotency-key": uuid.uuid4().hex}
+    paths = {(await raw(client, "POST", "/v1/uploads", headers=part, data=b"hello"))[2]["Location"] for _ in range(2)}
+    assert len(paths) == 1
+    about = {
+        "upload-metadata": said(session_id=await session_with(client), filename="a.txt"),
+        "idempotency-key": uuid.uuid4().hex,
+    }
+    whole = {**TUS, **about, "upload-concat": f"final;{paths.pop()}"}
+    answers = await asyncio.gather(*(raw(client, "POST", "/v1/uploads", headers=whole) for _ in range(3)))
+    assert {status for status, _, _ in answers} == {201}
+    assert len({(h["Location"], h["Stageline-File-Id"]) for _, _, h in answers}) == 1
+    status, _, headers = await raw(client, "POST", "/v1/uploads", headers=whole)
+    assert status == 201 and headers["Stageline-File-Id"] == answers[0][2]["Stageline-File-Id"]
+
+
 async def test_an_upload_that_is_given_up(client: Client) -> None:
     path = await begin(client, await session_with(client), 10)
     await bring(client, path, 0, b"12345")
@@ -174,8 +217,16 @@ async def test_refused_requests(client: Client) -> None:
         ({**TUS, "upload-length": "1", "upload-defer-length": "1", "upload-metadata": about}, 400),
         ({**TUS, "upload-length": "1", "upload-metadata": said(session_id=session, filename="a", metadata="{")}, 400),
     ):  # fmt: skip
-        found, body, _ = await raw(client, "POST", "/v1/uploads", headers=headers)
+        found, body, answer = await raw(client, "POST", "/v1/uploads", headers=headers)
         assert found == status and body["detail"], (headers, found, body)
+        assert answer["Tus-Resumable"] == "1.0.0" and ("Tus-Version" in answer) == (status == 412), headers
+    for method, where, status in (
+        ("HEAD", "/v1/uploads/none", 404),
+        ("PUT", "/v1/uploads", 405),
+        ("PATCH", "/v1/uploads/x", 415),
+    ):
+        found, _, answer = await raw(client, method, where, headers=TUS)
+        assert (found, answer.get("Tus-Resumable")) == (status, "1.0.0")
     path = await begin(client, session, 5)
     assert (await raw(client, "PATCH", path, data=b"1", headers={**TUS, "upload-offset": "0"}))[0] == 415
     assert (await bring(client, path, 0, b"123456"))[0] == 413

@@ -111,7 +111,9 @@ async def test_an_end_comes_with_the_last_of_its_files(pipeline: Pipeline, clien
 def ended_elsewhere() -> tuple[list[Any], list[Any]]:
     """The events of an ended job of the default tenant and of its two files."""
     drive = Drive(workflow({}), files=2, job_id=clock.new_root())
-    drive.start = Start(drive.start.request.model_copy(update={"owner": OWNER}), drive.flow)
+    request = drive.start.request
+    files = tuple(f.model_copy(update={"blob_name": f"{OWNER.tenant_id}/ab/{f.file_id}"}) for f in request.files)
+    drive.start = Start(request.model_copy(update={"owner": OWNER, "files": files}), drive.flow)
     drive.feed(drive.start)
     for task in list(drive.tasks):
         drive.report(task)

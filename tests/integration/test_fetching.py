@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 from shared.kafka import record_reader
+from shared.kafka.offset_commits import next_offsets
 from shared.kafka.record_reader import RecordReader
 from tests.eventually import eventually
 
@@ -171,3 +173,62 @@ async def test_a_full_queue_that_is_repeated_is_read_again(bench: Bench, monkeyp
         return [r.offset for r in reading.records][-25:] == list(range(25))
 
     await eventually(all_again, 20)
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A member of a group with a full queue most of the time. It forgets what is queued of revoked partitions, and commits what it handled."""
+
+    def __init__(self, bootstrap: str, topic: str, group: str, handled: set[tuple[int, int]]) -> None:
+        self.consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=2000,
+            session_timeout_ms=6000, heartbeat_interval_ms=200,
+        )  # fmt: skip
+        self.consumer.subscribe([topic], listener=self)
+        self.handled, self.mine = handled, 0
+        self.reader = RecordReader(lambda: self.consumer, self._handle, group, max_records=7)
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        self.reader.drop(revoked)
+
+    async def on_partitions_assigned(self, assigned: Any) -> None: ...
+
+    async def _handle(self, records: Sequence[Any]) -> None:
+        self.handled |= {(r.partition, r.offset) for r in records}
+        self.mine += len(records)
+        mine = {tp: o for tp, o in next_offsets(records).items() if tp in self.consumer.assignment()}
+        with contextlib.suppress(KafkaError, IllegalStateError):
+            await self.consumer.commit(mine)
+
+
+async def test_a_member_that_joins_in_a_deep_backlog_stops_nobody(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_reader, "QUEUE_RECORDS", 60)
+    topic, handled = await topic_of(kafka_url), set[tuple[int, int]]()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_url)
+    await producer.start()
+    for n in range(9000):
+        await producer.send(topic, b"x" * 100, partition=n % PARTITIONS)
+    await producer.stop()
+    async with contextlib.AsyncExitStack() as stack:
+        members: list[Member] = []
+
+        async def join() -> Member:
+            member = Member(kafka_url, topic, f"g-{topic}", handled)
+            await member.consumer.start()
+            running = asyncio.create_task(member.reader.run())
+            stack.push_async_callback(asyncio.wait_for, running, 10)
+            stack.push_async_callback(member.consumer.stop)
+            members.append(member)
+            return member
+
+        async def under_way() -> bool:
+            return all(member.mine > 200 for member in members)
+
+        for _ in range(3):
+            await join()
+            await eventually(under_way, 30)
+        assert len(handled) < 9000, "the backlog was deep enough"
+
+        async def all_handled() -> bool:
+            return len(handled) == 9000
+
+        await eventually(all_handled, 60)

@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import GroupAuthorizationFailedError
 from cryptography.hazmat.primitives import serialization
 
 from cli.client import Client, Target
@@ -28,6 +28,7 @@ from shared.kafka.acls import GROUPS, OUTSIDE, acls_for
 from shared.kafka.connection import KafkaAccess
 from shared.web.key_format import new_key
 from tests.eventually import eventually
+from tests.kafka_rights import may_read, may_write
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -110,44 +111,6 @@ def applied(cluster: Cluster) -> bool:
     return out.returncode == 0 and "ACLs are granted" in out.stdout
 
 
-async def may_write(cluster: Cluster, user: str, topic: str) -> bool:
-    producer = AIOKafkaProducer(**cluster.access(user).options, request_timeout_ms=3000)
-    await producer.start()
-    try:
-        # Undecodable on purpose, so that a permitted write starts no work.
-        await producer.send_and_wait(topic, b"?", b"acl-test", partition=0)
-    except TopicAuthorizationFailedError:
-        return False
-    except KafkaError as error:
-        if "Authorization" in repr(error) or "UnknownTopicOrPartition" in repr(error) or "KafkaTimeout" in repr(error):
-            return False
-        raise
-    finally:
-        await producer.stop()
-    return True
-
-
-async def may_read(cluster: Cluster, user: str, topic: str) -> bool:
-    consumer = AIOKafkaConsumer(
-        **cluster.access(user).options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(topic, 0)])
-        await asyncio.wait_for(consumer.position(TopicPartition(topic, 0)), 5)
-        # A user who may only write may look up the topic, but not read its records.
-        await consumer.getmany(timeout_ms=2000)
-    except (TopicAuthorizationFailedError, TimeoutError):
-        return False
-    except KafkaError as error:
-        if "Authorization" in repr(error):
-            return False
-        raise
-    finally:
-        await consumer.stop()
-    return True
-
-
 NAMES = [t.name for t in TOPICS] + [task_topic("text.extract").name]
 
 
@@ -156,6 +119,7 @@ async def start(cluster: Cluster, service: str, port: int, folder: Path, stack: 
     environment = {
         **os.environ, **cluster.environment(f"stageline-{service}"), "STAGELINE_DATA_DIR": str(folder / "data"), "STAGELINE_PORT": str(port),
         "STAGELINE_CREATE_TOPICS": "0", "STAGELINE_ADMIN_KEY_FILE": str(folder / "admin.key"), "STAGELINE_INSTANCE": service,
+        "STAGELINE_TEST_ACTIONS": "0",  # their topics are not among those of a deployment
     }  # fmt: skip
     log = stack.enter_context((folder / f"{service}.log").open("wb"))
     process = await asyncio.create_subprocess_exec(
@@ -206,7 +170,9 @@ async def test_a_service_is_denied_on_the_others_topics(cluster: Cluster, servic
     user = f"stageline-{service}"
     # Permitted writes are not tried, because they would leave records. The running pipeline shows that they work.
     tried = [("READ", name) for name in NAMES] + [("WRITE", name) for name in NAMES if ("WRITE", name) not in granted]
-    allowed = await asyncio.gather(*((may_read if verb == "READ" else may_write)(cluster, user, name) for verb, name in tried))
+    allowed = await asyncio.gather(
+        *((may_read if verb == "READ" else may_write)(cluster.access(user), name) for verb, name in tried)
+    )
     found = {right for right, yes in zip(tried, allowed, strict=True) if yes}
     assert found == {right for right in granted if right[0] == "READ"}
 
@@ -217,8 +183,9 @@ async def test_an_outside_program_gets_the_rights_of_its_role_and_no_more(cluste
     grant = [*command, "grant", "consumers", "consumers"]
     out = await asyncio.to_thread(subprocess.run, grant, env=environment, capture_output=True, text=True)
     assert out.returncode == 0 and "ACLs of consumers" in out.stdout, out.stderr
-    allowed = await asyncio.gather(may_read(cluster, "consumers", "job.events"), may_read(cluster, "consumers", "job.commands"))
-    assert allowed == [True, False] and not await may_write(cluster, "consumers", "job.events")
+    access = cluster.access("consumers")
+    allowed = await asyncio.gather(may_read(access, "job.events"), may_read(access, "job.commands"))
+    assert allowed == [True, False] and not await may_write(access, "job.events")
     shown = await asyncio.to_thread(subprocess.run, [*command, "show", "consumers"], capture_output=True, text=True)
     assert "--operation Read --topic job.events" in shown.stdout
     for words in (["show", "nobody"], ["grant", "u", "nobody"]):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.stage_worker.adapters.documents.invoice import make_invoice
 from tests.conftest import SAMPLES
 from tests.integration.archivable import CASES, PARTS, document, frames, hybrid, linked, made_of, pictured, sample_files, saved
-from tests.integration.test_invoice import GUIDELINES, INVOICE
+from tests.integration.test_invoice import DATA, GUIDELINES, INVOICE, made_with
 from tests.unit.test_pdf import protected, put, quiet
 from tests.verapdf import faults
 
@@ -38,6 +39,9 @@ def invoices(work: Path) -> Iterator[tuple[str, str, bytes]]:
         put(work, INVOICE.format(guideline).encode(), "input-1")
         make_invoice(path, {"kind": "pdf"}, quiet)
         yield f"invoice {level}", "3b", (work / "output").read_bytes()
+    about: dict[str, Any] = {"media_type": "text/csv", "relationship": "Source", "description": "Hours"}
+    yield "invoice with a sheet", "3b", made_with(work, (DATA, {}), (b"a;b", {"name": "hours.csv", **about}))[1]
+    yield "paper with a sheet", "3b", made_with(work, (b"a;b", {"name": "Stunden März.csv", **about}))[1]
 
 
 def test_archived_files_are_pdf_a_and_verapdf_rejects_others(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from cli.client import Client
 from cli.commands.submit import submit_files
-from shared.objects.object_store import ObjectMissing, Objects, TooLarge, open_objects
+from shared.objects.access import ObjectMissing
+from shared.objects.object_store import Objects, TooLarge, open_objects
 from tests.conftest import Pipeline
 from tests.eventually import eventually
 from tests.servers import free_port
@@ -66,17 +67,17 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
 
 async def test_a_stored_object_is_read_back_and_named_by_its_content(objects: Objects) -> None:
     body = os.urandom(200_000)
-    first = await objects.put_stream("tenant", pieces(body[:70_000], body[70_000:]), 1_000_000)
-    again = await objects.put_stream("tenant", pieces(body), 1_000_000)
+    first = await objects.of("tenant").put_stream(pieces(body[:70_000], body[70_000:]), 1_000_000)
+    again = await objects.of("tenant").put_stream(pieces(body), 1_000_000)
     assert first == again and first.size == len(body) and re.search(first.sha256, first.name)
-    assert await objects.get_object(first.name) == body
+    assert await objects.of("tenant").get_object(first.name) == body
 
 
 async def test_too_large_and_missing_objects_are_reported(objects: Objects) -> None:
     with pytest.raises(TooLarge):
-        await objects.put_stream("tenant", pieces(b"x" * 600, b"x" * 600), 1000)
+        await objects.of("tenant").put_stream(pieces(b"x" * 600, b"x" * 600), 1000)
     with pytest.raises(ObjectMissing):
-        await objects.get_object("tenant/aa/nothing")
+        await objects.of("tenant").get_object("tenant/aa/nothing")
 
 
 async def presigned(client: Client) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import shutil
+import subprocess
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pikepdf
@@ -17,20 +20,24 @@ from PIL import Image
 from services.stage_worker.adapters.confinement import Limits
 from services.stage_worker.adapters.sandbox import Sandbox
 from services.stage_worker.core.document_fault import DocumentFault
-from services.stage_worker.inspect import network_is_cut
+from services.stage_worker.core.signature_gap import digest_around, fill_gap
+from services.stage_worker.inspect import missing_walls
 from tests.conftest import SAMPLES
+from tests.unit.test_sign import key_file, valid
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    yield Sandbox(Limits(memory_bytes=2 << 30, cpu_s=20))
+async def sandbox() -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(Limits(memory_bytes=2 << 30, cpu_s=20))
+    yield sandbox
+    await sandbox.close()
 
 
-async def run(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> dict[str, Any]:
+async def run(sandbox: Sandbox, action: str, data: bytes | list[bytes], timeout_s: float = 60, **config: Any) -> dict[str, Any]:
     return await sandbox.run_action(action, data, config, timeout_s, lambda done, total: None)
 
 
-async def fault(sandbox: Sandbox, action: str, data: bytes, timeout_s: float = 60, **config: Any) -> str:
+async def fault(sandbox: Sandbox, action: str, data: bytes | list[bytes], timeout_s: float = 60, **config: Any) -> str:
     with pytest.raises(DocumentFault) as raised:
         await run(sandbox, action, data, timeout_s, **config)
     assert str(raised.value)
@@ -59,13 +66,14 @@ async def test_every_sample_is_identified(sandbox: Sandbox, path: Any) -> None:
 async def test_text(sandbox: Sandbox, name: str, words: str) -> None:
     path = SAMPLES / name
     found = await run(sandbox, "text.extract", path.read_bytes(), kind=KINDS[path.suffix])
-    assert words in "\n".join(found["pages"]) and found["needs_ocr"] == []
+    assert words in found["output"].decode() and found["needs_ocr"] == []
 
 
 async def test_html_text_has_no_scripts(sandbox: Sandbox) -> None:
     page = b"<html><script>evil()</script><style>p{}</style><body><p>One</p><table><tr><td>a</td><td>b</td></tr></table></body></html>"
     found = await run(sandbox, "text.extract", page, kind="html")
-    assert "evil" not in found["pages"][0] and "One" in found["pages"][0] and "a\tb" in found["pages"][0]
+    text = found["output"].decode()
+    assert "evil" not in text and "One" in text and "a\tb" in text
 
 
 async def test_a_scan_is_read_by_ocr(sandbox: Sandbox) -> None:
@@ -73,10 +81,10 @@ async def test_a_scan_is_read_by_ocr(sandbox: Sandbox) -> None:
     found = await run(sandbox, "text.extract", data, kind="pdf")
     assert found["needs_ocr"] == [0]
     if shutil.which("tesseract") is None:
-        assert await fault(sandbox, "text.ocr", data, kind="pdf", pages=[0]) == "ocr_not_installed"
+        assert await fault(sandbox, "text.ocr", [data, b""], kind="pdf", pages=[0]) == "ocr_not_installed"
         return
-    read = await run(sandbox, "text.ocr", data, kind="pdf", pages=[0])
-    assert "Umbrella Cleaning" in read["pages"]["0"] and read["confidence"] > 0.7
+    read = await run(sandbox, "text.ocr", [data, b""], kind="pdf", pages=[0])
+    assert "Umbrella Cleaning" in read["output"].decode() and read["confidence"] > 0.7
 
 
 async def test_unreadable_documents_have_error_codes(sandbox: Sandbox) -> None:
@@ -134,23 +142,45 @@ async def test_a_cancelled_reader_leaves_no_process(sandbox: Sandbox) -> None:
 async def test_memory_is_limited() -> None:
     small = Sandbox(Limits(memory_bytes=420 << 20, cpu_s=20))
     code = await fault(small, "text.extract", b"x" * (300 << 20), kind="text")
+    await small.close()
     assert code in ("limit_memory", "unreadable", "crashed")
 
 
 async def test_a_child_has_no_network_and_cannot_fill_the_disk(tmp_path: Any) -> None:
-    import subprocess
-    import sys
-
     check = (
-        "import socket\nfrom services.stage_worker.adapters.confinement import Limits, confine_process\n"
-        "cut = confine_process(Limits(file_bytes=1000))\nimport signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "try:\n    import os; fd = os.open('big', os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * 900); os.write(fd, b'x' * 900); wrote = os.fstat(fd).st_size > 1000\nexcept OSError: wrote = False\n"
+        "import os, signal, socket\nfrom pathlib import Path\n"
+        "from services.stage_worker.adapters.confinement import Limits, confine_process\n"
+        "missing = confine_process(Limits(file_bytes=1000), Path.cwd())\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try:\n    fd = os.open('big', os.O_CREAT | os.O_WRONLY); os.write(fd, b'x' * 900); os.write(fd, b'x' * 900); wrote = os.fstat(fd).st_size > 1000\nexcept OSError: wrote = False\n"
         "try:\n    socket.create_connection(('127.0.0.1', 9), 1); net = 'open'\nexcept ConnectionRefusedError: net = 'open'\nexcept OSError: net = 'cut'\n"
-        "print(cut, wrote, net)"
+        "print('network' not in missing, wrote, net)"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", check, stdout=subprocess.PIPE, cwd=tmp_path)
     out, _ = await process.communicate()
     cut, wrote, net = out.decode().split()
     assert wrote == "False"
     assert net == ("cut" if cut == "True" else "open")
-    assert network_is_cut() is (cut == "True"), "`stageline doctor` says the same"
+    assert ("network" not in missing_walls()) is (cut == "True"), "`stageline doctor` says the same"
+
+
+async def test_a_pdf_is_signed_by_processes_of_their_own(sandbox: Sandbox) -> None:
+    key, certificate = key_file()
+    secret = {"key": base64.b64encode(key).decode(), "key_password": "open"}
+    described = await run(sandbox, "sign.describe", b"", **secret)
+    prepared = await run(
+        sandbox, "pdf.sign", (SAMPLES / "contract-nda.pdf").read_bytes(), kind="pdf", reserved=described["reserved"]
+    )
+    digest = digest_around(prepared["output"], prepared["gap"])
+    made = await run(sandbox, "sign.digest", b"", digest=digest, **secret)
+    signed = fill_gap(prepared["output"], prepared["gap"], made["signature"])
+    assert await asyncio.to_thread(valid, signed, certificate) == [True]
+
+
+async def test_text_is_judged_in_a_reader(sandbox: Sandbox) -> None:
+    text = b"INVOICE\nInvoice No: 7-1\nAmount due: EUR 5,00\nIBAN x docu-\nment"
+    assert (await run(sandbox, "text.classify", text))["tag"]["name"] == "invoice"
+    assert (await run(sandbox, "fields.extract", text))["fields"]["invoice_number"] == "7-1"
+    indexed = await run(sandbox, "text.index", text)
+    assert b"document" in indexed["output"] and indexed["words"] == 11
+    assert (await run(sandbox, "text.classify", text, rules={"own": {r"docu\w*": 99}}))["tag"]["name"] == "own"
+    assert await fault(sandbox, "text.classify", text, rules={"own": {"(": 1}}) == "rule"

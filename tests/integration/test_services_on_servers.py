@@ -16,6 +16,7 @@ import pytest
 
 from contracts import MODELS, AddFile, CloseSession, CreateJob, FileRef, JobRequest, Message, OpenSession, Tenancy, from_record
 from shared import clock
+from shared.kafka.connection import KafkaAccess
 from stageline_kit import Producer
 from tests.e2e.outside import read_from
 from tests.eventually import eventually
@@ -62,7 +63,7 @@ async def deployment(request: pytest.FixtureRequest, kafka_url: str, tmp_path: P
 
 async def events(kafka: str, topic: str, ids: set[str]) -> list[Any]:
     """Messages of some jobs or sessions."""
-    found = await read_from(kafka, topic)
+    found = await read_from(KafkaAccess(bootstrap_servers=kafka), topic)
     return [from_record(r.value, r.headers, frozenset(MODELS)) for r in found if (r.key or b"").decode() in ids]
 
 
@@ -74,7 +75,10 @@ def commands(jobs: list[str], session: str) -> list[Message]:
         *(CreateJob(command_id=f"c-{i}", job_id=i, job=wish, **who) for i in jobs),
         OpenSession(command_id=f"o-{session}", session_id=session, ttl_s=600, **who),
         AddFile(
-            command_id=f"a-{session}", session_id=session, file=FileRef(file_id="f", file_name="f.txt", blob_name="t/f"), **who
+            command_id=f"a-{session}",
+            session_id=session,
+            file=FileRef(file_id="f", file_name="f.txt", blob_name=f"{OWNER.tenant_id}/f"),
+            **who,
         ),
         *(CloseSession(command_id=f"x{n}-{session}", session_id=session, job=wish, **who) for n in range(5)),
     ]
@@ -109,7 +113,11 @@ async def test_jobs_and_sessions_end_correctly_and_unreadable_records_are_dead_l
     await eventually(answered, 30, 0.3)
 
     async def set_aside() -> bool:
-        letters = [r for r in await read_from(deployment.kafka, "job.commands.job_orchestrator.dlq") if r.key == bad.encode()]
+        letters = [
+            r
+            for r in await read_from(KafkaAccess(bootstrap_servers=deployment.kafka), "job.commands.job_orchestrator.dlq")
+            if r.key == bad.encode()
+        ]
         return (
             len(letters) == 1 and letters[0].value == b"\xff not json" and dict(letters[0].headers)["dlq-code"] == b"invalid_json"
         )

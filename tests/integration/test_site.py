@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+IMPORTED = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//")
 LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//")
 
 
@@ -18,6 +19,8 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: P
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
     assert {"index.html", "reference/topics-and-messages.html", "explanation/job-states.html"} <= pages.keys()
     assert not [name for name, text in pages.items() if LOADED.search(text)]
+    styles = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.css")}
+    assert styles and not [name for name, text in styles.items() if IMPORTED.search(text)], "neither fonts nor pictures"
     # The theme loads mermaid from another host for blocks of this class; ours are drawn already.
     assert not [name for name, text in pages.items() if 'class="mermaid"' in text]
     assert 'class="mermaid-drawn"' in pages["explanation/job-states.html"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contracts import FileRef, Message, PublishWorkflow, ScheduleState
+from contracts.sealing import Node, Tree
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job, evolve
@@ -110,6 +111,10 @@ class ModelJobStore:
         for key in [k for k in self.branch if k[0] == job_id]:
             del self.branch[key]
 
+    def drop_branches(self, job_id: str, branch_ids: Collection[str]) -> None:
+        for branch_id in branch_ids:
+            self.branch.pop((job_id, branch_id), None)
+
     def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         self.tx.table("part")[job_id, part] = tuple(files)
 
@@ -208,6 +213,9 @@ class ModelSteeringStore:
     def __init__(self, tx: Any) -> None:
         self.rows = tx.table("schedule")
 
+    def claim_workflow(self, name: str, tenant: str) -> bool:
+        raise NotImplementedError
+
     def queue_workflow(self, command: PublishWorkflow) -> None:
         raise NotImplementedError
 
@@ -226,6 +234,34 @@ class ModelSteeringStore:
 
     def due_schedules(self, now: float, limit: int) -> Sequence[ScheduleState]:
         return [s for s in self.rows.values() if s.next_at is not None and s.next_at.timestamp() <= now][:limit]
+
+
+class ModelSealStore:
+    """`SealStore` of a deployment that seals nothing."""
+
+    def __init__(self, tx: Any) -> None:
+        pass
+
+    def lock(self) -> None:
+        raise NotImplementedError
+
+    def newest_at(self) -> float | None:
+        return None
+
+    def add(self, key_id: str, now: float) -> None:
+        raise NotImplementedError
+
+    def used_since(self, since: float) -> Mapping[str, float]:
+        return {}
+
+    def tree(self, key_id: str, part: int) -> dict[Node, bytes]:
+        raise NotImplementedError
+
+    def write(self, key_id: str, tree: Tree, parts: Collection[int]) -> Mapping[int, tuple[int, str]]:
+        raise NotImplementedError
+
+    def forget_old(self, before: float) -> Mapping[str, list[int]]:
+        raise NotImplementedError
 
 
 class ModelSessionStore:
@@ -252,8 +288,13 @@ class ModelSessionStore:
     def add_file(self, session_id: str, position: int, file: FileRef) -> None:
         self.rows[session_id, file.file_id] = (position, file)
 
+    def erase_file(self, session_id: str, file_id: str) -> None:
+        raise NotImplementedError("no history of the simulation erases a file")
+
     def erase(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
+        for key in [key for key in self.rows if key[0] == session_id]:
+            self.rows.pop(key)
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         return [s.id for s in self.sessions.values() if s.state.value == "open" and s.expires_at.timestamp() <= now][:limit]

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import Connection, create_engine
 from sqlmodel import SQLModel
 
+from services.job_orchestrator.adapters.catalog import Catalog
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
-from services.job_orchestrator.adapters.sql_store import MODELS, Catalog, SqlJobStore
+from services.job_orchestrator.adapters.recent_jobs import RecentJobs
+from services.job_orchestrator.adapters.sql_store import MODELS, SqlJobStore
 from services.job_orchestrator.ports import Stores
 from shared.database.store import table_of
 from tests.simulation.__main__ import hunt, simulate
 from tests.simulation.mirrored import Mirror
-from tests.simulation.stores import ModelDispatchStore, ModelJobStore, ModelSteeringStore
+from tests.simulation.stores import ModelDispatchStore, ModelJobStore, ModelSealStore, ModelSteeringStore
 from tests.simulation.switches import BUGS
 from tests.simulation.world import World
 
@@ -54,6 +56,7 @@ def test_the_model_stores_answer_as_the_real_ones_do(seed: int) -> None:
     with engine.connect() as connection:
         world = World(seed)
         catalog = Catalog()
+        catalog.recent = RecentJobs(3)  # so that most is decoded and some is kept
         for flow in world.flows.values():
             catalog.publish(connection, flow)
         world.orchestrator.stores = mirrored(connection, catalog, world)
@@ -68,4 +71,5 @@ def mirrored(connection: Connection, catalog: Catalog, world: World) -> Stores:
         lambda tx: Mirror(ModelJobStore(tx, flows), SqlJobStore(connection, catalog)),  # type: ignore[arg-type, return-value]
         lambda tx: Mirror(ModelDispatchStore(tx), SqlDispatchStore(connection, 0)),  # type: ignore[arg-type, return-value]
         ModelSteeringStore,
+        ModelSealStore,
     )

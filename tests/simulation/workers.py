@@ -146,7 +146,10 @@ def _creation(world: Any, rng: random.Random, owner: Tenancy, number: int) -> It
     flow = rng.choice(sorted(world.flows))
     later = datetime.fromtimestamp(world.now + 50, UTC) if rng.random() < 0.1 else None
     request = JobRequest(workflow=flow, priority=rng.choice(["low", "normal", "high"]), start_at=later)
-    files = [FileRef(file_id=f"f{number}-{i}", file_name=f"{i}.pdf", blob_name=f"b{i}") for i in range(rng.randint(1, 4))]
+    files = [
+        FileRef(file_id=f"f{number}-{i}", file_name=f"{i}.pdf", blob_name=f"{owner.tenant_id}/b{i}")
+        for i in range(rng.randint(1, 4))
+    ]
     common = {"owner": owner, "issued_at": datetime.fromtimestamp(world.now, UTC)}
     if rng.random() < 0.5:
         yield CreateJob(command_id=f"create-{number}", job_id=f"job-{number}", job=request, files=tuple(files), **common)
@@ -157,7 +160,7 @@ def _creation(world: Any, rng: random.Random, owner: Tenancy, number: int) -> It
         yield AddFile(command_id=f"add-{number}-{i}", session_id=session, file=file, **common)
     yield CloseSession(command_id=f"close-{number}", session_id=session, job=request, **common)
     if rng.random() < 0.5:
-        late = FileRef(file_id=f"late-{number}", file_name="late.pdf", blob_name="b")
+        late = FileRef(file_id=f"late-{number}", file_name="late.pdf", blob_name=f"{owner.tenant_id}/b")
         yield AddFile(command_id=f"late-{number}", session_id=session, file=late, **common)
     if rng.random() < 0.5:
         yield CloseSession(command_id=f"same-{number}", session_id=session, job=request, **common)

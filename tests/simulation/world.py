@@ -11,7 +11,6 @@ from typing import Any
 
 from contracts import CloseSession, CreateJob, FileRef, JobRequest, JobStage, Message
 from contracts.job_events import JOB_EVENTS
-from contracts.topics import TOPICS
 from services.ingest.core import job_end, job_view, numbering
 from services.ingest.handlers import dedup_policy
 from services.job_orchestrator.core.workflow import Workflow
@@ -21,11 +20,19 @@ from services.session.core.session import job_of
 from services.session.handlers import Sessions
 from shared.processing.records import Inbound
 from shared.processing.unit_of_work import Unit
+from stageline_kit.producer import topic_of
 from tests.simulation import flows
 from tests.simulation.broker import Broker, Entry
 from tests.simulation.node import Node
 from tests.simulation.observer import Observer, must
-from tests.simulation.stores import Database, ModelDispatchStore, ModelJobStore, ModelSessionStore, ModelSteeringStore
+from tests.simulation.stores import (
+    Database,
+    ModelDispatchStore,
+    ModelJobStore,
+    ModelSealStore,
+    ModelSessionStore,
+    ModelSteeringStore,
+)
 from tests.simulation.switches import Switches
 from tests.simulation.workers import OWNERS, SimWorker, healed, script
 
@@ -47,7 +54,6 @@ def read_model(records: dict[str, Any], early: dict[str, int], event: Any, histo
         early[job_id] = early.get(job_id, 0) + 1
 
 
-TOPIC_OF = {model: t.name for t in TOPICS for model in t.models}
 START = 1_790_000_000.0
 
 
@@ -72,7 +78,9 @@ class World:
         self.task_topics = ("stage.tasks.a", "stage.tasks.b")
         self.jobs, self.sessions, self.view, self.consumer = Database(), Database(), Database(), Database()
         catalog = {(w.name, w.version): w for w in self.flows.values()}
-        self.orchestrator = Orchestrator(Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore))
+        self.orchestrator = Orchestrator(
+            Stores(lambda tx: ModelJobStore(tx, catalog), ModelDispatchStore, ModelSteeringStore, ModelSealStore)
+        )
         self.session = Sessions(ModelSessionStore)
         self.nodes = self._nodes()
         self.workers = [SimWorker(self, f"w{n}") for n in range(self.rng.randint(1, 3))]
@@ -83,7 +91,7 @@ class World:
         def some(group: str, topics: tuple[str, ...], database: Database, handler: Any, *inbox: Any) -> list[Node]:
             return [Node(self, f"{group}-{n}", group, topics, database, handler, *inbox) for n in range(self.rng.randint(1, 3))]
 
-        orchestrated = ("session.events", "job.commands", "stage.reports", "dispatch.commands")
+        orchestrated = ("session.events", "job.commands", "stage.reports", "operator.commands")
         return [
             *some("job_orchestrator", orchestrated, self.jobs, self.orchestrator.on_batch),
             *some("session", ("session.commands",), self.sessions, self.session.on_batch),
@@ -144,7 +152,7 @@ class World:
         message = requests.popleft()
         self.sent.append(message)
         for _ in range(2 if self.rng.random() < 0.2 else 1):
-            self.send(TOPIC_OF[type(message)], message)
+            self.send(topic_of(message), message)
 
     def _fault(self) -> None:
         one = self.rng.choice([*self.nodes, *self.workers])
@@ -219,7 +227,7 @@ class World:
 
     def _new_work(self) -> None:
         """L1: new work is done at once."""
-        files = (FileRef(file_id="new", file_name="new.pdf", blob_name="b"),)
+        files = (FileRef(file_id="new", file_name="new.pdf", blob_name=f"{OWNERS[0].tenant_id}/b"),)
         at = datetime.fromtimestamp(self.now, UTC)
         request = CreateJob(
             command_id="new", job_id="new", owner=OWNERS[0], issued_at=at, job=JobRequest(workflow="plain"), files=files

@@ -12,6 +12,7 @@ from contracts import CancelJob, CreateJob, to_record
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.errors import Retry
 from shared.kafka.outgoing import Outgoing
+from shared.processing.held_back import HeldBack
 from shared.processing.outbox import Relay
 from shared.processing.records import Inbound
 from shared.processing.subscription import decode
@@ -31,6 +32,7 @@ class NotingRelay(Relay):
         self.slow.set()
         self.telemetry, self.shard, self.left_behind = Telemetry("t", "i"), "t", True
         self._published = self._dropped = None
+        self.held = HeldBack()
 
     async def send_records(self, rows: Sequence[Outgoing]) -> None:
         await self.slow.wait()

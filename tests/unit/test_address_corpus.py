@@ -15,6 +15,7 @@ from contracts import StageTask
 from services.ingest.adapters.remote_files import RemoteFailed, RemoteFiles
 from services.notifier.adapters.sender import HttpSender
 from services.stage_worker.adapters.downloads import GuardedDownloads
+from services.stage_worker.adapters.tenant_secrets import TenantSecrets
 from services.stage_worker.adapters.webhook_caller import WebhookCaller
 from services.stage_worker.core.document_fault import DocumentFault
 from shared import clock
@@ -114,7 +115,7 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
 
     def make(trusted: Any = ()) -> dict[str, Callable[[str], Awaitable[Any]]]:
         remote, sender = RemoteFiles(objects, trusted), HttpSender(5, trusted)
-        downloads, webhooks = GuardedDownloads(objects, 1000, trusted), WebhookCaller(trusted)
+        downloads, webhooks = GuardedDownloads(objects, 1000, trusted), WebhookCaller(trusted, TenantSecrets(None))
         opened.extend((remote, sender, downloads, webhooks))
         return {
             "worker fetch": lambda url: downloads.fetch_file("t", url), "door fetch": lambda url: remote.fetch("t", url, 1000),
@@ -172,3 +173,26 @@ async def test_no_redirect_leads_inside(clients: Any, name: str, monkeypatch: py
             assert all(is_public(a) or a == "127.0.0.1" for a in wire.dialled), (url, wire.dialled[-1])
     finally:
         await runner.cleanup()
+
+
+@pytest.mark.parametrize("name", ["worker fetch", "door fetch", "door store", "webhook", "webhook step"])
+async def test_no_answer_names_what_a_name_resolved_to(clients: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Wire(monkeypatch)
+
+    async def refuse(sock: Any, address: Any) -> None:
+        raise ConnectionRefusedError(111, f"Connect call failed {address}")  # as asyncio says it
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", refuse)
+    call = clients()[name]
+    for url in NAMED:
+        address = ADDRESSES[int(url.partition("-")[0].rpartition("n")[2])]
+        said = await answered(call, url)
+        assert said and PUBLIC not in said and (len(address) < 4 or address not in said), (url, said)
+
+
+async def answered(call: Callable[[str], Awaitable[Any]], url: str) -> str:
+    """What the caller reads of a request that failed."""
+    try:
+        return str(await call(url))
+    except (DocumentFault, Outcome, RemoteFailed) as error:
+        return f"{error} {vars(error)}"

@@ -80,6 +80,8 @@ def test_a_priority_is_a_head_start_of_an_hour() -> None:
     ("cron", "zone", "after", "expected"),
     [
         ("0 6 * * 1-5", "Europe/Berlin", "2026-11-20T12:00:00+00:00", "2026-11-23T05:00:00+00:00"),
+        ("@daily", "Europe/Berlin", "2026-11-20T12:00:00+00:00", "2026-11-20T23:00:00+00:00"),
+        ("@weekly", "UTC", "2026-11-20T12:00:00+00:00", "2026-11-22T00:00:00+00:00"),
         ("*/15 * * * *", "UTC", "2026-11-20T12:01:00+00:00", "2026-11-20T12:15:00+00:00"),
         # The clock jumps from 2:00 to 3:00, so the job of 2:30 starts at 3:00.
         ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00+00:00", "2026-03-29T01:00:00+00:00"),
@@ -90,7 +92,14 @@ def test_schedules_follow_the_clock_of_their_zone(cron: str, zone: str, after: s
 
 
 @pytest.mark.parametrize(
-    ("cron", "zone", "field"), [("61 * * * *", "UTC", "cron"), ("* * *", "UTC", "cron"), ("* * * * *", "Mars", "time_zone")]
+    ("cron", "zone", "field"),
+    [
+        ("61 * * * *", "UTC", "cron"),
+        ("* * *", "UTC", "cron"),
+        ("* * * * * *", "UTC", "cron"),
+        ("@reboot", "UTC", "cron"),
+        ("* * * * *", "Mars", "time_zone"),
+    ],
 )
 def test_a_wrong_schedule_names_its_field(cron: str, zone: str, field: str) -> None:
     with pytest.raises(InvalidSchedule) as caught:
@@ -132,3 +141,13 @@ def test_a_task_that_waits_for_a_credit_names_the_limit() -> None:
         (capacity(Control(rate_per_s=1.0, tokens=0, tokens_at=0), 0, 0, None), "rate"),
     ):  # fmt: skip
         assert why(drive, room).code == code
+
+
+def test_a_task_that_kafka_does_not_take_is_the_reason() -> None:
+    drive = Drive(workflow({"scope": "job"}), files=1)
+    drive.feed(drive.start)
+    assert drive.job is not None
+    open_ = Capacity(5)
+    facts = Facts(0.0, {"a0": 0.0}, lambda action: open_, open_, lambda action: 0, lambda action: f"no topic for {action}")
+    reason = explain(drive.job, facts)
+    assert reason.code == "not_sent" and reason.message == "the task for a0 is held back: no topic for a0"

@@ -60,6 +60,13 @@ def test_a_space_is_signed_as_it_was_written_or_as_it_travels() -> None:
         assert accepted(client("GET", signed.lower()), "GET", travels)
 
 
+@pytest.mark.parametrize("signed", ["http://{}api/job/create", "http://{}//api/job/create", "http://{}/api/job/create"])
+def test_a_missing_or_doubled_slash_before_the_path_is_the_node_clients(signed: str) -> None:
+    made = client("POST", quote(signed.format(HOST), safe="!'()*").lower(), b"{}")
+    assert accepted(made, "POST", "/api/job/create", "", b"{}")
+    assert not accepted(made, "POST", "/api/job/creates", "", b"{}") and not accepted(made, "POST", "/xapi/job/create", "", b"{}")
+
+
 def test_a_signature_of_another_request_is_refused() -> None:
     signed = quote(f"http://{HOST}/api/job/create", safe="").lower()
     good = client("POST", signed, b'{"session_id": "1"}')

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.core import tus
-from services.ingest.dialects.pdftools import options
+from services.ingest.dialects.pdftools import names, options
 from services.ingest.http.archive import entries_of
 from services.ingest.http.content_negotiation import to_xml, wants_xml, xml_name
 from services.ingest.http.download import NotInRange, byte_range
@@ -147,8 +147,8 @@ def test_a_number_among_the_options(value: str, right: bool) -> None:
 
 
 def test_every_connection_leads_to_an_existing_profile() -> None:
-    for workflow, profile in options.BUILT_IN_CONNECTIONS.values():
-        assert workflow in options.WORKFLOWS
-        assert profile == options.DEFAULT_PROFILE or (workflow, profile) in options.PROFILES
-    for values in options.PROFILES.values():
+    for workflow, profile in names.BUILT_IN_CONNECTIONS.values():
+        assert workflow in names.WORKFLOWS
+        assert profile == names.DEFAULT_PROFILE or (workflow, profile) in names.PROFILES
+    for values in names.PROFILES.values():
         assert options.wrong_value([options.options_of(list(values.items()))]) is None

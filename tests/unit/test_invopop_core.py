@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.dialects.invopop.intents import faults, intents, status_of
+from services.ingest.dialects.invopop.intents import faults, intents, note_unserved, status_of
+from services.ingest.dialects.invopop.times import moment, place
 from services.ingest.dialects.invopop.workflow_translation import BadFlow, translate
 from services.ingest.http.errors import nested
 from services.job_orchestrator.core.workflow import Workflow
@@ -149,7 +150,8 @@ def test_a_rescue_is_an_intent_of_its_own() -> None:
         event("job_failed_event", 3.0, error_messages=["a: x"]),
     ]
     found = intents("j", history, shown)
-    assert [i["events"][-1]["status"] for i in found] == ["KO", "OK"] and len(faults("failed", found, [])) == 1
+    assert [[e["status"] for e in i["events"]] for i in found] == [["RUN", "KO"], ["RUN", "OK", "KO"]]
+    assert found[1]["events"][-1]["message"] == "a: x" and len(faults("failed", found, [])) == 1
 
 
 NAMES = st.lists(st.sampled_from(["args", "a", "", "a.b", ".", "0", "a.b.c"]), min_size=1, max_size=4).map(".".join)
@@ -174,3 +176,71 @@ def test_a_field_and_what_is_within_it_are_both_at_fault() -> None:
         "args": {"": "no", "x": "nor this"}, "steps": {"0": {"id": "bad"}},
     }  # fmt: skip
     assert nested({"args.x": "nor this", "args": "no"}) == {"args": {"x": "nor this", "": "no"}}
+
+
+def rescued(*ends: tuple[str, float], **more: Any) -> list[dict[str, Any]]:
+    """The history of a job whose step `a` fails, and whose rescue `b` ends so."""
+    return [
+        event("job_stage_update_event", 1.0, stage="in_progress", step="a"),
+        event("job_stage_update_event", 2.0, stage="in_progress", step="b", previous_step="a", step_status="KO", step_code="no", step_message="why"),
+        *(event("job_stage_update_event", at, stage="failed", previous_step="b", step_status=status) for status, at in ends),
+        event("job_failed_event", 4.0, error_messages=["a: why [no]"], **more),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["OK", "SKIP"])
+def test_after_a_rescue_the_last_event_says_the_error(end: str) -> None:
+    found = intents("j", rescued((end, 3.0)), shown)
+    assert [[e["status"] for e in i["events"]] for i in found] == [["RUN", "KO"], ["RUN", end, "KO"]]
+    last = found[-1]["events"][-1]
+    assert (last["index"], last["code"], last["message"]) == (2, "no", "a: why") and found[-1]["completed"]
+    assert faults("failed", found, []) == [{"provider": "p", "code": "no", "message": "why"}], "the rescue is no fault of its own"
+    assert status_of("failed", found) == "KO"
+
+
+def test_a_failure_that_was_handled_is_not_the_reason() -> None:
+    history = [
+        *rescued(("OK", 3.0))[:-1],
+        event("job_failed_event", 4.0, code="timeout_total", message="the job took too long"),
+    ]
+    last = intents("j", history, shown)[-1]["events"][-1]
+    assert (last["status"], last["code"], last["message"]) == ("KO", "timeout_total", "the job took too long")
+
+
+def test_a_rescue_that_fails_and_one_that_is_cancelled_end_once() -> None:
+    found = intents("j", rescued(("KO", 3.0)), shown)
+    assert [e["status"] for e in found[-1]["events"]] == ["RUN", "KO"] and len(faults("failed", found, [])) == 2
+    found = intents("j", rescued(("OK", 3.0), stage="cancelled"), shown)
+    assert [e["status"] for e in found[-1]["events"]] == ["RUN", "OK"]
+
+
+OTHER = {"noop": 999.0}
+"""Another action is served, so the workers are known."""
+
+
+def test_an_intent_says_that_nobody_serves_its_action() -> None:
+    begun = [event("job_stage_update_event", 1.0, stage="in_progress", step="a")]
+
+    def told(history: list[dict[str, Any]], served: dict[str, float], action: str | None = "acme.x") -> dict[str, Any] | None:
+        found = intents("j", history, shown)
+        note_unserved(found, action, served, now=1000.0)
+        last: dict[str, Any] = found[-1]["events"][-1]
+        return last if last.get("code") == "no_worker" else None
+
+    note = told(begun, OTHER)
+    assert note is not None and (note["status"], note["index"]) == ("QUEUED", 1) and "acme.x" in note["message"]
+    assert told(begun, {"acme.x": 800.0}) is not None, "its worker is gone"
+    assert told(begun, {"acme.x": 950.0}) is None
+    assert told(begun, {}) is None, "nothing is known of any worker"
+    assert told(begun, OTHER, None) is None, "a step that waits has no action"
+    assert told([*begun, event("job_retry_event", 2.0, code="busy", message="later")], OTHER) is None, "it was served"
+    assert told(rescued(("OK", 3.0)), OTHER) is None
+
+
+@given(st.floats(0, 4e9))
+def test_the_place_of_a_page_is_never_before_its_first_row(at: float) -> None:
+    assert at <= moment(place(at)) < at + 2e-6
+
+
+def test_places_that_floats_round_down() -> None:
+    assert all(moment(place(1_796_075_000 + n * 2.0**-22)) >= 1_796_075_000 + n * 2.0**-22 for n in range(2000))

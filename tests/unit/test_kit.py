@@ -116,8 +116,8 @@ def test_an_action_has_one_function() -> None:
 
 def test_messages_know_their_topic() -> None:
     topics = {topic_of(m) for m in OTHERS if m.TYPE != "stageline.stage.task.v1"}
-    assert topics == {"session.commands", "session.events", "job.commands", "stage.reports", "stage.cancellations", "delivery.events", "access.events", "job.state",
-                      "job.answers", "job.erasures", "stage.refusals", "stage.workers", "dispatch.backlog", "workflow.events", "schedule.state", "webhook.commands", "webhook.answers"}  # fmt: skip
+    assert topics == {"session.commands", "session.events", "job.commands", "operator.commands", "stage.reports", "stage.cancellations", "delivery.events", "access.events", "job.state",
+                      "job.answers", "job.erasures", "secret.events", "stage.refusals", "stage.workers", "dispatch.backlog", "workflow.events", "schedule.state", "webhook.commands", "webhook.answers", "seal.keys"}  # fmt: skip
     assert new_id("order-1") == new_id("order-1") != new_id("order-2") and new_id() != new_id()
 
 

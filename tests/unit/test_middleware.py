@@ -17,8 +17,11 @@ from starlette.routing import Route
 
 from services.ingest.http import errors
 from services.notifier.adapters.http import problem
-from shared.web.middleware import CloseOnShutdown, ErrorShape
-from shared.web.slow_clients import HeadTimeoutProtocol
+from shared.database.faults import ConstraintViolated
+from shared.errors import Outcome, Retry, Stop
+from shared.web.bounded_http import bounded
+from shared.web.connections import ConnectionLimit
+from shared.web.middleware import CloseOnShutdown, ErrorShape, failure_handlers
 from tests.eventually import eventually
 
 NEVER = 3600
@@ -45,7 +48,7 @@ async def go(shape: ErrorShape, path: str) -> tuple[int, str, str]:
     app.add_middleware(CloseOnShutdown, shape=shape)
     sock = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=HeadTimeoutProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, http=bounded(ConnectionLimit(100, 100)), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     )
     serving = asyncio.create_task(server.serve(sockets=[sock]))
 
@@ -89,3 +92,13 @@ async def test_a_request_cut_by_a_shutdown_is_answered_in_its_dialect(
 async def test_a_response_that_has_begun_is_aborted() -> None:
     with pytest.raises(aiohttp.ClientPayloadError):
         await go(problem, "/stream")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConstraintViolated("constraint_violated", "a row"), 503), (Retry("away", "x"), 503), (Stop("schema", "x"), 500)],
+)
+async def test_a_lost_race_may_be_tried_again_and_a_bug_may_not(error: Exception, status: int) -> None:
+    request = Request({"type": "http", "method": "POST", "path": "/v1/jobs", "headers": [], "query_string": b""})
+    answer = await failure_handlers(problem)[Outcome](request, error)
+    assert (answer.status_code, answer.headers.get("retry-after")) == (status, "5" if status == 503 else None)

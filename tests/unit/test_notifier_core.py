@@ -7,8 +7,22 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from services.notifier.core.delivery import SCHEDULE_S, DeliveryState, Result, delay_s, event_names, judge, wanted
+from services.notifier.adapters.sender import HttpSender
+from services.notifier.core.delivery import (
+    RETRY_AFTER_MAX_S,
+    SCHEDULE_S,
+    DeliveryState,
+    Result,
+    delay_s,
+    event_names,
+    judge,
+    retry_after_s,
+    wanted,
+)  # fmt: skip
 from services.notifier.core.signature import new_secret, sign
+from services.notifier.ports import Delivery
+from shared.net.networks import LOOPBACK
+from tests.webhook_receiver import Receiver
 
 
 def test_the_published_vector() -> None:
@@ -35,6 +49,28 @@ def test_an_id_with_a_full_stop_is_refused() -> None:
         sign(new_secret(b"k" * 24), "a.b", 1, b"")
 
 
+@pytest.mark.parametrize("event_id", ["e-1", "order/4711~a", "a.b", "line\r\nbreak", "größe", "x" * 1000])
+async def test_an_event_arrives_whatever_its_id_holds(event_id: str) -> None:
+    sender = HttpSender(5, LOOPBACK)
+    async with Receiver() as receiver:
+        receiver.secret = new_secret(b"k" * 32)
+        delivery = Delivery("end-1", event_id, "t", "job.finished", None, b'{"a": 1}', None, 1, receiver.url, receiver.secret)
+        for _ in range(2):
+            result = await sender.send(delivery, int(datetime.now(UTC).timestamp()))
+            assert (result.status_code, result.error) == (204, None)
+        [first, again] = [id_ for id_, _, _ in receiver.received]
+        assert first == again and receiver.bad_signatures == 0
+        assert (first == event_id) == (event_id in ("e-1", "order/4711~a"))
+    await sender.close()
+
+
+async def test_a_secret_that_cannot_sign_is_the_result_of_the_attempt() -> None:
+    sender = HttpSender(5, LOOPBACK)
+    delivery = Delivery("end-1", "e-1", "t", "job.finished", None, b"{}", None, 1, "http://127.0.0.1:9/", "no secret")
+    assert (await sender.send(delivery, 1)).error == "sender_error"
+    await sender.close()
+
+
 def test_ten_attempts_over_three_days() -> None:
     assert len(SCHEDULE_S) == 10 and sum(SCHEDULE_S) == 75 * 3600 + 35 * 60 + 5
 
@@ -47,7 +83,7 @@ def test_ten_attempts_over_three_days() -> None:
         (Result(404), 1, DeliveryState.RETRYING, "retrying"),
         (Result(500), 9, DeliveryState.RETRYING, "retrying"),
         (Result(500), 10, DeliveryState.EXHAUSTED, "exhausted"),
-        (Result(410), 1, DeliveryState.EXHAUSTED, "disabled"),
+        (Result(410), 1, DeliveryState.SUPPRESSED, "disabled"),
         (Result(error="ssrf_refused"), 1, DeliveryState.REFUSED, "refused"),
         (Result(error="dns_error"), 1, DeliveryState.RETRYING, "retrying"),
     ],
@@ -72,8 +108,35 @@ def test_jitter_is_bounded_and_repeatable() -> None:
 
 def test_retry_after_counts_within_bounds() -> None:
     assert delay_s(300, Result(503, retry_after_s=400), "s") == 400
-    assert delay_s(300, Result(503, retry_after_s=1e9), "s") <= 720
+    assert delay_s(300, Result(503, retry_after_s=1e9), "s") == RETRY_AFTER_MAX_S
     assert delay_s(300, Result(503, retry_after_s=1), "s") >= 240
+    assert delay_s(86_400, Result(503, retry_after_s=1e9), "s") <= 2 * 1.2 * 86_400, "longer than the limit where the plan is"
+
+
+def test_retry_after_counts_on_the_first_retry() -> None:
+    verdict = judge(Result(429, retry_after_s=120), 1, 1000.0, "s", None)
+    assert verdict.due_at == 1120.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
+        ("Wed Oct 21 07:28:30 2015", 30.0),
+        ("Wed, 21 Oct 2015 07:27:00 GMT", 0.0),
+        ("9" * 400, 999_999_999_999.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("\u00b2", None),
+        ("Wed, 99 Oct 2015 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after_s(value, datetime(2015, 10, 21, 7, 28, tzinfo=UTC).timestamp()) == seconds
 
 
 @pytest.mark.parametrize(

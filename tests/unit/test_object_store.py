@@ -10,6 +10,7 @@ import obstore
 import pytest
 
 from shared import clock
+from shared.errors import Retry
 from shared.objects.object_store import open_objects
 
 
@@ -29,10 +30,10 @@ async def test_an_object_gets_its_name_when_it_is_complete(tmp_path: Path, monke
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(obstore, "rename_async", killed)
-        await objects.put_object("acme", b"result")
+        await objects.of("acme").put_object(b"result")
     assert all(name.startswith("incoming/") for name in files(tmp_path))
-    stored = await objects.put_object("acme", b"result")
-    assert await objects.get_object(stored.name, stored.sha256) == b"result"
+    stored = await objects.of("acme").put_object(b"result")
+    assert await objects.of("acme").get_object(stored.name, stored.sha256) == b"result"
 
 
 async def test_only_old_unfinished_files_are_deleted(tmp_path: Path) -> None:
@@ -47,3 +48,19 @@ async def test_only_old_unfinished_files_are_deleted(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (old, old))
     assert await objects.delete_torn(clock.now() - timedelta(days=1)) == 2
     assert files(tmp_path) == set(names[2:])
+
+
+async def test_the_names_of_a_tenant_are_its_own(tmp_path: Path) -> None:
+    objects = open_objects(f"file://{tmp_path}")
+    assert await objects.of("acme").list_names(10) == []
+    names = {(await objects.of("acme").put_object(bytes([n]) * 9)).name for n in range(5)}
+    await objects.of("acme-2").put_object(b"of another")
+    await objects.of("acme").put_named("incoming/acme/part", b"half")
+    assert set(await objects.of("acme").list_names(100)) == {*names, "incoming/acme/part"}
+    assert len(await objects.of("acme").list_names(3)) == 3
+
+
+def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_text("in the way")
+    with pytest.raises(Retry, match="objects"):
+        open_objects(f"file://{tmp_path / 'objects'}")

@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from contracts import CancelJob
 from contracts.topics import JOB_COMMANDS_TOPIC
 from shared.errors import DeadLetter, Retry, Stop
+from shared.processing import fault_window
+from shared.processing.fault_window import FaultWindow
 from shared.processing.processor import PRUNED_AT_ONCE, BatchProcessor
 from shared.processing.records import Inbound
 from shared.processing.subscription import Subscription
@@ -110,18 +113,43 @@ async def test_a_dead_lettered_message_is_no_repeat_later(processor: BatchProces
     assert relay.sent[-1].topic == "job.events", "sent again, it is handled"
 
 
-async def test_a_fault_dead_letters_one_record_until_there_are_too_many(processor: BatchProcessor) -> None:
+async def test_a_fault_dead_letters_one_record_until_there_are_too_many(
+    processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
         for item in batch:
             with item.guard():
                 raise KeyError("bug")
 
     processor.park_limit = 2
-    await processor.process_batch(handler, inbound(CREATE, CANCEL), [], "g")
+    for _ in range(3):
+        await processor.process_batch(handler, inbound(CREATE), [], "g")
+        monkeypatch.setattr(fault_window, "WINDOW_S", -1.0)
     relay: Any = processor.relay
+    assert len(relay.sent) == 3, "faults of long ago count no more"
+    relay.sent.clear()
+    monkeypatch.setattr(fault_window, "WINDOW_S", 600.0)
+    processor.faults = FaultWindow()
+    await processor.process_batch(handler, inbound(CREATE, CANCEL), [], "g")
     assert [dict(r.headers)["dlq-code"] for r in relay.sent] == [b"handler_error"] * 2
     with pytest.raises(Stop, match="failed on"):
         await processor.process_batch(handler, inbound(CREATE), [], "g")
+
+
+async def test_a_record_that_no_handler_guards_is_dead_lettered_alone(processor: BatchProcessor) -> None:
+    handled: list[str] = []
+
+    def handler(unit: Unit, batch: Sequence[Inbound]) -> None:
+        if any(isinstance(i.message, CancelJob) for i in batch):
+            raise KeyError("bug")
+        handled.extend(i.message.TYPE for i in batch)
+
+    await processor.process_batch(handler, inbound(CREATE, CANCEL), [], "g")
+    relay: Any = processor.relay
+    assert handled == [CREATE.TYPE]
+    assert [(dict(r.headers)["dlq-code"], dict(r.headers)["ce_type"]) for r in relay.sent] == [
+        (b"handler_error", CANCEL.TYPE.encode())
+    ]
 
 
 async def test_an_unguarded_handler_error_stops_the_process_and_commits_nothing(processor: BatchProcessor) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.topics import ACCESS_EVENTS_TOPIC, TOPICS
+from contracts.topics import ACCESS_EVENTS_TOPIC, SEAL_KEYS_TOPIC, TOPICS
 from services.ingest.core.record_keys import keys_of
 from services.ingest.projector import PROJECTIONS
 from tests.contracts.examples import examples
 
-CONSUMED = [t for t in TOPICS if "ingest" in t.consumers and t is not ACCESS_EVENTS_TOPIC]
+CONSUMED = [t for t in TOPICS if "ingest" in t.consumers and t not in (ACCESS_EVENTS_TOPIC, SEAL_KEYS_TOPIC)]
 """Keys have a handler of their own (`shared/web/api_keys.py`)."""
 
 
@@ -27,7 +27,8 @@ def test_the_keys_of_a_batch_hold_the_records_that_its_events_name() -> None:
             assert keys.jobs == {inner.job_id}
         elif topic_of(event) == "file.events":
             assert keys.files == {getattr(inner, "file_id", None) or inner.file_log_id}
-            assert keys.jobs <= keys.named_jobs == ({inner.job_id} if inner.job_id else set())
+            named = {inner.job_id, getattr(inner, "previous_job_id", None)} - {None}
+            assert keys.jobs <= keys.named_jobs == named
         elif topic_of(event) == "session.events":
             assert keys.sessions == {inner.session_id}
             assert keys.files == {f.file_id for f in getattr(inner, "files", ())} | (

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from shared.kafka import record_reader
 from shared.kafka.offset_commits import rewind
-from shared.kafka.record_reader import BATCH_BYTES, QUEUE_RECORDS, SMALL_BYTES, RecordReader
+from shared.kafka.record_reader import BATCH_BYTES, QUEUE_BYTES, QUEUE_RECORDS, SMALL_BYTES, RecordReader
 from tests.eventually import eventually
 from tests.unit.fake_consumer import FakeConsumer
 
@@ -126,6 +126,26 @@ async def test_a_full_queue_pauses_fetching_until_there_is_room(
     handling.free.set()
     assert await handling.reached(EVENTS, DEEP) == list(range(DEEP))
     assert await handling.reached(ANSWERS, DEEP) == list(range(DEEP))
+
+
+async def test_a_few_large_records_fill_the_queue_as_well(
+    consumer: FakeConsumer, handling: Handling, reader: RecordReader
+) -> None:
+    consumer.response = 1
+    handling.free.clear()
+    large = 1 << 20
+    consumer.append(EVENTS, *[b"x" * large] * 100)
+
+    async def full() -> bool:
+        return consumer.paused() == consumer.assignment()
+
+    await eventually(full, 5, 0.002)
+    assert consumer.positions[EVENTS] * large <= QUEUE_BYTES + BATCH_BYTES, "what waits, and the batch in hand"
+    handling.free.set()
+    assert await handling.reached(EVENTS, 100) == list(range(100))
+    await fill(consumer, handling, ANSWERS)
+    reader.drop(consumer.assignment())
+    assert not consumer.paused(), "dropped records take no space"
 
 
 @pytest.mark.parametrize("kept", [(EVENTS,), (EVENTS, ANSWERS), ()], ids=["one lost", "all back", "all lost"])

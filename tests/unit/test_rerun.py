@@ -10,7 +10,9 @@ from contracts import FileStatus, JobStage, TaskStatus
 from services.job_orchestrator.core.workflow import Workflow
 from tests.unit.orchestration import Drive, workflow
 
-STEPS: list[dict[str, Any]] = [{"retry": {"max_attempts": 1}}, {"retry": {"max_attempts": 1}}, {"scope": "job"}]
+STEPS: list[dict[str, Any]] = [
+    {"retry": {"max_attempts": 1}}, {"retry": {"max_attempts": 1}, "open": ["strict"]}, {"scope": "job"},
+]  # fmt: skip
 
 
 def ran(flow: Workflow | None = None, fail: tuple[str, str] | None = ("f1", "s1")) -> Drive:

@@ -11,13 +11,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from contracts import (
     AddFile,
     CloseSession,
+    EraseSession,
     FileAdded,
     FileRef,
     JobRequest,
     Message,
     OpenSession,
     SessionClosed,
+    SessionCommand,
     SessionCommandRefused,
+    SessionErased,
     SessionExpired,
     SessionOpened,
     Tenancy,
@@ -53,11 +56,14 @@ class SessionMachine(RuleBasedStateMachine):
         self.answers: dict[str, Message] = {}
         self.n = 0
 
-    def feed(self, event: OpenSession | AddFile | CloseSession | Expire) -> tuple[Message, ...]:
+    def feed(self, event: SessionCommand | Expire) -> tuple[Message, ...]:
         decision = decide(self.session, event, self.now, self.shelf)
         if decision.adds_file and isinstance(event, AddFile):
             self.shelf.kept[event.file.file_id] = event.file
         self.session = decision.session if decision.session is not None else self.session
+        if decision.erases:
+            self.session = None
+            self.shelf.kept.clear()
         for message in decision.outputs:
             if isinstance(message, SessionClosed):
                 self.closed.append(message)
@@ -79,7 +85,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5), content=st.sampled_from(["a", "b"]))
     def add(self, number: int, content: str) -> None:
         before = self.session
-        file = FileRef(file_id=f"f{number}", file_name="x", sha256=content * 64)
+        file = FileRef(file_id=f"f{number}", file_name="x", sha256=content * 64, blob_name=f"t1/{content}/{number}")
         known = self.shelf.kept.get(file.file_id)
         (answer,) = self.feed(AddFile(file=file, **self.command()))  # type: ignore[arg-type]
         takes = before is not None and before.state is SessionState.OPEN and before.expires_at > self.now
@@ -97,6 +103,16 @@ class SessionMachine(RuleBasedStateMachine):
         if before is not None and before.state is SessionState.CLOSED:
             assert isinstance(answer, SessionCommandRefused) and answer.job_id == before.job_id
             assert answer.reason in ("closed", "other_body")
+
+    @rule()
+    def erase(self) -> None:
+        before, names = self.session, {f.blob_name for f in self.shelf.kept.values()}
+        (answer,) = self.feed(EraseSession(reason="asked", **self.command()))  # type: ignore[arg-type]
+        if before is None or before.state is SessionState.CLOSED:
+            assert isinstance(answer, SessionCommandRefused) and self.session == before
+            return
+        assert isinstance(answer, SessionErased) and set(answer.blobs) == names and self.session is None
+        assert answer.part == 0 and answer.parts == 1
 
     @rule()
     def somebody_else_sees_nothing(self) -> None:
@@ -120,6 +136,19 @@ class SessionMachine(RuleBasedStateMachine):
 
 SessionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestSessionMachine = SessionMachine.TestCase
+
+
+def test_a_session_with_many_objects_is_erased_in_parts_and_names_no_foreign_object() -> None:
+    now, shelf = datetime(2026, 1, 1, tzinfo=UTC), Shelf()
+    for n in range(4500):
+        shelf.kept[f"f{n}"] = FileRef(file_id=f"f{n}", file_name="x", blob_name=f"{'t1' if n else 'other'}/aa/{n:05}")
+    session = Session("s", OWNER, SessionState.EXPIRED, now, now, file_count=4500)
+    command = EraseSession(command_id="c", session_id="s", owner=OWNER, issued_at=now)
+    decision = decide(session, command, now, shelf)
+    assert decision.erases and [(o.part, o.parts, len(o.blobs)) for o in decision.outputs if isinstance(o, SessionErased)] == [
+        (0, 3, 2000), (1, 3, 2000), (2, 3, 499),
+    ]  # fmt: skip
+    assert len({o.message_id for o in decision.outputs}) == 3
 
 
 def test_the_text_for_an_unknown_session_is_the_documents_own() -> None:

@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from shared.web import slow_clients
-from shared.web.slow_clients import BodyTimeout, HeadTimeoutProtocol
+from shared.web import bounded_http, slow_clients
+from shared.web.bounded_http import bounded
+from shared.web.connections import ConnectionLimit
+from shared.web.slow_clients import BodyTimeout
 from tests.eventually import eventually
 
 
@@ -39,7 +41,9 @@ class Served:
     async def __aenter__(self) -> Served:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port = self.sock.getsockname()[1]
-        self.server = uvicorn.Server(uvicorn.Config(self.app, http=HeadTimeoutProtocol, lifespan="off", log_config=None))
+        self.server = uvicorn.Server(
+            uvicorn.Config(self.app, http=bounded(ConnectionLimit(100, 100)), lifespan="off", log_config=None)
+        )
         self.serving = asyncio.create_task(self.server.serve(sockets=[self.sock]))
         await eventually(self._up, 10)
         return self
@@ -57,7 +61,7 @@ class Served:
 
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(slow_clients, "HEAD_S", 0.3)
+    monkeypatch.setattr(bounded_http, "HEAD_S", 0.3)
     monkeypatch.setattr(slow_clients, "BODY_S", 0.3)
     monkeypatch.setattr(slow_clients, "BYTES_PER_S", 100_000)
     async with Served() as made:

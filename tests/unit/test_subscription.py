@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from aiokafka import TopicPartition
 from sqlalchemy import text
 
 from contracts import AccessKeyIssued
+from contracts.sealing import CONTENT_TYPE, SEAL_HEADER
 from contracts.topics import ACCESS_EVENTS_TOPIC, JOB_COMMANDS_TOPIC
 from shared import clock
 from shared.errors import Retry
@@ -98,6 +100,19 @@ async def test_one_further_unit_is_committed_while_one_is_published(processor: B
     assert await processor.store.read(lambda c: c.execute(text("SELECT count(*) FROM outbox_batch")).scalar()) == 0
 
 
+async def test_a_failed_publish_that_nobody_waits_for_is_no_line_of_the_log(processor: BatchProcessor) -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
+    relay: Any = processor.relay
+    await processor.run_unit(lambda unit: None)
+    relay.down = True
+    _, published = await processor._start(lambda unit: unit.emit("job.events", CANCEL, None))
+    await asyncio.wait({published})
+    del published
+    gc.collect()
+    assert complaints == [] and relay.left_behind
+
+
 async def test_no_later_unit_overtakes_a_failed_publish(processor: BatchProcessor) -> None:
     relay: Any = processor.relay
     await processor.run_unit(lambda unit: None)
@@ -164,7 +179,9 @@ async def test_an_offset_is_committed_only_after_its_outputs_are_published(
     assert consumer.committed == [5] and sent(processor) == ["create_command"]
 
 
-async def test_a_failed_publish_is_retried_without_another_batch(processor: BatchProcessor, subscription: Subscription) -> None:
+async def test_a_failed_publish_is_retried_without_another_batch(
+    processor: BatchProcessor, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
     relay: Any = processor.relay
     consumer: Any = subscription.consumer
     await processor.run_unit(lambda unit: None)
@@ -175,6 +192,9 @@ async def test_a_failed_publish_is_retried_without_another_batch(processor: Batc
         return subscription.failures
 
     await eventually(failed, 5)
+    assert subscription.reader.may_wait(), "it waits for Kafka, and is not stuck"
+    monkeypatch.setattr(consume, "OUTAGE_S", 0.0)
+    assert not subscription.reader.may_wait(), "the last failure is long ago"
     relay.down = False
     await subscription.stop()
     assert consumer.committed == [5] and sent(processor) == ["create_command"] and subscription.failures == 0
@@ -190,6 +210,23 @@ async def test_records_not_started_before_a_rebalance_are_left_to_the_new_owner(
     await subscription.gate.on_partitions_assigned({PLACE})
     await subscription.on_batch([record(CREATE, 4)])
     assert await decided(processor) == 1
+
+
+async def test_a_rebalance_that_waits_no_longer_leaves_the_batch_to_its_end(
+    processor: BatchProcessor, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consume, "REVOKE_WAIT_S", 0.05)
+    relay: Any = processor.relay
+    consumer: Any = subscription.consumer
+    await processor.run_unit(lambda unit: None)
+    relay.slow.clear()
+    await subscription.on_batch([record(CREATE, 4)])
+    await subscription.gate.on_partitions_revoked({PLACE})
+    await subscription.gate.on_partitions_assigned({PLACE})
+    relay.slow.set()
+    await subscription.on_batch([record(CANCEL, 5)])
+    await subscription.stop()
+    assert consumer.committed[-1] == 6 and sent(processor) == ["create_command", "cancel_command"]
 
 
 async def test_several_small_batches_are_committed_together() -> None:
@@ -235,3 +272,16 @@ async def test_a_tombstone_of_a_compacted_topic_is_not_a_dead_letter(processor: 
     await Subscription(processor, [JOB_COMMANDS_TOPIC], "g", echo).on_batch([lost])
     await processor.flush_outbox()
     assert [row.topic for row in relay.sent] == ["job.commands.g.dlq"], "on a topic that is not compacted, it is a dead letter"
+
+
+async def test_a_record_that_stays_sealed_is_skipped_with_a_line_of_the_log(
+    processor: BatchProcessor, subscription: Subscription, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sealed = record(CREATE, 4)
+    sealed.headers = ((SEAL_HEADER, b"k"), ("content-type", CONTENT_TYPE))
+    await subscription.on_batch([sealed, record(CANCEL, 5)])
+    await subscription.stop()
+    consumer: Any = subscription.consumer
+    assert sent(processor) == ["cancel_command"] and consumer.committed == [6], "no dead letter, and the offset is free"
+    assert [r for r in caplog.records if "sealed records" in r.message and getattr(r, "count", 0) == 1]

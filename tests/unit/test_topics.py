@@ -10,7 +10,16 @@ import pytest
 from aiokafka.errors import InvalidReplicationFactorError, InvalidTopicError, KafkaConnectionError
 
 from cli.local.plan import Plan
-from contracts.topics import JOB_EVENTS_TOPIC, STAGE_WORKERS_TOPIC, task_topic
+from contracts.content import CONTENT, content_of
+from contracts.topics import (
+    JOB_EVENTS_TOPIC,
+    STAGE_WORKERS_TOPIC,
+    TOPICS,
+    TRANSIT_S,
+    task_topic,
+    tenant_commands_topic,
+    tenant_events_topic,
+)
 from shared.kafka import topics
 from shared.kafka.connection import KafkaAccess
 
@@ -90,3 +99,14 @@ async def test_each_kind_of_topic_has_its_partitions(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("workers", "partitions"), [(1, 2), (2, 2), (5, 5)])
 def test_a_local_pipeline_has_a_task_partition_for_each_worker(workers: int, partitions: int, tmp_path: Path) -> None:
     assert Plan(tmp_path, workers=workers).task_partitions == partitions
+
+
+def test_every_topic_says_what_it_holds_of_people_and_for_how_long() -> None:
+    assert set(CONTENT) == {topic.name for topic in TOPICS}
+    assert all(content_of(t) for t in (task_topic("acme.read"), tenant_commands_topic("acme"), tenant_events_topic("acme")))
+    kept = {t.name for t in TOPICS if t.retention_s > TRANSIT_S or t.cleanup == "compact"}
+    # Consumers outside read history from the first; the others hold no content, are needed to start, or say what is erased.
+    assert kept == {
+        "job.events", "file.events", "job.state", "delivery.events", "stage.refusals", "access.events", "workflow.events", "secret.events",
+        "schedule.state", "job.erasures", "seal.keys",
+    }  # fmt: skip

@@ -8,8 +8,9 @@ import pytest
 
 from contracts import StageReport
 from services.stage_worker.actions import Actions, serve_actions
+from services.stage_worker.bench_actions import end_as_told
 from services.stage_worker.core.document_fault import DocumentFault
-from shared.objects.object_store import ObjectMissing
+from shared.objects.access import ObjectMissing
 from stageline_kit import Task, Worker
 from stageline_kit.testing import run_action
 
@@ -50,10 +51,14 @@ async def test_faults_are_outcomes(error: Exception, found: tuple[str, ...]) -> 
         ({"fail": "maybe"}, ("ERR", "worker_error", None)),
     ],
 )
-async def test_noop_ends_as_its_configuration_says(config: dict[str, Any], found: tuple[Any, ...]) -> None:
-    actions: Any = Actions.__new__(Actions)
-    report = await end_of(actions.noop, config=config)
+async def test_the_action_for_tests_ends_as_its_configuration_says(config: dict[str, Any], found: tuple[Any, ...]) -> None:
+    report = await end_of(end_as_told, config=config)
     assert (report.status.value, report.code, report.retry_in) == found
+
+
+async def test_noop_takes_no_time_and_does_not_fail() -> None:
+    actions: Any = Actions.__new__(Actions)
+    assert (await end_of(actions.noop, config={"sleep_s": 60, "fail": "KO"})).status.value == "OK"
 
 
 def test_a_worker_serves_the_actions_of_its_settings() -> None:

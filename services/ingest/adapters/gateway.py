@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import TTLCache
+from sqlalchemy import Connection
+
+from contracts.ownership import is_tenant
+from services.ingest.adapters.passwords import Passwords
 from services.ingest.adapters.remote_files import RemoteFiles
+from services.ingest.adapters.signed_links import SignedLinks
+from services.ingest.adapters.store import accounts, object_claims, shares
 from services.ingest.adapters.store import read_model as rm
+from services.ingest.adapters.store.audit_trail import AuditTrail
 from services.ingest.adapters.store.quotas import Limits
 from services.ingest.ports import Decisions, Publisher
 from services.ingest.settings import IngestSettings
+from shared import clock
 from shared.database.store import Store
 from shared.errors import Retry
+from shared.objects.access import ObjectMissing
 from shared.objects.containers import Containers
 from shared.objects.object_store import Objects
 from shared.processing.processor import BatchProcessor
-from shared.web.api_keys import Keyring
+from shared.secret_box import SecretBox
+from shared.web.api_keys import KEY_CREDENTIAL, Keyring
+from shared.web.concurrency import HeldRequests
+from shared.web.revocation import CredentialWatch
 
 log = logging.getLogger(__name__)
+AMX_CREDENTIAL = "amx"
+"""Kind of the credentials of signing applications."""
 
 
 @dataclass
@@ -36,7 +51,22 @@ class Gateway:
     keyring: Keyring
     limits: Limits
     containers: Containers = field(default_factory=dict)
+    secret_box: SecretBox | None = None
+    """Seals secrets of tenants; None without a key."""
     remote: RemoteFiles = field(init=False)
+    pending: HeldRequests = field(init=False)
+    """Commands that were not decided yet."""
+    waiting: HeldRequests = field(init=False)
+    """Requests that wait for the end of a job."""
+    passwords: Passwords = field(init=False)
+    audit_trail: AuditTrail = field(init=False)
+    signed_links: SignedLinks = field(init=False)
+    watch: CredentialWatch = field(init=False)
+    """Ends requests whose credential is revoked."""
+    unproven_uploads: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, 60.0))
+    """Address → uploads of the last minute whose signature was wrong."""
+    keys_tidied_at: float = 0.0
+    """When this process last deleted old idempotency keys, in Unix seconds."""
     uploading: int = 0
     """Requests that receive bytes right now."""
     delivery_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,15 +75,40 @@ class Gateway:
     """Set when an upload is complete."""
     bulk_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a bulk run was started or resumed."""
+    deletion_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an object was found unneeded."""
     retention_wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a retention was changed."""
+    erasure_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an erasure was asked for."""
+    tenant_erasure_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the erasure of a tenant was asked for."""
 
     def __post_init__(self) -> None:
-        self.remote = RemoteFiles(self.objects, self.settings.trusted)
+        settings = self.settings
+        self.remote = RemoteFiles(self.objects, settings.trusted)
+        self.pending = HeldRequests(
+            "undecided commands", settings.max_pending, -(-settings.max_pending // 2), settings.max_pending
+        )
+        self.waiting = HeldRequests(
+            "waiting requests", settings.max_waits, settings.max_waits_per_tenant, settings.max_waits_per_key
+        )
+        self.passwords = Passwords(settings.signin_queue)
+        self.audit_trail = AuditTrail(self.store)
+        self.signed_links = SignedLinks(self.store)
+        self.watch = CredentialWatch(
+            {KEY_CREDENTIAL: self.keyring.valid_keys, AMX_CREDENTIAL: self._valid_apps, shares.CREDENTIAL: self._valid_links}
+        )
+
+    async def _valid_apps(self, app_ids: Collection[str]) -> set[str]:
+        return await self.store.read(lambda c: accounts.valid_apps(c, app_ids))
+
+    async def _valid_links(self, hashes: Collection[str]) -> set[str]:
+        return await self.store.read(lambda c: shares.valid_links(c, hashes, clock.unix()))
 
     async def record(self, table: str, record_id: str, tenant: str) -> dict[str, Any] | None:
         """A record of this tenant; None when there is none, or it belongs to another tenant."""
-        found = await self.store.read(lambda c: rm.records(c, table, [record_id]))
+        found = await self.store.look_up(lambda c: rm.records(c, table, [record_id]))
         record = found.get(record_id)
         return record if record is not None and record["company_id"] == tenant else None
 
@@ -61,6 +116,27 @@ class Gateway:
         """Delete objects that no row names any more. One that cannot be deleted now is logged and stays behind."""
         for blob in blobs:
             try:
-                await self.objects.delete_object(blob)
+                await self.objects.delete_unneeded(blob)
             except Retry as error:
                 log.warning("an unused object was not deleted", extra={"blob": blob, "reason": str(error)})
+
+    async def object_names(self, tenant: str, limit: int) -> list[str]:
+        """Names of at most `limit` objects of a tenant. Empty for one that cannot own any."""
+        return await self.objects.of(tenant).list_names(limit) if is_tenant(tenant) else []
+
+    async def keep_object(self, blob: str, file_id: str) -> None:
+        """Keep a stored object from being deleted, before a command names it. Raises `Retry` as `await_deletion`."""
+        if not await self.store.transact(lambda c: object_claims.claim(c, blob, file_id, clock.unix())):
+            await self.await_deletion(blob)
+
+    async def await_deletion(self, blob: str) -> None:
+        """Wait until no deletion of a claimed object is in progress. Raises `Retry` when the object is gone: it must be stored again."""
+
+        def look(connection: Connection) -> bool | None:
+            return True if object_claims.is_free(connection, blob, clock.unix()) else None
+
+        await self.decisions.wait_until(look, object_claims.LEASE_S + 5)
+        try:
+            await self.objects.of(blob.partition("/")[0]).object_size(blob)
+        except ObjectMissing as error:
+            raise Retry("object_deleted", "an equal object was deleted at the same time; repeat the request") from error

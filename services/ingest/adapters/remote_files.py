@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
 
 from services.ingest.core.file_names import clean_name
-from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.address_guard import AddressRefused, check_url, failure_in_words, guarded_session, refusal_of
 from shared.net.networks import Networks
 from shared.objects.object_store import Objects, StoredObject, TooLarge
 
@@ -31,13 +31,14 @@ class RemoteFiles:
     def session(self) -> aiohttp.ClientSession:
         """The connection pool, opened by the first use."""
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=120, connect=10, sock_read=30)
-            self._session = aiohttp.ClientSession(connector=guarded_connector(self.trusted), timeout=timeout, trust_env=False)
+            self._session = guarded_session(self.trusted, 120, 10, 30)
         return self._session
 
-    async def fetch(self, tenant: str, url: str, limit: int) -> tuple[StoredObject, str, str]:
-        """Store the file at `url`, of at most `limit` bytes. Returns the object, its name and its media type. Raises
-        `RemoteFailed`, `TooLarge`."""
+    async def fetch(
+        self, tenant: str, url: str, limit: int, through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
+    ) -> tuple[StoredObject, str, str]:
+        """Store the file at `url`, of at most `limit` bytes; its chunks pass `through`, and what that raises is passed on. Returns the
+        object, its name and its media type. Raises `RemoteFailed`, `TooLarge`."""
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
@@ -49,7 +50,8 @@ class RemoteFiles:
                         raise RemoteFailed(f"{url}: answered {answer.status}")
                     if (answer.content_length or 0) > limit:
                         raise TooLarge("too_large", f"{answer.content_length} bytes; the limit is {limit}")
-                    stored = await self.objects.put_stream(tenant, answer.content.iter_chunked(256 * 1024), limit)
+                    chunks = answer.content.iter_chunked(256 * 1024)
+                    stored = await self.objects.of(tenant).put_stream(through(chunks) if through else chunks, limit)
                     name = clean_name(unquote(urlsplit(url).path)) or "document"
                     return stored, name, answer.content_type[:200]
             except (AddressRefused, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -74,10 +76,8 @@ class RemoteFiles:
 
 
 def why(error: BaseException) -> str:
-    """The reason in words. A refused address is wrapped in the HTTP library's own errors."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AddressRefused):
-            return f"the address is not allowed: {cause}"
-        cause = cause.__cause__ or cause.__context__
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    """The reason in words, without an address that the name resolved to."""
+    refused = refusal_of(error)
+    if refused is not None:
+        return f"the address is not allowed: {refused}"
+    return failure_in_words(error) if isinstance(error, (OSError, aiohttp.ClientError)) else str(error)

@@ -63,7 +63,9 @@ def md5_of(body: bytes) -> bytes | None:
 
 def uris(target: Target) -> Iterable[str]:
     """Every form of the encoded, lower-cased URL that one of the vendor's clients signs."""
-    paths = dict.fromkeys((target.path, unquote(target.path)))
+    # The Node.js client joins its base URL and a path without a look at the slash between them. The HTTP library mends the request
+    # but not the signed text, which then has no slash there, or two.
+    paths = dict.fromkeys(f"{slash}{path[1:]}" for path in (target.path, unquote(target.path)) for slash in ("/", "", "//"))
     queries = dict.fromkeys(("", *((f"?{target.query}", f"?{unquote(target.query)}") if target.query else ())))
     for scheme in target.schemes:
         for path in paths:

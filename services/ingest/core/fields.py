@@ -10,7 +10,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Strict
 
 from contracts import JobStage
-from contracts.loose import check_metadata
+from contracts.identity import plain_id
+from contracts.loose import check_json, check_metadata
+from services.ingest.core.workflow_readers import PRIVATE
 
 STAGES = [stage.value for stage in JobStage if stage.known]
 
@@ -34,7 +36,7 @@ def _known_stage(value: str) -> str:
 
 
 def _public(name: str) -> str:
-    if name.startswith("tenant."):
+    if name.startswith(PRIVATE):
         raise ValueError("names that begin with tenant. belong to another dialect")
     return name
 
@@ -48,5 +50,11 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_time)]
 Measured = Annotated[float, BeforeValidator(_not_boolean)]
 """A number in a body or in a query string, where every value is text."""
 Meta = Annotated[dict[str, Any] | list[Any] | str | None, BeforeValidator(check_metadata), Field(description="Free metadata")]
+Json = Annotated[dict[str, Any], BeforeValidator(check_json)]
+"""An object of any fields, as every reader of JSON can read it."""
+Arguments = Annotated[dict[str, dict[str, Any]], BeforeValidator(check_json)]
+"""Step → settings."""
+Id = Annotated[str, Field(max_length=200), AfterValidator(plain_id)]
+"""An id of ours. Clients may write a UUID in capital letters."""
 WorkflowName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_public)]
 """Name of a published workflow. Workflows of a tenant in Invopop's dialect run through that dialect only."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingest.core.fields import Measured, Moment, Stage
+from services.ingest.core.fields import Id, Measured, Moment, Stage
 from services.ingest.core.job_view import meta_term
 
 Sort = Literal["-created_at", "created_at", "stage_since"]
@@ -55,8 +55,8 @@ class Filter(BaseModel):
     file_name: str | None = Field(default=None, max_length=255, description="Name of one of its files; case is ignored")
     error_code: str | None = Field(default=None, max_length=100)
     job_key: str | None = Field(default=None, max_length=200)
-    parent_job_id: str | None = Field(default=None, max_length=200)
-    rerun_of: str | None = Field(default=None, max_length=200)
+    parent_job_id: Id | None = None
+    rerun_of: Id | None = None
     metadata: list[str] = Field(default_factory=list, max_length=10, description="`key=value`, on the first level")
     text: str | None = Field(default=None, max_length=1000, description="Words in one of its files")
     created_after: Moment | None = None

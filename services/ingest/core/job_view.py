@@ -20,6 +20,7 @@ from contracts.job_events import (
     JobStageUpdate,
     JobStart,
 )
+from contracts.work import MAX_PART
 
 Record = dict[str, Any]
 
@@ -44,7 +45,7 @@ def new_job(job_id: str, tenant: str, at: datetime) -> Record:
         "workflow": None, "step": None, "sequence": 0, "retry": None, "stage_since": at.timestamp(), "paused": None,
         "created_at": at.timestamp(),
         "job_key": None, "parent_job_id": None, "rerun_of": None, "start_at": None, "outputs": [], "file_ends": None,
-        "file_ends_read": 0, "ending": None,
+        "file_ends_read": 0, "ending": None, "results": {}, "uploaded_ids": [],
     }  # fmt: skip
 
 
@@ -59,6 +60,7 @@ def of_session(record: Record, event: SessionClosed) -> Record:
         "priority": job.priority, "file_count": event.file_count or len(event.files),
         "file_sources_count": event.file_count or len(event.files), "workflow": record["workflow"] or job.workflow,
         "job_key": job.job_key,
+        "uploaded_ids": record.get("uploaded_ids") or [f.file_id for f in event.files if f.url is None][:MAX_PART],
     }  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def _created(record: Record, event: JobCreate) -> Record:
         "file_count": f.file_count, "file_sources_count": f.file_count, "file_urls": list(f.file_urls),
         "workflow": f.workflow, "deferred_session_id": f.deferred_session_id, "input_source_type": 1 if f.file_urls else 0,
         "job_key": f.job_key, "priority": f.priority or "normal", "parent_job_id": f.parent_job_id, "rerun_of": f.rerun_of,
-        "start_at": f.start_at,
+        "start_at": f.start_at, "uploaded_ids": list(f.uploaded_ids or ()),
     }  # fmt: skip
 
 
@@ -107,6 +109,7 @@ def _finished(record: Record, event: JobFinished) -> Record:
     return {
         "error_messages": list(f.error_messages), "finish_date": text(event.time), "retry": None, "finished_files": f.finished_files or 0,
         "file_ends": f.file_ends, "outputs": [o.model_dump(exclude_none=True) for o in f.outputs or ()],
+        "results": f.results or {},
     }  # fmt: skip
 
 
@@ -118,8 +121,10 @@ def _retried(record: Record, event: JobRetry) -> Record:
 
 def _failed(record: Record, event: JobFailed | JobInvalid) -> Record:
     f = event.event
-    end = {"error_messages": list(f.error_messages), "finish_date": text(event.time), "retry": None, "file_ends": f.file_ends}
-    return {**_attempts(record, event), **end}
+    return {
+        **_attempts(record, event), "error_messages": list(f.error_messages), "finish_date": text(event.time), "retry": None,
+        "file_ends": f.file_ends, "results": f.results or {},
+    }  # fmt: skip
 
 
 def _attempts(record: Record, event: JobRetry | JobExceededRetries | JobFailed | JobInvalid) -> Record:

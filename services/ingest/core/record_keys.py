@@ -17,6 +17,7 @@ from contracts import (
     SessionFiles,
 )
 from contracts.alfred import AlfredEvent
+from contracts.file_events import FileMove
 from contracts.job_events import JOB_EVENTS
 from services.ingest.core.job_end import ends_file
 
@@ -62,6 +63,8 @@ def _of_alfred(keys: RecordKeys, event: AlfredEvent[Any]) -> None:
         keys.jobs.add(record_id(event))
         return
     keys.files.add(record_id(event))
+    if isinstance(event, FileMove) and job_id and event.event.previous_job_id:
+        keys.named_jobs.add(event.event.previous_job_id)
     if job_id and (isinstance(event, SEARCHABLE) or ends_file(event)):
         keys.jobs.add(job_id)
 

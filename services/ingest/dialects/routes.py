@@ -6,32 +6,45 @@ from services.ingest.dialects.alfred import account as alfred_account
 from services.ingest.dialects.alfred import files as alfred_files
 from services.ingest.dialects.alfred import jobs as alfred_jobs
 from services.ingest.dialects.alfred import token
+from services.ingest.dialects.invopop import absent, linked_files, silo, silo_files, states
 from services.ingest.dialects.invopop import jobs as invopop_jobs
-from services.ingest.dialects.invopop import silo
 from services.ingest.dialects.invopop import workflows as invopop_workflows
 from services.ingest.dialects.pdftools import jobs as pdftools_jobs
 from services.ingest.dialects.pdftools import results as pdftools_results
 from services.ingest.dialects.pdftools import simple_api
 from services.ingest.dialects.v1 import (
     accounts,
+    audit,
     bulk,
     erase,
+    file_changes,
     files,
     jobs,
+    keys,
     operations,
     presigned,
-    results_zip,
+    results,
     schedules,
+    secrets,
+    sessions,
+    shares,
     tags,
+    tenant_actions,
+    tenants,
     tus,
     workflows,
 )
 
-ALFRED = (alfred_jobs.router, alfred_jobs.uploads, alfred_files.router, alfred_account.router, token.router)
+FIRST = (jobs.router, alfred_jobs.router)
+"""Paths are compared one after the other, so those that are asked most come first."""
+ALFRED = (alfred_jobs.uploads, alfred_files.router, alfred_account.router, token.router)
 V1 = (
-    files.router, operations.router, jobs.router, bulk.router, erase.router, workflows.router, schedules.router, accounts.router,
-    tags.router, presigned.router, tus.router, results_zip.router,
+    files.router, file_changes.router, operations.router, audit.router, bulk.router, erase.router, sessions.router, workflows.router, schedules.router, accounts.router,
+    tenants.router, tenant_actions.router, keys.router, shares.router, secrets.router, tags.router, presigned.router, tus.router, results.router,
 )  # fmt: skip
-INVOPOP = (silo.raw, invopop_jobs.router, invopop_workflows.router, silo.router)
+INVOPOP = (
+    silo.by_key, absent.router, silo_files.raw, silo_files.router, linked_files.router, invopop_jobs.router, invopop_workflows.router,
+    states.router, silo.router,
+)  # fmt: skip
 PDFTOOLS = (simple_api.admin, pdftools_results.router, pdftools_jobs.router, simple_api.router)
-ROUTERS = (*ALFRED, *V1, *INVOPOP, *PDFTOOLS)
+ROUTERS = (*FIRST, *ALFRED, *V1, *INVOPOP, *PDFTOOLS)

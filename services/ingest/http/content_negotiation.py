@@ -11,10 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingest.adapters.store.quotas import Rate
+from services.ingest.adapters.store.quotas import MINUTE_S, Rate
 from services.ingest.http import errors
+from shared import clock
 
-DIALECTS = ("/api/", "/conversion/", "/token")
+ALFRED = ("/api/", "/token")
+DIALECTS = (*ALFRED, "/conversion/")
 """Paths whose clients may ask for XML. Our own API and Invopop's answer in JSON only."""
 _TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 does not allow."""
@@ -63,10 +65,15 @@ def xml_name(key: str) -> str:
 
 
 class ContentNegotiation:
-    """ASGI middleware: translates JSON answers into XML on request, and adds the rate-limit headers."""
+    """ASGI middleware: translates JSON answers into XML on request, and adds the rate-limit headers.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Every answer of Alfred's dialect has them: its Python client waits a second after an answer without them. A request that counts
+    towards no rate, such as one without a valid key, leaves the whole default rate.
+    """
+
+    def __init__(self, app: ASGIApp, requests_per_minute: int) -> None:
         self.app = app
+        self.requests_per_minute = requests_per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +86,7 @@ class ContentNegotiation:
         async def forward(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                _rate(headers, scope.get("state", {}).get("rate"))
+                _rate(headers, scope.get("state", {}).get("rate") or self._uncounted(scope["path"]))
                 if as_xml and headers.get("content-type", "").partition(";")[0] in (
                     "application/json",
                     "application/problem+json",
@@ -94,6 +101,12 @@ class ContentNegotiation:
             await send(message)
 
         await self.app(scope, receive, forward)
+
+    def _uncounted(self, path: str) -> Rate | None:
+        if not path.startswith(ALFRED):
+            return None
+        most = self.requests_per_minute
+        return Rate(most, most, (int(clock.unix()) // MINUTE_S + 1) * MINUTE_S)
 
     async def _translate(self, held: list[Message], send: Send) -> None:
         start, body = held[0], b"".join(m.get("body", b"") for m in held[1:])

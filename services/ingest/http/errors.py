@@ -10,14 +10,21 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from contracts.cloudevents import describe
-from services.ingest.adapters.store.quotas import OverLimit
+from contracts.field_names import reason_of
+from contracts.public_text import public_text
+from services.ingest.adapters.store.quotas import OverLimit, Rate
+from services.ingest.core import tus
 from services.ingest.core.job_filter import BadFilter
 from services.ingest.http.multipart import BadUpload
-from shared.objects.object_store import ObjectMissing, TooLarge
+from shared import clock
+from shared.objects.access import ObjectMissing
+from shared.objects.object_store import TooLarge
+from shared.objects.verified_reads import ObjectDamaged
+from shared.web.concurrency import RETRY_AFTER_S, TooMany
+from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
+from shared.web.paths import routes_of
 
 TITLES = {460: "Checksum Mismatch", 427: "Option Problem"}
 """Titles of status codes that only tus and the Conversion Service define."""
@@ -48,8 +55,9 @@ class Unprocessable(ApiError):
 
 def _invopop(status: int, code: str, message: str, fields: dict[str, str] | None) -> JSONResponse:
     """`{code, key, message, fields}`: older clients read `code`, newer ones `key`."""
-    body: dict[str, Any] = {"code": code, "key": code, "message": message}
-    return JSONResponse(body | ({"fields": nested(fields)} if fields else {}), status)
+    body: dict[str, Any] = {"code": code, "key": code, "message": public_text(message)}
+    shown = {name: public_text(reason) for name, reason in (fields or {}).items()}
+    return JSONResponse(body | ({"fields": nested(shown)} if shown else {}), status)
 
 
 MAX_FIELDS = 100
@@ -77,13 +85,26 @@ def nested(fields: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-INVOPOP = ("/transform/", "/silo/")
+UPLOADS = "/v1/uploads"
+INVOPOP = ("/transform/", "/silo/", "/utils/", "/sequence/", "/access/")
 PDFTOOLS = "http://www.pdf-tools.com/service/rest/errors/"
 """Prefix of the Conversion Service's problem types. The vendor documents `jobNotFound` alone."""
+PDFTOOLS_TITLES = {"jobNotFound": "Job not found."}
+"""Code of such a problem → its documented title."""
 
 
 def shaped(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """The error answer in the shape of the path's dialect."""
+    answer = _shaped(request, status, code, public_text(message), field)
+    if request.url.path.startswith(UPLOADS):
+        # Every answer of a tus server has its version; to another version it names those that it knows.
+        answer.headers["tus-resumable"] = tus.VERSION
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            answer.headers["tus-version"] = tus.VERSION
+    return answer
+
+
+def _shaped(request: Request, status: int, code: str, message: str, field: str | None) -> JSONResponse:
     title = TITLES.get(status) or HTTPStatus(status).phrase
     if request.url.path.startswith(INVOPOP):
         return _invopop(status, code, message, {field: message.removeprefix(f"{field}: ")} if field else None)
@@ -91,7 +112,7 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
     if conversion or request.url.path.startswith("/v1"):
         body: dict[str, Any] = {
             "type": f"{PDFTOOLS if conversion else 'urn:stageline:error:'}{code}",
-            "title": title,
+            "title": PDFTOOLS_TITLES.get(code, title) if conversion else title,
             "status": status,
             "detail": message,
         }
@@ -102,7 +123,8 @@ def shaped(request: Request, status: int, code: str, message: str, field: str | 
     return JSONResponse(body | ({"field": field} if field else {}), status)
 
 
-async def _api(request: Request, error: Exception) -> Response:
+async def api_error(request: Request, error: Exception) -> Response:
+    """The answer to an `ApiError`."""
     assert isinstance(error, ApiError)
     if isinstance(error, Unprocessable):
         return _invopop(error.status, error.code, error.message, error.fields)
@@ -114,21 +136,22 @@ async def _api(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def invalid(request: Request, error: Exception) -> Response:
+    """The answer to a request that does not match its route's model."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
+    faults = faults_of(error)
+    field, reason = faults[0]
     if request.url.path.startswith(INVOPOP):
-        said = {".".join(str(p) for p in e["loc"][1:]) or "body": str(e["msg"]) for e in error.errors()}
-        return _invopop(422, "validation", f"{field}: {first['msg']}", said)
-    return shaped(request, 400, "invalid_request", f"{field}: {first['msg']}", field)
+        return _invopop(422, "validation", f"{field}: {reason}", dict(faults))
+    return shaped(request, 400, "invalid_request", f"{field}: {reason}", field)
 
 
 async def _contract(request: Request, error: Exception) -> Response:
     # The value passed the route's checks but not the contract's: still the caller's error.
     assert isinstance(error, ValidationError)
-    field = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else "body"
-    return shaped(request, 400, "invalid_request", describe(error), field)
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "body"
+    return shaped(request, 400, "invalid_request", f"{field}: {reason_of(first)}", field)
 
 
 async def _filter(request: Request, error: Exception) -> Response:
@@ -136,26 +159,31 @@ async def _filter(request: Request, error: Exception) -> Response:
     return shaped(request, 400, "bad_request", str(error), error.field)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def http_error(request: Request, error: Exception) -> Response:
+    """The answer to an error of the framework, such as an unknown path."""
     assert isinstance(error, HTTPException)
     answer = shaped(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
     answer.headers.update(error.headers or {})
     if error.status_code == 405:
-        answer.headers["allow"] = ", ".join(sorted(_methods(request)))
+        # The framework's own header names the methods of the first matching route only.
+        known = set(routes_of(request.app).methods(request.scope["path"]))
+        answer.headers["allow"] = ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
     return answer
-
-
-def _methods(request: Request) -> set[str]:
-    """All methods of the path. The framework's own `Allow` header names those of the first matching route only."""
-    path = request.scope["path"]
-    matching = (r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path))
-    return {method for route in matching for method in route.methods or ()}
 
 
 async def _over(request: Request, error: Exception) -> Response:
     assert isinstance(error, OverLimit)
+    if error.per_minute is not None:
+        request.state.rate = Rate(error.per_minute, 0, int(clock.unix()) + error.retry_after_s)
     answer = shaped(request, 429, "over_limit", str(error))
     answer.headers["retry-after"] = str(error.retry_after_s)
+    return answer
+
+
+async def _many(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooMany)
+    answer = shaped(request, error.status, error.code, str(error))
+    answer.headers["retry-after"] = str(RETRY_AFTER_S)
     return answer
 
 
@@ -168,14 +196,21 @@ async def _upload(request: Request, error: Exception) -> Response:
 
 
 async def _missing(request: Request, error: Exception) -> Response:
-    return shaped(request, 404, "not_found", str(error))
+    # The error names the object, which is the operator's to know.
+    return shaped(request, 404, "not_found", "The content is no longer there.")
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    return shaped(
+        request, 500, "object_damaged", "The stored content is damaged: its hash is wrong. The operator's log names it."
+    )
 
 
 def install(app: FastAPI) -> None:
     """Register every handler."""
     handlers: dict[Any, Any] = {
-        ApiError: _api, RequestValidationError: _invalid, ValidationError: _contract, HTTPException: _http, TooLarge: _large, BadUpload: _upload,
-        ObjectMissing: _missing, BadFilter: _filter, OverLimit: _over, **failure_handlers(shaped),
+        ApiError: api_error, RequestValidationError: invalid, ValidationError: _contract, HTTPException: http_error, TooLarge: _large,
+        BadUpload: _upload, ObjectMissing: _missing, ObjectDamaged: _damaged, BadFilter: _filter, OverLimit: _over, TooMany: _many, **failure_handlers(shaped),
     }  # fmt: skip
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

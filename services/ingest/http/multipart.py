@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from services.ingest.core.file_names import clean_name
-from shared.objects.object_store import Objects, StoredObject, TooLarge
+from shared.objects.object_store import StagedObject, StoredObject, TenantObjects, TooLarge
 
 MAX_FIELD_BYTES = 65_536
 MAX_FIELDS = 50
@@ -64,19 +64,19 @@ class _Parts:
 
 
 async def receive(
-    request: Request, objects: Objects, tenant: str, limit: int, part: str = "file", body: AsyncIterator[bytes] | None = None
+    request: Request, objects: TenantObjects, limit: int, part: str = "file", body: AsyncIterator[bytes] | None = None
 ) -> Upload:
     """Read a `multipart/form-data` request with one file, in the part named `part`, of at most `limit` bytes.
 
     `body` replaces the request's own stream; what it raises is passed on. Raises `BadUpload`, `TooLarge`, and `Retry` when the object
-    store is unavailable. A bad upload may leave an object behind: it is content-addressed and no record names it, so nobody can see it.
+    store is unavailable. The file becomes the tenant's at the end of the body; whatever is raised, its bytes are deleted.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise BadUpload("content-type: multipart/form-data with a boundary is expected")
     try:
-        reader = _Reader(objects, tenant, limit, boundary, part)
+        reader = _Reader(objects, limit, boundary, part)
         await reader.read(body or request.stream())
     except FormParserError as error:
         raise BadUpload(f"body: {error}") from None
@@ -86,9 +86,8 @@ async def receive(
 
 
 class _Reader:
-    def __init__(self, objects: Objects, tenant: str, limit: int, boundary: bytes, part: str) -> None:
+    def __init__(self, objects: TenantObjects, limit: int, boundary: bytes, part: str) -> None:
         self.objects = objects
-        self.tenant = tenant
         self.limit = limit
         self.parts = _Parts()
         self.parser = MultipartParser(boundary, self.parts.callbacks())  # type: ignore[arg-type]
@@ -97,7 +96,8 @@ class _Reader:
         self.name = ""
         self.text = bytearray()
         self.queue: asyncio.Queue[bytes | None] | None = None
-        self.storing: asyncio.Task[StoredObject] | None = None
+        self.storing: asyncio.Task[StagedObject] | None = None
+        self.staged: StagedObject | None = None
 
     async def read(self, body: AsyncIterator[bytes]) -> None:
         try:
@@ -106,13 +106,17 @@ class _Reader:
                 await self._dispatch()
             self.parser.finalize()
             await self._dispatch()
+            if self.queue is not None:
+                raise BadUpload(f"{self.part}: the part has no end")
+            if self.staged is not None:
+                self.upload.stored = await self.objects.commit_staged(self.staged)
         except BaseException:
             if self.storing is not None:
                 self.storing.cancel()
                 await asyncio.gather(self.storing, return_exceptions=True)
+            if self.staged is not None:
+                await self.objects.discard_staged(self.staged)
             raise
-        if self.queue is not None:
-            raise BadUpload(f"{self.part}: the part has no end")
 
     async def _dispatch(self) -> None:
         events, self.parts.events = self.parts.events, []
@@ -128,17 +132,17 @@ class _Reader:
         disposition = MailMessage()
         disposition["content-disposition"] = headers.get("content-disposition", "")
         self.name = str(disposition.get_param("name", "", "content-disposition"))
-        file_name = disposition.get_filename()
+        file_name = _unescaped(disposition.get_filename() or "")
         self.text = bytearray()
         if len(self.upload.fields) >= MAX_FIELDS:
             raise BadUpload(f"body: more than {MAX_FIELDS} fields")
         if self.name == self.part:
-            if self.upload.stored is not None:
+            if self.staged is not None:
                 raise BadUpload(f"{self.part}: one file per request is expected")
-            self.upload.file_name = clean_name(file_name or "")
+            self.upload.file_name = clean_name(file_name)
             self.upload.content_type = headers.get("content-type", "application/octet-stream")[:200]
             self.queue = asyncio.Queue(8)
-            self.storing = asyncio.create_task(self.objects.put_stream(self.tenant, _drain(self.queue), self.limit))
+            self.storing = asyncio.create_task(self.objects.stage_stream(_drain(self.queue), self.limit))
 
     async def _data(self, data: bytes) -> None:
         if self.queue is None:
@@ -160,8 +164,13 @@ class _Reader:
             return
         assert self.storing is not None
         await self.queue.put(None)
-        self.upload.stored = await self.storing
+        self.staged = await self.storing
         self.queue = self.storing = None
+
+
+def _unescaped(name: str) -> str:
+    """The name without the escapes of the HTML standard, which browsers and most clients send."""
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 async def _drain(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:

@@ -35,13 +35,16 @@ DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
     ("/token", "application/json", OAUTH, ()),
     ("/transform/", "application/json", INVOPOP, (422,)),
     ("/silo/", "application/json", INVOPOP, (422,)),
+    ("/utils/", "application/json", INVOPOP, (422,)),
     ("/conversion/", "application/problem+json", PROBLEM, (422, 427, 500)),
     ("/v1/uploads", "application/problem+json", PROBLEM, (412, 460)),
     ("/v1/", "application/problem+json", PROBLEM, ()),
 )
 """(path prefix, media type and schema of its errors, error statuses beside `COMMON`). The first match counts."""
-OPEN = ("/token", "/api/tagshelf/ping", "/api/tagshelf/status", "/api/file/shared/{token}")
-BYTES = ("download", "shared", "content", "outputs", "result/{result_id}")
+OPEN = (
+    "/token", "/api/tagshelf/ping", "/api/tagshelf/status", "/api/file/shared/{token}", "/silo/v1/links/{token}", "/utils/v1/ping",
+)  # fmt: skip
+BYTES = ("download", "shared", "content", "outputs", "result/{result_id}", "links")
 """Parts of paths that answer with bytes: 200, 206, 304 and 416."""
 KEYS: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
 SCHEMES: Schema = {
@@ -57,6 +60,11 @@ def document(app: FastAPI) -> Schema:
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
             _complete(path, method, operation)
+            if path in OPEN or method == "options":
+                operation["security"] = []
+            else:
+                keyless = path.startswith("/conversion/") and not app.state.gateway.settings.conversion_needs_key
+                operation["security"] = [{}, *KEYS] if keyless else KEYS
     return found
 
 
@@ -68,7 +76,7 @@ def _complete(path: str, method: str, operation: Schema) -> None:
     for status in (*COMMON, *more):
         described = responses.setdefault(str(status), {"description": TITLES.get(status) or HTTPStatus(status).phrase})
         described["content"] = {kind: {**described.get("content", {}).get(kind, {}), "schema": schema}}
-    if any(part in path for part in BYTES):
+    if method == "get" and any(part in path for part in BYTES):
         for status in (200, 206, 304, 416):
             responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
         responses["200"]["content"] = {"application/octet-stream": {}}
@@ -79,10 +87,6 @@ def _complete(path: str, method: str, operation: Schema) -> None:
         responses.setdefault("202", {"description": "Accepted"})
     if (path.startswith("/v1/uploads/{upload_id}") and "complete" not in path) or path == "/v1/uploads":
         _tus(method, operation)
-    if path in OPEN or method == "options":
-        operation["security"] = []
-    else:
-        operation["security"] = [{}, *KEYS] if path.startswith("/conversion/") else KEYS
 
 
 def _tus(method: str, operation: Schema) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from sqlalchemy import Connection, text
+from fastapi import Request
+from pydantic_core import from_json
 
-from contracts import CreateJob, JobStage
+from contracts import JobStage
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store import former_files
+from services.ingest.adapters.store import read_model as rm
 from services.ingest.http.errors import ApiError
+from shared.database.statements import Statement
 from shared.web.api_keys import Principal
 
 Record = dict[str, Any]
-_JOB = text("SELECT body FROM job_view WHERE id = :i")
-_OWN_JOB = text("SELECT 1 FROM job_view WHERE id = :i AND tenant_id = :t")
-_DECISION = text("SELECT 1 FROM decision WHERE command_id = :c")
-_ERASED = text("SELECT 1 FROM erased WHERE job_id = :j")
+FEW = 100
+"""Files that are read in the event loop. More of them would hold up other requests, and are read beside it."""
+MOST = 1 << 40
+FILES = {
+    "session_id": Statement("SELECT body FROM file_view WHERE session_id = :v ORDER BY created_at, id LIMIT :n"),
+    "job_id": Statement(former_files.OF_JOB),
+}
+"""Queries for the files of a session or job, in the order they arrived."""
 
 
 async def job_record(gateway: Gateway, job_id: str, who: Principal) -> Record:
@@ -37,38 +44,24 @@ async def file_record(gateway: Gateway, file_id: str, who: Principal) -> Record:
 
 async def files_of(gateway: Gateway, column: str, value: str) -> list[Record]:
     """File records of a session or job, in the order they arrived. `column` is `session_id` or `job_id`."""
-    assert column in ("session_id", "job_id")
-    query = text(f"SELECT body FROM file_view WHERE {column} = :v ORDER BY created_at, id")
-    rows = await gateway.store.read(lambda c: c.execute(query, {"v": value}).scalars().all())
-    return [json.loads(body) for body in rows]
+    query = FILES[column]
+    rows = await gateway.store.look_up(lambda c: query.rows(c, {"v": value, "n": FEW + 1}))
+    if len(rows) > FEW:
+        rows = await gateway.store.read(lambda c: query.rows(c, {"v": value, "n": MOST}))
+    return [from_json(body) for (body,) in rows]
 
 
-async def ended_job(gateway: Gateway, job_id: str, timeout_s: float) -> Record | None:
-    """The job's record once the job has ended; None after `timeout_s`, or when this process shuts down."""
+async def ended_job(request: Request, gateway: Gateway, job_id: str, timeout_s: float) -> Record | None:
+    """The job's record once the job has ended; None after `timeout_s`, when the caller has left, or when this process shuts down."""
 
-    def look(connection: Connection) -> Record | None:
-        body = connection.execute(_JOB, {"i": job_id}).scalar()
-        record: Record | None = json.loads(body) if body else None
+    def ended(record: Record | None) -> Record | None:
         return record if record is not None and JobStage(record["stage"]).terminal else None
 
-    return await gateway.decisions.wait_until(look, timeout_s, patient=True)
-
-
-async def is_refused(gateway: Gateway, who: Principal, command: CreateJob, what: str) -> bool:
-    """Wait until a new job is in the read model. True when its id belongs to another job. Raises 503 after a timeout."""
-
-    def look(connection: Connection) -> bool | None:
-        if connection.execute(_OWN_JOB, {"i": command.job_id, "t": who.tenant_id}).first():
-            return False
-        return True if connection.execute(_DECISION, {"c": command.command_id}).first() else None
-
-    refused = await gateway.decisions.wait_until(look, gateway.settings.decision_timeout_s)
-    if refused is None:
-        raise ApiError(503, f"{what} was taken but does not show yet. Repeating the request is safe.", retry_after_s=5)
-    return refused
-
-
-async def require_not_erased(gateway: Gateway, job_id: str) -> None:
-    """Raises 409 for an erased job: its id cannot be used again."""
-    if await gateway.store.read(lambda c: c.execute(_ERASED, {"j": job_id}).first()) is not None:
-        raise ApiError(409, f"job_id: job {job_id} was erased; its id cannot be used again", "job_id")
+    found = ended((await gateway.store.look_up(lambda c: rm.records(c, "job_view", [job_id]))).get(job_id))
+    if found is not None:
+        return found
+    wait = gateway.decisions.wait("end")
+    wait.on_job(job_id, ended)
+    with wait:
+        later: Record | None = await wait.result(timeout_s, patient=True, gone=request.is_disconnected)
+    return later

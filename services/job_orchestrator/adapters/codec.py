@@ -20,7 +20,7 @@ _COUNTERS = (
 )  # fmt: skip
 _RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None}
 """Fields that few jobs use, with their defaults; written only where they differ."""
-_BRANCH_RARE = ("entered_at", "since")
+_BRANCH_RARE = ("entered_at", "since", "returned", "revision", "recycled_at", "session_id", "former_jobs")
 _BRANCH_PLAIN = tuple(f.name for f in fields(Branch) if f.name not in ("id", "file", "state", "status", "results", *_BRANCH_RARE))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,8 +10,11 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import FileRef
-from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_from_text, job_to_text
+from services.job_orchestrator.adapters.catalog import MODELS as CATALOG_MODELS
+from services.job_orchestrator.adapters.catalog import Catalog
+from services.job_orchestrator.adapters.codec import branch_from_text, branch_to_text, job_to_text
 from services.job_orchestrator.adapters.dispatch_store import MODELS as DISPATCH_MODELS
+from services.job_orchestrator.adapters.seal_store import MODELS as SEAL_MODELS
 from services.job_orchestrator.adapters.steering_store import MODELS as STEERING_MODELS
 from services.job_orchestrator.core.decide import BranchDue
 from services.job_orchestrator.core.job import Branch, Job
@@ -20,7 +22,6 @@ from services.job_orchestrator.core.workflow import Workflow
 from shared.database.bulk_statements import Rows, arrays, run_for_each
 from shared.database.columns import only_where
 from shared.database.statements import Statement, as_list, is_shared
-from shared.errors import Stop
 
 
 class JobRow(SQLModel, table=True):
@@ -50,15 +51,6 @@ class LaneRow(SQLModel, table=True):
     )
 
 
-class WorkflowRow(SQLModel, table=True):
-    """A published workflow version, never changed."""
-
-    __tablename__ = "workflow"
-    name: str = Field(primary_key=True)
-    version: int = Field(primary_key=True)
-    body: str
-
-
 class PartRow(SQLModel, table=True):
     """Some of the files of a job that is to come (a session with more of them than one record takes)."""
 
@@ -76,7 +68,16 @@ class ChangedRow(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-MODELS: tuple[type[SQLModel], ...] = (JobRow, LaneRow, WorkflowRow, ChangedRow, PartRow, *DISPATCH_MODELS, *STEERING_MODELS)
+MODELS: tuple[type[SQLModel], ...] = (
+    JobRow,
+    LaneRow,
+    ChangedRow,
+    PartRow,
+    *CATALOG_MODELS,
+    *DISPATCH_MODELS,
+    *STEERING_MODELS,
+    *SEAL_MODELS,
+)
 
 _LOOK_AT_JOBS = Statement("SELECT id, workflow_name, workflow_version, body FROM job WHERE id IN (SELECT value FROM [ids])")
 # Locked in the order of ids, before the branches are read: after waiting here, a replica reads what the other one wrote.
@@ -93,6 +94,9 @@ _SAVE_JOB = "UPDATE job SET body = :body WHERE id = :id"
 _ANEW = "ON CONFLICT (job_id, lane_id) DO UPDATE SET lease = excluded.lease, due_at = excluded.due_at, body = excluded.body"
 _SAVE_LANE = f"INSERT INTO lane (job_id, lane_id, lease, due_at, body) VALUES (:job_id, :lane_id, :lease, :due_at, :body) {_ANEW}"
 _CHANGED = "INSERT INTO job_changed (job_id) VALUES (:id) ON CONFLICT DO NOTHING"
+# PostgreSQL locks a mark that is there, although nothing is written. Until this transaction commits, another replica skips the job
+# (`SKIP LOCKED` in `_CHANGED_FIRST`); it would take the mark and publish the state of before.
+_MARK_AND_LOCK = "ON CONFLICT (job_id) DO UPDATE SET job_id = excluded.job_id WHERE false"
 # The four in one, over arrays; `job_changed` in ascending order, as every transaction locks its rows.
 _SAVE_ALL = text(
     "WITH new AS (INSERT INTO job (id, workflow_name, workflow_version, body, trace) SELECT * FROM unnest(CAST(:new_id AS text[]), "
@@ -102,7 +106,7 @@ _SAVE_ALL = text(
     "lanes AS (INSERT INTO lane (job_id, lane_id, lease, due_at, body) SELECT * FROM unnest(CAST(:lane_job_id AS text[]), "
     "CAST(:lane_lane_id AS text[]), CAST(:lane_lease AS text[]), CAST(:lane_due_at AS double precision[]), CAST(:lane_body AS text[])) "
     f"{_ANEW}), "
-    "changed AS (INSERT INTO job_changed (job_id) SELECT * FROM unnest(CAST(:changed_id AS text[])) ORDER BY 1 ON CONFLICT DO NOTHING) "
+    f"changed AS (INSERT INTO job_changed (job_id) SELECT * FROM unnest(CAST(:changed_id AS text[])) ORDER BY 1 {_MARK_AND_LOCK}) "
     "SELECT 1"
 )
 _DUE = Statement(
@@ -119,42 +123,8 @@ _PARTS = text("SELECT body FROM session_part WHERE job_id = :job_id ORDER BY par
 _DROP_PARTS = text("DELETE FROM session_part WHERE job_id = :job_id")
 _ERASE = [text(f"DELETE FROM {table} WHERE job_id = :job_id") for table in ("lane", "ready", "job_changed", "session_part")]
 _ERASE.append(text("DELETE FROM job WHERE id = :job_id"))
+_DROP_LANE = text("DELETE FROM lane WHERE job_id = :job_id AND lane_id = :lane_id")
 _NEXT_DUE = text("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")
-
-
-class Catalog:
-    """Published workflows of this process. Each is read once, because a version never changes."""
-
-    def __init__(self) -> None:
-        self.versions: dict[tuple[str, int], Workflow] = {}
-
-    def publish(self, connection: Connection, workflow: Workflow) -> None:
-        """Publish a version, also repeatedly. Raises `Stop` for a different workflow under a published version."""
-        body = json.dumps(workflow.model_dump(mode="json", exclude_none=True), sort_keys=True)
-        key = {"name": workflow.name, "version": workflow.version}
-        known = connection.execute(text("SELECT body FROM workflow WHERE name = :name AND version = :version"), key).scalar()
-        if known is None:
-            connection.execute(text("INSERT INTO workflow VALUES (:name, :version, :body)"), {**key, "body": body})
-        elif Workflow.model_validate_json(known) != workflow:
-            # Compared as workflows, not as texts: a release that knows more fields writes another text for the same workflow.
-            raise Stop("workflow_changed", f"{workflow.ref} is published and cannot change; give it a new version")
-        self.versions[workflow.name, workflow.version] = workflow
-
-    def load(self, connection: Connection) -> None:
-        """Read every published version."""
-        for row in connection.execute(text("SELECT name, version, body FROM workflow")):
-            self.versions[row.name, row.version] = Workflow.model_validate_json(row.body)
-
-    def newest(self, name: str) -> Workflow | None:
-        """The highest version of a workflow."""
-        found = [w for (n, _), w in self.versions.items() if n == name]
-        return max(found, key=lambda w: w.version, default=None)
-
-    def pinned(self, name: str, version: int) -> Workflow:
-        """The version that a stored job is pinned to. A job of a workflow that never existed gets a stand-in of one step."""
-        known = self.versions.get((name, version))
-        step = {"name": "none", "action": "none", "scope": "job"}
-        return known or Workflow.model_validate({"name": name, "version": version, "steps": [step]})
 
 
 class SqlJobStore:
@@ -181,7 +151,7 @@ class SqlJobStore:
         if any((name, version) not in self.catalog.versions for _, name, version, _ in rows):
             self.catalog.load(self.connection)  # published by a newer replica
         return {
-            job_id: job_from_text(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
+            job_id: self.catalog.recent.job(job_id, body, self.catalog.pinned(name, version), branches.get(job_id, {}))
             for job_id, name, version, body in rows
         }
 
@@ -189,7 +159,7 @@ class SqlJobStore:
         pairs = as_list((job_id, branch) for job_id, branches in wanted.items() for branch in branches)
         branches: dict[str, dict[str, Branch]] = {}
         for job_id, branch_id, body in _LOAD_LANES.rows(self.connection, {"pairs": pairs}):
-            branches.setdefault(job_id, {})[branch_id] = branch_from_text(branch_id, body)
+            branches.setdefault(job_id, {})[branch_id] = self.catalog.recent.branch(job_id, branch_id, body)
         return branches
 
     def with_all_branches(self, job: Job) -> Job:
@@ -199,13 +169,19 @@ class SqlJobStore:
     def save(self, changes: Iterable[tuple[Job, Collection[str], str | None]]) -> None:
         jobs: list[dict[str, Any]] = []
         branches: list[dict[str, Any]] = []
+        recent = self.catalog.recent
         for job, changed, trace in changes:
             for branch_id in changed:
                 branch = job.branches[branch_id]
-                facts = {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at}
-                branches.append({**facts, "body": branch_to_text(branch)})
+                body = branch_to_text(branch)
+                recent.keep_branch(job.id, branch, body)
+                branches.append(
+                    {"job_id": job.id, "lane_id": branch_id, "lease": branch.lease, "due_at": branch.due_at, "body": body}
+                )
+            body = job_to_text(job)
+            recent.keep_job(job, body)
             name, version = job.workflow.name, job.workflow.version
-            jobs.append({"id": job.id, "name": name, "version": version, "body": job_to_text(job), "trace": trace})
+            jobs.append({"id": job.id, "name": name, "version": version, "body": body, "trace": trace})
         if jobs:
             self._write(jobs, branches)
         self.stored.update(j["id"] for j in jobs)
@@ -244,6 +220,10 @@ class SqlJobStore:
         for statement in _ERASE:
             self.connection.execute(statement, {"job_id": job_id})
 
+    def drop_branches(self, job_id: str, branch_ids: Collection[str]) -> None:
+        for branch_id in sorted(branch_ids):
+            self.connection.execute(_DROP_LANE, {"job_id": job_id, "lane_id": branch_id})
+
     def save_part(self, job_id: str, part: int, files: Sequence[FileRef]) -> None:
         body = "\n".join(f.to_json().decode() for f in files)
         self.connection.execute(_KEEP_PART, {"job_id": job_id, "part": part, "body": body})
@@ -256,7 +236,10 @@ class SqlJobStore:
         return tuple(FileRef.read(line) for body in rows for line in body.split("\n"))
 
     def workflow(self, name: str, version: int | None) -> Workflow | None:
-        return self.catalog.newest(name) if version is None else self.catalog.versions.get((name, version))
+        self.catalog.note_deleted(self.connection)
+        if version is None:
+            return self.catalog.newest(name)
+        return None if (name, version) in self.catalog.deleted else self.catalog.versions.get((name, version))
 
 
 def next_due(connection: Connection) -> float | None:

@@ -14,7 +14,7 @@ from services.job_orchestrator.core import attempts
 from services.job_orchestrator.core.condition import ConditionFailed, holds
 from services.job_orchestrator.core.condition_facts import facts
 from services.job_orchestrator.core.decision_builder import DecisionBuilder
-from services.job_orchestrator.core.job import IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Job, NeedsAllBranches
+from services.job_orchestrator.core.job import IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Job, NeedsAllBranches, results_of
 from services.job_orchestrator.core.moves import Enter, GiveUp, Leave, Move, Moves, Release, Retry, StepEnd
 from services.job_orchestrator.core.policy import backoff_s, in_budget, may_retry
 from services.job_orchestrator.core.workflow import Step
@@ -226,7 +226,8 @@ def end_badly(builder: DecisionBuilder, stage: JobStage) -> None:
     """The last events of a job that ends at `stage`: failed, invalid or cancelled."""
     builder.stage_reached(stage)
     model = JobInvalid if stage is JobStage.INVALID else JobFailed
-    builder.job_problem(model, error_messages=builder.job.errors, stage=stage, file_ends=builder.job.file_ends)
+    results = results_of(builder.job, builder.branches.get(JOB_BRANCH))
+    builder.job_problem(model, error_messages=builder.job.errors, stage=stage, file_ends=builder.job.file_ends, results=results)
     builder.parent_report()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from contracts import FileRef
+from contracts.actions import ACTIONS
 from contracts.file_events import (
     FileCategoryCreate,
     FileCategoryDelete,
@@ -17,6 +18,7 @@ from contracts.file_events import (
     FilePropertyCreate,
     FileUpdate,
 )
+from contracts.ownership import foreign_object
 from contracts.work import MAX_OUTPUTS, OutputFile
 from services.job_orchestrator.core.decision_builder import DecisionBuilder
 from services.job_orchestrator.core.job import Branch
@@ -25,6 +27,8 @@ RESULT_KEYS = ("file", "tag", "fields", "properties", "outputs")
 """`file`: corrected facts of the file · `tag`: {name, confidence} · `fields`: extracted data · `properties`: name → value · `outputs`:
 files that the step made, each an `OutputFile`."""
 
+FREE_KEYS = frozenset({"fields", "properties"})
+"""Keys whose values have names of the document's own. Nothing in them names an object."""
 MAX_RESULTS_BYTES = 400_000
 """Bytes of the results of a branch's steps together. They travel in its next task."""
 
@@ -32,15 +36,20 @@ MAX_RESULTS_BYTES = 400_000
 def apply_result(builder: DecisionBuilder, branch: Branch, step: str, result: Mapping[str, Any]) -> Branch:
     """Keep a step's result on the branch and publish what it says about the file. Returns the changed branch.
 
-    Raises `ValueError` or `TypeError` for a value of the wrong type, and for results above `MAX_RESULTS_BYTES`.
+    Raises `ValueError` or `TypeError` for a value of the wrong type, for an object of another tenant, and for results above
+    `MAX_RESULTS_BYTES`. Of a built-in action's result, keys that the action does not have are dropped.
     """
+    row = ACTIONS.get(builder.job.step_of(branch).action)
+    if row is not None:
+        result = {key: value for key, value in result.items() if key in row.results}
     results = {**branch.results, step: result}
     size = len(to_json(results))
     if size > MAX_RESULTS_BYTES:
         raise ValueError(
             f"results of all steps would take {size} bytes, the limit is {MAX_RESULTS_BYTES}: store large ones as objects"
         )
-    _check_outputs(builder, result.get("outputs"))
+    _check_outputs(result.get("outputs"))
+    _check_objects(builder, result)
     if branch.file is None:
         return builder.change_branch(branch, results=results)
     changes: dict[str, Any] = {"results": results}
@@ -61,14 +70,20 @@ def apply_result(builder: DecisionBuilder, branch: Branch, step: str, result: Ma
     return builder.change_branch(branch, **changes)
 
 
-def _check_outputs(builder: DecisionBuilder, outputs: Any) -> None:
+def _check_objects(builder: DecisionBuilder, result: Mapping[str, Any]) -> None:
+    named = {key: value for key, value in result.items() if key not in FREE_KEYS}
+    at = foreign_object(builder.job.owner.tenant_id, named)
+    if at is not None:
+        raise ValueError(f"{at}: an object of the job's tenant is expected")
+
+
+def _check_outputs(outputs: Any) -> None:
     if outputs is None:
         return
     if not isinstance(outputs, list) or len(outputs) > MAX_OUTPUTS:
         raise ValueError(f"outputs: a list of at most {MAX_OUTPUTS} files is expected")
     for entry in outputs:
-        if not OutputFile.model_validate(entry).blob_name.startswith(f"{builder.job.owner.tenant_id}/"):
-            raise ValueError("outputs: an object of the job's tenant is expected")
+        OutputFile.model_validate(entry)
 
 
 def _file_facts(builder: DecisionBuilder, branch: Branch, file: FileRef, facts: Mapping[str, Any]) -> FileRef:

@@ -32,7 +32,8 @@ def start_attempt(builder: DecisionBuilder, branch: Branch, step: Step, attempt:
     """
     lease = derived(builder.job.id, branch.id, step.name, attempt, polls, "lease")
     begun = {
-        "attempt": attempt, "polls": polls, "waiting": False, "lease": lease, "worker": None, "started_at": None,
+        "attempt": attempt, "polls": polls, "returned": branch.returned if polls else None, "waiting": False, "lease": lease,
+        "worker": None, "started_at": None,
     }  # fmt: skip
     if step.action and builder.job.paused_by is None and builder.credits(step.action) + builder.freed.get(step.action, 0) > 0:
         builder.freed[step.action] = builder.freed.get(step.action, 0) - 1

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import assert_never
 
 from contracts import (
+    FILE_COMMANDS,
     CancelJob,
     CreateJob,
-    FileRef,
+    FileCommand,
     FileStatus,
     JobStage,
     PauseJob,
@@ -23,15 +24,20 @@ from contracts import (
     TerminateJob,
     derived,
 )
+from contracts.ownership import owns
+from contracts.parameters import check_arguments
+from contracts.stage import WORKER_STOPPED
 from services.job_orchestrator.core import attempts, verbs
 from services.job_orchestrator.core.advance import advance, end_badly
 from services.job_orchestrator.core.apply_result import apply_result
 from services.job_orchestrator.core.condition import ConditionFailed
 from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder, unlimited
+from services.job_orchestrator.core.file_acts import Arrival, arrive_by_move, change_file
 from services.job_orchestrator.core.job import BRANCH_TABLE, IN_FLIGHT, JOB_BRANCH, Branch, BranchState, Decision, Job, Trigger
 from services.job_orchestrator.core.moves import GiveUp, Leave, Release, Retry, StepEnd
 from services.job_orchestrator.core.policy import silence_s
 from services.job_orchestrator.core.rerun import Rerun, rerun
+from services.job_orchestrator.core.shared_metadata import with_shared_metadata
 from services.job_orchestrator.core.workflow import Step, Workflow
 
 WORKER_WAIT_S = 5.0
@@ -64,7 +70,7 @@ class Granted:
     lease: str
 
 
-Verb = CancelJob | TerminateJob | PauseJob | ResumeJob | RetryJobNow | PokeJob
+Verb = CancelJob | TerminateJob | PauseJob | ResumeJob | RetryJobNow | PokeJob | FileCommand | Arrival
 JobInput = Start | Rerun | StageReport | Verb | BranchDue | Granted
 
 TRIGGERS = {
@@ -73,7 +79,7 @@ TRIGGERS = {
 }  # fmt: skip
 _VERBS: dict[type, Callable[..., Decision]] = {
     CancelJob: verbs.cancel, TerminateJob: verbs.terminate, PauseJob: verbs.pause, ResumeJob: verbs.resume,
-    RetryJobNow: verbs.retry_now, PokeJob: verbs.signal,
+    RetryJobNow: verbs.retry_now, PokeJob: verbs.signal, **dict.fromkeys(FILE_COMMANDS, change_file), Arrival: arrive_by_move,
 }  # fmt: skip
 
 
@@ -103,7 +109,7 @@ def decide(job: Job | None, event: JobInput, now: datetime, credits: Credits = u
 
 def _start(event: Start, now: datetime, credits: Credits) -> Decision:
     request = event.request
-    branches = {f.file_id: Branch(f.file_id, f) for f in request.files}
+    branches = {f.file_id: Branch(f.file_id, with_shared_metadata(request, f)) for f in request.files}
     job = Job(
         request.job_id, request.owner, request.job, event.workflow or _missing(request), now, now, total=len(branches),
         branches=branches, session_id=request.session_id if isinstance(request, SessionClosed) else None,
@@ -111,7 +117,7 @@ def _start(event: Start, now: datetime, credits: Credits) -> Decision:
     )  # fmt: skip
     builder = DecisionBuilder(job, request.message_id, now, credits)
     builder.job_created(tuple(f.url for f in request.files if f.url))
-    fault = _fault(event.workflow, request.files, request.job.workflow)
+    fault = _fault(event.workflow, request)
     if fault is not None:
         _end_invalid(builder, fault)
     elif request.job.start_at is not None and request.job.start_at > now:
@@ -138,9 +144,15 @@ def _missing(request: SessionClosed | CreateJob) -> Workflow:
     return Workflow.model_validate({"name": "unknown", "version": request.job.workflow_version or 1, "steps": [step]})
 
 
-def _fault(workflow: Workflow | None, files: tuple[FileRef, ...], wanted: str) -> str | None:
+def _fault(workflow: Workflow | None, request: SessionClosed | CreateJob) -> str | None:
+    files, tenant = request.files, request.owner.tenant_id
     if workflow is None:
-        return f"workflow: there is no workflow {wanted!r}"
+        return f"workflow: there is no workflow {request.job.workflow!r}"
+    closed = check_arguments(workflow.all_steps, request.job.args, tenant)
+    if closed is not None:
+        return f"{closed} [{closed.code}]"
+    if any(f.blob_name and not owns(tenant, f.blob_name) for f in files):
+        return "files: an object of the job's tenant is expected [foreign_object]"
     if workflow.needs_files and not files:
         return f"files: workflow {workflow.ref} needs at least one file"
     if len({f.file_id for f in files}) < len(files) or any(f.file_id == JOB_BRANCH for f in files):
@@ -201,7 +213,9 @@ def _asked_for_time(builder: DecisionBuilder, branch: Branch, step: Step, report
         # A job of many files would have one such note per file.
         builder.operator_note("queued", report.worker or "worker", why)
     due_at = attempts.deadline(step.timeouts, branch.entered_at, due)
-    builder.change_branch(branch, state=BranchState.BACKOFF, due_at=due_at, polls=branch.polls + 1, waiting=True)
+    returned = (branch.returned or 0) + 1 if report.code == WORKER_STOPPED else branch.returned
+    again = {"polls": branch.polls + 1, "returned": returned, "waiting": True}
+    builder.change_branch(branch, state=BranchState.BACKOFF, due_at=due_at, **again)
 
 
 def _heartbeat(builder: DecisionBuilder, branch: Branch, step: Step, report: StageReport) -> None:
@@ -262,7 +276,8 @@ def _lease_over(builder: DecisionBuilder, branch: Branch, step: Step) -> None:
     if branch.state is BranchState.QUEUED:
         advance(builder, Retry(branch, "timeout_queued", f"no worker took {step.action} in time"))
     else:
-        advance(builder, Retry(branch, "lease_expired", f"worker {branch.worker or 'unknown'} fell silent"))
+        why = f"worker {branch.worker or 'unknown'} ended or fell silent while it ran {step.name}"
+        advance(builder, Retry(branch, "lease_expired", why))
 
 
 def _out_of_time(builder: DecisionBuilder, branch: Branch, code: str, message: str) -> None:

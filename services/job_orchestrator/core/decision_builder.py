@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from contracts import (
@@ -21,6 +22,7 @@ from contracts import (
 from contracts.alfred import AlfredEvent
 from contracts.file_events import FileAddToJob, FileDone, FileFailed, FileStatusUpdate
 from contracts.job_events import JobCreate, JobFinished, JobStageUpdate, JobStart
+from contracts.parameters import merged
 from contracts.stage import StageTask, TaskCancelled
 from contracts.topics import (
     FILE_EVENTS_TOPIC,
@@ -30,8 +32,8 @@ from contracts.topics import (
     STAGE_REPORTS_TOPIC,
     TASK_PREFIX,
 )
-from contracts.work import TaskFile
-from services.job_orchestrator.core.job import JOB_BRANCH, Branch, Decision, Job, Output, child_id, evolve, outputs_of
+from contracts.work import MAX_PART, TaskFile
+from services.job_orchestrator.core.job import JOB_BRANCH, Branch, Decision, Job, Output, child_id, evolve, outputs_of, results_of
 from services.job_orchestrator.core.workflow import ChildJob, Step
 
 Credits = Callable[[str], int]
@@ -105,13 +107,15 @@ class DecisionBuilder:
         self.outputs.append(Output(JOB_EVENTS_TOPIC.name, event))
 
     def job_created(self, file_urls: tuple[str, ...]) -> None:
-        """JobCreate, and one FileAddToJob per file."""
-        request = self.job.request
+        """JobCreate, and one FileAddToJob per file. `file_urls` has the addresses of remote files."""
+        request, remote = self.job.request, set(file_urls)
+        files = [branch.file for branch in self.branches.values() if branch.file is not None]
         self.job_event(
             JobCreate, user_name=self.job.owner.user_name, merge=request.merge, metadata=request.metadata,
             file_count=self.job.total, file_urls=file_urls, job_key=request.job_key, priority=request.priority,
             parent_job_id=self.job.parent.job_id if self.job.parent else None, rerun_of=self.job.rerun_of,
             start_at=request.start_at.timestamp() if request.start_at else None,
+            uploaded_ids=tuple(islice((f.file_id for f in files if f.url not in remote), MAX_PART)) or None,
         )  # fmt: skip
         for branch in list(self.branches.values()):
             if branch.file is not None:
@@ -144,7 +148,7 @@ class DecisionBuilder:
         branch = self.branches.get(JOB_BRANCH)
         self.job_event(
             JobFinished, finished_files=job.done, failed_files=job.failed + job.invalid, error_messages=job.errors,
-            outputs=outputs_of(branch) if branch is not None else None, file_ends=job.file_ends,
+            outputs=outputs_of(branch) if branch is not None else None, file_ends=job.file_ends, results=results_of(job, branch),
         )  # fmt: skip
 
     def job_problem(self, model: type[AlfredEvent[Any]], **more: Any) -> None:
@@ -202,14 +206,19 @@ class DecisionBuilder:
 
     def file_failed(self, branch: Branch, status: FileStatus, code: str, message: str) -> None:
         """FileFailed. Beyond Alfred's fields it says why, and after how many attempts."""
-        more = {"classification_score": branch.score, "code": code, "message": message, "attempts": branch.attempt}
-        self._file_state(FileFailed, branch, "", status, **more)
+        self._file_state(
+            FileFailed, branch, "", status, classification_score=branch.score, code=code, message=message, attempts=branch.attempt,
+            results=results_of(self.job, branch),
+        )  # fmt: skip
 
     def file_done(self, branch: Branch) -> None:
         """FileDone, with what the file's steps stored."""
         merged = {key: value for result in branch.results.values() for key, value in result.items()}
         blobs = {name: merged.get(name) for name in ("result_blob", "text_blob", "index_blob")}
-        self._file_state(FileDone, branch, "", FileStatus.FINISHED, outputs=outputs_of(branch), **blobs)
+        self._file_state(
+            FileDone, branch, "", FileStatus.FINISHED, outputs=outputs_of(branch),
+            results=results_of(self.job, branch), **blobs,
+        )  # fmt: skip
 
     # Commands to workers and child jobs.
 
@@ -219,8 +228,8 @@ class DecisionBuilder:
         task = StageTask.trusted(
             task_id=derived(branch.lease, "task"), job_id=self.job.id, tenant_id=self.job.owner.tenant_id,
             file_id=branch.id or None, step=step.name, action=step.action, attempt=branch.attempt, lease=branch.lease,
-            issued_at=self.now, file=branch.file, files=files, polls=branch.polls or None,
-            config={**step.config, **arguments} if arguments else step.config, inputs=dict(branch.results),
+            issued_at=self.now, file=branch.file, files=files, polls=branch.polls - (branch.returned or 0) or None,
+            config=dict(merged(step, arguments)) if arguments else step.config, inputs=dict(branch.results),
             timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))

@@ -15,7 +15,7 @@ from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, 
 WORKER_ALIVE_S = 30.0
 """Seconds after a worker's last sign of life until it counts as gone: three signs missed."""
 ORDER = (
-    "running", "child_job", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
+    "running", "child_job", "not_sent", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
     "retry_due", "waiting_for_approval", "waiting_for_poke", "waiting_until", "waiting_for_files",
 )  # fmt: skip
 """Reason codes. The job's reason is the first one that any of its branches has: it is likely to move the job next."""
@@ -40,6 +40,8 @@ class Facts:
     action: Callable[[str], Capacity]
     tenant: Capacity
     ahead: Callable[[str], int]
+    unsent: Callable[[str], str | None] = lambda action: None
+    """Why Kafka does not take tasks of an action; None while it does."""
 
 
 def explain(job: Job, facts: Facts) -> Reason:
@@ -94,6 +96,9 @@ def _of_branch(job: Job, branch: Branch, facts: Facts) -> Reason | None:
 
 
 def _queued(action: str, known: dict[str, Any], branch: Branch, facts: Facts) -> Reason:
+    unsent = facts.unsent(action)
+    if unsent is not None:
+        return Reason("not_sent", f"the task for {action} is held back: {unsent}", known, branch.due_at)
     seen = facts.last_seen.get(action)
     if seen is None or facts.now - seen > WORKER_ALIVE_S:
         since = "ever" if seen is None else f"since {_clock(seen)}"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from contracts import FileRef, FileStatus, JobRequest, JobStage, Message, ParentTask, Tenancy, derived
+from contracts.actions import ACTIONS
 from contracts.work import OutputFile
 from services.job_orchestrator.core.workflow import Step, Workflow
 
@@ -103,6 +104,8 @@ class Branch:
     """Id of the open attempt. A report on another lease is refused."""
     polls: int = 0
     """How often the worker asked for time in this attempt."""
+    returned: int | None = None
+    """How many of these polls were a worker's that was stopped. None: none."""
     waiting: bool = False
     """True in a back-off that the worker asked for. It uses up no attempt."""
     due_at: float | None = None
@@ -118,6 +121,14 @@ class Branch:
     tag: str | None = None
     score: float | None = None
     worker: str | None = None
+    revision: int | None = None
+    """How often people have changed the file in this job. None: never."""
+    recycled_at: float | None = None
+    """When it came into the recycle bin. None: it is not there."""
+    session_id: str | None = None
+    """The session that a file was added to which came from another job."""
+    former_jobs: tuple[str, ...] | None = None
+    """The jobs that such a file was in, the newest 100."""
 
     @property
     def ended(self) -> bool:
@@ -185,6 +196,22 @@ def outputs_of(branch: Branch) -> tuple[OutputFile, ...] | None:
     return None
 
 
+def results_of(job: Job, branch: Branch | None) -> dict[str, dict[str, Any]] | None:
+    """What the branch's steps returned, by step, without output files. None where nothing was.
+
+    Of a file's steps, those with built-in actions are left out: their results are the file's own fields.
+    """
+    if branch is None or not branch.results:
+        return None
+    steps = (s for s in job.workflow.all_steps if branch.id == JOB_BRANCH or s.action not in ACTIONS)
+    found = {
+        step.name: {k: v for k, v in branch.results[step.name].items() if k != "outputs"}
+        for step in steps
+        if branch.results.get(step.name)
+    }
+    return {name: result for name, result in found.items() if result} or None
+
+
 def child_id(branch: Branch) -> str:
     """Id of the child job that the branch's open attempt has started."""
     return derived(branch.lease, "job")
@@ -221,6 +248,8 @@ class Decision(NamedTuple):
     job: Job | None
     outputs: tuple[Output, ...] = ()
     refused: str | None = None
+    why: str | None = None
+    """A sentence that names the field at fault, where the reason has no fixed one."""
 
 
 class NeedsAllBranches(Exception):

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from contracts import FileStatus, RerunJob
+from contracts.parameters import check_arguments
 from services.job_orchestrator.core.advance import advance, arrive
 from services.job_orchestrator.core.decision_builder import Credits, DecisionBuilder
+from services.job_orchestrator.core.file_acts import BY_PEOPLE
 from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Decision, Job, evolve
 from services.job_orchestrator.core.moves import Enter, Move, Release
 from services.job_orchestrator.core.workflow import Step, Workflow
@@ -36,15 +38,19 @@ def rerun(event: Rerun, now: datetime, credits: Credits) -> Decision:
     except _Refused as error:
         return Decision(None, refused=str(error))
     command = event.command
-    branches = {key: _branch(branch, starts[key], workflow) for key, branch in source.branches.items() if key != JOB_BRANCH}
+    args = {**(source.request.args or {}), **(command.args or {})}
+    closed = check_arguments(workflow.all_steps, args, command.owner.tenant_id)
+    if closed is not None:
+        return Decision(None, refused=f"invalid {closed.code}", why=str(closed))
+    branches = {key: _branch(branch, starts[key], workflow) for key, branch in source.branches.items() if key in starts}
     own = source.branches.get(JOB_BRANCH)
     if own is not None:
         branches[JOB_BRANCH] = Branch(JOB_BRANCH, results=_before(own.results, base, workflow))
     changes: dict[str, Any] = {"workflow_version": workflow.version, "start_at": None}
     changes |= {"metadata": command.metadata} if command.metadata is not None else {}
-    changes |= {"args": {**(source.request.args or {}), **command.args}} if command.args is not None else {}
+    changes |= {"args": args} if command.args is not None else {}
     job = Job(
-        command.new_job_id, command.owner, source.request.model_copy(update=changes), workflow, now, now, total=source.total,
+        command.new_job_id, command.owner, source.request.model_copy(update=changes), workflow, now, now, total=len(starts),
         session_id=source.session_id, branches=branches, rerun_of=source.id,
     )  # fmt: skip
     builder = DecisionBuilder(job, command.message_id, now, credits)
@@ -64,7 +70,7 @@ def _checked(event: Rerun) -> tuple[Job, Workflow]:
         raise _Refused("unknown workflow")
     if command.from_step is not None and command.from_step not in [s.name for s in event.workflow.steps]:
         raise _Refused("unknown step")
-    if set(command.file_ids) - set(source.branches):
+    if set(command.file_ids) - {key for key, branch in source.branches.items() if branch.recycled_at is None}:
         raise _Refused("unknown file")
     return source, event.workflow
 
@@ -76,7 +82,7 @@ def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict
     changed = first_change(source.workflow, workflow, source.request.args, command.args)
     starts: dict[str, int | None] = {}
     for key, branch in source.branches.items():
-        if key != JOB_BRANCH:
+        if key != JOB_BRANCH and branch.recycled_at is None:
             starts[key] = _start(command, branch, wanted, changed, source.workflow, workflow)
     own = source.branches.get(JOB_BRANCH)
     begins = [i for i in starts.values() if i is not None]
@@ -86,7 +92,7 @@ def _plan(command: RerunJob, source: Job, workflow: Workflow) -> tuple[int, dict
         begins.append(wanted)
     if not starts and not begins and command.only == "all":
         begins.append(0)
-    if not begins:
+    if not begins or (workflow.needs_files and not starts):
         raise _Refused("nothing to run again")
     return min(*begins, count - 1), starts
 
@@ -101,6 +107,9 @@ def _start(
         return None
     if command.only == "changed" and done:
         return changed
+    if branch.status is FileStatus.PENDING:
+        # It came from another job. Whatever it has of steps is not of this workflow.
+        return 0
     if wanted is not None:
         return wanted
     if command.only == "all":
@@ -137,7 +146,7 @@ def _work(step: Step) -> tuple[Any, ...]:
 
 
 def _before(results: Mapping[str, Mapping[str, Any]], index: int, workflow: Workflow) -> dict[str, Mapping[str, Any]]:
-    earlier = {step.name for step in workflow.steps[:index]}
+    earlier = {step.name for step in workflow.steps[:index]} | ({BY_PEOPLE} if index else set())
     return {name: result for name, result in results.items() if name in earlier}
 
 
@@ -146,7 +155,8 @@ def _branch(branch: Branch, start: int | None, workflow: Workflow) -> Branch:
         return branch
     kept = _before(branch.results, start, workflow)
     tagged = {"tag": branch.tag, "score": branch.score} if kept else {}
-    return evolve(Branch(branch.id, branch.file, step=start, results=kept), tagged)
+    origin = {"session_id": branch.session_id, "former_jobs": branch.former_jobs}
+    return evolve(Branch(branch.id, branch.file, step=start, results=kept), {**tagged, **origin})
 
 
 def _begin(builder: DecisionBuilder, base: int, starts: Mapping[str, int | None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.job_state import JobState
-from services.job_orchestrator.core.job import Job
+from services.job_orchestrator.core.job import JOB_BRANCH, Job, results_of
 
 
 def state_of(job: Job) -> JobState:
@@ -16,4 +16,5 @@ def state_of(job: Job) -> JobState:
         file_count=job.total, finished_files=job.done, failed_files=job.failed + job.invalid, cancelled_files=job.cancelled,
         retries=job.retries, error_messages=job.errors, paused_by=job.paused_by, rerun_of=job.rerun_of,
         parent_job_id=job.parent.job_id if job.parent else None, job_key=job.request.job_key,
+        results=results_of(job, job.branches.get(JOB_BRANCH)),
     )  # fmt: skip

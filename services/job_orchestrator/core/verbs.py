@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from contracts import CancelJob, JobStage, PauseJob, PokeJob, ResumeJob, RetryJobNow, TerminateJob
+from contracts.actions import RESERVED_KEYS, SIGNAL_KEYS
 from contracts.job_control import JobVerb
+from contracts.ownership import names_object
 from services.job_orchestrator.core import attempts
 from services.job_orchestrator.core.advance import advance, end_badly, need_all_branches, withdraw
 from services.job_orchestrator.core.apply_result import apply_result
@@ -107,6 +109,9 @@ def signal(job: Job, command: PokeJob, now: datetime, credits: Credits) -> Decis
     answered = [b for b in waiting if command.approval or not _needs_approval(builder, b)]
     if not answered:
         return Decision(job, refused="approval is for operators" if waiting else "nothing waits for it")
+    wrong = next((key for key in command.data if key in RESERVED_KEYS - SIGNAL_KEYS or names_object(key)), None)
+    if wrong is not None:
+        return Decision(job, refused="invalid data", why=f"data.{wrong}: the answer to a step may not set it"[:500])
     builder.operator_note("poke", command.owner.user_name, command.message or "")
     try:
         for asked in answered:
@@ -114,8 +119,8 @@ def signal(job: Job, command: PokeJob, now: datetime, credits: Credits) -> Decis
             # The answer of a branch before this one may have ended the job.
             if not builder.job.ended and branch.lease == asked.lease and _waits(builder, branch, command):
                 _answer(builder, branch, command)
-    except (ValueError, TypeError):
-        return Decision(job, refused="data is not what a step may give")
+    except (ValueError, TypeError) as error:
+        return Decision(job, refused="data is not what a step may give", why=f"data: {error}"[:500])
     return builder.decision()
 
 

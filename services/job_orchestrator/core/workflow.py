@@ -101,6 +101,8 @@ class Step(_Part):
     validates: bool = False
     """A KO means that the input is wrong: the file ends `invalid` instead of `failed`."""
     config: dict[str, Any] = Field(default_factory=dict)
+    open: tuple[str, ...] | None = Field(default=None, max_length=100)
+    """Parameters that a job's `args` may set, beside those that the action itself opens."""
     when: str | None = None
     """CEL: the step is skipped where this is false. Names: `file`, `tag`, `score`, `metadata`, `results` and `job`."""
     retry: RetryPolicy = RetryPolicy()

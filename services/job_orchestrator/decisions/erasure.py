@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from contracts import EraseJob, JobErased, derived
+from contracts.ownership import names_object, owns
 from contracts.topics import JOB_ERASURES_TOPIC, JOB_STATE_TOPIC
+from services.job_orchestrator.core.file_acts import file_erased, objects_of
 from services.job_orchestrator.core.job import Job
 from services.job_orchestrator.decisions.job_batch import JobBatch
 
@@ -22,6 +23,10 @@ def erase(jobs: JobBatch, command: EraseJob, trace: str | None) -> str | None:
         return "unknown job"
     if not job.ended:
         return "job has not ended"
+    for branch in job.branches.values():
+        if branch.former_jobs:
+            # Its events and its session are those of another job, too.
+            jobs.unit.emit(JOB_ERASURES_TOPIC.name, file_erased(job, branch, command, jobs.now), trace)
     names = sorted(set(blobs(job)))
     for part, start in enumerate(range(0, max(1, len(names)), PER_RECORD)):
         event = JobErased(
@@ -36,21 +41,13 @@ def erase(jobs: JobBatch, command: EraseJob, trace: str | None) -> str | None:
 
 
 def blobs(job: Job) -> Iterator[str]:
-    """Names of the objects that hold the job's files, and of those that its steps stored."""
-    yield from _named((job.request.args or {}).items())
+    """Names of the tenant's objects that hold the job's files and options, and of those that its steps stored."""
+    return (name for name in _named(job) if owns(job.owner.tenant_id, name))
+
+
+def _named(job: Job) -> Iterator[str]:
+    for settings in (job.request.args or {}).values():
+        # At the top alone: what lies deeper is data of the job, not the name of an object that was made for it.
+        yield from (value for key, value in settings.items() if names_object(key) and isinstance(value, str) and value)
     for branch in job.branches.values():
-        if branch.file is not None and branch.file.blob_name:
-            yield branch.file.blob_name
-        for result in branch.results.values():
-            yield from _named(result.items())
-
-
-def _named(items: Iterable[tuple[str, Any]]) -> Iterator[str]:
-    for key, value in items:
-        if isinstance(value, Mapping):
-            yield from _named(value.items())
-        elif isinstance(value, list):
-            for entry in value:
-                yield from _named(entry.items()) if isinstance(entry, Mapping) else ()
-        elif isinstance(value, str) and (key.endswith("_blob") or key == "blob_name") and value:
-            yield value
+        yield from objects_of(branch)

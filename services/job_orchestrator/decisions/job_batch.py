@@ -54,6 +54,10 @@ class JobBatch:
                 self.unit.emit(topic, message, trace, command)
         old = before.branches if before is not None else {}
         changed = {key for key, branch in after.branches.items() if old.get(key) is not branch}
+        gone = old.keys() - after.branches.keys()
+        if gone:
+            self.store.drop_branches(after.id, gone)
+            self._changed.get(after.id, set()).difference_update(gone)
         self.budget.apply(before, after, changed)
         self._changed.setdefault(after.id, set()).update(changed)
         self.loaded[after.id] = after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +14,15 @@ from services.job_orchestrator.core.job import Job
 from services.job_orchestrator.dispatch.budget import Budget
 from shared.processing.unit_of_work import Unit
 
+OTHER_TOPIC = "operator topic"
+"""Why an operator's command on `job.commands` is refused."""
 MESSAGES = {
     "unknown job": "there is no such job",
     "job has ended": "the job has ended",
     "job has not ended": "the job has not ended; cancel it first",
     "job is paused": "the job is paused already",
     "job is not paused": "the job is not paused",
-    "job exists": "there is a job of that id",
+    "job exists": "the id cannot be used for a new job",
     "nothing waits for a retry": "no attempt of the job is in back-off",
     "nothing waits for it": "no step of the job waits for this",
     "approval is for operators": "the step waits for an approval: that is for operators",
@@ -27,30 +30,41 @@ MESSAGES = {
     "unknown step": "from_step: the workflow has no such step",
     "unknown file": "file_ids: the job has no such file",
     "unknown workflow": "workflow_version: there is no such version",
+    "no such file": "the job has no such file",
+    "file is being processed": "a step of the file is running or waits for a worker",
+    "file is recycled": "the file is in the recycle bin; restore it first",
+    "file is not recycled": "the file is not in the recycle bin",
+    "unknown target": "to_job_id: there is no such job",
+    "target has the file": "to_job_id: the job has the file",
+    "target has not ended": "to_job_id: the job has not ended",
+    OTHER_TOPIC: "operators' commands are read from operator.commands alone; on this topic the command had no effect",
 }
 
 
 def answer(
     unit: Unit, command: Message, verb: str, refused: str | None, trace: str | None, job: Job | None = None, **more: Any
 ) -> None:
-    """Publish `CommandDecided` for a command. `refused`: the reason, or None where it was done; `more`: a `message` for people."""
+    """Publish `CommandDecided` for a command. `refused`: the reason, or None where it was done; `more`: a `message` for people, and
+    further fields."""
     decided = CommandDecided(
         answer_id=derived(command.message_id, "decided"), command_id=command.message_id, tenant_id=command.tenant,
         occurred_at=datetime.fromtimestamp(unit.now, UTC), subject=command.key, verb=verb, ok=refused is None,
         code=refused.replace(" ", "_")[:100] if refused else None, message=more.pop("message", None) or MESSAGES.get(refused or "", refused or ""),
         by=getattr(getattr(command, "owner", None), "user_name", ""), reason=getattr(command, "reason", ""),
-        job_id=job.id if job else getattr(command, "job_id", None), sequence=job.sequence if job and refused is None else None,
+        job_id=job.id if job else getattr(command, "job_id", None), sequence=job.sequence if job and refused is None else None, **more,
     )  # fmt: skip
     unit.emit(JOB_ANSWERS_TOPIC.name, decided, trace)
 
 
-def explain_job(unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None) -> None:
-    """Publish `JobExplained`: why `job`, with all of its branches, does not move."""
+def explain_job(
+    unit: Unit, command: Message, job: Job, budget: Budget, trace: str | None, unsent: Callable[[str], str | None]
+) -> None:
+    """Publish `JobExplained`: why `job`, with all of its branches, does not move. `unsent`: as in `Facts`."""
     tenant = job.owner.tenant_id
     place = rank(job.created_at.timestamp(), job.request.priority)
     facts = Facts(
         unit.now, budget.store.last_seen(), lambda action: budget.capacity("action", action), budget.capacity("tenant", tenant),
-        lambda action: budget.store.count_ahead(action, tenant, place),
+        lambda action: budget.store.count_ahead(action, tenant, place), unsent,
     )  # fmt: skip
     reason: Reason = explain(job, facts)
     explained = JobExplained(

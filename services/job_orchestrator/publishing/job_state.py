@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from contracts.topics import JOB_STATE_TOPIC
+from services.job_orchestrator.core.job import JOB_BRANCH
 from services.job_orchestrator.core.snapshot import state_of
 from services.job_orchestrator.ports import JobStore
 from shared.errors import Retry
@@ -59,6 +61,11 @@ class JobStatePublisher:
         store = self.stores(unit.connection)
         # Without locks: a batch that holds one of these jobs and marks it as changed waits for this transaction.
         jobs = store.load_headers(store.take_changed(BATCH))
-        for job in jobs.values():
-            unit.emit(JOB_STATE_TOPIC.name, state_of(job), None, traced=False)
+        own = {
+            job_id: (JOB_BRANCH,) for job_id, job in jobs.items() if any(step.scope == "job" for step in job.workflow.all_steps)
+        }
+        branches = store.load_branches(own) if own else {}
+        for job_id, job in jobs.items():
+            with_results = replace(job, branches=branches.get(job_id, {}))
+            unit.emit(JOB_STATE_TOPIC.name, state_of(with_results), None, traced=False)
         return len(jobs)

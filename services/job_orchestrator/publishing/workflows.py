@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from contracts import PublishWorkflow, WorkflowPublished
+from contracts import DeleteWorkflow, PublishWorkflow, WorkflowPublished
 from contracts.cloudevents import describe
+from contracts.identity import PLATFORM_TENANT, PRIVATE_WORKFLOWS
+from contracts.parameters import check_definition
+from contracts.secrecy import hide_secrets
 from contracts.topics import WORKFLOWS_TOPIC
-from services.job_orchestrator.adapters.sql_store import Catalog
+from services.job_orchestrator.adapters.catalog import Catalog
 from services.job_orchestrator.core.workflow import Workflow
 from services.job_orchestrator.decisions.replies import answer
 from services.job_orchestrator.ports import SteeringStore, Stores
@@ -33,13 +36,55 @@ def request_workflow(unit: Unit, store: SteeringStore, message: PublishWorkflow,
     try:
         workflow = Workflow.model_validate(message.definition)
     except ValidationError as error:
-        answer(unit, message, "publish", "invalid_workflow", trace, message=describe(error)[:MOST_MESSAGE])
+        answer(unit, message, "publish", "invalid_workflow", trace, message=describe(error, message.definition)[:MOST_MESSAGE])
+        return
+    fault = check_definition(message.definition, message.owner.tenant_id == PLATFORM_TENANT)
+    if fault is not None:
+        answer(unit, message, "publish", "invalid_workflow", trace, message=str(fault)[:MOST_MESSAGE])
         return
     if workflow.name != message.name:
         answer(unit, message, "publish", "invalid_workflow", trace, message=f"name: {workflow.name!r} is not {message.name!r}")
         return
+    if not _is_own(store, message):
+        answer(unit, message, "publish", "invalid_workflow", trace, message="name: this tenant cannot publish under the name")
+        return
     # Topics cannot be made in a transaction, and no job may find one missing: the version is published after them.
     store.queue_workflow(message)
+
+
+def _is_own(store: SteeringStore, message: PublishWorkflow) -> bool:
+    """True when the tenant may publish under the name. The platform has all names but those with the tenants' prefix."""
+    tenant = message.owner.tenant_id
+    if not message.name.startswith(PRIVATE_WORKFLOWS):
+        return tenant == PLATFORM_TENANT
+    return store.claim_workflow(message.name, tenant)
+
+
+def delete_workflow(
+    unit: Unit, store: SteeringStore, message: DeleteWorkflow, protected: frozenset[str], trace: str | None
+) -> None:
+    """Delete all versions of a workflow, or refuse: it is unknown, comes from a file, or a schedule or another workflow starts it."""
+    versions = store.live_versions(message.name)
+    user = store.user_of(message.name) if versions else None
+    if not versions:
+        answer(unit, message, "delete_workflow", "unknown_workflow", trace, message=f"there is no workflow {message.name}")
+    elif message.name in protected:
+        why = f"{message.name} comes from a file; it would return with the next start"
+        answer(unit, message, "delete_workflow", "workflow_of_file", trace, message=why)
+    elif user is not None:
+        answer(unit, message, "delete_workflow", "workflow_in_use", trace, message=f"{user} starts jobs of {message.name}")
+    else:
+        store.mark_deleted(message.name, versions)
+        for version in versions:
+            announce_deleted(unit, message.name, version)
+        answer(unit, message, "delete_workflow", None, trace)
+
+
+def announce_deleted(unit: Unit, name: str, version: int) -> None:
+    """Emit `WorkflowPublished` of a deleted version, which replaces the text in the topic."""
+    at = datetime.fromtimestamp(unit.now, UTC)
+    event = WorkflowPublished(name=name, version=version, definition={}, published_at=at, deleted=True)
+    unit.emit(WORKFLOWS_TOPIC.name, event, None, traced=False)
 
 
 class WorkflowPublisher:
@@ -71,7 +116,7 @@ class WorkflowPublisher:
             # Validated again: another release may have queued it.
             workflow = Workflow.model_validate(command.definition)
         except ValidationError as error:
-            return await self._refuse(command, "invalid_workflow", describe(error)[:MOST_MESSAGE])
+            return await self._refuse(command, "invalid_workflow", describe(error, command.definition)[:MOST_MESSAGE])
         try:
             await self.ensure({step.action for step in workflow.all_steps if step.action})
         except DeadLetter as error:
@@ -91,18 +136,19 @@ class WorkflowPublisher:
         exclusive(unit.connection, "workflows")
         self.stores.steering(unit.connection).unqueue_workflow(command.command_id)
         try:
-            self.catalog.publish(unit.connection, workflow)
+            self.catalog.publish(unit.connection, workflow, command.owner.tenant_id)
         except Stop as error:
             answer(unit, command, "publish", error.code, None, message=str(error))
             return
-        announce(unit, workflow)
+        announce(unit, workflow, self.catalog.owners(unit.connection).get((workflow.name, workflow.version)))
         answer(unit, command, "publish", None, None)
 
 
-def announce(unit: Unit, workflow: Workflow) -> None:
-    """Emit `WorkflowPublished`."""
+def announce(unit: Unit, workflow: Workflow, owner: str | None) -> None:
+    """Emit `WorkflowPublished`, without secrets that a definition of an earlier release has in clear; `owner` as there."""
+    definition = hide_secrets(workflow.model_dump(mode="json", exclude_none=True))
     event = WorkflowPublished(
-        name=workflow.name, version=workflow.version, definition=workflow.model_dump(mode="json", exclude_none=True),
-        published_at=datetime.fromtimestamp(unit.now, UTC),
+        name=workflow.name, version=workflow.version, definition=definition,
+        published_at=datetime.fromtimestamp(unit.now, UTC), owner=owner,
     )  # fmt: skip
     unit.emit(WORKFLOWS_TOPIC.name, event, None, traced=False)

@@ -11,13 +11,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import text
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from contracts.identity import plain_id
+from contracts.public_text import public_text
 from services.notifier.adapters import sql_store as db
 from services.notifier.adapters.stream import BadCursor, EventStream, Item
+from services.notifier.core.shapes import Shape
 from services.notifier.core.signature import new_secret
 from services.notifier.settings import NotifierSettings
 from shared import clock
@@ -25,7 +28,11 @@ from shared.database.store import Store
 from shared.net.address_guard import AddressRefused, check_url
 from shared.processing.processor import BatchProcessor
 from shared.web.api_keys import Keyring, Principal
+from shared.web.concurrency import RETRY_AFTER_S, HeldRequests, TooMany, key_of
+from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
+from shared.web.paths import routes_of
+from shared.web.revocation import hold_request
 
 router = APIRouter()
 
@@ -39,11 +46,12 @@ class NotifierState:
     processor: BatchProcessor
     keyring: Keyring
     stream: EventStream
-    streams_open: int = 0
+    streams: HeldRequests
+    """Open event streams and sockets."""
 
 
-def state_of(request: Request) -> NotifierState:
-    """The notifier's parts, for a route."""
+async def state_of(request: Request) -> NotifierState:
+    """The notifier's parts, for a route. A coroutine, because the framework runs a plain function in a thread."""
     state: NotifierState = request.app.state.notifier
     return state
 
@@ -51,14 +59,16 @@ def state_of(request: Request) -> NotifierState:
 StateDep = Annotated[NotifierState, Depends(state_of)]
 
 
-def problem(request: Request, status: int, code: str, message: str) -> JSONResponse:
+def problem(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """An error response as problem details (RFC 9457)."""
-    body = {
+    body: dict[str, Any] = {
         "type": f"urn:stageline:error:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": message,
+        "detail": public_text(message),
     }
+    if field:
+        body["field"] = field
     return JSONResponse(body, status, media_type="application/problem+json")
 
 
@@ -69,6 +79,7 @@ def caller(*roles: str) -> Any:
         principal = await state.keyring.authenticate(request.headers)
         if principal is None:
             raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
+        hold_request(request, principal.credential)
         if not principal.may(*roles):
             raise HTTPException(403, f"The key's role {principal.role!r} may not do this.")
         return principal
@@ -78,6 +89,15 @@ def caller(*roles: str) -> Any:
 
 Writer = Annotated[Principal, caller("producer", "operator")]
 Reader = Annotated[Principal, caller("reader", "producer", "operator")]
+
+
+async def _streaming(state: StateDep, who: Reader) -> AsyncIterator[Principal]:
+    """The caller of a stream, counted from the request to the end of the stream. Raises `TooMany`."""
+    with state.streams.hold(who.tenant_id, key_of(who)):
+        yield who
+
+
+Streaming = Annotated[Principal, Depends(_streaming)]
 
 
 class NewEndpoint(BaseModel):
@@ -98,7 +118,7 @@ async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint
     row = {
         "id": clock.new_root(), "tenant_id": who.tenant_id, "url": body.url, "secret": new_secret(secrets.token_bytes(32)),
         "events": json.dumps(body.events), "description": body.description, "created_at": clock.unix(),
-        "disabled_reason": None, "failing_since": None,
+        "disabled_reason": None, "failing_since": None, "shape": Shape.TYPED.value,
     }  # fmt: skip
     await state.store.transact(lambda c: c.execute(db.EndpointRow.__table__.insert(), row) and None)  # type: ignore[attr-defined]
     return {"id": row["id"], "url": body.url, "events": body.events, "secret": row["secret"]}
@@ -108,13 +128,14 @@ def _shown(row: Any) -> dict[str, Any]:
     return {
         "id": row.id, "url": row.url, "events": json.loads(row.events), "description": row.description,
         "created_at": row.created_at, "state": "disabled" if row.disabled_reason else "active",
-        "disabled_reason": row.disabled_reason, "failing_since": row.failing_since,
+        "disabled_reason": row.disabled_reason, "failing_since": row.failing_since, "shape": row.shape or Shape.TYPED.value,
     }  # fmt: skip
 
 
 @router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints")
 async def list_endpoints(state: StateDep, who: Reader) -> dict[str, Any]:
-    """The tenant's endpoints, without their secrets."""
+    """The tenant's endpoints, without their secrets. `shape` is `typed`, or `alfred` or `alfred-flat` for the one of
+    `POST /api/account/webhook`."""
     query = text("SELECT * FROM endpoint WHERE tenant_id = :t ORDER BY created_at")
     rows = await state.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
     return {"result": [_shown(row) for row in rows]}
@@ -164,18 +185,19 @@ async def attempt_log(
 @router.get("/events/stream", tags=["Events"], summary="Server-sent events", response_class=StreamingResponse)
 async def stream_events(
     state: StateDep,
-    who: Reader,
+    who: Streaming,
     last_event_id: Annotated[str | None, Header()] = None,
     after: Annotated[
         str | None, Query(max_length=20_000, description="A cursor, for clients that cannot set Last-Event-ID")
     ] = None,
     start: Annotated[str, Query(pattern="^(now|beginning)$")] = "now",
     types: Annotated[str, Query(max_length=2000, description="Comma-separated names or patterns")] = "",
-    job_id: Annotated[str | None, Query(max_length=200)] = None,
+    job_id: Annotated[str | None, Query(max_length=200), AfterValidator(plain_id)] = None,
 ) -> Response:
-    """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to resume after it."""
-    if state.streams_open >= state.settings.max_streams:
-        raise HTTPException(503, f"{state.streams_open} streams are open, which is the limit.", {"retry-after": "5"})
+    """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to resume after it.
+
+    429 when the key or the tenant has too many streams open, 503 when the service has, or while Kafka does not answer.
+    """
     cursor = last_event_id or after or None
     if cursor is not None:
         try:
@@ -184,21 +206,23 @@ async def stream_events(
             raise HTTPException(400, str(error)) from None
     filters = [t.strip() for t in types.split(",") if t.strip()]
     items = state.stream.read(who.tenant_id, cursor, start == "beginning", filters, job_id)
+    # The answer begins with the first item: until then Kafka's absence is an answer of its own.
+    first = await anext(items)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_lines(state, items), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_lines(first, items), media_type="text/event-stream", headers=headers)
 
 
-async def _lines(state: NotifierState, items: AsyncIterator[Item]) -> AsyncIterator[str]:
-    state.streams_open += 1
-    try:
-        async for item in items:
-            if item.data is None:
-                yield ": ping\n\n"
-                continue
-            cursor = f"id: {item.cursor}\n" if item.cursor else ""
-            yield f"{cursor}event: {item.name}\ndata: {item.data}\n\n"
-    finally:
-        state.streams_open -= 1
+async def _lines(first: Item, items: AsyncIterator[Item]) -> AsyncIterator[str]:
+    yield _line(first)
+    async for item in items:
+        yield _line(item)
+
+
+def _line(item: Item) -> str:
+    if item.data is None:
+        return ": ping\n\n"
+    cursor = f"id: {item.cursor}\n" if item.cursor else ""
+    return f"{cursor}event: {item.name}\ndata: {item.data}\n\n"
 
 
 def install_errors(app: FastAPI) -> None:
@@ -208,14 +232,21 @@ def install_errors(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         answer = problem(request, error.status_code, HTTPStatus(error.status_code).name.lower(), str(error.detail))
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["allow"] = ", ".join(routes_of(request.app).methods(request.scope["path"]))
         return answer
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-        return problem(request, 400, "invalid_request", f"{field}: {first['msg']}")
+        field, reason = faults_of(error)[0]
+        return problem(request, 400, "invalid_request", f"{field}: {reason}", field)
 
-    handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, **failure_handlers(problem)}
+    async def many(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TooMany)
+        answer = problem(request, error.status, error.code, str(error))
+        answer.headers["retry-after"] = str(RETRY_AFTER_S)
+        return answer
+
+    handlers: dict[Any, Any] = {HTTPException: http, RequestValidationError: invalid, TooMany: many, **failure_handlers(problem)}
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from services.notifier.core.delivery import DeliveryState
+from services.notifier.core.shapes import Shape
 from services.notifier.ports import Attempt
 from shared.database.bulk_statements import BulkStatement
 from shared.database.columns import only_where
@@ -30,6 +33,8 @@ class EndpointRow(SQLModel, table=True):
     created_at: float
     disabled_reason: str | None = None
     failing_since: float | None = None
+    shape: str | None = None
+    """A `Shape`. Rows of a previous release have none, which is `typed`."""
 
 
 class DeliveryRow(SQLModel, table=True):
@@ -50,6 +55,8 @@ class DeliveryRow(SQLModel, table=True):
     created_at: float
     position: int = Field(default=0, sa_type=BigInteger)
     """Order of arrival: microseconds since 1970, incremented within a batch."""
+    session_id: str | None = None
+    """Of a session's event, which may name files. Rows of a previous release have none."""
     __table_args__ = (
         Index("delivery_due", "due_at", **only_where("due_at IS NOT NULL")),
         Index(
@@ -59,6 +66,7 @@ class DeliveryRow(SQLModel, table=True):
             "delivery_in_flight", "endpoint_id", "job_id", **only_where("state = 'in_flight'")
         ),
         Index("delivery_job", "job_id"),
+        Index("delivery_session", "session_id", **only_where("session_id IS NOT NULL")),
     )  # fmt: skip
 
 
@@ -91,12 +99,16 @@ class PendingRow(SQLModel, table=True):
     tenant_id: str
     url: str
     due_at: float = Field(index=True)
+    shape: str | None = None
+    """That of the endpoint. Rows of a previous release have none, which is `alfred`."""
 
 
 MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, AccessRow)
 
 
-_ENDPOINTS = Statement("SELECT id, tenant_id, events, disabled_reason FROM endpoint WHERE tenant_id IN (SELECT value FROM [t])")
+_ENDPOINTS = Statement(
+    "SELECT id, tenant_id, events, disabled_reason, shape FROM endpoint WHERE tenant_id IN (SELECT value FROM [t])"
+)
 _STANDING = Statement("SELECT id, failing_since, disabled_reason FROM endpoint WHERE id IN (SELECT value FROM [e])")
 
 
@@ -108,12 +120,16 @@ class Endpoint:
     tenant_id: str
     filters: tuple[str, ...]
     disabled: bool
+    shape: Shape = Shape.TYPED
 
 
 def endpoints_of(connection: Connection, tenants: Iterable[str]) -> list[Endpoint]:
     """The endpoints of the given tenants."""
     rows = _ENDPOINTS.run(connection, {"t": json.dumps(sorted(set(tenants)))})
-    return [Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None) for r in rows]
+    return [
+        Endpoint(r.id, r.tenant_id, tuple(json.loads(r.events)), r.disabled_reason is not None, Shape(r.shape or Shape.TYPED))
+        for r in rows
+    ]
 
 
 _TENANTS = Statement("SELECT DISTINCT tenant_id FROM endpoint")
@@ -125,12 +141,12 @@ def tenants(connection: Connection) -> set[bytes | None]:
 
 
 _DELIVERY = BulkStatement(
-    "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, attempt, "
-    "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :body, :trace, :state, "
+    "INSERT INTO delivery (endpoint_id, event_id, tenant_id, event_type, job_id, session_id, body, trace, state, reason, attempt, "
+    "due_at, created_at, position) VALUES (:endpoint_id, :event_id, :tenant_id, :event_type, :job_id, :session_id, :body, :trace, :state, "
     ":reason, 0, :due_at, :created_at, :position) ON CONFLICT DO NOTHING",
-    "INSERT INTO delivery (attempt, endpoint_id, event_id, tenant_id, event_type, job_id, body, trace, state, reason, "
+    "INSERT INTO delivery (attempt, endpoint_id, event_id, tenant_id, event_type, job_id, session_id, body, trace, state, reason, "
     "due_at, created_at, position) SELECT 0, * FROM unnest(CAST(:endpoint_id AS text[]), CAST(:event_id AS text[]), "
-    "CAST(:tenant_id AS text[]), CAST(:event_type AS text[]), CAST(:job_id AS text[]), CAST(:body AS bytea[]), "
+    "CAST(:tenant_id AS text[]), CAST(:event_type AS text[]), CAST(:job_id AS text[]), CAST(:session_id AS text[]), CAST(:body AS bytea[]), "
     "CAST(:trace AS text[]), CAST(:state AS text[]), CAST(:reason AS text[]), CAST(:due_at AS double precision[]), "
     "CAST(:created_at AS double precision[]), CAST(:position AS bigint[])) ON CONFLICT DO NOTHING",
 )
@@ -138,7 +154,7 @@ _DELIVERY = BulkStatement(
 
 def add_deliveries(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert deliveries. An existing (endpoint, event) pair stays unchanged."""
-    _DELIVERY.run(connection, rows)
+    _DELIVERY.run(connection, [{"session_id": None, **row} for row in rows])
 
 
 def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tuple[float | None, bool]]:
@@ -147,11 +163,14 @@ def standing(connection: Connection, endpoints: Iterable[str]) -> dict[str, tupl
     return {r.id: (r.failing_since, r.disabled_reason is not None) for r in rows}
 
 
+# A failure counts under its own lease alone: recorded late, or a second time, it would end the lease of another replica that sends.
 _SETTLED = BulkStatement(
-    "UPDATE delivery SET state = :s, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v",
-    "UPDATE delivery SET state = given.s, attempt = given.n, due_at = given.due FROM unnest(CAST(:e AS text[]), CAST(:v AS text[]), "
-    "CAST(:s AS text[]), CAST(:n AS integer[]), CAST(:due AS double precision[])) AS given(e, v, s, n, due) "
-    "WHERE endpoint_id = given.e AND event_id = given.v",
+    "UPDATE delivery SET state = :s, reason = :why, attempt = :n, due_at = :due WHERE endpoint_id = :e AND event_id = :v "
+    "AND (state = 'in_flight' AND due_at = :lease OR :s = 'delivered')",
+    "UPDATE delivery SET state = given.s, reason = given.why, attempt = given.n, due_at = given.due FROM unnest(CAST(:e AS text[]), "
+    "CAST(:v AS text[]), CAST(:s AS text[]), CAST(:why AS text[]), CAST(:n AS integer[]), CAST(:due AS double precision[]), "
+    "CAST(:lease AS double precision[])) AS given(e, v, s, why, n, due, lease) WHERE endpoint_id = given.e AND event_id = given.v "
+    "AND (delivery.state = 'in_flight' AND delivery.due_at = given.lease OR given.s = 'delivered')",
 )
 _ATTEMPT = BulkStatement(
     "INSERT INTO attempt (id, endpoint_id, event_id, event_type, job_id, attempt, attempted_at, outcome, status_code, error, detail, "
@@ -175,7 +194,8 @@ def save_attempts(connection: Connection, attempts: Sequence[Attempt]) -> None:
     rows = [
         {
             "e": a.delivery.endpoint_id, "v": a.delivery.event_id, "s": a.verdict.state.value, "n": a.delivery.attempt,
-            "due": a.verdict.due_at, "id": a.id, "type": a.delivery.event_type, "job": a.delivery.job_id, "at": a.started,
+            "why": "disabled" if a.verdict.state is DeliveryState.SUPPRESSED else None,
+            "due": a.verdict.due_at, "lease": a.delivery.leased_until, "id": a.id, "type": a.delivery.event_type, "job": a.delivery.job_id, "at": a.started,
             "outcome": a.verdict.outcome, "status": a.result.status_code, "error": a.verdict.error, "detail": a.result.detail,
             "ms": a.result.duration_ms, "next": a.verdict.due_at,
         }
@@ -201,14 +221,14 @@ def disable(connection: Connection, endpoint_id: str, reason: str) -> None:
 
 _HELD_BACK = text(
     "UPDATE delivery SET state = 'suppressed', reason = 'disabled', due_at = NULL WHERE endpoint_id = :e "
-    "AND state IN ('pending', 'retrying')"
+    "AND (state IN ('pending', 'retrying') OR state = 'in_flight' AND due_at <= :now)"
 )
 
 
-def hold_back(connection: Connection, endpoints: Iterable[str]) -> None:
-    """Suppress the due deliveries of disabled endpoints."""
+def hold_back(connection: Connection, endpoints: Iterable[str], now: float = 0.0) -> None:
+    """Suppress the due deliveries of disabled endpoints, with those whose lease ended before `now` (Unix seconds)."""
     for endpoint in sorted(endpoints):
-        connection.execute(_HELD_BACK, {"e": endpoint})
+        connection.execute(_HELD_BACK, {"e": endpoint, "now": now})
 
 
 def enable(connection: Connection, endpoint_id: str, now: float) -> int:
@@ -225,3 +245,46 @@ def erase(connection: Connection, job_id: str) -> None:
     """Delete the deliveries and attempts of a job."""
     for table in ("delivery", "attempt"):
         connection.execute(text(f"DELETE FROM {table} WHERE job_id = :j"), {"j": job_id})
+
+
+_BODIES = text("SELECT endpoint_id, event_id, body FROM delivery WHERE job_id = :j")
+_OF_EVENT = [text(f"DELETE FROM {table} WHERE endpoint_id = :e AND event_id = :i") for table in ("attempt", "delivery")]
+
+
+def erase_file(connection: Connection, job_id: str, file_id: str) -> None:
+    """Delete the deliveries and attempts of a job's events that name a file."""
+    # Alone or at the end of an address, as JSON has it, so that no id is found in a longer one.
+    words = json.dumps(file_id, ensure_ascii=False)[1:-1]
+    named = re.compile(rb'["/]' + re.escape(words.encode()) + rb'"')
+    for row in connection.execute(_BODIES, {"j": job_id}).all():
+        if named.search(row.body):
+            for statement in _OF_EVENT:
+                connection.execute(statement, {"e": row.endpoint_id, "i": row.event_id})
+
+
+_SESSION_ATTEMPTS = text(
+    "DELETE FROM attempt WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.session_id = :s AND d.endpoint_id = attempt.endpoint_id "
+    "AND d.event_id = attempt.event_id)"
+)
+
+
+def erase_session(connection: Connection, session_id: str, tenant: str) -> None:
+    """Delete the deliveries and attempts of a session's events."""
+    names = {"s": session_id, "t": tenant}
+    connection.execute(_SESSION_ATTEMPTS, names)
+    connection.execute(text("DELETE FROM delivery WHERE session_id = :s AND tenant_id = :t"), names)
+
+
+_TENANT_ATTEMPTS = text(
+    "DELETE FROM attempt WHERE endpoint_id IN (SELECT id FROM endpoint WHERE tenant_id = :t UNION SELECT endpoint_id FROM delivery "
+    "WHERE tenant_id = :t)"
+)
+
+
+def erase_tenant(connection: Connection, tenant: str) -> None:
+    """Delete a tenant's endpoints, deliveries, attempts and pending verifications."""
+    connection.execute(_TENANT_ATTEMPTS, {"t": tenant})
+    for table in ("delivery", "endpoint", "webhook_pending"):
+        connection.execute(text(f"DELETE FROM {table} WHERE tenant_id = :t"), {"t": tenant})
+    # A key that is not revoked yet is revoked by the event that follows on the topic of keys.
+    connection.execute(text("DELETE FROM access_key WHERE tenant_id = :t AND revoked = :yes"), {"t": tenant, "yes": True})

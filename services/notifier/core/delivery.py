@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -15,6 +17,8 @@ SCHEDULE_S: tuple[float, ...] = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 
 JITTER = 0.2
 DISABLE_AFTER_S = 5 * 86_400.0
 """An endpoint that has failed for this long is disabled when a delivery is exhausted."""
+RETRY_AFTER_MAX_S = 3600.0
+"""Longest delay that a receiver may ask for, where the schedule's own delay is not longer."""
 
 
 class DeliveryState(StrEnum):
@@ -81,7 +85,8 @@ def judge(
     if result.error == "ssrf_refused":
         return Verdict(DeliveryState.REFUSED, "refused", disable=f"the address is refused: {result.detail}", error=error)
     if code == 410:
-        return Verdict(DeliveryState.EXHAUSTED, "disabled", disable="the receiver answered 410 Gone", error=error)
+        # The receiver did not take it. It waits with the endpoint's other deliveries until the endpoint is enabled again.
+        return Verdict(DeliveryState.SUPPRESSED, "disabled", disable="the receiver answered 410 Gone", error=error)
     if attempt >= len(schedule):
         long = failing_since is not None and now - failing_since >= DISABLE_AFTER_S
         reason = f"nothing was taken for {(now - (failing_since or now)) / 86_400:.0f} days" if long else None
@@ -92,12 +97,28 @@ def judge(
 def delay_s(planned: float, result: Result, seed: str) -> float:
     """Seconds until the next attempt: the planned delay ±20 %, at least a minute after 429 or a timeout.
 
-    Retry-After is honoured between one and two times that delay.
+    Retry-After makes it longer, up to twice that delay or `RETRY_AFTER_MAX_S`, whichever is longer.
     """
     fraction = int(derived(seed, "jitter")[:8], 16) / 0xFFFFFFFF
     delay = planned * (1 + JITTER * (2 * fraction - 1))
     if planned >= 60 and (result.status_code == 429 or result.error == "timeout"):
         delay = max(delay, 60.0)
     if result.retry_after_s is not None:
-        delay = min(max(delay, result.retry_after_s), 2 * max(delay, 1.0))
+        delay = max(delay, min(result.retry_after_s, max(2 * delay, RETRY_AFTER_MAX_S)))
     return delay
+
+
+def retry_after_s(value: str, now: float) -> float | None:
+    """Seconds that a `Retry-After` header asks for (RFC 9110 §10.2.3): a number, or an HTTP date; `now` is in Unix seconds.
+
+    None when the header is missing or neither of them; 0 for a date that has passed.
+    """
+    found = value.strip()
+    if found.isascii() and found.isdigit():
+        return float(found[:12])
+    try:
+        at = parsedate_to_datetime(found)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return max(0.0, at.timestamp() - now)
+    except (ValueError, OverflowError, IndexError):
+        return None

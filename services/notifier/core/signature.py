@@ -9,6 +9,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
+
+from contracts.identity import derived
 
 PREFIX = "whsec_"
 
@@ -29,6 +32,16 @@ def new_secret(random: bytes) -> str:
     secret = PREFIX + base64.b64encode(random).decode()
     secret_bytes(secret)
     return secret
+
+
+_PLAIN = re.compile(r"[!-\-/-~]{1,400}")
+"""Visible ASCII without a full stop."""
+
+
+def webhook_id(event_id: str) -> str:
+    """The header `webhook-id` of an event: its id, or an id derived from it where a producer chose one that no header or signature can hold,
+    with a full stop for example. Repeats of an event have the same."""
+    return event_id if _PLAIN.fullmatch(event_id) else derived(event_id, "webhook-id")
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:

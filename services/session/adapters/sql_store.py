@@ -94,6 +94,9 @@ class SqlSessionStore:
         self.connection.execute(FILE.delete().where(FILE.c.session_id == session_id))
         self.connection.execute(SESSION.delete().where(SESSION.c.id == session_id))
 
+    def erase_file(self, session_id: str, file_id: str) -> None:
+        self.connection.execute(FILE.delete().where(FILE.c.session_id == session_id, FILE.c.file_id == file_id))
+
     def due(self, now: float, limit: int) -> Sequence[str]:
         query = select(SESSION.c.id).where(SESSION.c.state == "open", SESSION.c.expires_at <= now).limit(limit)
         query = query.with_for_update(skip_locked=True)

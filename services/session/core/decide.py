@@ -9,21 +9,26 @@ from typing import Any, Protocol, assert_never
 from contracts import (
     AddFile,
     CloseSession,
+    EraseSession,
     FileAdded,
     FileRef,
     OpenSession,
     SessionClosed,
     SessionCommand,
     SessionCommandRefused,
+    SessionErased,
     SessionEvent,
     SessionExpired,
     SessionFiles,
     SessionOpened,
     derived,
 )
+from contracts.ownership import owns
 from contracts.work import MAX_LIST_BYTES, MAX_PART, MAX_SESSION_FILES
 from services.session.core.session import Decision, Session, SessionState, job_of
 
+NAMES_PER_RECORD = 2000
+"""Object names in one `SessionErased`."""
 MAX_SESSION_BYTES = MAX_LIST_BYTES * MAX_SESSION_FILES // MAX_PART
 
 
@@ -53,7 +58,7 @@ def decide(session: Session | None, event: SessionCommand | Expire, now: datetim
     if session is not None and session.owner.tenant_id != event.owner.tenant_id:
         session = None
         if isinstance(event, OpenSession):
-            return _refuse(event, now, "exists", "session_id: the id is taken")
+            return _refuse(event, now, "exists", "session_id: the id cannot be used")
     if isinstance(event, OpenSession):
         return _open(session, event, now)
     if session is None:
@@ -63,6 +68,8 @@ def decide(session: Session | None, event: SessionCommand | Expire, now: datetim
         return _add(session, event, now, files)
     if isinstance(event, CloseSession):
         return _close(session, event, now, files)
+    if isinstance(event, EraseSession):
+        return _erase(session, event, now, files)
     assert_never(event)
 
 
@@ -152,6 +159,23 @@ def _close(session: Session, command: CloseSession, now: datetime, files: Files)
     return Decision(closed, tuple(events))
 
 
+def _erase(session: Session, command: EraseSession, now: datetime, files: Files) -> Decision:
+    if session.state is SessionState.CLOSED:
+        text = f"Deferred Session with ID {session.id} is closed: erase job {session.job_id}, which was created from it."
+        return _refuse(command, now, "closed", text, session.job_id, session)
+    tenant = session.owner.tenant_id
+    names = sorted({f.blob_name for f in files.files(session.id) if f.blob_name and owns(tenant, f.blob_name)})
+    listed = [tuple(names[start : start + NAMES_PER_RECORD]) for start in range(0, max(1, len(names)), NAMES_PER_RECORD)]
+    events = tuple(
+        SessionErased(
+            event_id=derived(command.command_id, "erased", part), session_id=session.id, owner=command.owner,
+            caused_by=command.command_id, occurred_at=now, reason=command.reason, part=part, parts=len(listed), blobs=blobs,
+        )
+        for part, blobs in enumerate(listed)
+    )  # fmt: skip
+    return Decision(session, events, erases=True)
+
+
 def parts(files: tuple[FileRef, ...]) -> list[tuple[FileRef, ...]]:
     """The files in as few parts as possible, each small enough for one record. There is always at least one part."""
     found: list[list[FileRef]] = [[]]
@@ -170,7 +194,7 @@ def _expire(session: Session | None, now: datetime) -> Decision:
     if session is None or session.state is not SessionState.OPEN or session.expires_at > now:
         return Decision(session)
     event = SessionExpired(
-        event_id=derived(session.id, "expired"), session_id=session.id, owner=session.owner,
+        event_id=derived(session.id, "expired", session.expires_at.isoformat()), session_id=session.id, owner=session.owner,
         caused_by=derived(session.id, "expires"), occurred_at=now, file_count=session.file_count,
     )  # fmt: skip
     return Decision(replace(session, state=SessionState.EXPIRED), (event,))

@@ -36,11 +36,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The new session, the messages to publish, and whether the command's file must be stored."""
+    """The new session, the messages to publish, whether the command's file must be stored, and whether the session is deleted."""
 
     session: Session | None
     outputs: tuple[Message, ...] = ()
     adds_file: bool = False
+    erases: bool = False
 
 
 def job_of(session_id: str) -> str:

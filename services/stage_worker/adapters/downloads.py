@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from obstore.exceptions import BaseError, NotFoundError
 
 from services.stage_worker.core.document_fault import DocumentFault
 from shared.errors import Outcome
-from shared.net.address_guard import AddressRefused, check_url, guarded_connector
+from shared.net.address_guard import AddressRefused, check_url, failure_in_words, guarded_session, refusal_of
 from shared.net.networks import Networks
 from shared.objects.containers import SCHEME, Containers, parse_container_url
 from shared.objects.object_store import Objects, StoredObject, TooLarge
@@ -64,7 +63,7 @@ class GuardedDownloads:
             found = await obstore.get_async(container.store(), path)
             if found.meta["size"] > self.limit:
                 raise TooLarge("too_large", f"{found.meta['size']} bytes; the limit is {self.limit}")
-            stored = await self.objects.put_stream(tenant, _chunks(found), self.limit)
+            stored = await self.objects.of(tenant).put_stream(_chunks(found), self.limit)
         except TooLarge as error:
             raise DocumentFault("too_large", f"The remote file is too large: {error}") from None
         except (NotFoundError, FileNotFoundError):
@@ -77,13 +76,7 @@ class GuardedDownloads:
 
     async def _download(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
         if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=110, connect=10, sock_read=30)
-            self._session = aiohttp.ClientSession(
-                connector=guarded_connector(self.trusted),
-                timeout=timeout,
-                trust_env=False,
-                auto_decompress=False,
-            )
+            self._session = guarded_session(self.trusted, 110, 10, 30, auto_decompress=False)
         async with self._session.get(url, allow_redirects=False) as response:
             if response.status in _REDIRECT and "location" in response.headers:
                 return urljoin(url, response.headers["location"])
@@ -93,7 +86,7 @@ class GuardedDownloads:
                 raise DocumentFault(code, f"The source answered {response.status} {response.reason or ''}.", temporary)
             if (response.content_length or 0) > self.limit:
                 raise TooLarge("too_large", f"{response.content_length} bytes; the limit is {self.limit}")
-            stored = await self.objects.put_stream(tenant, response.content.iter_chunked(256 * 1024), self.limit)
+            stored = await self.objects.of(tenant).put_stream(response.content.iter_chunked(256 * 1024), self.limit)
             return stored, response.content_type[:200]
 
     async def close(self) -> None:
@@ -108,12 +101,9 @@ async def _chunks(found: GetResult) -> AsyncIterator[bytes]:
 
 
 def _unreachable(error: BaseException) -> DocumentFault:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, AddressRefused):
-            return DocumentFault("ssrf_refused", f"The address is not allowed: {cause}")
-        cause = cause.__cause__ or cause.__context__
+    refused = refusal_of(error)
+    if refused is not None:
+        return DocumentFault("ssrf_refused", f"The address is not allowed: {refused}")
     if isinstance(error, Outcome):
         raise error
-    reason = "no answer in time" if isinstance(error, (TimeoutError, asyncio.TimeoutError)) else str(error) or repr(error)
-    return DocumentFault("source_unavailable", f"The source cannot be reached: {reason[:300]}", retriable=True)
+    return DocumentFault("source_unavailable", f"The source cannot be reached: {failure_in_words(error)}", retriable=True)

@@ -6,6 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import re2
+
+from contracts.rule_patterns import MAX_PATTERN, MAX_RULES, MAX_TAGS, MAX_WEIGHT, RULE_MEMORY, unicode_classes
+from services.stage_worker.core.document_fault import DocumentFault
+
 RULES: Mapping[str, Mapping[str, float]] = {
     "invoice": {
         r"\binvoice\b|\bfactura\b|\brechnung\b": 4, r"\binvoice (?:no|number|date)\b|\brechnungsnummer\b": 4,
@@ -32,19 +37,23 @@ RULES: Mapping[str, Mapping[str, float]] = {
 """Tag → pattern → weight. A second match adds a quarter, further ones nothing, so long documents do not outweigh short ones."""
 
 MIN_SCORE = 5.0
+SAMPLE = 200_000
+"""Characters of a text that are looked at."""
 _COMPILED = {tag: [(re.compile(pattern, re.I), weight) for pattern, weight in rules.items()] for tag, rules in RULES.items()}
+Rules = Mapping[str, Mapping[str, float]]
 
 
-def classify(text: str, extra: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any] | None:
+def classify(text: str, extra: Rules | None = None) -> dict[str, Any] | None:
     """Returns `{name, confidence, scores}` of the best tag, or None when no tag fits. `extra` adds rules from the step's config.
 
-    Confidence is the winner's share of all scores, between 0 and 1.
+    Confidence is the winner's share of all scores, between 0 and 1. Raises `DocumentFault` (`rule`) for a rule that is no rule.
     """
-    compiled = dict(_COMPILED)
-    for tag, rules in (extra or {}).items():
-        compiled[tag] = [(re.compile(pattern, re.I), float(weight)) for pattern, weight in rules.items()]
-    sample = text[:200_000]
-    scores = {tag: _score(sample, rules) for tag, rules in compiled.items()}
+    sample = text[:SAMPLE]
+    scores = {tag: _score(sample, rules) for tag, rules in _COMPILED.items()}
+    if extra:
+        # The engine works on bytes; the text is encoded once for all patterns.
+        encoded = sample.encode("utf-8", "replace")
+        scores |= {tag: _score(encoded, rules) for tag, rules in compile_rules(extra).items()}
     best = max(scores, key=lambda tag: scores[tag])
     if scores[best] < MIN_SCORE:
         return None
@@ -52,7 +61,32 @@ def classify(text: str, extra: Mapping[str, Mapping[str, float]] | None = None) 
     return {"name": best, "confidence": round(share, 3), "scores": {t: s for t, s in scores.items() if s}}
 
 
-def _score(text: str, rules: list[tuple[re.Pattern[str], float]]) -> float:
+def compile_rules(rules: Rules) -> dict[str, list[tuple[Any, float]]]:
+    """Rules of a tenant, compiled by RE2, whose time grows with the length of the text alone. Raises `DocumentFault` (`rule`)."""
+    if not isinstance(rules, Mapping) or len(rules) > MAX_TAGS or not all(isinstance(found, Mapping) for found in rules.values()):
+        raise DocumentFault("rule", f"rules: at most {MAX_TAGS} tags, each with patterns and their weights, are expected.")
+    if sum(map(len, rules.values())) > MAX_RULES:
+        raise DocumentFault("rule", f"rules: {sum(map(len, rules.values()))} patterns; at most {MAX_RULES} are allowed.")
+    return {tag: [_compile_rule(tag, pattern, weight) for pattern, weight in found.items()] for tag, found in rules.items()}
+
+
+def _compile_rule(tag: str, pattern: str, weight: float) -> tuple[Any, float]:
+    where = f"rules.{tag[:50]}: {pattern[:80]!r}"
+    if len(pattern) > MAX_PATTERN:
+        raise DocumentFault("rule", f"{where}: longer than {MAX_PATTERN} characters.")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_WEIGHT:
+        raise DocumentFault("rule", f"{where}: a weight from 0 to 1,000,000 is expected.")
+    options = re2.Options()
+    options.case_sensitive, options.log_errors, options.max_mem = False, False, RULE_MEMORY
+    try:
+        return re2.compile(unicode_classes(pattern), options), float(weight)
+    except re2.error as error:
+        reason = error.args[0] if error.args else "it cannot be compiled"
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise DocumentFault("rule", f"{where}: {text[:200]}.") from None
+
+
+def _score(text: str | bytes, rules: list[tuple[Any, float]]) -> float:
     total = 0.0
     for pattern, weight in rules:
         hits = 0

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from shared.kafka import offset_commits
-from stageline_kit import kafka_transport, producer, report_queue
+from stageline_kit import dead_letters, kafka_transport, producer, report_queue
 from stageline_kit import worker as kit_worker
-from tests.conformance.workers.fake_kafka import FakeBroker, FakeConsumer, FakeProducer
+from tests.conformance.workers.fake_kafka import FakeAdmin, FakeBroker, FakeConsumer, FakeProducer
 from tests.conformance.workers.harness import KitWorker, Orchestrator, Program, RunningWorker, StageWorker
 
 Launch = Callable[..., Awaitable[RunningWorker]]
@@ -35,12 +35,13 @@ async def launch(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, orchestrator: Orchestrator, program: Program
 ) -> AsyncIterator[Launch]:
     """`await launch("w-1")`: a running worker of one kind."""
-    monkeypatch.setattr(kafka_transport, "AIOKafkaConsumer", FakeConsumer)
+    monkeypatch.setattr(kafka_transport, "GroupConsumer", FakeConsumer)
     monkeypatch.setattr(kit_worker, "AIOKafkaConsumer", FakeConsumer)
     monkeypatch.setattr(producer, "AIOKafkaProducer", FakeProducer)
+    monkeypatch.setattr(dead_letters, "AIOKafkaAdminClient", FakeAdmin)
     # Commits and repeats come sooner than in production; their order is the same.
     for module, pause in ((kit_worker, "COMMIT_EVERY_S"), (offset_commits, "COMMIT_SOON_S"), (offset_commits, "COMMIT_EVERY_S"),
-                          (report_queue, "RETRY_S")):  # fmt: skip
+                          (report_queue, "RETRY_S"), (dead_letters, "PAUSE_S")):  # fmt: skip
         monkeypatch.setattr(module, pause, 0.01)
     name = next(name for name, broker in FakeBroker.known.items() if broker is orchestrator.broker)
     workers: list[RunningWorker] = []

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, KafkaConnectionError
+from aiokafka.errors import CommitFailedError, KafkaConnectionError, MessageSizeTooLargeError
 
 PARTITIONS = 2
 
@@ -24,7 +24,10 @@ class FakeBroker:
         self.committed: dict[TopicPartition, int] = {}
         self.commits: list[tuple[TopicPartition, int]] = []
         self.members: list[FakeConsumer] = []
+        self.created: list[str] = []
         self.refuses_records = False
+        self.largest = 1 << 20
+        """Bytes of a record's value at most."""
         self.changed = asyncio.Condition()
 
     def records(self, topic: str) -> list[ConsumerRecord[Any, Any]]:
@@ -126,6 +129,14 @@ class FakeConsumer(Mortal):
         """Partitions that are ours."""
         return set(self.positions)
 
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Partition → offset after its last record."""
+        return {tp: len(self.broker.log.get(tp, [])) for tp in partitions}
+
+    async def position(self, partition: TopicPartition) -> int:
+        """Offset of the next record."""
+        return self.positions[partition]
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit explicit offsets of partitions that are ours."""
         await self.alive()
@@ -169,6 +180,9 @@ class FakeProducer(Mortal):
     def __init__(self, bootstrap_servers: str, **_: Any) -> None:
         FakeProducer.made.append(self)
         self.broker = FakeBroker.known[bootstrap_servers]
+        # All topics have as many partitions, and nobody numbers records.
+        self.client = SimpleNamespace(cluster=SimpleNamespace(partitions_for_topic=lambda topic: set(range(PARTITIONS))))
+        self._txn_manager = None
 
     async def start(self) -> None:
         """Nothing to connect to."""
@@ -176,13 +190,15 @@ class FakeProducer(Mortal):
     async def stop(self) -> None:
         """Nothing to close."""
 
-    async def partitions_for(self, topic: str) -> set[int]:
-        """All topics have as many."""
-        return set(range(PARTITIONS))
-
-    async def send(self, topic: str, value: Any = None, key: Any = None, headers: Any = ()) -> asyncio.Future[None]:
+    async def send(
+        self, topic: str, value: Any = None, key: Any = None, headers: Any = (), partition: int = 0
+    ) -> asyncio.Future[None]:
         """Append a record, or refuse it."""
         return await self._write(topic, [(key, value, headers)])
+
+    async def send_and_wait(self, topic: str, value: Any = None, key: Any = None, headers: Any = ()) -> None:
+        """Append a record."""
+        await (await self._write(topic, [(key, value, headers)]))
 
     def create_batch(self) -> FakeBatch:
         """An empty batch."""
@@ -197,11 +213,39 @@ class FakeProducer(Mortal):
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.broker.refuses_records:
             sent.set_exception(KafkaConnectionError("refused"))
+        elif any(len(value or b"") > self.broker.largest for _, value, _ in rows):
+            sent.set_exception(MessageSizeTooLargeError("too large"))
         else:
             for key, value, headers in rows:
                 self.broker.append(topic, key, value, headers, partition)
             sent.set_result(None)
         return sent
+
+
+class FakeAdmin:
+    """`AIOKafkaAdminClient` as the kit uses it."""
+
+    def __init__(self, bootstrap_servers: str, **_: Any) -> None:
+        self.broker = FakeBroker.known[bootstrap_servers]
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def list_topics(self) -> list[str]:
+        """Topics that have a record."""
+        return [tp.topic for tp in self.broker.log]
+
+    async def describe_topics(self, topics: list[str]) -> list[Any]:
+        """One replica of each partition."""
+        return [{"topic": topic, "partitions": [{"replicas": [1]}]} for topic in topics]
+
+    async def create_topics(self, topics: list[Any]) -> Any:
+        """Note the names; a topic needs no more here."""
+        self.broker.created += [topic.name for topic in topics]
+        return SimpleNamespace(topic_errors=[(topic.name, 0, None) for topic in topics])
 
 
 class FakeBatch:

@@ -142,7 +142,7 @@ class StageWorker(RunningWorker):
             await self.stopping.wait()
             await engine.announce(leaving=True)
             with suppress(TimeoutError):
-                await asyncio.wait_for(engine.drain(), self.drain_s)
+                await asyncio.wait_for(engine.drain(self.drain_s * 0.8), self.drain_s)
             await consumer.stop()
         finally:
             for task in tasks:

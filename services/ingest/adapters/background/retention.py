@@ -1,77 +1,102 @@
-"""Deletes objects of erased jobs, and erases jobs whose retention has passed."""
+"""Erases jobs and sessions whose retention has passed."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from contracts import EraseJob, Tenancy, derived
-from contracts.topics import JOB_COMMANDS_TOPIC
+from contracts import EraseJob, EraseSession, Tenancy, derived
+from contracts.topics import SESSION_COMMANDS_TOPIC, command_topic
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store import row_turns
 from shared import clock
-from shared.errors import Retry
+from shared.runtime.row_loop import EventWake, RowLoop, pause_after
 
-log = logging.getLogger(__name__)
+KIND = "retention"
 SWEEP_S = 600.0
+AGAIN_S = 600.0
+"""Seconds until a job is tried again that is still there, doubled each time."""
 PAGE = 200
-_DOOMED = text(
-    "SELECT d.blob, EXISTS (SELECT 1 FROM blob_ref r WHERE r.blob = d.blob) AS needed FROM blob_doomed d ORDER BY d.blob LIMIT 100"
-)
-_DONE = text("DELETE FROM blob_doomed WHERE blob = :blob")
+# A job that could not be erased has its next turn later, so that it does not stand before the others.
 _OLD = text(
-    "SELECT j.id, j.tenant_id FROM job_view j JOIN retention r ON r.tenant_id = j.tenant_id WHERE j.created_at < :now - r.days * 86400 "
-    "AND j.stage IN ('completed', 'failed', 'invalid', 'cancelled') AND j.stage_since < :now - r.days * 86400 ORDER BY j.created_at LIMIT :n"
+    "SELECT * FROM (SELECT j.id, j.tenant_id, coalesce(w.attempts, 0) AS attempts, row_number() OVER (PARTITION BY j.tenant_id "
+    "ORDER BY j.created_at) AS place FROM job_view j JOIN retention r ON r.tenant_id = j.tenant_id "
+    "LEFT JOIN row_turn w ON w.kind = 'retention' AND w.id = j.id WHERE j.created_at < :now - r.days * 86400 "
+    "AND j.stage IN ('completed', 'failed', 'invalid', 'cancelled') AND j.stage_since < :now - r.days * 86400 "
+    "AND coalesce(w.next_at, 0) <= :now) expired ORDER BY place, tenant_id LIMIT :n"
 )
+EXPIRED_S = 7 * 86_400.0
+"""Seconds that an expired session is kept at most: nobody can use it any more."""
+ABANDONED_S = 86_400.0
+"""Seconds that an open session is kept at least after its newest file, however short the retention."""
+_UNUSED = text(
+    "SELECT * FROM (SELECT s.id, s.tenant_id, coalesce(w.attempts, 0) AS attempts, row_number() OVER (PARTITION BY s.tenant_id "
+    "ORDER BY s.changed_at) AS place FROM session_view s LEFT JOIN retention r ON r.tenant_id = s.tenant_id "
+    "LEFT JOIN row_turn w ON w.kind = 'retention' AND w.id = s.id WHERE s.status IN ('open', 'expired') AND s.changed_at <= :now "
+    "AND ((s.status = 'expired' AND s.changed_at < :now - CASE WHEN r.days * 86400 < :expired THEN r.days * 86400 ELSE :expired END) "
+    "OR (s.status = 'open' AND s.changed_at < :now - r.days * 86400 AND s.changed_at < :now - :abandoned)) "
+    "AND coalesce(w.next_at, 0) <= :now) unused ORDER BY place, tenant_id LIMIT :n"
+)
+
+
+def unused_sessions(connection: Connection, now: float) -> Sequence[Any]:
+    """Sessions to erase: expired ones, and open ones of tenants with a retention to which nothing was added for as long."""
+    return connection.execute(_UNUSED, {"now": now, "expired": EXPIRED_S, "abandoned": ABANDONED_S, "n": PAGE}).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A job or session to erase, and how often that was asked for."""
+
+    kind: Literal["job", "session"]
+    id: str
+    tenant_id: str
+    attempts: int
 
 
 class RetentionSweeper:
-    """Deletes objects after each erasure, and looks for expired jobs every ten minutes."""
+    """Looks for expired jobs and sessions every ten minutes, and when a retention was changed. Takes tenants in turn."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._wake = asyncio.Event()
-        gateway.processor.after_commit.append(self._wake.set)
+        wake = EventWake(gateway.retention_wake)
+        self.loop = RowLoop("retention", self.due, self.erase, self._later, wake, "id", poll_s=SWEEP_S)
 
     async def run(self) -> None:
         """Run until cancelled."""
-        swept = 0.0
-        while True:
-            self._wake.clear()
-            try:
-                await self._delete()
-                if clock.unix() - swept > SWEEP_S or self.gateway.retention_wake.is_set():
-                    self.gateway.retention_wake.clear()
-                    await self._sweep()
-                    swept = clock.unix()
-            except Retry as error:
-                log.warning("erasure failed, will retry", extra={"code": error.code, "reason": str(error)})
-            await asyncio.sleep(1)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), SWEEP_S)
+        await self.loop.run()
 
-    async def _delete(self) -> None:
-        store, deleted = self.gateway.store, False
-        while rows := await store.read(lambda c: c.execute(_DOOMED).all()):
-            for row in rows:
-                if not row.needed:
-                    await self.gateway.objects.delete_object(row.blob)
-                await store.transact(lambda c, b=row.blob: c.execute(_DONE, {"blob": b}))  # type: ignore[misc]
-            deleted = True
-        if deleted and not store.shared and sqlite3.sqlite_version_info < (3, 42):
-            # Without `secure-delete` (see the migration) the index keeps deleted words until its segments are merged.
-            await store.transact(lambda c: c.execute(text("INSERT INTO search (search) VALUES ('optimize')")))
+    async def due(self) -> Sequence[Any]:
+        """Expired jobs and sessions whose turn has come."""
+        now = clock.unix()
+        jobs = await self.gateway.store.read(lambda c: c.execute(_OLD, {"now": now, "n": PAGE}).all())
+        sessions = await self.gateway.store.read(lambda c: unused_sessions(c, now))
+        return [Old("job", r.id, r.tenant_id, r.attempts) for r in jobs] + [
+            Old("session", r.id, r.tenant_id, r.attempts) for r in sessions
+        ]
 
-    async def _sweep(self) -> None:
-        rows = await self.gateway.store.read(lambda c: c.execute(_OLD, {"now": clock.unix(), "n": PAGE}).all())
-        for row in rows:
-            owner = Tenancy(tenant_id=row.tenant_id, user_name="retention")
-            command = EraseJob(
-                command_id=derived(row.id, "retention"), job_id=row.id, owner=owner, issued_at=clock.now(), reason="retention"
+    async def erase(self, row: Old) -> None:
+        """Ask for the erasure of a job or session. If it is still there later, it is asked for again."""
+        # Each try is a command of its own: a repeat of the same one would not be decided again.
+        command_id = derived(row.id, "retention", row.attempts) if row.attempts else derived(row.id, "retention")
+        owner = Tenancy(tenant_id=row.tenant_id, user_name="retention")
+        common: dict[str, Any] = {"command_id": command_id, "owner": owner, "issued_at": clock.now(), "reason": "retention"}
+        # Written first, so that the erasure finds it and deletes it too.
+        await self._next(row, AGAIN_S * 2.0 ** min(row.attempts, 10))
+        if row.kind == "session":
+            await self.gateway.publisher.publish_command(
+                SESSION_COMMANDS_TOPIC.name, EraseSession(session_id=row.id, **common), None
             )
-            await self.gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, None)
-        if len(rows) == PAGE:
-            self.gateway.retention_wake.set()
+        else:
+            command = EraseJob(job_id=row.id, **common)
+            await self.gateway.publisher.publish_command(command_topic(command).name, command, None)
+
+    async def _later(self, row: Old) -> None:
+        await self._next(row, pause_after(row.attempts + 1))
+
+    async def _next(self, row: Old, after_s: float) -> None:
+        at = clock.unix() + after_s
+        await self.gateway.store.transact(lambda c: row_turns.set_turn(c, KIND, row.id, row.attempts + 1, at))

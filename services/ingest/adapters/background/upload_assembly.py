@@ -1,4 +1,4 @@
-"""Turns complete uploads into files of their sessions, and deletes expired and abandoned ones. Uploads are rows."""
+"""Turns complete uploads into files of their sessions, and deletes expired ones. Uploads are rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 from pydantic_core import from_json
@@ -15,62 +14,68 @@ from sqlalchemy import Connection
 from contracts import AddFile, FileRef, Tenancy, derived
 from contracts.topics import SESSION_COMMANDS_TOPIC
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store import uploads
+from services.ingest.adapters.store import object_claims, reservations, row_turns, uploads
 from shared import clock
 from shared.errors import Outcome, Retry
-from shared.objects.object_store import INCOMING
+from shared.objects.object_store import StoredObject
+from shared.objects.verified_reads import ObjectDamaged
+from shared.runtime.row_loop import EventWake, RowLoop, pause_after
 
 log = logging.getLogger(__name__)
 LEASE_S = 60.0
 SWEEP_S = 5.0
-TIDY_S = 3600.0
-ABANDONED = timedelta(days=1)
+KIND = "upload"
+_DUE = row_turns.fair(KIND, "upload", "id", "tenant_id", "due_at", "r.state = 'whole' AND r.due_at <= :now")
 
 
 class UploadAssembly:
-    """Assembles one upload after the other. Leases share the uploads among replicas."""
+    """Assembles several uploads at once, tenants in turn. Leases share the uploads among replicas."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.next_tidy = 0.0
+        wake = EventWake(gateway.upload_wake)
+        self.loop = RowLoop("assembly of uploads", self._due, self._assemble, self._later, wake, "id", at_once=4, poll_s=SWEEP_S)
 
     async def run(self) -> None:
         """Run until cancelled."""
-        while True:
-            self.gateway.upload_wake.clear()
-            try:
-                # Read first: even a transaction that changes nothing costs a write to disk.
-                due = await self.gateway.store.read(lambda c: uploads.any_due(c, clock.unix()))
-                row = await self.gateway.store.transact(lambda c: uploads.claim(c, clock.unix(), LEASE_S)) if due else None
-                if row is not None:
-                    await self._finish(row)
-                    continue
-                await self._sweep()
-            except Retry as error:
-                log.warning("assembly of uploads failed, will retry", extra={"code": error.code, "reason": str(error)})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.gateway.upload_wake.wait(), SWEEP_S)
+        await self.loop.run()
+
+    async def _due(self) -> Sequence[Any]:
+        now = clock.unix()
+        for upload_id in await self.gateway.store.read(lambda c: uploads.expired(c, now)):
+            await self._forget(upload_id)
+        return await self.gateway.store.read(lambda c: row_turns.rows_due(c, _DUE, now))
+
+    async def _assemble(self, row: Any) -> None:
+        """Make a file of a complete upload, unless another replica does."""
+        if await self.gateway.store.transact(lambda c: uploads.claim(c, row.id, clock.unix(), LEASE_S)):
+            await self._finish(row)
+
+    async def _later(self, row: Any) -> None:
+        attempts, now = row.attempts + 1, clock.unix()
+
+        def put_off(connection: Connection) -> None:
+            row_turns.set_turn(connection, KIND, row.id, attempts, now + pause_after(attempts))
+            uploads.renew(connection, row.id, now)
+
+        await self.gateway.store.transact(put_off)
 
     async def _finish(self, row: Any) -> None:
         parts = await self.gateway.store.read(lambda c: uploads.parts_of(c, row.id))
         leasing = asyncio.create_task(self._keep(row.id))
         try:
-            stored = await self.gateway.objects.put_stream(row.tenant_id, self._bytes(parts), row.length)
+            stored = await self.gateway.objects.of(row.tenant_id).put_stream(self._bytes(row.tenant_id, parts), row.length)
+            await self.gateway.keep_object(stored.name, uploads.file_id_of(row.id))
             answer = await self._add(row, stored)
         except Retry:
             raise
         except Outcome as error:
-            answer = {"ok": False, "reason": error.code, "message": str(error)}
+            stored, answer = None, {"ok": False, "reason": error.code, "message": str(error)}
         finally:
             leasing.cancel()
         if answer is None:
             raise Retry("undecided", f"upload {row.id}: the session service does not answer")
-        state: uploads.State = "done" if answer["ok"] else "failed"
-
-        def settle(c: Connection) -> None:
-            uploads.end(c, row.id, state, None if answer["ok"] else answer["reason"], answer.get("message"))
-
-        await self.gateway.store.transact(settle)
+        await self.gateway.store.transact(lambda c: _settle(c, row, stored, answer))
         self.gateway.decisions.wake()
         await self.gateway.discard_objects([p.blob for p in parts])
 
@@ -90,29 +95,34 @@ class UploadAssembly:
             command_id=derived(row.id, "add"), session_id=row.session_id, owner=owner, issued_at=clock.now(), file=file
         )
         await self.gateway.publisher.publish_command(SESSION_COMMANDS_TOPIC.name, command, None)
-        answer = await self.gateway.decisions.decision(command.command_id, self.gateway.settings.decision_timeout_s)
-        if answer is not None and answer["ok"]:
-            await self.gateway.limits.count_upload(row.tenant_id, 1, stored.size)
-        return answer
+        return await self.gateway.decisions.decision(command.command_id, self.gateway.settings.decision_timeout_s)
 
-    async def _bytes(self, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:
+    async def _bytes(self, tenant: str, parts: Sequence[uploads.Part]) -> AsyncIterator[bytes]:
         for part in parts:
-            _, chunks = await self.gateway.objects.stream_object(part.blob)
+            size, chunks = await self.gateway.objects.of(tenant).stream_object(part.blob)
+            if size != part.size:
+                raise ObjectDamaged("size_mismatch", f"a part of the upload has {size} bytes; it was received with {part.size}")
             async for chunk in chunks:
                 yield chunk
 
-    async def _sweep(self) -> None:
-        for upload_id in await self.gateway.store.read(lambda c: uploads.expired(c, clock.unix())):
-            await self._forget(upload_id)
-        if clock.unix() < self.next_tidy:
-            return
-        self.next_tidy = clock.unix() + TIDY_S
-        # Objects of a killed process: no row names them, and they are older than any upload still in progress.
-        before = clock.now() - ABANDONED
-        await self.gateway.objects.delete_torn(before)
-        stale = await self.gateway.objects.list_stale(INCOMING, before)
-        needed = await self.gateway.store.read(lambda c: uploads.needed(c, stale))
-        await self.gateway.discard_objects([blob for blob in stale if blob not in needed])
-
     async def _forget(self, upload_id: str) -> None:
         await self.gateway.discard_objects(await self.gateway.store.transact(lambda c: uploads.forget(c, upload_id)))
+
+
+def _settle(connection: Connection, row: Any, stored: StoredObject | None, answer: dict[str, Any]) -> None:
+    """End the upload, and count its file once."""
+    file_id, now = uploads.file_id_of(row.id), clock.unix()
+    done: uploads.State = "done" if answer["ok"] else "failed"
+    if not uploads.end(connection, row.id, done, None if answer["ok"] else answer["reason"], answer.get("message")):
+        if stored is not None and not answer["ok"]:
+            # Its session was erased meanwhile, and the upload with it.
+            object_claims.unclaim(connection, stored.name, file_id, now)
+        return
+    if row.attempts:
+        row_turns.clear(connection, KIND, row.id)
+    if stored is None:
+        return
+    if answer["ok"]:
+        reservations.count(connection, row.tenant_id, 1, stored.size, now)
+    else:
+        object_claims.unclaim(connection, stored.name, file_id, now)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Index, text
+from sqlalchemy import Connection, Index, select, text
 from sqlmodel import Field, SQLModel
 
-from services.ingest.core.job_view import text as shown_time
 from shared.database.store import table_of
-from shared.web.api_keys import Principal
 
 Record = dict[str, Any]
 
@@ -37,6 +35,8 @@ class UserRow(SQLModel, table=True):
     role: str
     disabled: bool = False
     created_at: float
+    rights: str | None = None
+    """Rights of the user's tokens beside the role, separated by spaces."""
 
 
 class AmxRow(SQLModel, table=True):
@@ -50,6 +50,8 @@ class AmxRow(SQLModel, table=True):
     api_key: str
     revoked: bool = False
     created_at: float
+    rights: str | None = None
+    """Rights beside the role, separated by spaces."""
 
 
 class NonceRow(SQLModel, table=True):
@@ -73,11 +75,11 @@ _APP = text(
 _USER = text(
     "SELECT u.*, t.name AS tenant_name FROM app_user u LEFT JOIN tenant t ON t.tenant_id = u.tenant_id WHERE u.user_name = :u"
 )
+_IS_USER = text("SELECT 1 FROM app_user WHERE user_name = :u AND tenant_id = :t")
 _TENANT = text(
     "INSERT INTO tenant (tenant_id, name, quotas, inbox, created_at) VALUES (:t, :n, :q, :i, :at) "
     "ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name, quotas = excluded.quotas, inbox = excluded.inbox"
 )
-_AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:t, :at, :b)")
 
 
 def use_nonce(connection: Connection, app_id: str, nonce: str, at: float, kept_s: float) -> bool:
@@ -92,6 +94,17 @@ def app_by_id(connection: Connection, app_id: str) -> Any:
     return connection.execute(_APP, {"a": app_id, "no": False}).first()
 
 
+def valid_apps(connection: Connection, app_ids: Collection[str]) -> set[str]:
+    """Those of the applications that are not revoked."""
+    found = select(APPS.c.app_id).where(APPS.c.app_id.in_(app_ids), APPS.c.revoked == False)  # noqa: E712
+    return set(connection.execute(found).scalars())
+
+
+def is_user(connection: Connection, user_name: str, tenant: str) -> bool:
+    """True when a user of that name signs in to the tenant."""
+    return connection.execute(_IS_USER, {"u": user_name, "t": tenant}).first() is not None
+
+
 def user_by_name(connection: Connection, user_name: str) -> Any:
     """The user's row with the tenant's name; None if there is none."""
     return connection.execute(_USER, {"u": user_name}).first()
@@ -100,12 +113,3 @@ def user_by_name(connection: Connection, user_name: str) -> Any:
 def save_tenant(connection: Connection, tenant_id: str, name: str, quotas: Record, inbox: str | None, at: float) -> None:
     """Add a tenant, or change its name, quotas and inbox address."""
     connection.execute(_TENANT, {"t": tenant_id, "n": name, "q": json.dumps(quotas), "i": inbox, "at": at})
-
-
-def add_audit(connection: Connection, who: Principal, at: float, verb: str, subject: str, tenant: str | None = None) -> None:
-    """Add an administrative act to the audit of the tenant it concerns. Call it in the transaction of the act."""
-    body = {
-        "subject": subject, "verb": verb, "ok": True, "code": None, "message": None, "by": who.tenancy.user_name,
-        "by_tenant": who.tenant_id, "reason": "", "job_id": None, "command_id": None, "occurred_at": shown_time(datetime.fromtimestamp(at, UTC)),
-    }  # fmt: skip
-    connection.execute(_AUDIT, {"t": tenant or who.tenant_id, "at": at, "b": json.dumps(body)})

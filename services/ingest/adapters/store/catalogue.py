@@ -1,4 +1,4 @@
-"""Tables of tags, metadata definitions and shared links."""
+"""Tables of tags and metadata definitions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 from sqlmodel import Field, SQLModel
+
+from services.ingest.adapters.store import known_names
 
 Record = dict[str, Any]
 BUILT_IN = ("contract", "email", "invoice", "letter", "price_list", "receipt", "report")
@@ -40,17 +42,7 @@ class DefinitionRow(SQLModel, table=True):
     updated_at: float
 
 
-class ShareRow(SQLModel, table=True):
-    """A shared link to a file, by the hash of its token."""
-
-    __tablename__ = "share_link"
-    token_hash: str = Field(primary_key=True)
-    file_id: str = Field(index=True)
-    tenant_id: str
-    expires_at: float = Field(index=True)
-
-
-MODELS: tuple[type[SQLModel], ...] = (TagRow, DefinitionRow, ShareRow)
+MODELS: tuple[type[SQLModel], ...] = (TagRow, DefinitionRow)
 _TAG = text(
     "INSERT INTO tag (tenant_id, name, description, created_at, updated_at) VALUES (:t, :n, :d, :at, :at) "
     "ON CONFLICT (tenant_id, name) DO UPDATE SET description = excluded.description, updated_at = excluded.updated_at"
@@ -72,10 +64,10 @@ def save_tag(connection: Connection, tenant: str, name: str, description: str, a
 
 
 def tags(connection: Connection, tenant: str) -> list[Record]:
-    """All tags of a tenant by name: `{id, name, description}`."""
+    """All tags of a tenant by name, with those that its files have: `{id, name, description}`."""
     query = text("SELECT name, description FROM tag WHERE tenant_id = :t")
     own = {r.name: r.description for r in connection.execute(query, {"t": tenant})}
-    found = {**dict.fromkeys(BUILT_IN, ""), **own}
+    found = {**dict.fromkeys((*BUILT_IN, *known_names.names(connection, tenant, "tag")), ""), **own}
     return [{"id": name, "name": name, "description": found[name]} for name in sorted(found)]
 
 
@@ -86,19 +78,27 @@ def save_definition(connection: Connection, tenant: str, name: str, body: Record
 
 
 def definitions(connection: Connection, tenant: str) -> list[Record]:
-    """All metadata definitions of a tenant."""
+    """All metadata definitions of a tenant by name."""
     query = text("SELECT * FROM metadata_definition WHERE tenant_id = :t ORDER BY name")
-    return [
-        {"id": r.name, "name": r.name, "description": r.description, "data_type": r.data_type, "tag_id": r.tag, "tag_name": r.tag}
-        for r in connection.execute(query, {"t": tenant})
-    ]
+    return [_definition(r.name, r.description, r.data_type, r.tag) for r in connection.execute(query, {"t": tenant})]
+
+
+def known_metadata(connection: Connection, tenant: str) -> list[Record]:
+    """As `definitions`, with the values that files of the tenant have without one: text, of files of any tag."""
+    found = {name: _definition(name, "", "text", None) for name in known_names.names(connection, tenant, "metadata")}
+    found |= {d["name"]: d for d in definitions(connection, tenant)}
+    return [found[name] for name in sorted(found)]
+
+
+def _definition(name: str, description: str, data_type: str, tag: str | None) -> Record:
+    return {"id": name, "name": name, "description": description, "data_type": data_type, "tag_id": tag, "tag_name": tag}
 
 
 def files_tagged(connection: Connection, tenant: str, tag: str) -> Iterator[Record]:
-    """Records of the files with a tag, newest jobs first, at most `MOST_FILES`."""
+    """Records of the files with a tag, newest jobs first, at most `MOST_FILES`. Recycled files are left out."""
     for body in connection.execute(_FILES, {"t": tenant, "g": f"tag:{tag}", "n": MOST_FILES}).scalars():
         record: Record = json.loads(body)
-        if record["tag_name"] == tag:
+        if record["tag_name"] == tag and not record.get("recycled_at"):
             yield record
 
 

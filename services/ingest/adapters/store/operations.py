@@ -1,4 +1,4 @@
-"""Tables for operators: search terms, backlog, workflows, schedules, bulk runs, audit."""
+"""Tables for operators: search terms, backlog, workflows, schedules, bulk runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from contracts import BacklogState, CommandDecided, ScheduleState, WorkflowPublished
+from services.ingest.adapters.store.audit import append
 from shared.database.bulk_statements import BulkStatement
-from shared.database.store import BIG_ID
 
 Record = dict[str, Any]
 
@@ -43,6 +43,25 @@ class WorkflowRow(SQLModel, table=True):
     name: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
     body: str
+
+
+class WorkflowGoneRow(SQLModel, table=True):
+    """A published version that is deleted. Its body stays for the jobs that run it."""
+
+    __tablename__ = "workflow_gone"
+    name: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+
+
+class TenantActionRow(SQLModel, table=True):
+    """An action that a tenant's workflows may name: introduced by the tenant, or allowed by an admin of the platform."""
+
+    __tablename__ = "tenant_action"
+    tenant_id: str = Field(primary_key=True)
+    action: str = Field(primary_key=True)
+    allowed: bool
+    """Allowed by the platform: it takes no place in the tenant's quota."""
+    created_at: float
 
 
 class ScheduleRow(SQLModel, table=True):
@@ -83,18 +102,9 @@ class BulkRow(SQLModel, table=True):
     body: str
 
 
-class AuditRow(SQLModel, table=True):
-    """A command of a user and its outcome."""
-
-    __tablename__ = "audit"
-    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
-    tenant_id: str
-    at: float
-    body: str
-    __table_args__ = (Index("audit_newest", "tenant_id", "id"),)
-
-
-MODELS: tuple[type[SQLModel], ...] = (TermRow, BacklogRow, WorkflowRow, ScheduleRow, DraftRow, QueryRow, BulkRow, AuditRow)
+MODELS: tuple[type[SQLModel], ...] = (
+    TermRow, BacklogRow, WorkflowRow, WorkflowGoneRow, TenantActionRow, ScheduleRow, DraftRow, QueryRow, BulkRow,
+)  # fmt: skip
 _TERM = BulkStatement(
     "INSERT INTO job_term (tenant_id, term, created_at, job_id) VALUES (:tenant, :term, :at, :job) ON CONFLICT DO NOTHING",
     "INSERT INTO job_term (tenant_id, term, created_at, job_id) SELECT * FROM unnest(CAST(:tenant AS text[]), CAST(:term AS text[]), "
@@ -109,11 +119,15 @@ _WORKFLOW = text(
     "INSERT INTO workflow_view (name, version, body) VALUES (:name, :version, :body) "
     "ON CONFLICT (name, version) DO UPDATE SET body = excluded.body"
 )
+_DELETED = text("INSERT INTO workflow_gone (name, version) VALUES (:name, :version) ON CONFLICT DO NOTHING")
 _SCHEDULE = text(
     "INSERT INTO schedule_view (id, tenant_id, revision, body) VALUES (:id, :tenant, :revision, :body) ON CONFLICT (id) DO UPDATE SET "
     "revision = excluded.revision, body = excluded.body WHERE schedule_view.revision < excluded.revision"
 )
-_AUDIT = text("INSERT INTO audit (tenant_id, at, body) VALUES (:tenant, :at, :body)")
+
+
+LIVE = "NOT EXISTS (SELECT 1 FROM workflow_gone g WHERE g.name = workflow_view.name AND g.version = workflow_view.version)"
+"""Condition on `workflow_view`: the version is not deleted."""
 
 
 def save_terms(connection: Connection, rows: Iterable[tuple[str, str, float, str]]) -> None:
@@ -130,27 +144,23 @@ def save_backlog(connection: Connection, state: BacklogState) -> None:
 
 
 def save_workflow(connection: Connection, event: WorkflowPublished) -> None:
-    """Store a published version."""
+    """Store a published version, or note that it is deleted."""
+    if event.deleted:
+        connection.execute(_DELETED, {"name": event.name, "version": event.version})
+        return
     connection.execute(_WORKFLOW, {"name": event.name, "version": event.version, "body": event.to_json().decode()})
 
 
-def save_schedule(connection: Connection, state: ScheduleState) -> None:
-    """Store a schedule, unless a newer revision is stored."""
+def save_schedule(connection: Connection, state: ScheduleState) -> bool:
+    """Store a schedule. Returns False when a revision as new is stored."""
     values = {"id": state.schedule_id, "tenant": state.tenant, "revision": state.revision, "body": state.to_json().decode()}
-    connection.execute(_SCHEDULE, values)
+    return bool(connection.execute(_SCHEDULE, values).rowcount)
 
 
 def save_audit(connection: Connection, decided: Sequence[CommandDecided]) -> None:
     """Add decided commands to the audit."""
-    rows = [
-        {
-            "tenant": d.tenant_id, "at": d.occurred_at.timestamp(),
-            "body": d.model_dump_json(include={"subject", "verb", "ok", "code", "message", "by", "reason", "job_id", "command_id", "occurred_at"}),
-        }
-        for d in decided
-    ]  # fmt: skip
-    if rows:
-        connection.execute(_AUDIT, rows)
+    shown = {"subject", "verb", "ok", "code", "message", "by", "reason", "job_id", "command_id", "occurred_at"}
+    append(connection, [(d.tenant_id, d.occurred_at.timestamp(), d.model_dump_json(include=shown)) for d in decided])
 
 
 def rows_of(connection: Connection, query: str, values: Record) -> list[Record]:

@@ -1,25 +1,26 @@
-"""Quotas of tenants: requests per minute over all replicas, files and bytes per day, open jobs."""
+"""Quotas of tenants: requests per minute over all replicas; what is stored and started is reserved in `reservations.py`."""
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import BigInteger, Connection, text
+from sqlalchemy import Connection, text
 from sqlmodel import Field, SQLModel
 
-from contracts import JobStage
+from services.ingest.adapters.store import reservations
+from services.ingest.adapters.store.reservations import HOLD_S, Place, limits
+from services.ingest.adapters.store.reservations import OverLimit as OverLimit
 from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.database.store import Store
 
 QUOTAS_STALE_S = 5.0
 """Longest time that a process uses quotas it has read."""
-MINUTE_S, DAY_S = 60, 86_400
+MINUTE_S = 60
 MAX_TENANTS = 10_000
-OPEN = [stage.value for stage in JobStage if not stage.terminal]
 
 
 class RateRow(SQLModel, table=True):
@@ -31,36 +32,13 @@ class RateRow(SQLModel, table=True):
     taken: int
 
 
-class UsageRow(SQLModel, table=True):
-    """Files and bytes that a tenant uploaded on a day (days since 1970, UTC)."""
-
-    __tablename__ = "usage_day"
-    tenant_id: str = Field(primary_key=True)
-    day: int = Field(primary_key=True)
-    files: int = Field(sa_type=BigInteger)
-    bytes: int = Field(sa_type=BigInteger)
-
-
-MODELS: tuple[type[SQLModel], ...] = (RateRow, UsageRow)
+MODELS: tuple[type[SQLModel], ...] = (RateRow,)
 _TAKE = text(
     "INSERT INTO rate_window (subject, minute, taken) VALUES (:s, :m, :n) ON CONFLICT (subject, minute) DO UPDATE SET "
     "taken = rate_window.taken + excluded.taken WHERE rate_window.taken < :limit RETURNING taken"
 )
 _OLD_RATES = text("DELETE FROM rate_window WHERE minute < :m")
-_USE = text(
-    "INSERT INTO usage_day (tenant_id, day, files, bytes) VALUES (:t, :d, :f, :b) ON CONFLICT (tenant_id, day) DO UPDATE SET "
-    "files = usage_day.files + excluded.files, bytes = usage_day.bytes + excluded.bytes"
-)
-_USED = text("SELECT files, bytes FROM usage_day WHERE tenant_id = :t AND day = :d")
 _QUOTAS = text("SELECT quotas FROM tenant WHERE tenant_id = :t")
-
-
-class OverLimit(Exception):
-    """A quota or rate is exhausted; `retry_after_s` is the time until it is available again."""
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +49,10 @@ class Quotas:
     jobs_open: int | None = None
     files_per_day: int | None = None
     bytes_per_day: int | None = None
+    workflows: int = 100
+    """Workflows that the tenant may have."""
+    actions: int = 20
+    """Actions that the tenant may introduce, each with a topic for its tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +85,7 @@ class Limits:
         known = self._quotas.get(tenant)
         if known is not None and known[0] > clock.unix() - QUOTAS_STALE_S:
             return known[1]
-        body = await self.store.read(lambda c: c.execute(_QUOTAS, {"t": tenant}).scalar())
-        own = {k: v for k, v in json.loads(body or "{}").items() if v is not None and k in Quotas.__slots__}
-        quotas = Quotas(**{"requests_per_minute": self.settings.requests_per_minute, **own})
+        quotas = await self.store.read(lambda c: quotas_in(c, tenant, self.settings))
         if len(self._quotas) > MAX_TENANTS:
             self._quotas.clear()
         self._quotas[tenant] = clock.unix(), quotas
@@ -129,7 +109,7 @@ class Limits:
         if window.left <= 0:
             await self._refill(subject, window, limit, minute)
         if window.left <= 0:
-            raise OverLimit(f"More than {limit} requests in this minute.", max(1, reset - int(clock.unix())))
+            raise OverLimit(f"More than {limit} requests in this minute.", max(1, reset - int(clock.unix())), limit)
         window.left -= 1
         return Rate(limit, max(0, limit - window.taken) + window.left, reset)
 
@@ -151,42 +131,35 @@ class Limits:
         window.left += min(block, limit - (taken - block))
         window.taken = min(taken, limit)
 
-    async def check_upload(self, tenant: str, size: int | None) -> None:
-        """Check that the tenant may upload another file, of `size` bytes if known. Raises `OverLimit`."""
-        quotas = await self.quotas(tenant)
-        if quotas.files_per_day is None and quotas.bytes_per_day is None:
-            return
-        now = clock.unix()
-        day = int(now // DAY_S)
-        row = await self.store.read(lambda c: c.execute(_USED, {"t": tenant, "d": day}).first())
-        files, used = (row.files, row.bytes) if row else (0, 0)
-        again = int((day + 1) * DAY_S - now) + 1
-        if quotas.files_per_day is not None and files >= quotas.files_per_day:
-            raise OverLimit(f"More than {quotas.files_per_day} files today.", again)
-        if quotas.bytes_per_day is not None and used + (size or 1) > quotas.bytes_per_day:
-            raise OverLimit(f"More than {quotas.bytes_per_day} bytes today.", again)
+    async def reserve(self, tenant: str, places: Sequence[Place], hold_s: float = HOLD_S) -> set[str]:
+        """Reserve places within the tenant's quotas, all or none, for `hold_s` seconds at most. Returns the ids that are new, for `release`.
 
-    async def count_upload(self, tenant: str, files: int, size: int) -> None:
-        """Count uploaded files and bytes."""
-        values = {"t": tenant, "d": int(clock.unix() // DAY_S), "f": files, "b": size}
-        await self.store.transact(lambda c: c.execute(_USE, values) and None)
+        What is reserved or exists already costs nothing. Raises `OverLimit`. Without a quota that concerns the places only those of remote
+        files are written: their true size is counted when it is known.
+        """
+        caps = await self.quotas(tenant)
+        if not places or not (limits(caps, places) or any(p.elastic for p in places)):
+            return set()
+        return await self.store.transact(lambda c: reservations.reserve(c, tenant, caps, places, clock.unix(), hold_s))
 
-    async def check_open_jobs(self, tenant: str) -> None:
-        """Check that the tenant may open another job. Raises `OverLimit`."""
-        most = (await self.quotas(tenant)).jobs_open
-        if most is not None and await self.store.read(lambda c: open_jobs(c, tenant, most)) >= most:
-            raise OverLimit(f"{most} jobs are open, which is the limit.", 5)
+    async def grow(self, tenant: str, place_id: str, size: int) -> None:
+        """Let a reservation have `size` bytes. Raises `OverLimit`."""
+        caps = await self.quotas(tenant)
+        if caps.bytes_per_day is not None:
+            await self.store.transact(lambda c: reservations.grow(c, tenant, caps, place_id, size, clock.unix()))
+
+    async def release(self, tenant: str, ids: Collection[str]) -> None:
+        """End reservations of what was not stored or started."""
+        if ids:
+            await self.store.transact(lambda c: reservations.release(c, tenant, ids))
 
 
-def open_jobs(connection: Connection, tenant: str, most: int) -> int:
-    """Number of the tenant's jobs that have not ended. Counting stops at `most`."""
-    names = ", ".join(f":s{n}" for n in range(len(OPEN)))
-    query = text(f"SELECT count(*) FROM (SELECT 1 FROM job_view WHERE tenant_id = :t AND stage IN ({names}) LIMIT :n) x")
-    values: dict[str, Any] = {f"s{n}": stage for n, stage in enumerate(OPEN)}
-    return int(connection.execute(query, {**values, "t": tenant, "n": most}).scalar_one())
-
-
-def used_today(connection: Connection, tenant: str, now: float) -> dict[str, int]:
-    """Files and bytes that the tenant has uploaded today (UTC)."""
-    row = connection.execute(_USED, {"t": tenant, "d": int(now // DAY_S)}).first()
-    return {"files": row.files, "bytes": row.bytes} if row else {"files": 0, "bytes": 0}
+def quotas_in(connection: Connection, tenant: str, settings: IngestSettings) -> Quotas:
+    """The tenant's quotas as the running transaction sees them."""
+    body = connection.execute(_QUOTAS, {"t": tenant}).scalar()
+    own = {k: v for k, v in json.loads(body or "{}").items() if v is not None and k in Quotas.__slots__}
+    defaults = {
+        "requests_per_minute": settings.requests_per_minute, "workflows": settings.workflows_per_tenant,
+        "actions": settings.actions_per_tenant,
+    }  # fmt: skip
+    return Quotas(**{**defaults, **own})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
 from shared.database.bulk_statements import BulkStatement
+from shared.database.columns import only_where
 from shared.database.statements import Statement, as_list
 from shared.database.store import BIG_ID
 from shared.web.api_keys import AccessRow
@@ -57,6 +59,10 @@ class SessionRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     tenant_id: str
     body: str
+    status: str | None = None
+    changed_at: float | None = None
+    """Unix time of the newest change. Like `status`, it is None where a previous release has written the row."""
+    __table_args__ = (Index("session_view_unused", "changed_at", **only_where("status IN ('open', 'expired')")),)
 
 
 class HistoryRow(SQLModel, table=True):
@@ -133,6 +139,7 @@ _RECORDS = {
     t: Statement(f"SELECT id, body FROM {t} WHERE id IN (SELECT value FROM [ids])")
     for t in ("job_view", "file_view", "session_view")
 }
+_DECISIONS = Statement("SELECT command_id, body FROM decision WHERE command_id IN (SELECT value FROM [ids])")
 _NEW_TEXT = (
     "ON CONFLICT (file_id) DO UPDATE SET tenant_id = excluded.tenant_id, file_name = excluded.file_name, blob = excluded.blob"
 )
@@ -184,16 +191,23 @@ _SAVE_EARLY = BulkStatement(
     f"CAST(:at AS double precision[])) {_MORE}",
 )
 _KNOWN = Statement("DELETE FROM early_end WHERE job_id IN (SELECT value FROM [ids])")
+_NEW_SESSION = "ON CONFLICT (id) DO UPDATE SET body = excluded.body, status = excluded.status, changed_at = excluded.changed_at"
 _SAVE_SESSION = BulkStatement(
-    "INSERT INTO session_view (id, tenant_id, body) VALUES (:id, :tenant, :body) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-    "INSERT INTO session_view (id, tenant_id, body) SELECT * FROM unnest(CAST(:id AS text[]), CAST(:tenant AS text[]), "
-    "CAST(:body AS text[])) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+    f"INSERT INTO session_view (id, tenant_id, body, status, changed_at) VALUES (:id, :tenant, :body, :status, :at) {_NEW_SESSION}",
+    "INSERT INTO session_view (id, tenant_id, body, status, changed_at) SELECT * FROM unnest(CAST(:id AS text[]), "
+    "CAST(:tenant AS text[]), CAST(:body AS text[]), CAST(:status AS text[]), CAST(:at AS double precision[])) "
+    f"{_NEW_SESSION}",
 )
 
 
 def records(connection: Connection, table: str, ids: Iterable[str]) -> dict[str, Record]:
     """Records of `job_view`, `file_view` or `session_view` by id, as far as they exist."""
     return {i: from_json(body) for i, body in _RECORDS[table].rows(connection, {"ids": as_list(ids)})}
+
+
+def decisions(connection: Connection, command_ids: Iterable[str]) -> dict[str, str]:
+    """Answers by command id as JSON, as far as there are any."""
+    return {i: body for i, body in _DECISIONS.rows(connection, {"ids": as_list(command_ids)})}
 
 
 def save_jobs(connection: Connection, jobs: Iterable[tuple[float, Record]], stored: Mapping[str, str | None]) -> None:
@@ -244,7 +258,13 @@ def save_early_ends(connection: Connection, early: Mapping[str, int], known: Col
 
 def save_sessions(connection: Connection, sessions: Iterable[Record]) -> None:
     """Write session records."""
-    rows = [{"id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode()} for r in sessions]
+    rows = [
+        {
+            "id": r["id"], "tenant": r["company_id"], "body": to_json(r).decode(), "status": r["status"],
+            "at": datetime.fromisoformat(r["update_date"]).timestamp(),
+        }
+        for r in sessions
+    ]  # fmt: skip
     _SAVE_SESSION.run(connection, rows)
 
 
@@ -262,5 +282,5 @@ def save_decisions(connection: Connection, rows: Sequence[tuple[str, Record]], a
 
 
 def await_index(connection: Connection, rows: Sequence[Record]) -> None:
-    """Add files whose text is pending: `file_id`, `tenant_id`, `file_name`, and `blob` of the text."""
-    _PENDING.run(connection, rows)
+    """Add files whose text is pending: `file_id`, `tenant_id`, `file_name`, and `blob` of the text. The last row of a file counts."""
+    _PENDING.run(connection, list({row["file_id"]: row for row in rows}.values()))

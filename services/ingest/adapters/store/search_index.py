@@ -13,6 +13,7 @@ Record = dict[str, Any]
 MAX_WORDS_BYTES = 500_000
 """Largest text of a file that is indexed on PostgreSQL, whose tsvector ends at 1 MiB."""
 _DONE = text("DELETE FROM index_pending WHERE file_id = :f AND blob = :blob")
+_WAITS = text("SELECT 1 FROM index_pending WHERE file_id = :f AND blob = :blob")
 _ENTER = text(
     "INSERT INTO search (file_id, tenant_id, file_name, body, words) VALUES (:f, :t, :n, :b, to_tsvector('simple', CAST(:w AS text))) "
     "ON CONFLICT (file_id) DO UPDATE SET file_name = excluded.file_name, body = excluded.body, words = excluded.words"
@@ -26,6 +27,11 @@ _FIND_LITE = text(
     "SELECT file_id, file_name, snippet(search, 3, '[', ']', ' … ', 16) AS snippet FROM search "
     "WHERE search MATCH :e AND tenant_id = :t ORDER BY rank LIMIT :n"
 )
+
+
+def is_pending(connection: Connection, row: Any) -> bool:
+    """False when the file was taken out of the index meanwhile, or another replica has indexed it."""
+    return connection.execute(_WAITS, {"f": row.file_id, "blob": row.blob}).first() is not None
 
 
 def enter_search(connection: Connection, row: Any, body: str) -> None:

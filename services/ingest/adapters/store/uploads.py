@@ -11,6 +11,8 @@ from sqlalchemy import BigInteger, Connection, text
 from sqlmodel import Field, SQLModel
 
 from contracts import derived
+from services.ingest.adapters.store import reservations
+from services.ingest.adapters.store.reservations import HOLD_S, Caps, Place, limits
 from shared.database.statements import Statement
 
 State = Literal["open", "whole", "done", "failed"]
@@ -68,7 +70,7 @@ class Part:
 _ENTER = text(
     "INSERT INTO upload (id, tenant_id, tenant_name, user_name, session_id, file_name, content_type, metadata, said, length, position, state, "
     "concat, expires_at) VALUES (:id, :tenant_id, :tenant_name, :user_name, :session_id, :file_name, :content_type, :metadata, :said, :length, 0, "
-    "'open', :concat, :expires_at)"
+    "'open', :concat, :expires_at) ON CONFLICT DO NOTHING"
 )
 _BY_ID = text("SELECT * FROM upload WHERE id = :i AND tenant_id = :t")
 _MOVE = text(
@@ -80,8 +82,12 @@ _WHOLE = text(
     "UPDATE upload SET state = 'whole', due_at = :now WHERE id = :i AND state = 'open' AND position = length AND concat <> 'partial'"
 )
 _CLAIM = text("UPDATE upload SET due_at = :later WHERE id = :i AND state = 'whole' AND due_at <= :now")
-_DUE = text("SELECT * FROM upload WHERE state = 'whole' AND due_at <= :now ORDER BY due_at LIMIT 1")
-_END = text("UPDATE upload SET state = :state, code = :code, message = :message, due_at = NULL WHERE id = :i")
+_END = text(
+    "UPDATE upload SET state = :state, code = :code, message = :message, due_at = NULL WHERE id = :i AND state IN ('open', 'whole')"
+)
+_OWNER = "(SELECT tenant_id FROM upload WHERE id = :i)"
+_KEEP_PLACE = text(f"UPDATE reservation SET expires_at = :until WHERE tenant_id = {_OWNER} AND id = :i")
+_DROP_PLACE = text(f"DELETE FROM reservation WHERE tenant_id = {_OWNER} AND id = :i")
 _PARTS = text("SELECT start, size, blob FROM upload_part WHERE upload_id = :i ORDER BY start")
 _NAMED = Statement("SELECT blob FROM upload_part WHERE blob IN (SELECT value FROM [blobs])")
 _EXPIRED = text("SELECT id FROM upload WHERE expires_at < :now AND state <> 'whole' LIMIT 20")
@@ -97,9 +103,16 @@ def needed(connection: Connection, blobs: Sequence[str]) -> set[str]:
     return set(_NAMED.run(connection, {"blobs": json.dumps(list(blobs))}).scalars())
 
 
-def enter(connection: Connection, row: dict[str, Any]) -> None:
-    """Add an upload."""
-    connection.execute(_ENTER, {**row, "metadata": json.dumps(row["metadata"])})
+def enter(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add an upload. Returns False, and changes nothing, when it is there already."""
+    return bool(connection.execute(_ENTER, {**row, "metadata": json.dumps(row["metadata"])}).rowcount)
+
+
+def reserve(connection: Connection, row: dict[str, Any], caps: Caps, files: int, size: int, now: float) -> None:
+    """Reserve what a new upload takes, as long as it may wait for bytes. Raises `OverLimit`."""
+    place = Place(row["id"], files=files, bytes=size)
+    if limits(caps, [place]):
+        reservations.reserve(connection, row["tenant_id"], caps, [place], now, row["expires_at"] - now + HOLD_S)
 
 
 def find(connection: Connection, upload_id: str, tenant: str) -> Any:
@@ -114,6 +127,7 @@ def advance(connection: Connection, upload_id: str, position: int, new: Sequence
     if not connection.execute(_MOVE, values).rowcount:
         return False
     connection.execute(_PART, [{"i": upload_id, "start": p.start, "size": p.size, "blob": p.blob} for p in new])
+    connection.execute(_KEEP_PLACE, {"i": upload_id, "until": expires_at + HOLD_S})
     return True
 
 
@@ -142,6 +156,7 @@ def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tena
             values = {"i": final_id, "start": position + part.start, "size": part.size, "blob": part.blob}
             connection.execute(_PART, values)
         position += row.length
+        connection.execute(_DROP_PLACE, {"i": partial_id})
         connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": partial_id})
         connection.execute(text("DELETE FROM upload WHERE id = :i"), {"i": partial_id})
     move = text("UPDATE upload SET position = :p, length = :p WHERE id = :i")
@@ -150,17 +165,9 @@ def join(connection: Connection, final_id: str, partial_ids: Sequence[str], tena
     return None
 
 
-def any_due(connection: Connection, now: float) -> bool:
-    """True when an upload waits for assembly."""
-    return connection.execute(_DUE, {"now": now}).first() is not None
-
-
-def claim(connection: Connection, now: float, lease_s: float) -> Any:
-    """An upload to assemble, leased for `lease_s` seconds; None if there is none."""
-    row = connection.execute(_DUE, {"now": now}).first()
-    if row is None:
-        return None
-    return row if connection.execute(_CLAIM, {"i": row.id, "later": now + lease_s, "now": now}).rowcount else None
+def claim(connection: Connection, upload_id: str, now: float, lease_s: float) -> bool:
+    """Lease an upload for its assembly, for `lease_s` seconds. Returns False when it is leased or has ended."""
+    return bool(connection.execute(_CLAIM, {"i": upload_id, "later": now + lease_s, "now": now}).rowcount)
 
 
 def renew(connection: Connection, upload_id: str, until: float) -> None:
@@ -168,10 +175,12 @@ def renew(connection: Connection, upload_id: str, until: float) -> None:
     connection.execute(text("UPDATE upload SET due_at = :u WHERE id = :i AND state = 'whole'"), {"i": upload_id, "u": until})
 
 
-def end(connection: Connection, upload_id: str, state: State, code: str | None = None, message: str | None = None) -> None:
-    """End an upload as `done` or `failed`, and delete its parts."""
-    connection.execute(_END, {"i": upload_id, "state": state, "code": code, "message": message})
+def end(connection: Connection, upload_id: str, state: State, code: str | None = None, message: str | None = None) -> bool:
+    """End an upload as `done` or `failed`, delete its parts and its reservation. Returns False when it has ended before."""
+    ended = bool(connection.execute(_END, {"i": upload_id, "state": state, "code": code, "message": message}).rowcount)
+    connection.execute(_DROP_PLACE, {"i": upload_id})
     connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
+    return ended
 
 
 def parts_of(connection: Connection, upload_id: str) -> list[Part]:
@@ -187,6 +196,7 @@ def expired(connection: Connection, now: float) -> list[str]:
 def forget(connection: Connection, upload_id: str) -> list[str]:
     """Delete an upload. Returns the objects of its parts, which the caller deletes."""
     blobs = [p.blob for p in parts_of(connection, upload_id)]
+    connection.execute(_DROP_PLACE, {"i": upload_id})
     connection.execute(text("DELETE FROM upload_part WHERE upload_id = :i"), {"i": upload_id})
     connection.execute(text("DELETE FROM upload WHERE id = :i"), {"i": upload_id})
     return blobs

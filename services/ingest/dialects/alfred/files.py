@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, text
 from starlette.responses import Response
 
-from services.ingest.dialects.alfred import bodies
-from services.ingest.http.dependencies import GatewayDep, Reader
+from contracts.alfred_view import event_view
+from services.ingest.adapters.store import shares
+from services.ingest.adapters.store.audit import add_audit
+from services.ingest.dialects.alfred import bodies, views
+from services.ingest.http.audit_trail import DOWNLOAD
+from services.ingest.http.dependencies import GatewayDep, Reader, Sharer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
+from services.ingest.http.links import public_link
 from services.ingest.http.records import file_record
 from shared import clock
+from shared.web.revocation import hold_request
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 SHARE_S = 7 * 86_400
@@ -38,21 +45,22 @@ async def all_files(gateway: GatewayDep, who: Reader, page: CurrentPage = 1, siz
 
     rows, total = await gateway.store.read(look)
     return {
-        "result": [json.loads(body) for body in rows], "currentPage": page, "pageSize": size, "totalCount": total,
+        "result": [views.file(json.loads(body), partial(public_link, gateway)) for body in rows], "currentPage": page, "pageSize": size, "totalCount": total,
         "totalPages": -(-total // size),
     }  # fmt: skip
 
 
 @router.get("/file/events/{file_id}", summary="Events of a file", responses=bodies.NOT_FOUND)
 async def file_events(file_id: str, gateway: GatewayDep, who: Reader) -> list[dict[str, Any]]:
-    """The file's events in their original envelope, oldest first, at most 1,000."""
+    """The file's events as the webhook and the socket have them, oldest first, at most 1,000."""
     record = await file_record(gateway, file_id, who)
     # Each event of the file contains its id, so the database can skip all others.
     query = text("SELECT body FROM history WHERE job_id = :j AND body LIKE :f ORDER BY id LIMIT :n")
     values = {"j": record["job_id"], "f": f"%{record['id']}%", "n": 10 * MOST_EVENTS}
     rows = await gateway.store.read(lambda c: c.execute(query, values).scalars().all())
     events = [json.loads(body) for body in rows]
-    return [e for e in events if file_id in (e["event"].get("file_id"), e["event"].get("file_log_id"))][:MOST_EVENTS]
+    own = [e for e in events if file_id in (e["event"].get("file_id"), e["event"].get("file_log_id"))]
+    return [event_view(event, partial(public_link, gateway)) for event in own[:MOST_EVENTS]]
 
 
 @router.get("/file/versions/{file_id}", summary="Versions of a file", responses=bodies.NOT_FOUND)
@@ -71,35 +79,42 @@ async def file_versions(file_id: str, gateway: GatewayDep, who: Reader) -> list[
     ]  # fmt: skip
 
 
-@router.get("/file/share/{file_id}", summary="Share a file by a link", responses=bodies.NOT_FOUND)
+@router.post("/file/share/{file_id}", summary="Share a file by a link", responses=bodies.NOT_FOUND)
 async def share_file(
-    file_id: str, request: Request, gateway: GatewayDep, who: Reader, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
+    file_id: str, gateway: GatewayDep, who: Sharer, seconds: Annotated[int, Query(ge=1, le=SHARE_S)] = SHARE_S
 ) -> dict[str, Any]:
-    """Anyone with the link can download the file until `expires`, without a key. Only this answer contains the link."""
+    """Anyone with the link can download the file until `expires`, without a key. Only this answer contains the link.
+
+    Needs the right `share`. `GET /v1/shares` lists links, and `DELETE /v1/shares/{id}` ends one. A link also ends when the key that
+    made it is revoked.
+    """
     record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
-    token = secrets.token_urlsafe(32)
-    values = {"h": _hash(token), "f": file_id, "t": who.tenant_id, "at": clock.unix() + seconds}
-    enter = text("INSERT INTO share_link (token_hash, file_id, tenant_id, expires_at) VALUES (:h, :f, :t, :at)")
+    token, now = secrets.token_urlsafe(32), clock.unix()
 
-    def work(c: Connection) -> None:
-        c.execute(text("DELETE FROM share_link WHERE expires_at < :now"), {"now": clock.unix()})
-        c.execute(enter, values)
+    def enter(c: Connection) -> None:
+        shares.add_link(c, who, _hash(token), file_id, now + seconds, now)
+        add_audit(c, who, now, "share.create", file_id)
 
-    await gateway.store.transact(work)
-    return {"url": str(request.url_for("shared_file", token=token)), "expires": values["at"]}
+    await gateway.store.transact(enter)
+    return {"url": public_link(gateway, f"/api/file/shared/{token}"), "expires": now + seconds, "id": _hash(token)}
 
 
-@router.get("/file/shared/{token}", summary="Download a shared file", response_class=Response, responses=bodies.NOT_FOUND)
+@router.get(
+    "/file/shared/{token}", summary="Download a shared file", response_class=Response, responses=bodies.NOT_FOUND, dependencies=[DOWNLOAD]
+)  # fmt: skip
 async def shared_file(token: str, request: Request, gateway: GatewayDep) -> Response:
     """No key is needed: the token in the link is the credential."""
-    query = text("SELECT file_id, tenant_id FROM share_link WHERE token_hash = :h AND expires_at > :now")
-    row = await gateway.store.read(lambda c: c.execute(query, {"h": _hash(token), "now": clock.unix()}).first())
+    digest, now = _hash(token), clock.unix()
+    row = await gateway.store.read(lambda c: shares.find_link(c, digest, now))
     record = await gateway.record("file_view", row.file_id, row.tenant_id) if row is not None else None
-    if record is None or not record["blob_name"]:
+    if record is None or not record["blob_name"] or record.get("recycled_at"):
         raise ApiError(404, "The link does not exist or has expired.")
-    return await send(request, gateway, record["blob_name"], record["file_name"])
+    request.state.shared_link = row
+    hold_request(request, f"{shares.CREDENTIAL}:{digest}")
+    objects = gateway.objects.of(row.tenant_id)
+    return await send(request, objects, record["blob_name"], record["file_name"], record.get("content_type"))
 
 
 def _hash(token: str) -> str:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
+from pydantic_core import from_json
 from sqlalchemy import Connection, text
 from starlette.responses import Response
 
 from contracts import AddFile, CancelJob, CloseSession, FileRef, OpenSession, derived
+from contracts.identity import plain_id
 from contracts.topics import JOB_COMMANDS_TOPIC
+from services.ingest.adapters.admission import Admission, admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import read_model as rm
-from services.ingest.dialects.alfred import bodies
+from services.ingest.adapters.store.reservations import HOLD_S, REMOTE_HOLD_S, Place, job_place
+from services.ingest.dialects.alfred import bodies, views
 from services.ingest.dialects.alfred.remote_jobs import container_files, submit_remote
+from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.commands import send_session_command, session_refused
 from services.ingest.http.dependencies import GatewayDep, Reader, Uploader, Writer
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from services.ingest.http.idempotency import id_for
-from services.ingest.http.multipart import Upload, declared_size, receive
-from services.ingest.http.prefer_wait import wait_if_preferred
-from services.ingest.http.records import file_record, files_of, job_record
-from services.ingest.http.remote_files import remote_file
+from services.ingest.http.links import public_link
+from services.ingest.http.multipart import BadUpload, Upload, declared_size, receive
+from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
+from services.ingest.http.records import FEW, FILES, MOST, file_record, files_of, job_record
+from services.ingest.http.remote_files import remote_file, remote_places
 from shared import clock
+from shared.objects.object_store import TooLarge
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
 
 router = APIRouter(prefix="/api", tags=["Alfred"], max_body_size=1 << 20)
 uploads = APIRouter(prefix="/api", tags=["Alfred"])
-_FILES = text("SELECT body FROM file_view WHERE job_id = :v ORDER BY created_at, id")
 
 
 @router.post("/deferred/create", summary="Open a deferred session", responses=bodies.example({"session_id": bodies.UUID_1}))
@@ -51,7 +59,7 @@ async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> d
     session = await gateway.record("session_view", session_id, who.tenant_id)
     if session is None:
         raise ApiError(404, f"Deferred Session with ID {session_id} does not exist.")
-    return {**session, "files": [bodies.file_entry(f) for f in await files_of(gateway, "session_id", session_id)]}
+    return views.session(session, [bodies.file_entry(f) for f in await files_of(gateway, "session_id", session_id)])
 
 
 @uploads.post(
@@ -61,9 +69,25 @@ async def session_detail(session_id: str, gateway: GatewayDep, who: Reader) -> d
 async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) -> dict[str, str]:
     """Multipart form with `file`, `session_id` and optionally `metadata` (JSON text). The file is streamed to the object store."""
     who = claim.claimed
-    await gateway.limits.check_upload(who.tenant_id, declared_size(request))
-    upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, body=claim.body)
-    session_id = upload.fields.get("session_id", "").strip()
+    file_id, size = id_for(request, who, "file"), declared_size(request) or 0
+    async with admit(gateway, who.tenant_id, []) as admission:
+        # A signed form is proven at its end. Nobody else may take the tenant's places meanwhile.
+        claim.admit.append(lambda: admission.add([Place(file_id, files=1, bytes=size)]))
+        body = admission.metered(file_id, size, claim.body()) if claim.proven else claim.body()
+        try:
+            upload = await receive(request, gateway.objects.of(who.tenant_id), gateway.settings.max_file_bytes, body=body)
+        except (BadUpload, TooLarge):
+            await claim.require_proof()
+            raise
+        return await _add_upload(request, gateway, who, admission, upload, file_id)
+
+
+async def _add_upload(
+    request: Request, gateway: Gateway, who: Principal, admission: Admission, upload: Upload, file_id: str
+) -> dict[str, str]:
+    if upload.stored is not None:
+        admission.received.append(upload.stored.name)
+    session_id = plain_id(upload.fields.get("session_id", "").strip())
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")
     if upload.stored is None:
@@ -72,13 +96,15 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
         raise ApiError(400, "file: a file name is required", "file")
     command = AddFile(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
-        file=_reference(upload, id_for(request, who, "file")),
+        file=_reference(upload, file_id),
     )  # fmt: skip
+    await admission.store_file(file_id, upload.stored)
     answer = await send_session_command(request, gateway, command, "The file")
     if not answer["ok"]:
+        await admission.release(file_id)
         raise session_refused(answer)
-    await gateway.limits.count_upload(who.tenant_id, 1, upload.stored.size)
-    return {"file_id": command.file.file_id}
+    admission.accept(file_id)
+    return {"file_id": file_id}
 
 
 def _reference(upload: Upload, file_id: str) -> FileRef:
@@ -89,7 +115,7 @@ def _reference(upload: Upload, file_id: str) -> FileRef:
             metadata = json.loads(metadata)
         except (ValueError, RecursionError) as error:
             raise ApiError(400, f"metadata: not valid JSON: {error}", "metadata") from None
-        if not isinstance(metadata, (dict, list, str)):
+        if not isinstance(metadata, (dict, list, str)) and metadata is not None:
             raise ApiError(400, "metadata: a JSON object is expected", "metadata")
     stored = upload.stored
     return FileRef(
@@ -121,9 +147,13 @@ async def create_job(
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes when the job has ended and includes its `stage`.
     """
-    await gateway.limits.check_open_jobs(who.tenant_id)
-    if body.container is not None:
-        await _add_remote(request, gateway, who, body)
+    with place_to_wait(gateway, who, preferred_wait(request)):
+        return await _create_job(request, response, gateway, who, body)
+
+
+async def _create_job(
+    request: Request, response: Response, gateway: Gateway, who: Principal, body: bodies.JobCreate
+) -> dict[str, str]:
     command = CloseSession(
         command_id=clock.new_root(),
         session_id=body.session_id,
@@ -131,39 +161,50 @@ async def create_job(
         issued_at=clock.now(),
         job=body.job_request(),
     )
-    answer = await send_session_command(request, gateway, command, "The job")
-    if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):
-        record = await wait_if_preferred(request, response, gateway, answer["job_id"])
-        return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
-    raise session_refused(answer)
+    found = container_files(gateway, who, body) if body.container is not None else []
+    files = [remote_file(derived(body.session_id, "container", url), i, url, None) for i, url in enumerate(found)]
+    # The session service derives the job's id from the session's.
+    places = [job_place(derived(body.session_id, "job")), *remote_places(gateway, files)]
+    async with admit(gateway, who.tenant_id, places, REMOTE_HOLD_S if files else HOLD_S) as admission:
+        admission.published = True
+        answer = await _close(request, gateway, who, command, files)
+        if answer["ok"] or (answer["reason"] == "closed" and answer["job_id"]):
+            record = await wait_if_preferred(request, response, gateway, answer["job_id"])
+            return {"job_id": answer["job_id"], **({"stage": record["stage"]} if record else {})}
+        await admission.release()
+        raise session_refused(answer)
 
 
-async def _add_remote(request: Request, gateway: Gateway, who: Principal, body: bodies.JobCreate) -> None:
-    """Add files of a container to the session before it closes. Repeating it adds nothing."""
-    for index, url in enumerate(container_files(gateway, who, body)):
-        file = remote_file(derived(body.session_id, "container", url), index, url, None)
+async def _close(
+    request: Request, gateway: Gateway, who: Principal, close: CloseSession, files: Sequence[FileRef]
+) -> dict[str, Any]:
+    """Add files of a container to the session, then close it. Repeating it adds nothing. Returns the answer, also a refusal."""
+    for file in files:
         command = AddFile(
-            command_id=clock.new_root(), session_id=body.session_id, owner=who.tenancy, issued_at=clock.now(), file=file
+            command_id=clock.new_root(), session_id=close.session_id, owner=who.tenancy, issued_at=clock.now(), file=file
         )
         answer = await send_session_command(request, gateway, command, "The file")
         if not answer["ok"] and answer["reason"] != "closed":
-            raise session_refused(answer)
+            return answer
+    return await send_session_command(request, gateway, close, "The job")
 
 
 @router.get("/job/detail/{job_id}", summary="A job and its files", responses=bodies.NOT_FOUND)
 async def job_detail(job_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The job's whole record: `stage` is the job's present stage, `files` lists the state of each file."""
 
-    def look(c: Connection) -> tuple[dict[str, Any] | None, list[str]]:
+    def look(c: Connection, most: int) -> tuple[dict[str, Any] | None, list[str]]:
         # One read for both: starting a read costs more than either query.
         job = rm.records(c, "job_view", [job_id]).get(job_id)
         mine = job is not None and job["company_id"] == who.tenant_id
-        return (job, list(c.execute(_FILES, {"v": job_id}).scalars())) if mine else (None, [])
+        return (job, [body for (body,) in FILES["job_id"].rows(c, {"v": job_id, "n": most})]) if mine else (None, [])
 
-    job, files = await gateway.store.read(look)
+    job, files = await gateway.store.look_up(lambda c: look(c, FEW + 1))
+    if len(files) > FEW:
+        job, files = await gateway.store.read(lambda c: look(c, MOST))
     if job is None:
         raise ApiError(404, f"Job with ID {job_id} does not exist.")
-    return {**job, "files": [bodies.file_entry(json.loads(body)) for body in files]}
+    return views.job(job, partial(public_link, gateway), [bodies.file_entry(from_json(body)) for body in files])
 
 
 @router.get("/job/all", summary="Jobs, newest first")
@@ -173,7 +214,7 @@ async def all_jobs(
     page: Annotated[int, Query(alias="currentPage", ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
-    """One page of the company's jobs under `result`."""
+    """One page of the company's jobs under `result`. `files` is null here; `job/detail` lists them."""
     query = text("SELECT body FROM job_view WHERE tenant_id = :t ORDER BY created_at DESC, id LIMIT :n OFFSET :o")
     count = text("SELECT count(*) FROM job_view WHERE tenant_id = :t")
     values = {"t": who.tenant_id, "n": size, "o": (page - 1) * size}
@@ -181,8 +222,8 @@ async def all_jobs(
     total = await gateway.store.read(lambda c: c.execute(count, {"t": who.tenant_id}).scalar_one())
     pages = -(-total // size)
     return {
-        "result": [json.loads(body) for body in rows], "currentPage": page, "pageSize": size, "totalCount": total,
-        "totalPages": pages,
+        "result": [views.job(json.loads(body), partial(public_link, gateway)) for body in rows], "currentPage": page,
+        "pageSize": size, "totalCount": total, "totalPages": pages,
     }  # fmt: skip
 
 
@@ -203,14 +244,21 @@ async def cancel_job(
 @router.get("/file/detail/{file_id}", summary="A file", responses=bodies.NOT_FOUND)
 async def file_detail(file_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The file's whole record: its tag, extracted `fields`, and `code` and `message` if the file failed."""
-    return await file_record(gateway, file_id, who)
+    return views.file(await file_record(gateway, file_id, who), partial(public_link, gateway))
 
 
-@router.get("/file/download/{file_id}", summary="Download a file", response_class=Response, responses=bodies.NOT_FOUND)
+@router.get(
+    "/file/download/{file_id}",
+    summary="Download a file",
+    response_class=Response,
+    responses=bodies.NOT_FOUND,
+    dependencies=[DOWNLOAD],
+)
 async def download_file(file_id: str, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """The original bytes under the original name. `Range` requests a part of them."""
     record = await file_record(gateway, file_id, who)
     if not record["blob_name"]:
         raise ApiError(404, f"File with ID {file_id} has no content yet.")
-    # Never the stored media type: a browser must not run what a client uploaded.
-    return await send(request, gateway, record["blob_name"], record["file_name"])
+    return await send(
+        request, gateway.objects.of(who.tenant_id), record["blob_name"], record["file_name"], record.get("content_type")
+    )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from sqlalchemy import text
 
 from contracts import CreateJob, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
+from services.ingest.adapters.admission import admit
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store.reservations import REMOTE_HOLD_S, job_place
 from services.ingest.dialects.alfred.bodies import JobCreate, RemoteUpload
 from services.ingest.http.errors import ApiError
-from services.ingest.http.idempotency import job_root
-from services.ingest.http.remote_files import remote_file
+from services.ingest.http.idempotency import keyed_root
+from services.ingest.http.remote_files import remote_file, remote_places
 from shared import clock
 from shared.objects.containers import container_url
 from shared.web.api_keys import Principal
@@ -26,10 +27,8 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
     urls = body.urls if body.urls is not None else [body.url] if body.url else []
     if bool(urls) == bool(body.container):
         raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
-    await gateway.limits.check_open_jobs(who.tenant_id)
-    await gateway.limits.check_upload(who.tenant_id, None)
     urls = urls or container_files(gateway, who, body)
-    root = await job_root(gateway, who, request.headers.get("idempotency-key"), body.model_dump_json())
+    root = await keyed_root(gateway, who, request.headers.get("idempotency-key"), body.model_dump_json())
     files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
     command = CreateJob(
@@ -40,11 +39,15 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
         job=body.job_request(),
         files=files,
     )
-    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    await gateway.limits.count_upload(who.tenant_id, len(files), 0)
-    # The job is accepted already; the wait makes it visible to the caller's next request.
-    shown = text("SELECT 1 FROM job_view WHERE id = :i")
-    await gateway.decisions.wait_until(lambda c: c.execute(shown, {"i": job_id}).scalar(), gateway.settings.decision_timeout_s)
+    places = [job_place(job_id), *remote_places(gateway, files)]
+    # The job is accepted once its command is published. The wait makes it visible to the caller's next request.
+    shown = gateway.decisions.wait("create", repeated=True)
+    shown.on_job(job_id, lambda record: record)
+    async with admit(gateway, who.tenant_id, places, REMOTE_HOLD_S) as admission:
+        with gateway.pending.hold(who.tenant_id), shown:
+            admission.published = True
+            await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
+            await shown.result(gateway.settings.decision_timeout_s)
     return {"job_id": job_id, "file_id": files[0].file_id, "file_ids": [f.file_id for f in files]}
 
 
@@ -65,10 +68,16 @@ def container_files(gateway: Gateway, who: Principal, body: JobCreate | RemoteUp
 
 
 def _metadata(body: RemoteUpload, index: int, count: int) -> Any:
-    # A list has one entry per file. One object for all files comes as `propagate_metadata`, or as `metadata` with a single `url`.
+    """Metadata of one file: its entry of a list, or one object for all files (`propagate_metadata`), or the object beside a `url`.
+
+    `propagate_metadata: false` leaves the object to the job when there are several files.
+    """
     if isinstance(body.metadata, list):
         if len(body.metadata) != count:
             raise ApiError(400, f"metadata: {len(body.metadata)} entries for {count} urls", "metadata")
         found = body.metadata[index]
         return found if isinstance(found, (dict, list, str)) else None
-    return body.propagate_metadata if body.propagate_metadata is not None else body.metadata
+    given = body.for_each_file()
+    if given is not None:
+        return given or None
+    return None if body.propagate_metadata is False and count > 1 else body.metadata

@@ -13,7 +13,11 @@ Record = dict[str, Any]
 ENDS = frozenset({"OK", "SKIP", "KO"})
 STATUSES = {"OK": "OK", "SKIP": "SKIP", "KO": "KO", "ERR": "KO"}
 """Outcome of a step → Invopop's status. An error without retries left is KO."""
+RESCUED = ("OK", "SKIP")
+"""How the last step of a rescue ends, before the reason of the failure."""
 FINAL = {"completed": "OK", "failed": "KO", "invalid": "KO", "cancelled": "CANCEL"}
+SERVED_S = 120.0
+"""Seconds since its last sign of life during which a worker's actions count as served."""
 Shown = Callable[[str], Record]
 """Step → its `step_id`, `name` and `provider` in the workflow."""
 
@@ -36,6 +40,20 @@ class _Intents:
         self.found.append({**intent, "completed": False, "events": []})
         self.step = step
         self.add("RUN", event)
+
+    def fail(self, event: Mapping[str, Any], code: str | None, message: str | None) -> None:
+        """The job has failed. After a rescue its last intent gets the reason as well: clients read the job's outcome from there."""
+        last = self.found[-1] if self.found else None
+        if last is None or not last["completed"]:
+            self.add("KO", event, code, message)
+        elif last["events"][-1]["status"] in RESCUED:
+            failed = next((i for i in reversed(self.found) if i["events"][-1]["status"] == "KO"), None)
+            reason = failed["events"][-1] if failed is not None else {}
+            # The step's own words, if they are the job's reason: an earlier failure may have been handled.
+            if failed is not None and reason.get("message") and reason["message"] in (message or ""):
+                code, message = reason.get("code") or code, f"{failed['name']}: {reason['message']}"
+            last["completed"] = False
+            self.add("KO", event, code, message)
 
     def add(self, status: str, event: Mapping[str, Any], code: str | None = None, message: str | None = None) -> None:
         if not self.found or self.found[-1]["completed"]:
@@ -60,7 +78,10 @@ def intents(job_id: str, history: Iterable[Mapping[str, Any]], shown: Shown) -> 
             made.add("ERR", envelope, event.get("code"), event.get("message"))
         elif name in ("job_failed_event", "job_invalid_event"):
             messages = event.get("error_messages") or [None]
-            made.add("KO", envelope, event.get("code"), event.get("message") or messages[-1])
+            if event.get("stage") == "cancelled":
+                made.add("KO", envelope, event.get("code"), event.get("message") or messages[-1])
+            else:
+                made.fail(envelope, event.get("code"), event.get("message") or messages[-1])
         elif name == "job_finished_event":
             made.add("OK", envelope)
     return made.found
@@ -94,9 +115,24 @@ def status_of(stage: str, found: list[Record]) -> str:
 
 
 def faults(stage: str, found: list[Record], messages: Iterable[str]) -> list[Record]:
-    """Final errors of a failed job: its intents that ended as KO, else the job's own messages."""
+    """Final errors of a failed job: its intents that ended as KO, else the job's own messages. A rescue only repeats the reason."""
     if stage not in ("failed", "invalid"):
         return []
-    ends = [(i, i["events"][-1]) for i in found if i["events"] and i["events"][-1]["status"] == "KO"]
+    ends = [(i, i["events"][-1]) for i in found if i["events"] and i["events"][-1]["status"] == "KO" and not _is_rescue(i)]
     listed = [{"provider": i["provider"], "code": e.get("code") or "error", "message": e.get("message") or ""} for i, e in ends]
     return listed or [{"provider": "stageline", "code": stage, "message": message} for message in messages]
+
+
+def _is_rescue(intent: Record) -> bool:
+    return len(intent["events"]) > 1 and intent["events"][-2]["status"] in RESCUED
+
+
+def note_unserved(found: list[Record], action: str | None, served: Mapping[str, float], now: float) -> None:
+    """Add to the last intent that no worker serves its action, while nothing else has happened to it. `served` has the last sign of life of
+    each action's workers; an empty one says nothing. Times in Unix seconds."""
+    last = found[-1] if found else None
+    waits = last is not None and not last["completed"] and [e["status"] for e in last["events"]] == ["RUN"]
+    if last is None or not waits or action is None or not served or served.get(action, 0.0) > now - SERVED_S:
+        return
+    entry = {"index": 1, "at": last["updated_at"], "status": "QUEUED", "code": "no_worker"}
+    last["events"].append({**entry, "message": f"No worker serves the action {action}."})

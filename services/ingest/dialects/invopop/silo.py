@@ -1,284 +1,256 @@
-"""Invopop's dialect: entries of the silo with their files and states, as far as jobs need them (reference/vendor-apis.md §2.9)."""
+"""Invopop's dialect: entries of the silo, as far as jobs need them (reference/vendor-apis.md §2.9)."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import Connection, text
-from starlette.responses import Response
+from sqlalchemy import Connection
 
-from contracts import derived
 from contracts.loose import check_json
 from services.ingest.adapters.gateway import Gateway
-from services.ingest.adapters.store.erasures import add_refs
-from services.ingest.core.fields import Whole
+from services.ingest.adapters.store import reservations
+from services.ingest.adapters.store.audit import add_audit
+from services.ingest.adapters.store.erasures import erase_entry, lock_entry
+from services.ingest.core.fields import Flag
+from services.ingest.core.job_filter import decode_cursor, encode_cursor
 from services.ingest.core.job_view import text as shown_time
-from services.ingest.dialects.invopop import store
+from services.ingest.core.json_patch import BadPatch
+from services.ingest.dialects.invopop import documents, store
+from services.ingest.dialects.invopop.ids import Id, Reference
+from services.ingest.dialects.invopop.links import links_for
+from services.ingest.dialects.invopop.times import moment
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
-from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError, Unprocessable
 from shared import clock
 from shared.web.api_keys import Principal
 
-router = APIRouter(prefix="/silo/v1", tags=["Invopop"], max_body_size=8 << 20)
-raw = APIRouter(prefix="/silo/v1", tags=["Invopop"])
-Id = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+MOST_BYTES = 8 << 20
+"""Bytes of a document, also after patches."""
+by_key = APIRouter(prefix="/silo/v1", tags=["Invopop"])
+"""To be asked first: a key may look like the rest of another path."""
+router = APIRouter(prefix="/silo/v1", tags=["Invopop"], max_body_size=MOST_BYTES)
+Record = dict[str, Any]
+ABSENT = {"sign": "documents are not signed here", "correct": "documents are not corrected here"}
+"""Fields that ask for GOBL. They are refused, so that no caller believes they had an effect."""
 
 
-class NewEntry(BaseModel):
-    """A document with its key, folder, tags and metadata."""
+class ChangedEntry(BaseModel):
+    """A document, or a patch of one, and its folder."""
 
     model_config = ConfigDict(extra="ignore")
 
-    key: str | None = Field(default=None, min_length=1, max_length=200)
     folder: str | None = Field(default=None, max_length=100)
-    data: dict[str, Any] | None = None
-    tags: list[Annotated[str, Field(max_length=100)]] = Field(default_factory=list, max_length=50)
-    meta: list[dict[str, Any]] = Field(default_factory=list, max_length=50)
+    content_type: str | None = Field(
+        default=None, max_length=100, description="Of `data`: a document, a merge patch (RFC 7396) or a JSON patch (RFC 6902)"
+    )
+    data: Any = None
+    sign: Flag | None = None
 
-    @field_validator("data", "meta")
+    @field_validator("data")
     @classmethod
     def _is_json(cls, value: Any) -> Any:
         check_json(value)
         return value
 
 
-class NewFile(BaseModel):
-    """A file: inline as base64 in `data`, or announced by `sha256` and `size` and uploaded afterwards."""
+class NewEntry(ChangedEntry):
+    """A document with its key, folder, tags and metadata; `previous_id` names an entry whose document is copied."""
 
-    model_config = ConfigDict(extra="ignore")
+    key: str | None = Field(default=None, min_length=1, max_length=200)
+    previous_id: Reference | None = None
+    correct: dict[str, Any] | None = None
+    tags: list[Annotated[str, Field(max_length=100)]] | None = Field(default=None, max_length=50)
+    meta: list[dict[str, Any]] | None = Field(default=None, max_length=50)
 
-    name: str = Field(min_length=1, max_length=255)
-    desc: str | None = Field(default=None, max_length=1000)
-    key: str | None = Field(default=None, max_length=100)
-    category: str | None = Field(default=None, max_length=100)
-    mime: str = Field(default="application/octet-stream", max_length=200)
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    size: Whole | None = Field(default=None, ge=0)
-    data: str | None = None
-    meta: dict[str, Any] | None = None
-
-
-class NewState(BaseModel):
-    """A state of an entry."""
-
-    key: str = Field(min_length=1, max_length=100)
+    @field_validator("meta")
+    @classmethod
+    def _meta_is_json(cls, value: Any) -> Any:
+        check_json(value)
+        return value
 
 
-def new_entry(entry_id: str, fields: dict[str, Any], now: datetime) -> dict[str, Any]:
+def new_entry(entry_id: str, fields: Record, now: datetime) -> Record:
     """The first version of an entry. Its state is `Empty` without a document, else `Draft`."""
-    data = fields.get("data")
-    content = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    data, at = fields.get("data"), shown_time(now)
     state = "Empty" if data is None else "Draft"
     return {
-        "id": entry_id, "created_at": shown_time(now), "updated_at": shown_time(now), "key": fields.get("key"),
-        "folder": fields.get("folder"), "state": state, "faults": [], "signed": False, "invalid": False, "env_schema": None,
-        "doc_schema": data.get("$schema") if isinstance(data, dict) else None,
-        "digest": {"alg": "sha256", "val": hashlib.sha256(content.encode()).hexdigest()} if data is not None else None,
-        "tags": fields.get("tags") or [], "meta": fields.get("meta") or [], "version": 1, "versions": [], "data": data,
-        "states": [{"at": shown_time(now), "key": state}],
+        "id": entry_id, "created_at": at, "updated_at": at, "key": fields.get("key"), "folder": fields.get("folder"), "state": state,
+        "faults": [], "invalid": False, **documents.facts(data, at), "tags": fields.get("tags") or documents.header_tags(data),
+        "meta": fields.get("meta") or [], "data": data, "states": [{"at": at, "key": state}],
     }  # fmt: skip
 
 
-async def _enter(gateway: Gateway, who: Principal, entry_id: str, body: NewEntry) -> dict[str, Any]:
-    made = new_entry(entry_id, body.model_dump(), clock.now())
-    if not await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, made, clock.unix())):
+async def _enter(gateway: Gateway, who: Principal, entry_id: str, body: NewEntry) -> Record:
+    _refuse_absent(body)
+    old = None
+    if body.previous_id is not None:
+        previous = body.previous_id
+        copied = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", previous))
+        if copied is None:
+            raise Unprocessable({"previous_id": "there is no such entry"})
+        old = copied.get("data")
+    fields = body.model_dump(exclude={"content_type", "previous_id", "correct", "sign"})
+    made = new_entry(entry_id, {**fields, "data": _document(old, body)}, clock.now())
+    size = len(json.dumps(made))
+    caps = await gateway.limits.quotas(who.tenant_id)
+
+    def enter(c: Connection) -> bool:
+        # One transaction: nothing is reserved for an entry that is there.
+        if not store.enter_entry(c, who.tenant_id, made, clock.unix()):
+            return False
+        reservations.take(c, who.tenant_id, caps, 1, size, clock.unix())
+        return True
+
+    if not await gateway.store.transact(enter):
         raise ApiError(409, "The id or the key is used by another entry.", "key" if body.key else "id", code="conflict")
-    return await _entry(gateway, who, "id", entry_id)
+    return await entry_of(gateway, who, "id", entry_id)
 
 
-async def _entry(gateway: Gateway, who: Principal, column: str, value: str) -> dict[str, Any]:
+def _refuse_absent(body: ChangedEntry) -> None:
+    asked = {name: why for name, why in ABSENT.items() if getattr(body, name, None)}
+    if asked:
+        raise Unprocessable(asked)
+
+
+def _document(old: Any, body: ChangedEntry) -> Any:
+    """The document after the request; `old` where it brings none. Raises 422."""
+    if body.data is None:
+        return old
+    try:
+        made = documents.changed(old, body.content_type, body.data)
+        check_json(made)
+    except BadPatch as error:
+        named = str(error).startswith("content_type: ")
+        raise Unprocessable({"content_type" if named else "data": str(error).removeprefix("content_type: ")}) from None
+    except ValueError as error:
+        raise Unprocessable({"data": str(error)}) from None
+    if len(json.dumps(made)) > MOST_BYTES:
+        raise Unprocessable({"data": f"more than {MOST_BYTES} bytes of JSON"})
+    return made
+
+
+async def entry_of(gateway: Gateway, who: Principal, column: str, value: str) -> Record:
+    """The tenant's entry by its `id` or `key`, with its files. Raises 404."""
     found = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, column, value))
     if found is None:
         raise ApiError(404, f"There is no entry with the {column} {value[:200]}.")
-    return {k: v for k, v in found.items() if k != "states"}
+    links = await links_for(gateway, who)
+    return {**documents.shown_entry(found), "attachments": links.files(found["id"], found["attachments"])}
 
 
-@router.put("/entries/{entry_id}", summary="Create an entry under your own id", status_code=201)
-async def put_entry(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
+@router.put("/entries/{entry_id}", summary="Create an entry under your own id")
+async def put_entry(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> Record:
     """409 when the id or the key is in use."""
     return await _enter(gateway, who, entry_id, body)
 
 
-@router.post("/entries", summary="Create an entry", status_code=201)
-async def post_entry(gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> dict[str, Any]:
+@router.post("/entries", summary="Create an entry")
+async def post_entry(gateway: GatewayDep, who: Writer, body: Annotated[NewEntry, Body()]) -> Record:
     """409 when the key is in use."""
     return await _enter(gateway, who, clock.new_root(), body)
 
 
-@router.get("/entries/key/{key}", summary="An entry by its key")
-async def entry_by_key(key: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The entry with its files."""
-    return await _entry(gateway, who, "key", key)
+@router.patch("/entries/{entry_id}", summary="Change an entry")
+async def patch_entry(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[ChangedEntry, Body()]) -> Record:
+    """Replaces the document, or patches it as `content_type` says, and moves the entry into `folder`. What is not given stays. A signed
+    document cannot be changed (422). Jobs keep the document that they were made with."""
+    _refuse_absent(body)
+    caps = await gateway.limits.quotas(who.tenant_id)
+
+    def work(c: Connection) -> None:
+        lock_entry(c, who.tenant_id, entry_id)
+        entry = store.entry_by(c, who.tenant_id, "id", entry_id)
+        if entry is None:
+            raise ApiError(404, f"There is no entry with the id {entry_id}.")
+        made = _changed(entry, body)
+        grown = len(json.dumps(made)) - len(json.dumps(entry))
+        if grown > 0:
+            reservations.take(c, who.tenant_id, caps, 0, grown, clock.unix())
+        store.save_entry(c, who.tenant_id, made)
+
+    await gateway.store.transact(work)
+    return await entry_of(gateway, who, "id", entry_id)
+
+
+def _changed(entry: Record, body: ChangedEntry) -> Record:
+    if body.data is not None and entry.get("signed"):
+        raise Unprocessable({"data": "the document is signed"})
+    at = shown_time(clock.now())
+    made = {**entry, "updated_at": at, "folder": body.folder if body.folder is not None else entry.get("folder")}
+    if body.data is None:
+        return made
+    data = _document(entry.get("data"), body)
+    made |= {**dict.fromkeys(documents.FACTS), **documents.facts(data, at), "data": data}
+    if entry["state"] == "Empty":
+        made |= {"state": "Draft", "states": [*entry["states"], {"at": at, "key": "Draft"}]}
+    return made
+
+
+@by_key.get("/entries/key/{key:path}", summary="An entry by its key")
+async def entry_by_key(key: str, gateway: GatewayDep, who: Reader) -> Record:
+    """The entry with its files. The key may have slashes."""
+    return await entry_of(gateway, who, "key", key)
 
 
 @router.get("/entries/{entry_id}", summary="An entry")
-async def get_entry(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
+async def get_entry(entry_id: Id, gateway: GatewayDep, who: Reader) -> Record:
     """The entry with its files."""
-    return await _entry(gateway, who, "id", entry_id)
+    return await entry_of(gateway, who, "id", entry_id)
+
+
+@router.get("/entries/{entry_id}/versions/{version}", summary="A version of an entry's document")
+async def get_version(entry_id: Id, version: str, gateway: GatewayDep, who: Reader) -> Record:
+    """Only the newest version is kept, whose name is `version` of the entry."""
+    found = await entry_of(gateway, who, "id", entry_id)
+    if found.get("version") != version:
+        raise ApiError(404, f"Entry {entry_id} has no version {version[:100]}. Only the newest one is kept.")
+    return {"version": version, "data": found["data"]}
+
+
+@router.delete("/entries/{entry_id}", status_code=204, summary="Erase an entry")
+async def delete_entry(entry_id: Id, gateway: GatewayDep, who: Writer) -> None:
+    """Erases the entry with its document, states, files and their bytes. Jobs that ran on it keep their copy of the document until
+    they are erased."""
+
+    def erase(c: Connection) -> bool:
+        gone = erase_entry(c, who.tenant_id, entry_id, clock.unix())
+        if gone:
+            add_audit(c, who, clock.unix(), "entry.erase", entry_id)
+        return gone
+
+    if not await gateway.store.transact(erase):
+        raise ApiError(404, f"There is no entry with the id {entry_id}.")
+    gateway.deletion_wake.set()
 
 
 @router.get("/entries", summary="Entries, newest first")
 async def list_entries(
     gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    created_at: Annotated[float | None, Query(ge=0, le=1e12, description="`next_created_at` of the previous page")] = None,
-) -> dict[str, Any]:  # fmt: skip
-    """`list` has the entries without their documents and files; `next_created_at` is present when there are more."""
-    query = text(
-        "SELECT body, created_at FROM silo_entry WHERE tenant_id = :t AND created_at < :b ORDER BY created_at DESC, id DESC LIMIT :n"
-    )
-    values = {"t": who.tenant_id, "b": created_at if created_at is not None else 1e15, "n": limit + 1}
-    rows = await gateway.store.read(lambda c: c.execute(query, values).all())
-    found = [{k: v for k, v in json.loads(r.body).items() if k not in ("data", "states")} for r in rows[:limit]]
-    return {"list": found, "limit": limit} | ({"next_created_at": rows[limit - 1].created_at} if len(rows) > limit else {})
-
-
-@router.put("/entries/{entry_id}/files/{file_id}", summary="Add or announce a file", status_code=201)
-async def put_file(
-    entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[NewFile, Body()]
-) -> dict[str, Any]:
-    """Inline bytes are stored at once. Upload announced bytes by PUT to `url` of the answer; `stored` is true afterwards.
-
-    A file with the same `key` and `category` is replaced.
-    """
-    await _entry(gateway, who, "id", entry_id)
-    stored = None
-    if body.data is not None:
-        try:
-            content = base64.b64decode(body.data, validate=True)
-        except (binascii.Error, ValueError):
-            raise Unprocessable({"data": "must be base64"}) from None
-        if body.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            raise Unprocessable({"sha256": "does not match the data"})
-        stored = await gateway.objects.put_object(who.tenant_id, content)
-    elif body.sha256 is None or body.size is None:
-        raise Unprocessable({"sha256": "required, with size, when there is no data"})
-    url = str(request.url_for("file_content", entry_id=entry_id, file_id=file_id))
-    shown = {
-        "id": file_id, "name": body.name, "desc": body.desc, "key": body.key, "category": body.category, "mime": body.mime,
-        "size": stored.size if stored else body.size, "hash": stored.sha256 if stored else body.sha256, "url": url, "meta": body.meta,
-    }  # fmt: skip
-    shown = {k: v for k, v in shown.items() if v is not None}
-    if not await gateway.store.transact(
-        lambda c: _save_file(c, who.tenant_id, entry_id, shown, stored.name if stored else None, bool(body.key or body.category))
-    ):
-        raise ApiError(409, "The id is used by another file.", "id", code="conflict")
-    return {**shown, "stored": stored is not None}
-
-
-def _save_file(
-    connection: Connection, tenant: str, entry_id: str, shown: dict[str, Any], blob: str | None, replaces: bool
-) -> bool:
-    mine = text("SELECT entry_id, body, blob FROM silo_file WHERE tenant_id = :t AND id = :i")
-    known = connection.execute(mine, {"t": tenant, "i": shown["id"]}).first()
-    if known is not None:
-        return bool(known.entry_id == entry_id and json.loads(known.body).get("hash") == shown["hash"])
-    if replaces:
-        for other in store.files_of(connection, tenant, entry_id):
-            if (other.get("key"), other.get("category")) == (shown.get("key"), shown.get("category")):
-                connection.execute(
-                    text("DELETE FROM silo_file WHERE tenant_id = :t AND id = :i"), {"t": tenant, "i": other["id"]}
-                )
-    insert = text("INSERT INTO silo_file (tenant_id, id, entry_id, body, blob) VALUES (:t, :i, :e, :b, :blob)")
-    connection.execute(insert, {"t": tenant, "i": shown["id"], "e": entry_id, "b": json.dumps(shown), "blob": blob})
-    if blob is not None:
-        add_refs(connection, shown["id"], [blob])
-    return True
-
-
-async def _file(gateway: Gateway, who: Principal, entry_id: str, file_id: str) -> Any:
-    query = text("SELECT body, blob FROM silo_file WHERE tenant_id = :t AND entry_id = :e AND id = :i")
-    row = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id, "e": entry_id, "i": file_id}).first())
-    if row is None:
-        raise ApiError(404, f"There is no file {file_id} in entry {entry_id}.")
-    return row
-
-
-@raw.put("/entries/{entry_id}/files/{file_id}/content", summary="Upload a file's bytes")
-async def bring_file(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, Any]:
-    """The bytes must match the announced size and hash; otherwise 422."""
-    row = await _file(gateway, who, entry_id, file_id)
-    shown = json.loads(row.body)
-    if row.blob is None:
-        stored = await gateway.objects.put_stream(
-            who.tenant_id, request.stream(), min(shown["size"], gateway.settings.max_file_bytes)
-        )
-        if stored.sha256 != shown["hash"]:
-            raise Unprocessable({"hash": "does not match the bytes"})
-        keep = text("UPDATE silo_file SET blob = :b WHERE tenant_id = :t AND id = :i")
-        values = {"b": stored.name, "t": who.tenant_id, "i": file_id}
-
-        def take(c: Connection) -> None:
-            c.execute(keep, values)
-            add_refs(c, file_id, [stored.name])
-
-        await gateway.store.transact(take)
-    return {**shown, "stored": True}
-
-
-@raw.get("/entries/{entry_id}/files/{file_id}/content", summary="Download a file", name="file_content", response_class=Response)
-async def file_content(entry_id: Id, file_id: Id, request: Request, gateway: GatewayDep, who: Reader) -> Response:
-    """404 until the bytes are uploaded."""
-    row = await _file(gateway, who, entry_id, file_id)
-    if row.blob is None:
-        raise ApiError(404, f"The bytes of file {file_id} are not uploaded yet.")
-    return await send(request, gateway, row.blob, json.loads(row.body)["name"])
-
-
-@router.get("/entries/{entry_id}/states", summary="An entry's states")
-async def states(entry_id: Id, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """All states, oldest first."""
-    found = await gateway.store.read(lambda c: store.entry_by(c, who.tenant_id, "id", entry_id))
-    if found is None:
-        raise ApiError(404, f"There is no entry with the id {entry_id}.")
-    return {"list": found["states"]}
-
-
-@router.post("/entries/{entry_id}/states", summary="Set an entry's state", status_code=201)
-async def post_state(entry_id: Id, gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]) -> dict[str, Any]:
-    """`Empty` and `Invalid` are set by the silo itself."""
-    return await _label(gateway, who, entry_id, shown_time(clock.now()), body.key)
-
-
-@router.put("/entries/{entry_id}/states/{at}", summary="Set an entry's state once", status_code=201)
-async def put_state(
-    entry_id: Id, at: Annotated[str, Path(max_length=40)], gateway: GatewayDep, who: Writer, body: Annotated[NewState, Body()]
-) -> dict[str, Any]:
-    """The time identifies the state: repeating the call changes nothing; another key for the same time is 409."""
+    folder: Annotated[str | None, Query(max_length=100)] = None, created_at: Annotated[str | None, Query(max_length=40)] = None,
+    cursor: Annotated[str | None, Query(max_length=500)] = None, ascending: bool = False,
+) -> Record:  # fmt: skip
+    """`list` has the entries without their documents and files: from the time `created_at` (RFC 3339) backwards or, with `ascending`,
+    onwards. `next_cursor` leads to the next page; the last page has none."""
     try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise Unprocessable({"at": "must be a time as in RFC 3339"}) from None
-    if moment.tzinfo is None:
-        raise Unprocessable({"at": "must name its time zone"})
-    return await _label(gateway, who, entry_id, shown_time(moment.astimezone(clock.now().tzinfo)), body.key)
-
-
-async def _label(gateway: Gateway, who: Principal, entry_id: str, at: str, key: str) -> dict[str, Any]:
-    if key in ("Empty", "Invalid"):
-        raise Unprocessable({"key": "is set by the silo itself"})
-
-    def work(c: Connection) -> str:
-        entry = store.entry_by(c, who.tenant_id, "id", entry_id)
-        if entry is None:
-            return "missing"
-        same = next((s for s in entry["states"] if s["at"] == at), None)
-        if same is not None:
-            return "done" if same["key"] == key else "conflict"
-        listed = sorted([*entry["states"], {"at": at, "key": key}], key=lambda s: str(s["at"]))[-1000:]
-        store.save_entry(c, who.tenant_id, {**entry, "states": listed, "state": listed[-1]["key"]})
-        return "done"
-
-    outcome = await gateway.store.transact(work)
-    if outcome == "missing":
-        raise ApiError(404, f"There is no entry with the id {entry_id}.")
-    if outcome == "conflict":
-        raise ApiError(409, "There is another state with this time.", "at", code="conflict")
-    return {"id": derived(entry_id, at, "state"), "at": at, "key": key}
+        after = decode_cursor(cursor) if cursor else None
+    except ValueError as error:
+        raise Unprocessable({"cursor": str(error)}) from None
+    bound = moment(created_at) if created_at else None
+    rows = await gateway.store.read(
+        lambda c: store.entries_page(c, who.tenant_id, folder or None, ascending, bound, after, limit + 1)
+    )
+    following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
+    found = [{**documents.shown_entry(json.loads(r.body)), "data": None} for r in rows[:limit]]
+    page = {
+        "folder": folder or None,
+        "created_at": created_at or None,
+        "limit": limit,
+        "cursor": cursor or None,
+        "next_cursor": following,
+    }
+    listed = [{name: value for name, value in entry.items() if value is not None} for entry in found]
+    return {"list": listed, **{name: value for name, value in page.items() if value is not None}}

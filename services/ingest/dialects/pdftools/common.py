@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
@@ -14,20 +12,20 @@ from fastapi import Depends, Request
 from sqlalchemy import text
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from contracts import Tenancy
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.adapters.store.operations import LIVE
+from services.ingest.core.workflow_readers import PRIVATE
 from services.ingest.dialects.pdftools import store
-from services.ingest.dialects.pdftools.options import (
+from services.ingest.dialects.pdftools.keyless import KEYLESS, refusal
+from services.ingest.dialects.pdftools.names import (
     DEFAULT_PROFILE,
     DEFAULT_WORKFLOW,
     PROFILES,
     WORKFLOWS,
-    BadOption,
-    Options,
-    Pairs,
-    options_of,
-    read_options,
+    profile_named,
+    workflow_named,
 )
+from services.ingest.dialects.pdftools.options import BadOption, Options, Pairs, options_of, read_options, wrong_value
 from services.ingest.http.authentication import authenticate
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
@@ -36,8 +34,6 @@ from shared.web.api_keys import KEY_HEADERS, Principal
 PREFIX = "/conversion/v1.0/rest"
 MAX_BODY = 1 << 20
 JSON_TYPES, XML_TYPES = ("application/json",), ("application/xml", "text/xml")
-LOOPBACK = Principal(Tenancy(tenant_id="default", tenant_name="Default", user_name="loopback"), "producer")
-"""The principal of callers without a key, on this machine alone."""
 
 
 class Segment(StringConvertor):
@@ -50,14 +46,16 @@ register_url_convertor("segment", Segment())
 
 
 async def caller(request: Request, gateway: GatewayDep) -> Principal:
-    """The caller by its key. Without a key only a caller on this machine is admitted (`is_local`). Raises 401, 403, 429."""
+    """The caller by its key; without one, `KEYLESS` where the operator allows that and `refusal` has no objection. Raises 401, 403, 429."""
     principal = await authenticate(request, gateway)
+    reason = ""
     # A wrong key must not count as no key.
     has_credential = any(name in request.headers for name in ("authorization", *KEY_HEADERS))
-    if principal is None and not has_credential and not gateway.settings.conversion_needs_key and is_local(request):
-        principal = LOOPBACK
+    if principal is None and not has_credential and not gateway.settings.conversion_needs_key:
+        refused = refusal(request, gateway.settings.cors_origins)
+        principal, reason = (KEYLESS, "") if refused is None else (None, f" Without a key, {refused}.")
     if principal is None:
-        raise ApiError(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.", code="unauthorized")
+        raise ApiError(401, f"A valid key is needed: X-API-Key, or Authorization: Bearer.{reason}", code="unauthorized")
     if not principal.may("producer", "operator"):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.", code="forbidden")
     request.state.rate = await gateway.limits.take_request(principal.tenant_id)
@@ -65,29 +63,6 @@ async def caller(request: Request, gateway: GatewayDep) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(caller)]
-
-
-def is_local(request: Request) -> bool:
-    """True when the request comes from this machine, by its address, its Host header, its Origin and the absence of proxy
-    headers.
-
-    The Host header excludes DNS rebinding, the Origin excludes pages of other sites.
-    """
-    if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
-        return False
-    origin = request.headers.get("origin", "")
-    names = [urlsplit(f"//{request.headers.get('host', '')}").hostname or ""]
-    names += [urlsplit(origin).hostname or ""] if origin.startswith(("http:", "https:")) else []
-    return request.client is not None and _loopback(request.client.host) and all(_loopback(name) for name in names)
-
-
-def _loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 async def read_body(request: Request) -> Any:
@@ -106,11 +81,14 @@ async def read_body(request: Request) -> Any:
 
 
 def parse_body(body: bytes, is_xml: bool) -> Any:
-    """A JSON or XML text as a JSON value; None for an empty text. Raises 400."""
+    """A JSON or XML text as a JSON value; None for an empty text, and for an XML document without content. Raises 400."""
     if not body.strip():
         return None
     try:
-        return parse_xml(ElementTree.fromstring(body)) if is_xml else json.loads(body)
+        if not is_xml:
+            return json.loads(body)
+        root = ElementTree.fromstring(body)
+        return parse_xml(root) if len(root) or (root.text or "").strip() else None
     except (ValueError, RecursionError, ParseError, DefusedXmlException) as error:
         raise ApiError(400, f"body: could not be parsed: {str(error)[:200] or type(error).__name__}", "body") from None
 
@@ -129,35 +107,40 @@ def parse_xml(element: Element, depth: int = 0) -> Any:
 
 
 def checked_options(listed: Any, status: int) -> Pairs:
-    """Name and value of known options. Raises `status` for an unknown or repeated option: 400 for a job's, 427 for a document's."""
+    """Name and value of options that can be carried out. Raises `status` for any other: 400 for a job's, 427 for a document's."""
     try:
         pairs = read_options(listed)
-        options_of(pairs)
+        wrong = wrong_value([options_of(pairs)])
     except BadOption as error:
-        raise ApiError(status, str(error), "options", code="invalidOption") from None
+        wrong = str(error)
+    if wrong is not None:
+        raise ApiError(status, wrong, wrong.partition(": ")[0], code="invalidOption")
     return pairs
 
 
 async def resolve_workflow(
     gateway: Gateway, who: Principal, workflow: str | None, profile: str | None
 ) -> tuple[str, str, str, Options]:
-    """(vendor's workflow, our workflow, profile, the profile's options), with the service's defaults. Raises 400."""
+    """(vendor's workflow, our workflow, profile, the profile's options), with the service's defaults. Raises 400.
+
+    Workflow and profile may have the names of any version, in any case; the answer has today's.
+    """
     found = await gateway.store.read(lambda c: store.profiles(c, who.tenant_id))
-    name = workflow or DEFAULT_WORKFLOW
-    ours = WORKFLOWS.get(name) or (name if name in await published_workflows(gateway) else None)
-    if ours is None:
-        raise ApiError(400, f"workflow: there is no workflow {name[:100]}", "workflow", code="workflowNotFound")
+    asked = workflow or DEFAULT_WORKFLOW
+    name = asked if asked in WORKFLOWS else workflow_named(asked, await published_workflows(gateway))
+    if name is None:
+        raise ApiError(400, f"workflow: there is no workflow {asked[:100]}", "workflow", code="workflowNotFound")
     own = {p.name: p for p in found if p.workflow == name}
     default = next((p.name for p in own.values() if p.is_default), DEFAULT_PROFILE)
-    wanted = profile or default
-    given = PROFILES.get((name, wanted))
-    if wanted not in own and wanted != DEFAULT_PROFILE and given is None:
-        raise ApiError(400, f"profile: workflow {name} has no profile {wanted[:100]}", "profile", code="profileNotFound")
-    options = options_of(json.loads(own[wanted].options)) if wanted in own else Options(given or {})
-    return name, ours, wanted, options
+    wanted = profile_named(name, profile or default, own)
+    if wanted is None:
+        raise ApiError(400, f"profile: workflow {name} has no profile {str(profile)[:100]}", "profile", code="profileNotFound")
+    options = options_of(json.loads(own[wanted].options)) if wanted in own else Options(PROFILES.get((name, wanted), {}))
+    return name, WORKFLOWS.get(name, name), wanted, options
 
 
 async def published_workflows(gateway: Gateway) -> list[str]:
     """Names of our published workflows that every tenant may run."""
-    names = await gateway.store.read(lambda c: list(c.execute(text("SELECT DISTINCT name FROM workflow_view")).scalars()))
-    return sorted(n for n in names if not n.startswith("tenant.") and n not in WORKFLOWS.values())
+    query = text(f"SELECT DISTINCT name FROM workflow_view WHERE {LIVE}")
+    names = await gateway.store.read(lambda c: list(c.execute(query).scalars()))
+    return sorted(n for n in names if not n.startswith(PRIVATE) and n not in WORKFLOWS.values())

@@ -4,14 +4,19 @@ ours."""
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
 
-from contracts import AddFile, CancelJob, CloseSession, FileRef, JobRequest, OpenSession, Tenancy
+from contracts import AddFile, CancelJob, CloseSession, FileRef, JobRequest, OpenSession, derived
 from contracts.topics import JOB_COMMANDS_TOPIC
+from services.ingest.adapters.admission import Admission, admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
+from services.ingest.adapters.store import erasure_requests
+from services.ingest.adapters.store.reservations import Place, job_place
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.common import (
     PREFIX,
@@ -22,27 +27,21 @@ from services.ingest.dialects.pdftools.common import (
     read_body,
     resolve_workflow,
 )
-from services.ingest.dialects.pdftools.options import (
-    DEFAULT_PROFILE,
-    DEFAULT_WORKFLOW,
-    PROFILES,
-    STEPS,
-    WORKFLOWS,
-    Options,
-    merge_options,
-    options_of,
-    status_of,
-)
+from services.ingest.dialects.pdftools.names import DEFAULT_PROFILE, DEFAULT_WORKFLOW, STEPS, WORKFLOWS, built_in_profiles
+from services.ingest.dialects.pdftools.options import Options, Pairs, merge_options, options_of, status_of
 from services.ingest.http.commands import send_session_command
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import declared_size, receive
+from services.ingest.http.parameters import opened_arguments
 from shared import clock
+from shared.objects.object_store import StoredObject
 from shared.web.api_keys import Principal
 from shared.web.middleware import trace_of
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
 VERSION = "6.0"
+FORM = "multipart/form-data"
 Name = Annotated[str | None, Query(max_length=200)]
 
 
@@ -50,7 +49,7 @@ async def job_of(gateway: Gateway, who: Principal, conversion_id: str) -> Any:
     """The job's row. Raises 404."""
     row = await gateway.store.read(lambda c: store.find(c, conversion_id, who.tenant_id))
     if row is None:
-        raise ApiError(404, f"Job '{conversion_id[:80]}' does not exist.", code="jobNotFound")
+        raise ApiError(404, f"There is no job '{conversion_id[:80]}'.", code="jobNotFound")
     return row
 
 
@@ -105,46 +104,67 @@ async def create(request: Request, gateway: Gateway, who: Principal, workflow: s
 async def add_data(
     job_id: str, request: Request, gateway: GatewayDep, who: Caller, url: Annotated[str | None, Query(max_length=2048)] = None
 ) -> dict[str, str]:
-    """A form with `data` and optionally `options`; or `url` in the query, with the options as body.
+    """A form with `data` and optionally `options`; or `url` in the query, with the options as body. Beside a form, `url` is ignored.
 
     409 after the start; 427 for options that are not valid for a document.
     """
     row = await job_of(gateway, who, job_id)
     if row.started_at is not None:
         raise ApiError(409, "The job has been started or canceled already.", code="jobAlreadyStarted")
-    await gateway.limits.check_upload(who.tenant_id, declared_size(request) if url is None else None)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    url = None if _media_type(request) == FORM else url
+    file_id, size = clock.new_root(), (declared_size(request) or 0) if url is None else 0
+    async with admit(gateway, who.tenant_id, [Place(file_id, files=1, bytes=size)]) as admission:
+        stored, name, media_type, pairs = await _receive_data(request, gateway, who, admission, (file_id, size), url)
+        file = FileRef(
+            file_id=file_id, file_name=name, content_type=media_type or "application/octet-stream", size=stored.size,
+            sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
+        )  # fmt: skip
+        await add_file(request, gateway, who, admission, job_id, file, list(pairs))
+    return {"dataId": file_id}
+
+
+async def _receive_data(
+    request: Request, gateway: Gateway, who: Principal, admission: Admission, place: tuple[str, int], url: str | None
+) -> tuple[StoredObject, str, str, Pairs]:
+    """Object, name, media type and options of the document in the request, or at `url`."""
+    most = gateway.settings.max_file_bytes
     if url is not None:
         pairs = checked_options(await read_body(request), 427)
         try:
-            stored, name, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes)
+            found = await gateway.remote.fetch(who.tenant_id, url, most, partial(admission.metered, *place))
         except RemoteFailed as error:
             raise ApiError(400, f"url: {error}", "url", code="urlNotDownloadable") from None
-    elif kind == "multipart/form-data":
-        upload = await receive(request, gateway.objects, who.tenant_id, gateway.settings.max_file_bytes, "data")
+        return *found, pairs
+    if _media_type(request) == FORM:
+        body = admission.metered(*place, request.stream())
+        upload = await receive(request, gateway.objects.of(who.tenant_id), most, "data", body)
+        if upload.stored is not None:
+            admission.received.append(upload.stored.name)
         text = upload.fields.get("options", "")
         pairs = checked_options(parse_body(text.encode(), text.lstrip().startswith("<")), 427)
         if upload.stored is None or not upload.file_name:
             raise ApiError(400, "data: a part with a file name is required", "data")
-        stored, name, media_type = upload.stored, upload.file_name, upload.content_type
-    else:
-        raise ApiError(415, "Content-Type: multipart/form-data is expected, or url in the query", "Content-Type")
-    file = FileRef(
-        file_id=clock.new_root(), file_name=name, content_type=media_type or "application/octet-stream", size=stored.size,
-        sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
-    )  # fmt: skip
-    await add_file(request, gateway, who, job_id, file, list(pairs))
-    return {"dataId": file.file_id}
+        return upload.stored, upload.file_name, upload.content_type, pairs
+    raise ApiError(415, "Content-Type: multipart/form-data is expected, or url in the query", "Content-Type")
 
 
-async def add_file(request: Request, gateway: Gateway, who: Principal, conversion_id: str, file: FileRef, pairs: Any) -> None:
-    """Add a document with its options. Raises 409 when the job is started or canceled."""
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def add_file(
+    request: Request, gateway: Gateway, who: Principal, admission: Admission, conversion_id: str, file: FileRef, pairs: Any
+) -> None:
+    """Add a stored document with its options. Raises 409 when the job is started or canceled."""
+    stored = StoredObject(file.blob_name or "", file.size or 0, file.sha256 or "", file.md5 or "")
+    await admission.store_file(file.file_id, stored)
     await gateway.store.transact(lambda c: store.save_data(c, file.file_id, conversion_id, pairs))
     command = AddFile(command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), file=file)
     answer = await send_session_command(request, gateway, command, "The document")
     if not answer["ok"]:
+        await admission.release(file.file_id)
         raise ApiError(409, answer["message"], code="jobAlreadyStarted")
-    await gateway.limits.count_upload(who.tenant_id, 1, file.size or 0)
+    admission.accept(file.file_id)
 
 
 @router.post("/jobs/{job_id}:start", status_code=204, summary="startJob")
@@ -159,21 +179,25 @@ async def start_job(job_id: str, request: Request, gateway: GatewayDep, who: Cal
 
 async def start(request: Request, gateway: Gateway, who: Principal, row: Any) -> str:
     """Start a job and return the id of our job. Its options travel as an object, because they may contain passwords."""
-    await gateway.limits.check_open_jobs(who.tenant_id)
     _, ours, _, defaults = await resolve_workflow(gateway, who, row.workflow, row.profile)
     documents = await gateway.store.read(lambda c: store.data_options(c, row.id))
     own: dict[str, Options] = {i: options_of([(n, v) for n, v in pairs]) for i, pairs in documents.items()}
     named = options_of([(n, v) for n, v in json.loads(row.options)])
-    options = await gateway.objects.put_json(who.tenant_id, {**merge_options(defaults, named, own), "conversion_id": row.id})
+    options = await gateway.objects.of(who.tenant_id).put_json({**merge_options(defaults, named, own), "conversion_id": row.id})
     config = {"options_blob": options.name, **({"name": row.name} if row.name else {})}
     command = CloseSession(
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
-        job=JobRequest(workflow=ours, channel="conversion", args=dict.fromkeys(STEPS, config)),
+        job=JobRequest(workflow=ours, channel="conversion", args=await opened_arguments(gateway, ours, config, STEPS) or None),
     )  # fmt: skip
-    answer = await send_session_command(request, gateway, command, "The start")
-    if not answer["ok"] and not (answer["reason"] == "closed" and answer["job_id"]):
-        code = "noData" if answer["reason"] == "empty" else "jobAlreadyStarted"
-        raise ApiError(409, "The job has no data." if code == "noData" else answer["message"], code=code)
+    # The session service derives the job's id from the session's.
+    async with admit(gateway, who.tenant_id, [job_place(derived(row.id, "job"))]) as admission:
+        await gateway.keep_object(options.name, derived(row.id, "job"))
+        admission.published = True
+        answer = await send_session_command(request, gateway, command, "The start")
+        if not answer["ok"] and not (answer["reason"] == "closed" and answer["job_id"]):
+            await admission.release()
+            code = "noData" if answer["reason"] == "empty" else "jobAlreadyStarted"
+            raise ApiError(409, "The job has no data." if code == "noData" else answer["message"], code=code)
     await gateway.store.transact(lambda c: store.started(c, row.id, answer["job_id"], clock.unix()))
     return str(answer["job_id"])
 
@@ -183,13 +207,11 @@ async def cancel_job(job_id: str, request: Request, gateway: GatewayDep, who: Ca
     """Always 202: the result shows whether the job was canceled in time. A job that is not started is unaffected."""
     row = await job_of(gateway, who, job_id)
     if row.job_id is not None:
-        await _cancel(request, gateway, who.tenancy, row.job_id, "canceled")
+        command = CancelJob(
+            command_id=clock.new_root(), job_id=row.job_id, owner=who.tenancy, issued_at=clock.now(), reason="canceled"
+        )
+        await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
     return Response(status_code=202)
-
-
-async def _cancel(request: Request, gateway: Gateway, owner: Tenancy, job_id: str, reason: str) -> None:
-    command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=owner, issued_at=clock.now(), reason=reason)
-    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
 
 
 @router.get("/jobs/{job_id:segment}", summary="getJobInfo")
@@ -199,13 +221,19 @@ async def job_info(job_id: str, gateway: GatewayDep, who: Caller) -> dict[str, A
 
 
 @router.delete("/jobs/{job_id:segment}", status_code=204, summary="deleteJob")
-async def delete_job(job_id: str, request: Request, gateway: GatewayDep, who: Caller) -> Response:
-    """204. A job that still runs is canceled first, and the answer is 202."""
+async def delete_job(job_id: str, gateway: GatewayDep, who: Caller) -> Response:
+    """Erases the job with its data, options and results. 204; 202 for a job that still runs: it is canceled, and erased once it has ended."""
     row = await job_of(gateway, who, job_id)
     running = (await job_status(gateway, who, row))["status"]["code"] in ("pending", "processing")
-    if running:
-        await _cancel(request, gateway, who.tenancy, row.job_id, "deleted")
-    await gateway.store.transact(lambda c: store.forget(c, row.id))
+
+    def forget(connection: Connection) -> None:
+        store.forget(connection, row.id)
+        kind: erasure_requests.Kind = "job" if row.job_id else "session"
+        user = who.tenancy.user_name
+        erasure_requests.ask(connection, kind, row.job_id or row.id, who.tenant_id, user, "deleted", clock.unix())
+
+    await gateway.store.transact(forget)
+    gateway.erasure_wake.set()
     return Response(status_code=202 if running else 204)
 
 
@@ -223,14 +251,16 @@ async def list_workflows(gateway: GatewayDep, who: Caller) -> list[dict[str, Any
     found = []
     for name in [*WORKFLOWS, *await published_workflows(gateway)]:
         mine = {p.name: bool(p.is_default) for p in own if p.workflow == name}
-        mine = dict.fromkeys((profile for flow, profile in PROFILES if flow == name), False) | mine
-        mine.setdefault(DEFAULT_PROFILE, not any(mine.values()))
+        mine = dict.fromkeys(built_in_profiles(name), False) | mine
+        if not any(mine.values()):
+            mine[DEFAULT_PROFILE] = True
         listed = [{"name": n, "isDefault": d} for n, d in sorted(mine.items())]
         found.append({"name": name, "isDefault": name == DEFAULT_WORKFLOW, "profiles": listed})
     return found
 
 
 @router.get("/", summary="getServiceStatus")
+@router.get("", include_in_schema=False)
 async def service_status(gateway: GatewayDep, who: Caller) -> dict[str, Any]:
     """`status` is `running`. `isolation.queueLength` counts the jobs that no worker has begun."""
     rows = [await job_status(gateway, who, row) for row in await gateway.store.read(lambda c: store.listed(c, who.tenant_id))]

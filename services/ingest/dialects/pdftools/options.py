@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 Record = dict[str, Any]
@@ -11,34 +13,20 @@ Pairs = Sequence[tuple[str, str]]
 PASSWORD = "DOC.PASSWORD"
 OPTIONS: Mapping[str, str] = {
     PASSWORD: "text", "META.TITLE": "text", "META.AUTHOR": "text", "META.SUBJECT": "text", "META.KEYWORDS": "text",
+    "DOC.ROLE": "role", "AF.RELATIONSHIP": "relationship", "AF.DESCRIPTION": "text", "AF.MODDATE": "date",
     "PDF.LINEARIZE": "boolean", "IMAGE.LONGEST_SIDE": "number",
 }  # fmt: skip
-"""Option → type of its value. `DOC.PASSWORD` may be repeated; every value is tried."""
-WORKFLOWS: Mapping[str, str] = {
-    "Convert to PDF": "convert-to-pdf", "Create Dossier PDF": "dossier", "Archive as TIFF": "archive-as-tiff",
-    "Extract XML from PDF": "extract-xml", "Archive as PDF/A-1": "archive-pdfa1", "Archive as PDF/A-2": "archive-pdfa2",
-    "Archive as PDF/A-3": "archive-pdfa3", "Sign PDF": "sign", "Prepare Invoice PDF": "prepare-invoice", "Convert to XML": "convert-to-xml",
+"""Option → type of its value. `DOC.PASSWORD` may be repeated; every value is tried. `DOC.ROLE` and `AF.*` are of attachments."""
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "boolean": ("true", "false"), "role": ("main", "attached"),
+    "relationship": ("Source", "Data", "Alternative", "Supplement", "Unspecified"),
 }  # fmt: skip
-"""The vendor's ten workflows → our workflows."""
-STEPS = ("convert", "merge", "archive", "sign", "invoice")
-"""Names of the steps that take conversion options, in all of these workflows."""
-DEFAULT_WORKFLOW, DEFAULT_PROFILE = "Convert to PDF", "Default"
-PROFILES: Mapping[tuple[str, str], Mapping[str, str]] = {
-    ("Archive as PDF/A-2", "Print Optimization"): {},
-    ("Archive as PDF/A-2", "Web Optimization"): {"PDF.LINEARIZE": "true", "IMAGE.LONGEST_SIDE": "2400"},
-    ("Archive as PDF/A-2", "Email Optimization"): {"IMAGE.LONGEST_SIDE": "1600"},
-}
-"""(workflow, profile) → option values, for the built-in profiles. Each workflow also has `Default`."""
-BUILT_IN_CONNECTIONS: Mapping[str, tuple[str, str]] = {
-    "convert-to-pdf": ("Convert to PDF", DEFAULT_PROFILE), "dossier-default": ("Create Dossier PDF", DEFAULT_PROFILE),
-    "archive-pdfa2-default": ("Archive as PDF/A-2", DEFAULT_PROFILE), "archive-pdfa3-default": ("Archive as PDF/A-3", DEFAULT_PROFILE),
-    "archive-pdfa2-print-optimization": ("Archive as PDF/A-2", "Print Optimization"),
-    "archive-pdfa2-web-optimization": ("Archive as PDF/A-2", "Web Optimization"),
-    "archive-pdfa2-email-optimization": ("Archive as PDF/A-2", "Email Optimization"),
-}  # fmt: skip
-"""Built-in connection → its workflow and profile."""
+"""Type → its values, in any case. The relationships are those of ISO 19005-3 §6.8."""
 NUMBERS = (100, 20_000)
 """Smallest and largest value of a numeric option, in pixels."""
+PLACEHOLDER = "<string>"
+"""What stands in the vendor's collection where a caller writes a name or a value. As a name it is no option."""
+_PDF_DATE = re.compile(r"D:(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(?:Z|([+-]\d\d)'?(\d\d)?'?)?")
 
 ERRORS: Mapping[str, str] = {
     "unsupported_type": "unsupportedFormat", "empty": "corrupt", "damaged": "corrupt", "unreadable": "corrupt", "crashed": "corrupt",
@@ -68,29 +56,27 @@ class Options:
 
 
 def read_options(listed: Any) -> Pairs:
-    """(name, value) pairs from a JSON array of `{name, value}`. Raises `BadOption`."""
-    if listed is None:
+    """(name, value) pairs from a JSON array of `{name, value}`; none for a blank text, an empty list in XML. Raises `BadOption`."""
+    if listed is None or (isinstance(listed, str) and not listed.strip()):
         return ()
     if not isinstance(listed, list) or len(listed) > 500:
         raise BadOption("options: an array of name and value is expected")
     found: list[tuple[str, str]] = []
-    for entry in listed:
+    for number, entry in enumerate(listed):
         name, value = (entry.get("name"), entry.get("value")) if isinstance(entry, dict) else (None, None)
         if isinstance(value, bool):
             value = "true" if value else "false"
         if isinstance(value, (int, float)):
             value = str(value)
         if not isinstance(name, str) or not isinstance(value, str) or len(name) > 100 or len(value) > 4000 or "\x00" in value:
-            raise BadOption("options: each has a name and a value")
-        found.append((name, value))
+            raise BadOption(f"options.{number}: a name and a value are expected")
+        if name != PLACEHOLDER:
+            found.append((name, value))
     return found
 
 
 def options_of(pairs: Pairs) -> Options:
-    """The options of `pairs`. Raises `BadOption` for an unknown option, and for a repeated one that may not repeat.
-
-    `wrong_value` checks the values later, because the vendor reports them as an error of the job.
-    """
+    """The options of `pairs`. Raises `BadOption` for an unknown option, and for a repeated one that may not repeat."""
     values: dict[str, str] = {}
     passwords: list[str] = []
     for name, value in pairs:
@@ -106,14 +92,32 @@ def options_of(pairs: Pairs) -> Options:
 
 
 def wrong_value(options: Iterable[Options]) -> str | None:
-    """A message on the first value that does not have its option's type; the job then ends with the error `option`."""
+    """A message on the first value that does not have its option's type. It begins with the option's name."""
     for some in options:
         for name, value in some.values.items():
-            if OPTIONS[name] == "boolean" and value.lower() not in ("true", "false"):
-                return f"{name}: true or false is expected, not {value[:50]!r}"
-            if OPTIONS[name] == "number" and not NUMBERS[0] <= _number(value) <= NUMBERS[1]:
+            kind = OPTIONS[name]
+            if kind in CHOICES and _chosen(kind, value) is None:
+                return f"{name}: {' or '.join(CHOICES[kind])} is expected, not {value[:50]!r}"
+            if kind == "number" and not NUMBERS[0] <= _number(value) <= NUMBERS[1]:
                 return f"{name}: a number of {NUMBERS[0]} to {NUMBERS[1]} is expected, not {value[:50]!r}"
+            if kind == "date" and read_date(value) is None:
+                return f"{name}: a time such as 2026-11-30T08:00:00Z is expected, not {value[:50]!r}"
     return None
+
+
+def read_date(value: str) -> datetime | None:
+    """A time in ISO 8601, or as PDFs write it (`D:20261130080000Z`), by default in UTC; None for anything else, and before 1900."""
+    found = _PDF_DATE.fullmatch(value)
+    if found is not None:
+        zone = f"{found[7]}:{found[8] or '00'}" if found[7] else "+00:00"
+        value = f"{found[1]}-{found[2]}-{found[3]}T{found[4]}:{found[5]}:{found[6]}{zone}"
+    try:
+        read = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if read.year < 1900:
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def merge_options(profile: Options, job: Options, documents: Mapping[str, Options]) -> Record:
@@ -132,7 +136,16 @@ def _typed(values: Mapping[str, str]) -> Record:
 
 
 def _typed_value(kind: str, value: str) -> Any:
-    return value.lower() == "true" if kind == "boolean" else _number(value) if kind == "number" else value
+    if kind == "boolean":
+        return value.lower() == "true"
+    if kind == "date":
+        return (read_date(value) or datetime.min.replace(tzinfo=UTC)).isoformat()
+    return _number(value) if kind == "number" else _chosen(kind, value) or value
+
+
+def _chosen(kind: str, value: str) -> str | None:
+    """The choice that `value` means, in any case; None for none, and for a kind without choices."""
+    return next((choice for choice in CHOICES.get(kind, ()) if choice.casefold() == value.casefold()), None)
 
 
 def _number(value: str) -> int:
@@ -153,14 +166,17 @@ def status_of(row: Mapping[str, Any], job: Mapping[str, Any] | None) -> Record:
 
 
 def result_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> Record:
-    """The result of an ended job: status, error (if it failed), events and the list of data."""
+    """The result of an ended job: error (if it failed), events and the list of data.
+
+    `status` is today's, `success` that of version 4, which is true with warnings too.
+    """
     events = [e for f in files for e in _events(f, job["stage"] != "completed")]
     data = data_of(job, files) if job["stage"] == "completed" else []
     entries = [{"resultId": str(n), "fileName": d["file_name"], "properties": d["properties"]} for n, d in enumerate(data, 1)]
     if job["stage"] == "completed":
         bad = any(e["severity"] != "info" for e in events)
-        return {"status": "warning" if bad else "success", "events": events, "dataList": entries}
-    return {"status": "error", "error": error_of(job, files), "events": events, "dataList": []}
+        return {"success": True, "status": "warning" if bad else "success", "events": events, "dataList": entries}
+    return {"success": False, "status": "error", "error": error_of(job, files), "events": events, "dataList": []}
 
 
 def error_of(job: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> Record:

@@ -5,29 +5,36 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 from starlette.responses import JSONResponse
 
 from contracts import FileRef
+from services.ingest.adapters.admission import Admission, admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.adapters.store.accounts import add_audit
+from services.ingest.adapters.store.audit import add_audit
+from services.ingest.adapters.store.reservations import Place
 from services.ingest.core.fields import Flag
-from services.ingest.core.file_names import clean_name
+from services.ingest.core.file_names import clean_name, path_part
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.common import PREFIX, Caller, checked_options, read_body, resolve_workflow
 from services.ingest.dialects.pdftools.jobs import add_file, create, job_of, start
-from services.ingest.dialects.pdftools.options import BUILT_IN_CONNECTIONS, DEFAULT_PROFILE, HTTP_STATUS, data_of, error_of
+from services.ingest.dialects.pdftools.names import BUILT_IN_CONNECTIONS, DEFAULT_PROFILE
+from services.ingest.dialects.pdftools.options import HTTP_STATUS, data_of, error_of
 from services.ingest.dialects.pdftools.results import MAX_WAIT_S
 from services.ingest.http.archive import zip_stream
+from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import Admin, GatewayDep
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import declared_size, receive
+from services.ingest.http.prefer_wait import place_to_wait
 from services.ingest.http.records import ended_job, files_of
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
@@ -49,42 +56,58 @@ async def connection_of(gateway: Gateway, who: Principal, connection_id: str) ->
     raise ApiError(404, f"There is no connection {connection_id}.", code="connectionNotFound")
 
 
-def _reference(stored: StoredObject, name: str, media_type: str) -> FileRef:
+def _reference(file_id: str, stored: StoredObject, name: str, media_type: str) -> FileRef:
     return FileRef(
-        file_id=clock.new_root(), file_name=name, content_type=media_type[:200] or "application/octet-stream", size=stored.size,
+        file_id=file_id, file_name=name, content_type=media_type[:200] or "application/octet-stream", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,
     )  # fmt: skip
 
 
-@router.post("/http.input/{connection_id}", summary="Convert one document", response_class=Response)
+async def _place(gateway: GatewayDep, who: Caller) -> AsyncIterator[None]:
+    """A place among the requests that wait, from before the documents are read to the end of the answer. Raises `TooMany`."""
+    with place_to_wait(gateway, who, MAX_WAIT_S):
+        yield
+
+
+WAITS = [DOWNLOAD, Depends(_place)]
+"""Dependencies of the calls that answer with the result."""
+
+
+@router.post("/http.input/{connection_id}", summary="Convert one document", response_class=Response, dependencies=WAITS)
 async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
     """The document is the body, or the part `data` of a form. 200 with the result; 202 when the connection sends results to a
     URL."""
     workflow, profile, output = await connection_of(gateway, who, connection_id)
-    await gateway.limits.check_upload(who.tenant_id, declared_size(request))
-    limit = gateway.settings.max_file_bytes
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        upload = await receive(request, gateway.objects, who.tenant_id, limit, "data")
-        if upload.stored is None:
-            raise ApiError(400, "data: the part is missing", "data", code="noData")
-        file = _reference(upload.stored, upload.file_name or "document", upload.content_type)
-    else:
-        stored = await gateway.objects.put_stream(who.tenant_id, request.stream(), limit)
-        if not stored.size:
-            raise ApiError(400, "body: it is empty", "body", code="noData")
-        file = _reference(stored, "document", request.headers.get("content-type", ""))
-    job_id = await _run(request, gateway, who, (workflow, profile), "", [], [(file, [])], output)
+    file_id, size = clock.new_root(), declared_size(request) or 0
+    async with admit(gateway, who.tenant_id, [Place(file_id, files=1, bytes=size)]) as admission:
+        body = admission.metered(file_id, size, request.stream())
+        file = await _body(request, gateway, who, body, file_id)
+        job_id = await _run(request, gateway, who, admission, (workflow, profile), "", [], [(file, [])], output)
     if output is not None:
         return Response(status_code=202)
-    made = await _outputs(gateway, job_id)
+    made = await _outputs(request, gateway, job_id)
     if len(made) == 1:
-        return await send(request, gateway, made[0]["blob"], made[0]["file_name"])
-    entries = [(f"{n}-{clean_name(d['file_name'])}", d["blob"]) for n, d in enumerate(made, 1)]
-    content = b"".join([chunk async for chunk in zip_stream(gateway, entries)])
+        return await send(request, gateway.objects.of(who.tenant_id), made[0]["blob"], made[0]["file_name"])
+    entries = [(f"{n}-{path_part(d['file_name'])}", d["blob"]) for n, d in enumerate(made, 1)]
+    content = b"".join([chunk async for chunk in zip_stream(gateway.objects.of(who.tenant_id), entries)])
     return Response(content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="result.zip"'})
 
 
-@router.post("/http.inputstructured/{connection_id}", summary="Convert documents", response_class=Response)
+async def _body(request: Request, gateway: Gateway, who: Principal, body: AsyncIterator[bytes], file_id: str) -> FileRef:
+    """The document in the request: its whole body, or the part `data` of a form. Raises 400 when there is none."""
+    limit, objects = gateway.settings.max_file_bytes, gateway.objects.of(who.tenant_id)
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        upload = await receive(request, objects, limit, "data", body)
+        if upload.stored is None:
+            raise ApiError(400, "data: the part is missing", "data", code="noData")
+        return _reference(file_id, upload.stored, upload.file_name or "document", upload.content_type)
+    stored = await objects.put_stream(body, limit)
+    if not stored.size:
+        raise ApiError(400, "body: it is empty", "body", code="noData")
+    return _reference(file_id, stored, "document", request.headers.get("content-type", ""))
+
+
+@router.post("/http.inputstructured/{connection_id}", summary="Convert documents", response_class=Response, dependencies=WAITS)
 async def structured(connection_id: ConnectionId, request: Request, gateway: GatewayDep, who: Caller) -> Response:
     """The body is `{name?, data: [{url | content, fileName, options}], options, variables}` with contents as base64.
 
@@ -96,45 +119,59 @@ async def structured(connection_id: ConnectionId, request: Request, gateway: Gat
     if not isinstance(listed, list) or not listed or len(listed) > 100:
         raise ApiError(400, "data: 1 to 100 documents are expected", "data", code="noData")
     pairs = checked_options(body.get("options"), 400)
-    files = [
-        (await _document(gateway, who, entry, n), list(checked_options(entry.get("options"), 400)))
-        for n, entry in enumerate(listed)
-    ]
     name = body.get("name") if isinstance(body.get("name"), str) else ""
-    job_id = await _run(request, gateway, who, (workflow, profile), str(name)[:200], list(pairs), files, output)
+    places = [Place(clock.new_root(), files=1, bytes=_least_size(entry)) for entry in listed]
+    async with admit(gateway, who.tenant_id, places) as admission:
+        files = [
+            (await _document(gateway, who, admission, entry, n, places[n]), list(checked_options(entry.get("options"), 400)))
+            for n, entry in enumerate(listed)
+        ]
+        flow = (workflow, profile)
+        job_id = await _run(request, gateway, who, admission, flow, str(name)[:200], list(pairs), files, output)
     if output is not None:
         return Response(status_code=202)
     data = [
-        {"fileName": d["file_name"], "content": base64.b64encode(await gateway.objects.get_object(d["blob"])).decode()}
-        for d in await _outputs(gateway, job_id)
+        {
+            "fileName": d["file_name"],
+            "content": base64.b64encode(await gateway.objects.of(who.tenant_id).get_object(d["blob"])).decode(),
+        }
+        for d in await _outputs(request, gateway, job_id)
     ]
     return JSONResponse({"data": data})
 
 
-async def _document(gateway: Gateway, who: Principal, entry: Any, number: int) -> FileRef:
+def _least_size(entry: Any) -> int:
+    """Bytes of a document that is given as base64; 0 where it lies at a URL."""
+    content = entry.get("content") if isinstance(entry, dict) else None
+    return len(content) * 3 // 4 if isinstance(content, str) else 0
+
+
+async def _document(gateway: Gateway, who: Principal, admission: Admission, entry: Any, number: int, place: Place) -> FileRef:
     field = f"data.{number}"
     if not isinstance(entry, dict):
         raise ApiError(400, f"{field}: an object is expected", field)
     url, content, name = entry.get("url"), entry.get("content"), entry.get("fileName")
     if isinstance(url, str) and content is None:
         try:
-            stored, found, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes)
+            through = partial(admission.metered, place.id, place.bytes)
+            stored, found, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes, through)
         except RemoteFailed as error:
             raise ApiError(400, f"{field}.url: {error}", f"{field}.url", code="urlNotDownloadable") from None
-        return _reference(stored, clean_name(name) if isinstance(name, str) and clean_name(name) else found, media_type)
+        return _reference(place.id, stored, clean_name(name) if isinstance(name, str) and clean_name(name) else found, media_type)
     if not isinstance(content, str) or not isinstance(name, str) or not clean_name(name):
         raise ApiError(400, f"{field}: url, or content and fileName are expected", field)
     try:
         data = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{field}.content: base64 is expected", f"{field}.content") from None
-    return _reference(await gateway.objects.put_object(who.tenant_id, data), clean_name(name), "")
+    return _reference(place.id, await gateway.objects.of(who.tenant_id).put_object(data), clean_name(name), "")
 
 
 async def _run(
     request: Request,
     gateway: Gateway,
     who: Principal,
+    admission: Admission,
     flow: tuple[str, str],
     name: str,
     pairs: Any,
@@ -142,10 +179,10 @@ async def _run(
     output: str | None,
 ) -> str:
     """Create a job, add its documents, start it. Returns the id of our job."""
-    await resolve_workflow(gateway, who, *flow)
-    conversion_id = await create(request, gateway, who, *flow, name, pairs)
+    theirs, _, profile, _ = await resolve_workflow(gateway, who, *flow)
+    conversion_id = await create(request, gateway, who, theirs, profile, name, pairs)
     for file, own in files:
-        await add_file(request, gateway, who, conversion_id, file, own)
+        await add_file(request, gateway, who, admission, conversion_id, file, own)
     job_id = await start(request, gateway, who, await job_of(gateway, who, conversion_id))
 
     def settle(connection: Any) -> None:
@@ -159,9 +196,9 @@ async def _run(
     return job_id
 
 
-async def _outputs(gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
+async def _outputs(request: Request, gateway: Gateway, job_id: str) -> list[dict[str, Any]]:
     """Outputs of the job, once it has ended. Raises the error that the job's failure stands for."""
-    job = await ended_job(gateway, job_id, MAX_WAIT_S)
+    job = await ended_job(request, gateway, job_id, MAX_WAIT_S)
     if job is None:
         raise ApiError(503, "The result is not available yet.", code="notAvailable", retry_after_s=1)
     files = await files_of(gateway, "job_id", job_id)
@@ -201,7 +238,7 @@ async def put_profile(
 ) -> dict[str, Any]:
     """`workflow` is a name of `listWorkflows`."""
     pairs = checked_options(body.options, 400)
-    await resolve_workflow(gateway, who, workflow, None)
+    workflow, *_ = await resolve_workflow(gateway, who, workflow, None)
     values = {"t": who.tenant_id, "w": workflow, "n": name, "o": json.dumps(list(pairs)), "d": body.is_default}
     save = text(
         "INSERT INTO conversion_profile (tenant_id, workflow, name, options, is_default) VALUES (:t, :w, :n, :o, :d) "
@@ -224,13 +261,13 @@ async def put_connection(
     connection_id: ConnectionId, gateway: GatewayDep, who: Admin, body: Annotated[Connection, Body()]
 ) -> dict[str, Any]:
     """Run it by `POST /conversion/v1.0/rest/http.input/{id}`."""
-    await resolve_workflow(gateway, who, body.workflow, body.profile)
+    theirs, _, profile, _ = await resolve_workflow(gateway, who, body.workflow, body.profile)
     if body.output_url is not None:
         try:
             check_url(body.output_url, gateway.settings.trusted)
         except AddressRefused as error:
             raise ApiError(400, f"output_url: {error}", "output_url") from None
-    values = {"t": who.tenant_id, "i": connection_id, "w": body.workflow, "p": body.profile, "u": body.output_url}
+    values = {"t": who.tenant_id, "i": connection_id, "w": theirs, "p": profile, "u": body.output_url}
     save = text(
         "INSERT INTO conversion_connection (tenant_id, id, workflow, profile, output_url) VALUES (:t, :i, :w, :p, :u) ON CONFLICT (tenant_id, id) "
         "DO UPDATE SET workflow = excluded.workflow, profile = excluded.profile, output_url = excluded.output_url"
@@ -241,7 +278,7 @@ async def put_connection(
         add_audit(c, who, clock.unix(), "connection.put", connection_id)
 
     await gateway.store.transact(work)
-    return {"id": connection_id, **body.model_dump()}
+    return {"id": connection_id, "workflow": theirs, "profile": profile, "output_url": body.output_url}
 
 
 @admin.delete("/connections/{connection_id}", status_code=204, summary="Delete a connection")

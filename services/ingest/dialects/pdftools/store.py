@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
 
+from shared.database.statements import exclusive
+
 Record = dict[str, Any]
 
 
@@ -87,6 +89,8 @@ _OUTLET = text(
 def enter(connection: Connection, row: Record, most: int, kept_s: float) -> bool:
     """Add a job. Returns False when the tenant has `most` already. Jobs older than `kept_s` seconds are deleted before."""
     at = row["at"]
+    # The count and the insert belong together, also when several replicas insert at once.
+    exclusive(connection, f"conversions:{row['t']}")
     for old in connection.execute(_OLD, {"t": row["t"], "old": at - kept_s}).scalars().all():
         forget(connection, old)
     if connection.execute(_COUNT, {"t": row["t"]}).scalar_one() >= most:
@@ -148,11 +152,18 @@ def add_delivery(connection: Connection, job_id: str, tenant: str, kind: str, ta
     connection.execute(_OUTLET, {"j": job_id, "t": tenant, "k": kind, "u": target, "at": at})
 
 
-def due_deliveries(connection: Connection, now: float) -> list[Any]:
-    """At most 50 deliveries that are due."""
-    return list(
-        connection.execute(text("SELECT * FROM conversion_outlet WHERE due_at <= :now ORDER BY due_at LIMIT 50"), {"now": now})
-    )
+# Deliveries of jobs that run are no work yet.
+_DUE = text(
+    "SELECT * FROM (SELECT o.*, row_number() OVER (PARTITION BY o.tenant_id ORDER BY o.due_at, o.job_id) AS place FROM conversion_outlet o "
+    "JOIN job_view j ON j.id = o.job_id WHERE o.due_at <= :now AND j.stage IN ('completed', 'failed', 'invalid', 'cancelled')) chosen "
+    "ORDER BY place, due_at LIMIT 100"
+)
+_WAITING = text("SELECT 1 FROM conversion_outlet WHERE due_at <= :soon LIMIT 1")
+
+
+def due_deliveries(connection: Connection, now: float) -> tuple[list[Any], bool]:
+    """At most 100 deliveries of ended jobs that are due, tenants in turn; and whether others may soon be."""
+    return list(connection.execute(_DUE, {"now": now})), connection.execute(_WAITING, {"soon": now + 10}).first() is not None
 
 
 def reschedule_delivery(connection: Connection, job_id: str, attempt: int, due_at: float | None) -> None:

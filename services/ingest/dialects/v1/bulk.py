@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
+from contracts.secrecy import hide_secrets
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import count, find
 from services.ingest.core.fields import Flag, Number
@@ -32,7 +33,7 @@ class Bulk(BaseModel):
     verb: Literal["cancel", "terminate", "pause", "resume", "retry", "rerun"]
     filter: Filter
     dry_run: Flag = False
-    rate_per_s: Number = Field(default=50.0, gt=0, le=1000)
+    rate_per_s: Number = Field(default=50.0, ge=0.1, le=1000)
     reason: str = Field(default="", max_length=1000)
     options: Rerun = Rerun()
 
@@ -63,12 +64,16 @@ async def start(gateway: GatewayDep, who: Operator, body: Annotated[Bulk, Body()
     return {**state, "state": "running"}
 
 
+def _shown(row: Any) -> dict[str, Any]:
+    return {**hide_secrets(json.loads(row.body)), "state": row.state}
+
+
 async def _one(gateway: Gateway, who: Principal, bulk_id: str) -> dict[str, Any]:
     query = text("SELECT state, body FROM bulk WHERE id = :i AND tenant_id = :t")
     row = await gateway.store.read(lambda c: c.execute(query, {"i": bulk_id, "t": who.tenant_id}).first())
     if row is None:
         raise ApiError(404, f"There is no bulk run {bulk_id[:80]}.")
-    return {**json.loads(row.body), "state": row.state}
+    return _shown(row)
 
 
 @router.get("", summary="Bulk runs")
@@ -76,7 +81,7 @@ async def listed(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """The newest hundred bulk runs."""
     query = text("SELECT state, body FROM bulk WHERE tenant_id = :t ORDER BY created_at DESC LIMIT 100")
     rows = await gateway.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
-    return {"result": [{**json.loads(r.body), "state": r.state} for r in rows]}
+    return {"result": [_shown(r) for r in rows]}
 
 
 @router.get("/{bulk_id}", summary="A bulk run")
@@ -87,8 +92,10 @@ async def shown(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, A
 
 async def _change(gateway: Gateway, who: Principal, bulk_id: str, was: str, then: str) -> dict[str, Any]:
     known = await _one(gateway, who, bulk_id)
-    change = text("UPDATE bulk SET state = :n WHERE id = :i AND state = :w")
-    changed = await gateway.store.transact(lambda c: c.execute(change, {"n": then, "w": was, "i": bulk_id}).rowcount)
+    change = text("UPDATE bulk SET state = :n WHERE id = :i AND tenant_id = :t AND state = :w")
+    changed = await gateway.store.transact(
+        lambda c: c.execute(change, {"n": then, "w": was, "i": bulk_id, "t": who.tenant_id}).rowcount
+    )
     if not changed:
         raise ApiError(409, f"The bulk run is {known['state']}.")
     gateway.bulk_wake.set()

@@ -12,54 +12,61 @@ from starlette.responses import PlainTextResponse, Response
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import search as find
 from services.ingest.core.waiting import why
+from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
-from services.ingest.http.prefer_wait import wait_if_preferred
+from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
 from services.ingest.http.records import file_record, files_of, job_record
 from shared import clock
+from shared.web.api_keys import Principal
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
 router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
 
 
-@router.get("/files/{file_id}/text", summary="A file's text", response_class=PlainTextResponse)
+@router.get("/files/{file_id}/text", summary="A file's text", response_class=PlainTextResponse, dependencies=[DOWNLOAD])
 async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     """The extracted text. Form feeds separate pages."""
     record = await file_record(gateway, file_id, who)
     if not record["text_blob"]:
         reason = record["message"] or f"it is {record['status']}"
         raise ApiError(404, f"File with ID {file_id} has no text: {reason}")
-    return PlainTextResponse(await gateway.objects.get_object(record["text_blob"]))
+    return PlainTextResponse(await gateway.objects.of(who.tenant_id).get_object(record["text_blob"]))
 
 
-@router.get("/files/{file_id}/result", summary="A file's result package")
+@router.get("/files/{file_id}/result", summary="A file's result package", dependencies=[DOWNLOAD])
 async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     """All findings on the file, as JSON."""
     record = await file_record(gateway, file_id, who)
     if not record["result_blob"]:
         raise ApiError(404, f"File with ID {file_id} has no result: it is {record['status']}")
-    return Response(await gateway.objects.get_object(record["result_blob"]), media_type="application/json")
+    return Response(await gateway.objects.of(who.tenant_id).get_object(record["result_blob"]), media_type="application/json")
 
 
-@router.get("/files/{file_id}/outputs/{number}", summary="Download an output of a file", response_class=Response)
+@router.get(
+    "/files/{file_id}/outputs/{number}", summary="Download an output of a file", response_class=Response, dependencies=[DOWNLOAD]
+)
 async def file_output(file_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the file's `outputs`, from 1."""
-    return await _output(request, gateway, await file_record(gateway, file_id, who), number)
+    return await _output(request, gateway, who, await file_record(gateway, file_id, who), number)
 
 
-@router.get("/jobs/{job_id}/outputs/{number}", summary="Download an output of a job", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/outputs/{number}", summary="Download an output of a job", response_class=Response, dependencies=[DOWNLOAD]
+)
 async def job_output(job_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the job's `outputs`, from 1."""
-    return await _output(request, gateway, await job_record(gateway, job_id, who), number)
+    return await _output(request, gateway, who, await job_record(gateway, job_id, who), number)
 
 
-async def _output(request: Request, gateway: Gateway, record: dict[str, Any], number: int) -> Response:
+async def _output(request: Request, gateway: Gateway, who: Principal, record: dict[str, Any], number: int) -> Response:
     made = record.get("outputs") or []
     if number > len(made):
         raise ApiError(404, f"{record['id']} has {len(made)} outputs.")
     output = made[number - 1]
-    return await send(request, gateway, output["blob_name"], output["file_name"])
+    objects = gateway.objects.of(who.tenant_id)
+    return await send(request, objects, output["blob_name"], output["file_name"], output.get("content_type"))
 
 
 @router.get("/search", summary="Full-text search")
@@ -80,7 +87,10 @@ async def job(job_id: str, request: Request, response: Response, gateway: Gatewa
     With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
     """
     record = await job_record(gateway, job_id, who)
-    record = await wait_if_preferred(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
+    if seconds := preferred_wait(request):
+        with place_to_wait(gateway, who, seconds):
+            await wait_if_preferred(request, response, gateway, job_id)
+        record = await job_record(gateway, job_id, who)
     files = await files_of(gateway, "job_id", job_id)
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 

@@ -10,20 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
 from contracts import CreateJob, JobRequest, derived
-from contracts.loose import check_json
-from contracts.topics import JOB_COMMANDS_TOPIC
+from services.ingest.adapters.admission import admit
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import find
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.core.fields import Meta, Moment, Whole, WorkflowName
+from services.ingest.adapters.store.reservations import HOLD_S, REMOTE_HOLD_S, job_place
+from services.ingest.core.fields import Arguments, Meta, Moment, Whole, WorkflowName
 from services.ingest.core.job_filter import Filter
+from services.ingest.http.commands import ID_TAKEN, create_job
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.idempotency import job_root
-from services.ingest.http.prefer_wait import wait_if_preferred
-from services.ingest.http.records import is_refused, job_record, require_not_erased
-from services.ingest.http.remote_files import remote_file
+from services.ingest.http.idempotency import keyed_root
+from services.ingest.http.parameters import require_open
+from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
+from services.ingest.http.remote_files import remote_file, remote_places
 from shared import clock
-from shared.web.middleware import trace_of
+from shared.web.api_keys import Principal
 
 router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
 
@@ -44,7 +46,7 @@ class NewJob(BaseModel):
     priority: Literal["low", "normal", "high"] = "normal"
     job_key: str | None = Field(default=None, min_length=1, max_length=200)
     start_at: Moment | None = None
-    args: dict[str, dict[str, Any]] | None = None
+    args: Arguments | None = None
 
 
 @router.post("/jobs", status_code=201, summary="Create a job")
@@ -56,23 +58,28 @@ async def create(
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
     """
+    with place_to_wait(gateway, who, preferred_wait(request)):
+        return await _create(request, response, gateway, who, body)
+
+
+async def _create(request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob) -> dict[str, Any]:
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
-    check_json(body.args)
-    await gateway.limits.check_open_jobs(who.tenant_id)
+    await require_open(gateway, who, body.workflow, body.workflow_version, body.args)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
-    root = await job_root(gateway, who, key, body.model_dump_json())
+    root = await keyed_root(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
-    await require_not_erased(gateway, job_id)
     fields = body.model_dump(exclude={"job_id", "urls"})
     command = CreateJob(
         command_id=derived(root, "create"), job_id=job_id, owner=who.tenancy, issued_at=clock.now(), job=JobRequest(**fields),
         files=tuple(remote_file(root, i, url, None) for i, url in enumerate(body.urls)),
     )  # fmt: skip
-    await gateway.publisher.publish_command(JOB_COMMANDS_TOPIC.name, command, trace_of(request))
-    if await is_refused(gateway, who, command, f"Job {job_id}"):
-        raise ApiError(409, f"job_id: there is another job {job_id}", "job_id")
-    record = await wait_if_preferred(request, response, gateway, job_id) or await job_record(gateway, job_id, who)
+    places = [job_place(job_id), *remote_places(gateway, command.files)]
+    async with admit(gateway, who.tenant_id, places, REMOTE_HOLD_S if body.urls else HOLD_S) as admission:
+        record = await create_job(request, gateway, command, f"Job {job_id}", key is not None, admission)
+        if record is None:
+            raise ApiError(409, ID_TAKEN, "job_id")
+    record = await wait_if_preferred(request, response, gateway, job_id) or record
     response.headers["location"] = f"/v1/jobs/{job_id}"
     return {"job_id": job_id, "stage": record["stage"], "file_ids": [f.file_id for f in command.files]}
 

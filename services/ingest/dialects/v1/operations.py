@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import text
 
 from contracts import (
     CancelJob,
@@ -21,11 +19,12 @@ from contracts import (
     TerminateJob,
     derived,
 )
-from contracts.loose import check_json
+from services.ingest.adapters.admission import admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import rows_of
+from services.ingest.adapters.store.reservations import job_place
 from services.ingest.core.backlog import merge
-from services.ingest.core.fields import Flag, Meta, Number, Whole
+from services.ingest.core.fields import Arguments, Flag, Id, Json, Meta, Number, Whole
 from services.ingest.core.waiting import why
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
@@ -48,7 +47,7 @@ class Why(BaseModel):
 class Retry(Why):
     """Without `file_id` everything of the job that is in back-off is retried."""
 
-    file_id: str | None = Field(default=None, max_length=200)
+    file_id: Id | None = None
 
 
 class Rerun(Why):
@@ -56,10 +55,10 @@ class Rerun(Why):
 
     from_step: str | None = Field(default=None, max_length=100)
     only: Literal["all", "failed", "changed"] = "all"
-    file_ids: list[str] = Field(default_factory=list, max_length=1000)
+    file_ids: list[Id] = Field(default_factory=list, max_length=1000)
     workflow_version: Whole | None = Field(default=None, ge=1)
     metadata: Meta = None
-    args: dict[str, dict[str, Any]] | None = None
+    args: Arguments | None = None
 
 
 class Poke(BaseModel):
@@ -68,11 +67,11 @@ class Poke(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     step: str | None = Field(default=None, max_length=100)
-    file_id: str | None = Field(default=None, max_length=200)
+    file_id: Id | None = None
     outcome: Literal["OK", "KO"] = "OK"
     code: str | None = Field(default=None, max_length=100)
     message: str | None = Field(default=None, max_length=4000)
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: Json = Field(default_factory=dict)
 
 
 class Steering(Why):
@@ -140,7 +139,6 @@ async def poke(
 ) -> dict[str, Any]:
     """Approves or refuses (operators only), or answers any other step that waits for an outside event. 409 when no step waits."""
     wanted = body or Poke()
-    check_json(wanted.data)
     return await _verb(request, gateway, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
 
 
@@ -165,7 +163,9 @@ async def rerun(
     made = {"job_id": command.new_job_id, "rerun_of": job_id, "command_id": command.command_id}
     if key and await gateway.record("job_view", command.new_job_id, who.tenant_id) is not None:
         return made
-    await send_command(request, gateway, command, "The command")
+    async with admit(gateway, who.tenant_id, [job_place(command.new_job_id)]):
+        # A refusal, and no answer in time, release the place: then the job may show without having had one.
+        await send_command(request, gateway, command, "The command")
     return made
 
 
@@ -233,17 +233,3 @@ async def control(
     )  # fmt: skip
     await send_command(request, gateway, command, "The control")
     return {"kind": kind, "name": name, "command_id": command.command_id, **given}
-
-
-@router.get("/audit", summary="Audit")
-async def audit(
-    gateway: GatewayDep,
-    who: Operator,
-    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> dict[str, Any]:
-    """Commands of the tenant's users and their outcome, newest first. `next` is the cursor of the next page."""
-    query = "SELECT id, body FROM audit WHERE tenant_id = :t AND id < :b ORDER BY id DESC LIMIT :n"
-    values = {"t": who.tenant_id, "b": before or 1 << 62, "n": limit}
-    rows = await gateway.store.read(lambda c: c.execute(text(query), values).all())
-    return {"result": [json.loads(r.body) for r in rows], "next": rows[-1].id if len(rows) == limit else None}

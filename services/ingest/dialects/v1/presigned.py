@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
+from contracts.ownership import INCOMING
 from services.ingest.adapters.store import uploads
-from services.ingest.core.fields import Meta, Whole
+from services.ingest.core.fields import Id, Meta, Whole
 from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.v1.tus import await_file, require_open_session, upload_record
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
 from shared import clock
-from shared.objects.object_store import INCOMING, ObjectMissing
+from shared.objects.access import ObjectMissing
 
 router = APIRouter(prefix="/v1/uploads", tags=["Uploads"], max_body_size=256 << 10)
 SIGNED_S = 3600
@@ -26,7 +28,7 @@ class Presign(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    session_id: str = Field(min_length=1, max_length=200)
+    session_id: Id = Field(min_length=1)
     file_name: str = Field(min_length=1, max_length=255)
     size: Whole = Field(ge=0)
     content_type: str = Field(default="application/octet-stream", max_length=200)
@@ -41,14 +43,13 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
     """
     if body.size > gateway.settings.max_upload_bytes:
         raise ApiError(413, f"size: more than {gateway.settings.max_upload_bytes} bytes", "size")
-    await gateway.limits.check_upload(who.tenant_id, body.size)
     await require_open_session(gateway, body.session_id, who)
     name = clean_name(body.file_name)
     if not name:
         raise ApiError(400, "file_name: a name is expected", "file_name")
     upload_id = clock.new_root()
     blob = f"{INCOMING}{who.tenant_id}/{upload_id}/{0:016d}"
-    url = await gateway.objects.presigned_put_url(blob, timedelta(seconds=SIGNED_S))
+    url = await gateway.objects.of(who.tenant_id).presigned_put_url(blob, timedelta(seconds=SIGNED_S))
     if url is None:
         raise ApiError(
             409, "This object store cannot presign URLs. Use a resumable upload (POST /v1/uploads).", code="not_supported"
@@ -58,7 +59,13 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
         "session_id": body.session_id, "file_name": name, "content_type": body.content_type, "metadata": body.metadata, "said": "",
         "length": body.size, "concat": "", "expires_at": clock.unix() + gateway.settings.upload_ttl_s,
     }  # fmt: skip
-    await gateway.store.transact(lambda c: uploads.enter(c, row))
+    caps = await gateway.limits.quotas(who.tenant_id)
+
+    def enter(connection: Connection) -> None:
+        uploads.reserve(connection, row, caps, 1, body.size, clock.unix())
+        uploads.enter(connection, row)
+
+    await gateway.store.transact(enter)
     return {"upload_id": upload_id, "method": "PUT", "url": url, "expires_in": SIGNED_S}
 
 
@@ -69,7 +76,7 @@ async def complete(upload_id: str, request: Request, gateway: GatewayDep, who: W
     blob = f"{INCOMING}{row.tenant_id}/{row.id}/{0:016d}"
     if row.state == "open" and row.position == 0:
         try:
-            size = await gateway.objects.object_size(blob)
+            size = await gateway.objects.of(who.tenant_id).object_size(blob)
         except ObjectMissing:
             raise ApiError(409, f"Upload {upload_id}: no bytes are uploaded yet") from None
         if size != row.length:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts import DeleteSchedule, JobRequest, SetSchedule, derived
-from contracts.loose import check_json
+from contracts.loose import check_metadata
+from contracts.secrecy import hide_secrets
 from services.ingest.adapters.store.operations import rows_of
-from services.ingest.core.fields import Flag, Meta, Whole, WorkflowName
+from services.ingest.core.fields import Arguments, Flag, Whole, WorkflowName
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
@@ -21,7 +22,8 @@ router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 <
 
 
 class Schedule(BaseModel):
-    """`cron` has five fields (minute, hour, day of month, month, day of week), in local time of `time_zone`."""
+    """`cron` has five fields (minute, hour, day of month, month, day of week) or is a macro such as `@daily`, in local time of
+    `time_zone`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,9 +32,9 @@ class Schedule(BaseModel):
     workflow: WorkflowName = "documents"
     workflow_version: Whole | None = Field(default=None, ge=1)
     urls: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=100)
-    metadata: Meta = None
+    metadata: Annotated[dict[str, Any] | None, BeforeValidator(check_metadata), Field(description="Free metadata")] = None
     priority: Literal["low", "normal", "high"] = "normal"
-    args: dict[str, dict[str, Any]] | None = None
+    args: Arguments | None = None
     paused: Flag = False
 
 
@@ -44,7 +46,7 @@ def _id(tenant: str, name: str) -> str:
 
 def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
     keep = ("cron", "time_zone", "urls", "paused", "next_at", "last_job_id")
-    return {"name": name, "job": state["job"], **{k: state.get(k) for k in keep}}
+    return {"name": name, "job": hide_secrets(state["job"]), **{k: state.get(k) for k in keep}}
 
 
 @router.put("/{name}", summary="Create or change a schedule")
@@ -53,15 +55,14 @@ async def save(
 ) -> dict[str, Any]:
     """Times missed during an outage make one job afterwards. A local time that a clock change skips is taken right after the
     change."""
-    check_json(body.args)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
     fields = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
-    metadata = fields.get("metadata")
-    fields["metadata"] = {**metadata, "schedule": name} if isinstance(metadata, dict) else metadata or {"schedule": name}
+    fields["metadata"] = {**(body.metadata or {}), "schedule": name}
     command = SetSchedule(
         command_id=clock.new_root(), owner=who.tenancy, issued_at=clock.now(), schedule_id=_id(who.tenant_id, name), cron=body.cron,
         time_zone=body.time_zone, job=JobRequest(**fields), urls=tuple(body.urls), paused=body.paused,
+        admission=True,
     )  # fmt: skip
     await send_command(request, gateway, command, "The schedule")
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store import catalogue
-from services.ingest.adapters.store.accounts import add_audit
+from services.ingest.adapters.store.audit import add_audit
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
@@ -38,7 +38,7 @@ class Definition(BaseModel):
 
 @router.get("/tags", summary="Tags")
 async def tags(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The built-in tags and those of the tenant."""
+    """The built-in tags, those of the tenant, and those that its files have."""
     return {"result": await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
 
 

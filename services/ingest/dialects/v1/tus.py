@@ -7,6 +7,7 @@ the upload becomes a file of the session; the header `Stageline-File-Id` has its
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -15,14 +16,18 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection, text
 from starlette.responses import Response
 
+from contracts import derived
+from contracts.identity import plain_id
 from contracts.loose import check_metadata
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
+from services.ingest.adapters.store.quotas import Quotas
 from services.ingest.core import tus
 from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.v1.tus_body import receive_bytes
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.idempotency import keyed_root
 from shared import clock
 from shared.web.api_keys import Principal
 
@@ -57,7 +62,10 @@ async def options(gateway: GatewayDep) -> Response:
 @router.post("", status_code=201, summary="Create an upload")
 async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, and optionally `Upload-Concat`. The body may contain the
-    first bytes."""
+    first bytes.
+
+    A repeat under the same `Idempotency-Key` returns the upload that the first request made, with its offset.
+    """
     require_version(request)
     try:
         length = tus.number(request.headers, "upload-length")
@@ -66,30 +74,52 @@ async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response
     except tus.BadHeader as error:
         raise bad_header(error) from None
     _check_length(gateway, request, length, kind)
-    await gateway.limits.check_upload(who.tenant_id, length)
-    row = await _row(request, gateway, who, length, kind, said)
-    now = clock.unix()
-
-    def enter(connection: Connection) -> None:
-        uploads.enter(connection, row)
-        if kind == "final":
-            refused = uploads.join(connection, row["id"], partials, who.tenant_id, now)
-            if refused is not None:
-                reason = f"Upload-Concat: {refused[:200]} is not a complete partial upload"
-                raise ApiError(409, reason, "Upload-Concat")
-        elif length == 0:
-            uploads.mark_whole(connection, row["id"], now)
-
-    await gateway.store.transact(enter)
+    upload_id = await _upload_id(request, gateway, who)
+    made = await gateway.store.read(lambda c: uploads.find(c, upload_id, who.tenant_id))
+    if made is None:
+        row = await _row(request, gateway, who, length, kind, said, upload_id)
+        caps = await gateway.limits.quotas(who.tenant_id)
+        await gateway.store.transact(lambda c: _enter(c, row, caps, partials))
+        made = await upload_record(gateway, upload_id, who)
     headers = {
         **RESUMABLE,
-        "location": str(request.url_for("status", upload_id=row["id"])),
-        "upload-expires": _date(row["expires_at"]),
+        # A path, which every client resolves against the address that it asked.
+        "location": f"/v1/uploads/{upload_id}",
+        "upload-expires": _date(made.expires_at),
     }
     if request.headers.get("content-type") == OCTETS and kind != "final":
-        position = await receive_bytes(request, gateway, await upload_record(gateway, row["id"], who), None)
+        # A repeat brings the same first bytes again. Where some have come, the client goes on after them.
+        first = made.position == 0 and made.state == "open"
+        position = await receive_bytes(request, gateway, made, None) if first else made.position
         headers["upload-offset"] = str(position)
-    return await _answered(gateway, row["id"], who, 201, headers)
+    return await _answered(gateway, upload_id, who, 201, headers)
+
+
+async def _upload_id(request: Request, gateway: Gateway, who: Principal) -> str:
+    """The id of a new upload, derived from `Idempotency-Key`. Raises 409 when the key was used with other headers."""
+    key = request.headers.get("idempotency-key")
+    names = ("upload-length", "upload-defer-length", "upload-metadata", "upload-concat")
+    said = json.dumps([request.headers.get(name) for name in names])
+    return derived(await keyed_root(gateway, who, key, said), "upload")
+
+
+def _enter(connection: Connection, row: dict[str, Any], caps: Quotas, partials: Sequence[str]) -> None:
+    """Add an upload and reserve its place. The parts of a final upload give theirs to it. Raises `OverLimit`, and 409.
+
+    An upload that another request with the same key has added stays as it is.
+    """
+    now, size = clock.unix(), row["length"] or 0
+    if not uploads.enter(connection, row):
+        return
+    if row["concat"] == "final":
+        refused = uploads.join(connection, row["id"], partials, row["tenant_id"], now)
+        if refused is not None:
+            reason = f"Upload-Concat: {refused[:200]} is not a complete partial upload"
+            raise ApiError(409, reason, "Upload-Concat")
+        size = sum(part.size for part in uploads.parts_of(connection, row["id"]))
+    uploads.reserve(connection, row, caps, 0 if row["concat"] == "partial" else 1, size, now)
+    if row["concat"] != "final" and row["length"] == 0:
+        uploads.mark_whole(connection, row["id"], now)
 
 
 def _check_length(gateway: Gateway, request: Request, length: int | None, kind: str) -> None:
@@ -104,16 +134,16 @@ def _check_length(gateway: Gateway, request: Request, length: int | None, kind: 
 
 
 async def _row(
-    request: Request, gateway: Gateway, who: Principal, length: int | None, kind: str, said: dict[str, str]
+    request: Request, gateway: Gateway, who: Principal, length: int | None, kind: str, said: dict[str, str], upload_id: str
 ) -> dict[str, Any]:
-    session_id = said.get("session_id", "")
+    session_id = plain_id(said.get("session_id", ""))
     if kind != "partial":
         await require_open_session(gateway, session_id, who)
     name = clean_name(said.get("filename", said.get("name", "")))
     if kind != "partial" and not name:
         raise ApiError(400, "Upload-Metadata: filename is required", "filename")
     return {
-        "id": clock.new_root(), "tenant_id": who.tenant_id, "tenant_name": who.tenancy.tenant_name,
+        "id": upload_id, "tenant_id": who.tenant_id, "tenant_name": who.tenancy.tenant_name,
         "user_name": who.tenancy.user_name, "session_id": session_id[:200], "file_name": name,
         "content_type": said.get("filetype", "application/octet-stream")[:200], "metadata": _metadata(said.get("metadata")),
         "said": request.headers.get("upload-metadata", ""), "length": length, "concat": kind,
@@ -191,16 +221,28 @@ async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Wri
     row = await upload_record(gateway, upload_id, who)
     if row.concat == "final":
         raise ApiError(403, "A final upload has no bytes of its own.")
-    if length is not None and row.length is None:
-        if length > gateway.settings.max_upload_bytes:
-            raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
-        await gateway.store.transact(lambda c: uploads.set_length(c, upload_id, length))
-        row = await upload_record(gateway, upload_id, who)
     if offset != row.position or row.state != "open":
         raise ApiError(409, f"Upload-Offset: {row.position} is expected", "Upload-Offset")
+    if length is not None:
+        row = await _with_length(gateway, row, who, length)
     position = await receive_bytes(request, gateway, row, checksum)
     headers = {**RESUMABLE, "upload-offset": str(position), "upload-expires": _date(clock.unix() + gateway.settings.upload_ttl_s)}
     return await _answered(gateway, upload_id, who, 204, headers)
+
+
+async def _with_length(gateway: Gateway, row: Any, who: Principal, length: int) -> Any:
+    """The upload, whose deferred length is `length`. Raises 400 when more has come, or when its length is another one; 413, `OverLimit`."""
+    if length > gateway.settings.max_upload_bytes:
+        raise ApiError(413, f"Upload-Length: more than {gateway.settings.max_upload_bytes} bytes", "Upload-Length")
+    if row.length is None and length >= row.position:
+        await gateway.limits.grow(who.tenant_id, row.id, length)
+        await gateway.store.transact(lambda c: uploads.set_length(c, row.id, length))
+        row = await upload_record(gateway, row.id, who)
+    if row.length is None:
+        raise ApiError(400, f"Upload-Length: {row.position} bytes have come already", "Upload-Length")
+    if row.length != length:
+        raise ApiError(400, f"Upload-Length: it is {row.length}, and cannot change", "Upload-Length")
+    return row
 
 
 async def _answered(gateway: Gateway, upload_id: str, who: Principal, code: int, headers: dict[str, str]) -> Response:

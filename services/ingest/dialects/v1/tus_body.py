@@ -11,11 +11,12 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from contracts.ownership import INCOMING
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import uploads
+from services.ingest.adapters.store.quotas import OverLimit
 from services.ingest.http.errors import ApiError
 from shared import clock
-from shared.objects.object_store import INCOMING
 
 BUDGET = 24 << 20
 """Bytes that all uploads of a process may hold in memory together."""
@@ -43,8 +44,11 @@ class _Receiver:
             return
         data, self.pending = bytes(self.pending), bytearray()
         start = self.position + sum(p.size for p in self.held)
+        if self.row.length is None:
+            # The length is not declared: the reservation grows with what arrives.
+            await self.gateway.limits.grow(self.row.tenant_id, self.row.id, start + len(data))
         blob = f"{INCOMING}{self.row.tenant_id}/{self.row.id}/{start:016d}-{clock.new_root()}"
-        await self.gateway.objects.put_named(blob, data)
+        await self.gateway.objects.of(self.row.tenant_id).put_named(blob, data)
         self.held.append(uploads.Part(start, len(data), blob))
         if not self.checked:
             await self.commit()
@@ -62,7 +66,7 @@ class _Receiver:
 
     async def discard(self, parts: list[uploads.Part]) -> None:
         for part in parts:
-            await self.gateway.objects.delete_object(part.blob)
+            await self.gateway.objects.of(self.row.tenant_id).delete_object(part.blob)
 
 
 async def receive_bytes(request: Request, gateway: Gateway, row: Any, checksum: tuple[str, bytes] | None) -> int:
@@ -87,6 +91,9 @@ async def receive_bytes(request: Request, gateway: Gateway, row: Any, checksum: 
             await receiver.flush()
         await receiver.discard(receiver.held)
         raise ApiError(400, "body: the client went away before the end") from None
+    except OverLimit:
+        await receiver.discard(receiver.held)
+        raise
     finally:
         gateway.uploading -= 1
     if checksum is not None and digest is not None and not hmac.compare_digest(digest.digest(), checksum[1]):

@@ -33,7 +33,7 @@ def convert(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, 
         path, about = _opened(path, [str(p) for p in config.get("passwords", [])], notes)
     found = extract_text(path, {"kind": kind}, report)
     pages = [str(page) for page in found["pages"]]
-    read = _read(path, kind, found["needs_ocr"], pages, notes, report)
+    read = _read(path, {**config, "kind": kind, "pages": found["needs_ocr"]}, pages, notes, report)
     about |= {_ENTRIES[META[option]]: str(value) for option, value in dict(config.get("meta", {})).items() if option in META}
     root = etree.Element(f"{{{NAMESPACE}}}document", nsmap={None: NAMESPACE}, kind=kind, pages=str(len(pages)))
     for name, value in sorted(about.items()):
@@ -56,12 +56,13 @@ def _opened(path: Path, passwords: list[str], notes: dict[str, str]) -> tuple[Pa
     return path.parent / "plain.pdf", about
 
 
-def _read(path: Path, kind: str, wanted: list[int], pages: list[str], notes: dict[str, str], report: Report) -> set[int]:
+def _read(path: Path, config: dict[str, Any], pages: list[str], notes: dict[str, str], report: Report) -> set[int]:
     """Put the text that OCR reads into `pages`. Returns the indices of those pages."""
+    wanted = config["pages"]
     if not wanted:
         return set()
     try:
-        seen = recognise(path, {"kind": kind, "pages": wanted}, report)["pages"]
+        seen = recognise(path, {key: config[key] for key in ("kind", "pages", "recognise") if key in config}, report)["pages"]
     except DocumentFault as fault:
         if fault.code != "ocr_not_installed":
             raise

@@ -1,8 +1,9 @@
-"""A hybrid invoice: PDF/A-3 with the invoice's XML embedded (Factur-X 1.07, identical to ZUGFeRD 2.3)."""
+"""A hybrid invoice: PDF/A-3 with the invoice's XML embedded (Factur-X 1.07, identical to ZUGFeRD 2.3), and other attachments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,31 +51,77 @@ _PROPERTIES = "".join(
 )  # fmt: skip
 
 
-def make_invoice(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Write `output`: `input` (`config.kind`: pdf or image) as PDF/A-3 that carries `input-1`, the invoice's XML.
+XML_TYPES = ("text/xml", "application/xml")
+DATA_ALONE: Mapping[str, Any] = {"media_type": "text/xml"}
+"""The attachment of a config that names none: the invoice's XML."""
 
-    The result's properties hold the level. Raises `unsupported_type`, `conformance` (no invoice of a known guideline),
-    `password`, `damaged`.
+
+def make_invoice(path: Path, config: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Write `output`: `input` (`config.kind`: pdf or image) as PDF/A-3 that carries `input-1`, `input-2`, …
+
+    `config.attachments` describes these in their order: `{name, media_type, attached, relationship, description, changed}`. The first
+    that is an invoice's XML is its data, and the result's properties hold the level. Raises `unsupported_type`, `password`, `damaged`,
+    and `conformance` where XML that is not marked as `attached` is no invoice of a known guideline.
     """
-    data = (path.parent / "input-1").read_bytes()
-    level = level_of(data)
-    name = "xrechnung.xml" if level == "XRECHNUNG" else "factur-x.xml"
+    described = [dict(entry) for entry in config.get("attachments") or [DATA_ALONE]]
+    contents = [(path.parent / f"input-{number}").read_bytes() for number in range(1, len(described) + 1)]
+    place, level = _find_data(described, contents)
+    if place is not None:
+        name = "xrechnung.xml" if level == "XRECHNUNG" else "factur-x.xml"
+        relationship = "Data" if level in NOT_WHOLE else "Alternative"
+        described[place] |= {"name": name, "media_type": "text/xml", "description": "Invoice data", "relationship": relationship}
     document, notes = open_document(path, config, report)
 
     def carry(made: pikepdf.Pdf) -> str:
-        now = encode_pdf_date(datetime.now(UTC))
-        spec = AttachedFileSpec(
-            made, data, filename=name, mime_type="text/xml", description="Invoice data", creation_date=now, mod_date=now
-        )  # fmt: skip
-        spec.relationship = Name.Data if level in NOT_WHOLE else Name.Alternative
-        made.attachments[name] = spec
+        # The data come first: their name is fixed, and another attachment's gives way to it.
+        for number in sorted(range(len(described)), key=lambda n: n != place):
+            _attach(made, described[number], contents[number])
         made.Root.AF = Array([attached.obj for attached in made.attachments.values()])
-        return _SCHEMA.format(name=name, level=level, properties=_PROPERTIES)
+        return _SCHEMA.format(name=described[place]["name"], level=level, properties=_PROPERTIES) if place is not None else ""
 
     with document:
         make_archive(document, path.parent, 3, config, notes, report, carry)
         count = len(document.pages)
-    return {"properties": {"page_count": count, "invoice_level": level, **as_properties(notes)}}
+    return {
+        "properties": {"page_count": count, **({"invoice_level": level} if place is not None else {}), **as_properties(notes)}
+    }
+
+
+def _find_data(described: Sequence[Mapping[str, Any]], contents: Sequence[bytes]) -> tuple[int | None, str]:
+    """Place and level of the invoice's data; (None, "") where no XML was meant as such. Raises `conformance`."""
+    refused: DocumentFault | None = None
+    for place, (entry, content) in enumerate(zip(described, contents, strict=True)):
+        if entry["media_type"] not in XML_TYPES:
+            continue
+        try:
+            return place, level_of(content)
+        except DocumentFault as fault:
+            if not entry.get("attached"):
+                refused = refused or fault
+    if refused is not None:
+        raise refused
+    return None, ""
+
+
+def _attach(made: pikepdf.Pdf, entry: Mapping[str, Any], content: bytes) -> None:
+    """Embed a file under a name that no other one has."""
+    name = _free_name(str(entry.get("name") or "attachment"), set(made.attachments.keys()))
+    now = datetime.now(UTC)
+    changed = datetime.fromisoformat(entry["changed"]) if entry.get("changed") else now
+    spec = AttachedFileSpec(
+        made, content, filename=name, mime_type=str(entry["media_type"]), description=str(entry.get("description") or ""),
+        creation_date=encode_pdf_date(now), mod_date=encode_pdf_date(changed),
+    )  # fmt: skip
+    spec.relationship = Name(f"/{entry.get('relationship') or 'Supplement'}")
+    made.attachments[name] = spec
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, with a number before its ending where it is taken: `terms.pdf` → `terms-2.pdf`."""
+    stem, dot, ending = name.rpartition(".")
+    stem, ending = (stem, dot + ending) if stem else (name, "")
+    tries = itertools.chain([name], (f"{stem}-{number}{ending}" for number in itertools.count(2)))
+    return next(candidate for candidate in tries if candidate not in taken)
 
 
 def level_of(data: bytes) -> str:

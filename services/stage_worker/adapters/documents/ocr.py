@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from services.stage_worker.core.document_fault import DocumentFault
 
 DPI = 200
 MAX_PIXELS = 40_000_000
+PAGE_TIMEOUT_S = 300
+Recognise = Callable[[int, str], None]
+"""Runs tesseract on the picture of a page, in these languages. Writes its text and its table beside the picture. Raises `DocumentFault`."""
 
 
 def tesseract() -> str | None:
@@ -26,20 +30,23 @@ def tesseract() -> str | None:
 def recognise(path: Path, config: dict[str, Any], report: Report) -> dict[str, Any]:
     """Returns `{pages: {index: text}, confidence, tool}` for the pages in `config["pages"]`. `confidence` is a mean, 0 to 1.
 
-    Raises `ocr_not_installed`, `ocr_failed`, `limit_time`, `damaged`.
+    `config["recognise"]` runs the program elsewhere; without it, this process does. Raises `ocr_not_installed`, `ocr_failed`, `limit_time`, `damaged`.
     """
     program = tesseract()
     if program is None:
         raise DocumentFault("ocr_not_installed", "OCR needs tesseract, which is not installed on this worker.")
+    run: Recognise = config.get("recognise") or (
+        lambda index, languages: _run(program, path.parent / picture_name(index), languages)
+    )
     wanted = [int(i) for i in config.get("pages", [])]
     texts: dict[str, str] = {}
     scores: list[float] = []
     for done, index in enumerate(wanted):
-        picture = path.parent / f"page-{index}.png"
+        picture = path.parent / picture_name(index)
         _render(path, str(config.get("kind")), index).save(picture)
-        text, score = _run(program, picture, str(config.get("languages", "eng")))
-        texts[str(index)] = text
-        scores.extend(score)
+        run(index, str(config.get("languages", "eng")))
+        texts[str(index)] = picture.with_suffix(".txt").read_text()
+        scores.extend(_scores(picture.with_suffix(".tsv").read_text()))
         picture.unlink()
         report(done + 1, len(wanted))
     confidence = round(sum(scores) / len(scores) / 100, 3) if scores else 0.0
@@ -60,17 +67,28 @@ def _render(path: Path, kind: str, index: int) -> Image.Image:
         return frame.convert("L")
 
 
-def _run(program: str, picture: Path, languages: str) -> tuple[str, list[float]]:
-    out = picture.with_suffix("")
-    command = [program, str(picture), str(out), "-l", languages, "txt", "tsv"]
+def picture_name(index: int) -> str:
+    """Name of a page's picture in the folder of the document."""
+    return f"page-{index}.png"
+
+
+def tesseract_command(program: str, picture: Path, languages: str) -> list[str]:
+    """The command that reads `picture` and writes its text and its table of words beside it."""
+    return [program, str(picture), str(picture.with_suffix("")), "-l", languages, "txt", "tsv"]
+
+
+def _run(program: str, picture: Path, languages: str) -> None:
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    command = tesseract_command(program, picture, languages)
     try:
-        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=PAGE_TIMEOUT_S)
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
         raise DocumentFault("ocr_failed", f"tesseract: {reason[0][:300]}") from None
     except subprocess.TimeoutExpired:
-        raise DocumentFault("limit_time", "tesseract took longer than 300 s for one page.") from None
-    rows = [line.split("\t") for line in out.with_suffix(".tsv").read_text().splitlines()[1:]]
-    scores = [float(r[10]) for r in rows if len(r) == 12 and r[11].strip() and float(r[10]) >= 0]
-    return out.with_suffix(".txt").read_text(), scores
+        raise DocumentFault("limit_time", f"tesseract took longer than {PAGE_TIMEOUT_S} s for one page.") from None
+
+
+def _scores(table: str) -> list[float]:
+    rows = [line.split("\t") for line in table.splitlines()[1:]]
+    return [float(r[10]) for r in rows if len(r) == 12 and r[11].strip() and float(r[10]) >= 0]

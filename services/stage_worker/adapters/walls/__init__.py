@@ -1,0 +1,1 @@
+"""What the kernel keeps a document reader from: files, system calls, privileges."""

@@ -1,0 +1,3 @@
+module stageline.test/invopop_go
+
+go 1.24
