@@ -9,6 +9,8 @@ from typing import Any
 INCOMING = "incoming/"
 """Prefix of objects that are being written. The next part of such a name is the tenant."""
 MAX_NAME = 400
+CONTENT = re.compile(r"[^/]+/(?P<start>[0-9a-f]{2})/(?P<sha256>(?P=start)[0-9a-f]{62})(?:-[0-9a-f]{16})?")
+"""Name of stored content: tenant, SHA-256 and, of what a step stored, a mark of its job."""
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f/\\%]{1,200}")
 """One part of a name. Escapes are refused, because one store decodes them and another does not."""
 

@@ -84,7 +84,7 @@ class Actions:
         if file.url is None:
             await self._read_file(task)
             return None
-        stored, media_type = await self.downloads.fetch_file(task.tenant_id, file.url)
+        stored, media_type = await self.downloads.fetch_file(task.tenant_id, task.job_id, file.url)
         facts = {
             "blob_name": stored.name, "size": stored.size, "sha256": stored.sha256, "md5": stored.md5,
             "content_type": media_type,
@@ -96,7 +96,7 @@ class Actions:
         blob, sha256 = file.blob_name, file.sha256
         if blob is None:
             raise DocumentFault("object_missing", "The file has no stored content.")
-        return await self.objects.of(task.tenant_id).get_object(blob, sha256)
+        return await self.objects.of(task.tenant_id, task.job_id).get_object(blob, sha256)
 
     async def _read_document(self, task: Task) -> dict[str, Any]:
         settings = {**task.config, "kind": newest_input(task, "kind")}
@@ -117,11 +117,11 @@ class Actions:
         }
 
     async def _put_text(self, task: Task, text: bytes) -> str:
-        return (await self.objects.of(task.tenant_id).put_object(text)).name
+        return (await self.objects.of(task.tenant_id, task.job_id).put_object(text)).name
 
     async def _read_text(self, task: Task) -> bytes:
         blob = newest_input(task, "text_blob")
-        return b"" if blob is None else await self.objects.of(task.tenant_id).get_object(blob)
+        return b"" if blob is None else await self.objects.of(task.tenant_id, task.job_id).get_object(blob)
 
     async def _judge_text(self, task: Task) -> dict[str, Any]:
         # A hostile text can keep an expression busy, so it is read where it can be stopped.
@@ -156,7 +156,7 @@ class Actions:
     async def index_text(self, task: Task) -> Result:
         """Store the text in the form of the full-text index. The gateway indexes it when the file is done."""
         result = await self._judge_text(task)
-        stored = await self.objects.of(task.tenant_id).put_object(result["output"])
+        stored = await self.objects.of(task.tenant_id, task.job_id).put_object(result["output"])
         return {"index_blob": stored.name, "properties": {"words": result["words"]}}
 
     async def package_result(self, task: Task) -> Result:
@@ -170,4 +170,4 @@ class Actions:
             "text_blob": newest_input(task, "text_blob"), "steps": list(task.inputs),
         }  # fmt: skip
         data = json.dumps(document, ensure_ascii=False, indent=1, default=str).encode()
-        return {"result_blob": (await self.objects.of(task.tenant_id).put_object(data)).name}
+        return {"result_blob": (await self.objects.of(task.tenant_id, task.job_id).put_object(data)).name}

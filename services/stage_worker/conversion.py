@@ -93,7 +93,7 @@ class Conversion:
         if len(others) > MAX_ATTACHMENTS or sum(f.size or 0 for f in files) > MAX_MERGE_BYTES:
             limits = f"at most {MAX_ATTACHMENTS} attachments, and {MAX_MERGE_BYTES >> 20} MiB together"
             raise DocumentFault("too_large", f"An invoice has {limits}.")
-        objects = self.objects.of(task.tenant_id)
+        objects = self.objects.of(task.tenant_id, task.job_id)
         inputs = [await objects.get_object(str(f.blob_name), f.sha256) for f in (paper, *others)]
         kind = "pdf" if paper.content_type == PDF else "image"
         attached = [_attachment(f, _named(options, f.file_id)) for f in others]
@@ -122,7 +122,7 @@ class Conversion:
             raise DocumentFault("no_file", "There is no PDF to merge.")
         if sum(o.size for entry in task.files for o in entry.outputs) > MAX_MERGE_BYTES:
             raise DocumentFault("too_large", f"The PDFs together are larger than {MAX_MERGE_BYTES >> 20} MiB.")
-        inputs = [await self.objects.of(task.tenant_id).get_object(blob) for blob in blobs]
+        inputs = [await self.objects.of(task.tenant_id, task.job_id).get_object(blob) for blob in blobs]
         named = options.get("job", {})
         config = {"inputs": len(inputs), "meta": named, "linearize": named.get("PDF.LINEARIZE", False)}
         result = await self.reader.run_action("pdf.merge", inputs, config, task.timeout_s, task.progress)
@@ -133,7 +133,7 @@ class Conversion:
     async def _run_sandboxed(self, task: Task, config: dict[str, Any]) -> dict[str, Any]:
         file = _stored_file(task)
         kind = next((r["kind"] for r in reversed(list(task.inputs.values())) if "kind" in r), None)
-        data = await self.objects.of(task.tenant_id).get_object(str(file.blob_name), file.sha256)
+        data = await self.objects.of(task.tenant_id, task.job_id).get_object(str(file.blob_name), file.sha256)
         return await self.reader.run_action(task.action, data, {**config, "kind": kind}, task.timeout_s, task.progress)
 
     async def _with_options(self, task: Task, file: FileRef) -> dict[str, Any]:
@@ -149,13 +149,13 @@ class Conversion:
         blob = task.config.get("options_blob")
         if blob is None:
             return {}
-        found: dict[str, Any] = json.loads(await self.objects.of(task.tenant_id).get_object(str(blob)))
+        found: dict[str, Any] = json.loads(await self.objects.of(task.tenant_id, task.job_id).get_object(str(blob)))
         if found.get("invalid"):
             raise DocumentFault("option", str(found["invalid"]))
         return found
 
     async def _store(self, task: Task, data: bytes, name: str, media_type: str = PDF) -> dict[str, Any]:
-        stored = await self.objects.of(task.tenant_id).put_object(data)
+        stored = await self.objects.of(task.tenant_id, task.job_id).put_object(data)
         output = OutputFile(
             file_name=name[-255:], blob_name=stored.name, size=stored.size, sha256=stored.sha256, content_type=media_type
         )

@@ -55,6 +55,6 @@ class WebhookCalls(Protocol):
 class Downloads(Protocol):
     """Fetches remote files."""
 
-    async def fetch_file(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def fetch_file(self, tenant: str, job_id: str, url: str) -> tuple[StoredObject, str]:
         """Store the content of `url`. Returns the object and its declared media type. Raises `DocumentFault`."""
         ...

@@ -83,9 +83,10 @@ class Objects:
         self.reads = VerifiedReads(self.access)
         self.folder = self.access.folder
 
-    def of(self, tenant: str) -> TenantObjects:
-        """The objects of one tenant. Raises `ForeignObject` for a tenant that cannot own any."""
-        return TenantObjects(self, tenant)
+    def of(self, tenant: str, job_id: str | None = None) -> TenantObjects:
+        """The objects of one tenant. With `job_id`, what is stored gets a name that no other job's objects have, so that the erasure of
+        another job cannot take it. Raises `ForeignObject` for a tenant that cannot own any."""
+        return TenantObjects(self, tenant, job_id)
 
     async def delete_unneeded(self, name: str) -> None:
         """Delete an object that nothing refers to any more, if it exists. For names that were judged before they were kept."""
@@ -123,10 +124,11 @@ class Objects:
 class TenantObjects:
     """The objects of one tenant. Raises `ForeignObject` for the name of another's, and `Retry` when the store is unavailable."""
 
-    def __init__(self, objects: Objects, tenant: str) -> None:
+    def __init__(self, objects: Objects, tenant: str, job_id: str | None = None) -> None:
         if not is_tenant(tenant):
             raise ForeignObject("object_missing", "the tenant's id cannot be part of the name of an object")
         self.tenant = tenant
+        self.job_id = job_id
         self.store = objects.store
         self.access = objects.access
         self.reads = objects.reads
@@ -169,7 +171,7 @@ class TenantObjects:
 
     async def commit_staged(self, staged: StagedObject) -> StoredObject:
         """Give a staged stream to the tenant, under its SHA-256."""
-        name = object_name(self.tenant, staged.sha256)
+        name = object_name(self.tenant, staged.sha256, self.job_id)
         with self.access.asking(name, writing=True):
             await obstore.rename_async(self.store, staged.name, name, overwrite=True)
         return StoredObject(name, staged.size, staged.sha256, staged.md5)
@@ -181,7 +183,7 @@ class TenantObjects:
     async def put_object(self, data: bytes) -> StoredObject:
         """Store bytes under their SHA-256. Storing the same bytes again changes nothing."""
         sha256 = hashlib.sha256(data).hexdigest()
-        name = object_name(self.tenant, sha256)
+        name = object_name(self.tenant, sha256, self.job_id)
         with self.access.asking(name, writing=True):
             if self.folder is None:
                 await obstore.put_async(self.store, name, data)
@@ -267,6 +269,8 @@ def _clear_torn(folder: Path, before: float) -> int:
     return cleared
 
 
-def object_name(tenant: str, sha256: str) -> str:
-    """The name of content in the store: by tenant, spread over 256 folders, with nothing that a user chose."""
-    return f"{tenant}/{sha256[:2]}/{sha256}"
+def object_name(tenant: str, sha256: str, job_id: str | None = None) -> str:
+    """The name of content in the store: by tenant, spread over 256 folders, with nothing that a user chose. What a step of a job stored has
+    a mark of the job at its end (`CONTENT`)."""
+    mark = f"-{hashlib.sha256(job_id.encode()).hexdigest()[:16]}" if job_id is not None else ""
+    return f"{tenant}/{sha256[:2]}/{sha256}{mark}"

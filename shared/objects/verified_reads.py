@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import obstore
 from cachetools import LRUCache
 from obstore.exceptions import BaseError
 
+from contracts.ownership import CONTENT
 from shared.objects.access import ObjectMissing, StoreAccess
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,6 @@ SMALL_BYTES = 4 << 20
 CHUNK_BYTES = 256 * 1024
 READS = 2
 """Reads until an object counts as damaged: the first may have met a broken connection or a cache."""
-_CONTENT = re.compile(r"[^/]+/(?P<start>[0-9a-f]{2})/(?P<sha256>(?P=start)[0-9a-f]{62})")
 _REMEMBERED = 4096
 
 
@@ -31,7 +30,7 @@ class ObjectDamaged(ObjectMissing):
 
 def content_hash(name: str) -> str | None:
     """The SHA-256 in an object's name; None for an object that is not named by its content, such as a part of an upload."""
-    found = _CONTENT.fullmatch(name)
+    found = CONTENT.fullmatch(name)
     return found["sha256"] if found else None
 
 

@@ -35,13 +35,17 @@ from tests.unit.fake_relay import NotingRelay
 async def test_the_orchestrator_finds_what_jobs_refer_to(opened: Opener) -> None:
     store, relay = await opened("job_orchestrator"), NotingRelay()
     names = [f"t/{c * 2}/{c * 2 + 'ab' * 31}" for c in "abcd"]
+    # Equal content of another job is another object.
+    names.append(f"{names[1]}-{'1' * 16}")
 
     def enter(c: Any) -> None:
         insert = "INSERT INTO job (id, workflow_name, workflow_version, body) VALUES (:i, 'w', 1, :b)"
         for n in range(700):
             c.execute(text(insert), {"i": f"j{n:04}", "b": f'{{"options_blob": "{names[0]}"}}' if n == 650 else "{}"})
         lane = "INSERT INTO lane (job_id, lane_id, lease, body) VALUES ('j0001', 'f', 'l', :b)"
-        c.execute(text(lane), {"b": f'{{"results": {{"text": {{"text_blob": "{names[1]}"}}}}}}'})
+        c.execute(
+            text(lane), {"b": f'{{"results": {{"text": {{"text_blob": "{names[1]}-{"0" * 16}", "index_blob": "{names[1]}"}}}}}}'}
+        )
 
     await store.transact(enter)
     stores = Stores(partial(SqlJobStore, catalog=Catalog()), partial(SqlDispatchStore, slot=0), SqlSteeringStore, SqlSealStore)

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from cli.client import Client
+from cli.commands.submit import submit_files
 from contracts import AddFile, EraseSession, FileRef, Message, OpenSession, Tenancy, to_record
 from shared import clock
 from shared.kafka.clients import make_producer
-from tests.conftest import Pipeline
+from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.conversion_client import Conversion, Problem
 from tests.e2e.invopop_client import Invopop, InvopopError
 from tests.e2e.outside import read_all
+from tests.e2e.test_control import until_why, verb
 from tests.e2e.test_erase import holding, residue
 from tests.e2e.test_gateway import ended, form, raw, session_with
 from tests.e2e.test_uploads import begin, bring
@@ -171,6 +173,24 @@ async def test_delete_job_of_the_conversion_service_erases(client: Client, pipel
             with pytest.raises(Problem, match="jobNotFound"):
                 await conversion.call("GET", f"/jobs/{job}")
     await nothing_left(pipeline, mark, creating, done, running)
+
+
+async def test_the_erasure_of_a_job_takes_nothing_from_a_running_job_with_equal_documents(
+    client: Client, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    nda, form, mark = SAMPLES / "contract-nda.pdf", {"workflow": "test-held-merge"}, uuid.uuid4().hex
+    marked = tmp_path / "marked.pdf"
+    marked.write_bytes(nda.read_bytes() + f"\n%{mark}\n".encode())
+    one, other = await submit_files(client, [nda, marked], form), await submit_files(client, [nda], form)
+    for job_id in (one, other):
+        await until_why(client, job_id, "waiting_for_approval")
+    await verb(client, one, "poke", step="approve")
+    assert (await ended(client, one))["stage"] == "completed"
+    await client.call("DELETE", f"/v1/jobs/{one}")
+    await nothing_left(pipeline, mark)
+    await verb(client, other, "poke", step="approve")
+    found = await ended(client, other)
+    assert found["stage"] == "completed", found["error_messages"]
 
 
 # --- the silo -----------------------------------------------------------------------------------------------------------------------

@@ -67,20 +67,20 @@ def downloads(tmp_path: Path, cloud: str, key: str = KEY) -> GuardedDownloads:
 @pytest.mark.parametrize("name", ["google", "azure"])
 async def test_a_document_comes_from_the_container(tmp_path: Path, cloud: str, name: str) -> None:
     fetch = downloads(tmp_path, cloud).fetch_file
-    stored, _ = await fetch("acme", container_url(name, "note one.txt"))
+    stored, _ = await fetch("acme", "job-1", container_url(name, "note one.txt"))
     assert stored.sha256 == hashlib.sha256(b"Invoice No: C-1\n").hexdigest()
     with pytest.raises(DocumentFault, match="has no file") as lost:
-        await fetch("acme", container_url(name, "other.txt"))
+        await fetch("acme", "job-1", container_url(name, "other.txt"))
     assert lost.value.code == "source_refused"
     with pytest.raises(DocumentFault) as closed:
-        await fetch("other", container_url(name, "note one.txt"))
+        await fetch("other", "job-1", container_url(name, "note one.txt"))
     assert closed.value.code == "container_unknown"
 
 
 async def test_a_wrong_account_key_is_an_error_that_may_be_retried(tmp_path: Path, cloud: str) -> None:
     wrong = base64.b64encode(b"another key, another signature..").decode()
     with pytest.raises(DocumentFault) as fault:
-        await downloads(tmp_path, cloud, wrong).fetch_file("acme", container_url("azure", "note one.txt"))
+        await downloads(tmp_path, cloud, wrong).fetch_file("acme", "job-1", container_url("azure", "note one.txt"))
     assert fault.value.code == "source_unavailable" and fault.value.retriable
 
 

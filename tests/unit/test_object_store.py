@@ -9,9 +9,11 @@ from pathlib import Path
 import obstore
 import pytest
 
+from contracts.ownership import CONTENT
 from shared import clock
 from shared.errors import Retry
 from shared.objects.object_store import open_objects
+from shared.objects.verified_reads import ObjectDamaged
 
 
 def files(folder: Path) -> set[str]:
@@ -58,6 +60,21 @@ async def test_the_names_of_a_tenant_are_its_own(tmp_path: Path) -> None:
     await objects.of("acme").put_named("incoming/acme/part", b"half")
     assert set(await objects.of("acme").list_names(100)) == {*names, "incoming/acme/part"}
     assert len(await objects.of("acme").list_names(3)) == 3
+
+
+async def test_equal_content_of_two_jobs_is_two_objects(tmp_path: Path) -> None:
+    objects = open_objects(f"file://{tmp_path}")
+    one, other, uploaded = [await objects.of("acme", job).put_object(b"the same page") for job in ("job-1", "job-2", None)]
+    assert len({one.name, other.name, uploaded.name}) == 3
+    assert (await objects.of("acme", "job-1").put_object(b"the same page")).name == one.name, "a retry stores it where it was"
+    for stored in (one, other, uploaded):
+        found = CONTENT.fullmatch(stored.name)
+        assert found is not None and found["sha256"] == stored.sha256
+    await objects.of("acme").delete_object(one.name)
+    assert await objects.of("acme").get_object(other.name) == b"the same page"
+    (tmp_path / other.name).write_bytes(b"another page")
+    with pytest.raises(ObjectDamaged):
+        await objects.of("acme").get_object(other.name)
 
 
 def test_a_store_whose_folder_cannot_be_made_is_away(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def test_nobody_else_opens_an_object_store() -> None:
     }
 
 
+def test_the_worker_stores_for_a_job_alone() -> None:
+    """Equal content of two jobs is two objects: the erasure of one job takes nothing from the other."""
+    root = Path(__file__).parents[2] / "services" / "stage_worker"
+    asked = [found for p in root.rglob("*.py") for found in re.findall(r"objects\.of\(([^)]*)\)", p.read_text())]
+    assert asked and {a.split(", ")[-1].rpartition(".")[2] for a in asked} == {"job_id"}
+
+
 @pytest.mark.parametrize("method", taking_a_name())
 @pytest.mark.parametrize("name", ["b/ab/x", "a/../b/ab/x", "incoming/b/ab/x"])
 async def test_every_method_refuses_another_tenants_name(method: str, name: str, tmp_path: Path) -> None:

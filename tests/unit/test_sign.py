@@ -159,7 +159,7 @@ async def test_the_key_and_the_document_meet_in_no_process(tmp_path: Path, key: 
     file = FileRef(file_id="f", file_name="nda.pdf", blob_name=stored.name, sha256=stored.sha256)
     inputs = {"identify": {"kind": "pdf"}}
     message = StageTask.trusted(
-        tenant_id="acme", step="sign", action="pdf.sign", config={}, inputs=inputs, file=file, timeout_s=60
+        tenant_id="acme", job_id="job-1", step="sign", action="pdf.sign", config={}, inputs=inputs, file=file, timeout_s=60
     )
     result = await conversion.sign_file(Task(message))
     assert result is not None and "Stageline test" in result["properties"]["signed_by"]

@@ -23,8 +23,8 @@ LOOK_S = 15.0
 PAGE = 500
 PAUSE_S = 0.02
 """Between two pages, so that the search takes a small part of the database's time."""
-CONTENT = re.compile(r"/[0-9a-f]{2}/([0-9a-f]{64})")
-"""The hash in the name of stored content. Whichever tenant's name it is in, the object is kept."""
+CONTENT = re.compile(r"/[0-9a-f]{2}/([0-9a-f]{64}(?:-[0-9a-f]{16})?)")
+"""The last part of the name of stored content. Whichever tenant's name it is in, the object is kept."""
 TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("job", ("id",)), ("lane", ("job_id", "lane_id")), ("session_part", ("job_id", "part")), ("schedule", ("id",)), ("workflow", ("name", "version")),
 )  # fmt: skip
@@ -65,15 +65,15 @@ class ReferenceSearch:
 
         await self.processor.run_unit(publish)
 
-    async def search(self, hashes: set[str]) -> set[str]:
-        """Those of the hashes that a stored text names."""
+    async def search(self, wanted: set[str]) -> set[str]:
+        """Those of the last parts of names that a stored text has."""
         found: set[str] = set()
         for table, key in TABLES:
             last: tuple[object, ...] | None = None
             while True:
                 rows = await self.processor.store.read(lambda c, t=table, k=key, after=last: _page(c, t, k, after))  # type: ignore[misc]
                 for row in rows:
-                    found |= hashes.intersection(CONTENT.findall(row.body))
+                    found |= wanted.intersection(CONTENT.findall(row.body))
                 if len(rows) < PAGE:
                     break
                 last = tuple(getattr(rows[-1], column) for column in key)

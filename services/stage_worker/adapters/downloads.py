@@ -36,13 +36,13 @@ class GuardedDownloads:
         self.containers = containers or {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch_file(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def fetch_file(self, tenant: str, job_id: str, url: str) -> tuple[StoredObject, str]:
         if url.startswith(SCHEME):
-            return await self._fetch_from_container(tenant, url)
+            return await self._fetch_from_container(tenant, job_id, url)
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 check_url(url, self.trusted)
-                found = await self._download(tenant, url)
+                found = await self._download(tenant, job_id, url)
             except AddressRefused as error:
                 raise DocumentFault("ssrf_refused", f"The address is not allowed: {error}") from None
             except TooLarge as error:
@@ -54,7 +54,7 @@ class GuardedDownloads:
             url = found
         raise DocumentFault("too_many_redirects", f"The address redirects more than {MAX_REDIRECTS} times.")
 
-    async def _fetch_from_container(self, tenant: str, url: str) -> tuple[StoredObject, str]:
+    async def _fetch_from_container(self, tenant: str, job_id: str, url: str) -> tuple[StoredObject, str]:
         name, path = parse_container_url(url)
         container = self.containers.get(name)
         if container is None or not container.open_to(tenant):
@@ -63,7 +63,7 @@ class GuardedDownloads:
             found = await obstore.get_async(container.store(), path)
             if found.meta["size"] > self.limit:
                 raise TooLarge("too_large", f"{found.meta['size']} bytes; the limit is {self.limit}")
-            stored = await self.objects.of(tenant).put_stream(_chunks(found), self.limit)
+            stored = await self.objects.of(tenant, job_id).put_stream(_chunks(found), self.limit)
         except TooLarge as error:
             raise DocumentFault("too_large", f"The remote file is too large: {error}") from None
         except (NotFoundError, FileNotFoundError):
@@ -74,7 +74,7 @@ class GuardedDownloads:
             raise DocumentFault("source_unavailable", f"Container {name} could not be read.", True) from None
         return stored, "application/octet-stream"
 
-    async def _download(self, tenant: str, url: str) -> tuple[StoredObject, str] | str:
+    async def _download(self, tenant: str, job_id: str, url: str) -> tuple[StoredObject, str] | str:
         if self._session is None:
             self._session = guarded_session(self.trusted, 110, 10, 30, auto_decompress=False)
         async with self._session.get(url, allow_redirects=False) as response:
@@ -86,7 +86,7 @@ class GuardedDownloads:
                 raise DocumentFault(code, f"The source answered {response.status} {response.reason or ''}.", temporary)
             if (response.content_length or 0) > self.limit:
                 raise TooLarge("too_large", f"{response.content_length} bytes; the limit is {self.limit}")
-            stored = await self.objects.of(tenant).put_stream(response.content.iter_chunked(256 * 1024), self.limit)
+            stored = await self.objects.of(tenant, job_id).put_stream(response.content.iter_chunked(256 * 1024), self.limit)
             return stored, response.content_type[:200]
 
     async def close(self) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
 from contracts import FindReferences, Tenancy
-from contracts.ownership import INCOMING
+from contracts.ownership import CONTENT, INCOMING
 from contracts.topics import command_topic
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import object_claims, row_turns, uploads
@@ -31,8 +30,6 @@ QUESTION = 2000
 """Objects in one question."""
 ANSWER_S = 3600.0
 POLL_S = 2.0
-CONTENT = re.compile(r"[^/]+/[0-9a-f]{2}/[0-9a-f]{64}")
-"""Names of stored content. Other names were made by nobody that this service knows, and stay."""
 KIND = "collector"
 _ANSWER = text("SELECT body FROM decision WHERE command_id = :i")
 
@@ -76,6 +73,7 @@ class ObjectCollector:
         await self.collect_incoming()
         found, unsure = 0, list[str]()
         async for names in objects.stale_pages(before):
+            # Names that are not those of content were made by nobody that this service knows, and stay.
             unsure += await self._unneeded(name for name in names if CONTENT.fullmatch(name))
             while len(unsure) >= QUESTION:
                 found += await self._doom(unsure[:QUESTION])
