@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,8 @@ from shared.errors import Outcome, Retry
 from shared.objects.access import ObjectMissing, StoreAccess
 from shared.objects.verified_reads import VerifiedReads
 
+Naming = Callable[[str, int], Awaitable[None]]
+"""Gets an object's name and its size in bytes before the object gets that name. What it raises ends the storing."""
 TORN = re.compile(r"#\d+$")
 """Suffix of an unfinished file in a local store, which neither lists nor deletes such files."""
 
@@ -129,10 +132,17 @@ class TenantObjects:
             raise ForeignObject("object_missing", "the tenant's id cannot be part of the name of an object")
         self.tenant = tenant
         self.job_id = job_id
+        self.naming: Naming | None = None
         self.store = objects.store
         self.access = objects.access
         self.reads = objects.reads
         self.folder = objects.folder
+
+    def announcing(self, naming: Naming) -> TenantObjects:
+        """The same objects. `naming` gets the name of what is stored through them first."""
+        objects = copy.copy(self)
+        objects.naming = naming
+        return objects
 
     def owned(self, name: str) -> str:
         """`name`. Raises `ForeignObject` unless it is the name of an object of this tenant."""
@@ -142,7 +152,12 @@ class TenantObjects:
 
     async def put_stream(self, chunks: AsyncIterator[bytes], limit: int) -> StoredObject:
         """Store a stream under its SHA-256. Raises `TooLarge` after `limit` bytes; whatever is raised, nothing is stored."""
-        return await self.commit_staged(await self.stage_stream(chunks, limit))
+        staged = await self.stage_stream(chunks, limit)
+        try:
+            return await self.commit_staged(staged)
+        except BaseException:
+            await self.discard_staged(staged)
+            raise
 
     async def stage_stream(self, chunks: AsyncIterator[bytes], limit: int) -> StagedObject:
         """Write a stream under `INCOMING`, where it belongs to nobody until `commit_staged` or `discard_staged`. Raises as `put_stream`."""
@@ -172,6 +187,8 @@ class TenantObjects:
     async def commit_staged(self, staged: StagedObject) -> StoredObject:
         """Give a staged stream to the tenant, under its SHA-256."""
         name = object_name(self.tenant, staged.sha256, self.job_id)
+        if self.naming is not None:
+            await self.naming(name, staged.size)
         with self.access.asking(name, writing=True):
             await obstore.rename_async(self.store, staged.name, name, overwrite=True)
         return StoredObject(name, staged.size, staged.sha256, staged.md5)
@@ -184,6 +201,8 @@ class TenantObjects:
         """Store bytes under their SHA-256. Storing the same bytes again changes nothing."""
         sha256 = hashlib.sha256(data).hexdigest()
         name = object_name(self.tenant, sha256, self.job_id)
+        if self.naming is not None:
+            await self.naming(name, len(data))
         with self.access.asking(name, writing=True):
             if self.folder is None:
                 await obstore.put_async(self.store, name, data)

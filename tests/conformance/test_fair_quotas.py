@@ -90,7 +90,7 @@ async def test_one_object_is_claimed_or_deleted_but_not_both(opened: Opener) -> 
         blob = f"t/{n}"
         await first.transact(lambda c, b=blob: object_claims.doom(c, [b], 1.0))  # type: ignore[misc]
         claimed, leased = await asyncio.gather(
-            first.transact(lambda c, b=blob: object_claims.claim(c, b, "f", 2.0)),  # type: ignore[misc]
+            first.transact(lambda c, b=blob: object_claims.claim(c, b, "f", 2.0).free),  # type: ignore[misc]
             second.transact(lambda c, b=blob: object_claims.lease(c, b, 2.0)),  # type: ignore[misc]
         )
         assert claimed != leased
@@ -158,5 +158,5 @@ async def test_usage_is_counted_once_for_an_upload(opened: Opener) -> None:
     counted = await asyncio.gather(
         *(store.transact(lambda c: object_claims.claim_and_count(c, "t", "t/b", "f", 5, 100.0)) for _ in range(5))
     )
-    assert sum(new for _, new in counted) == 1
+    assert sum(claim.counted for claim in counted) == 1
     assert await store.read(lambda c: used_today(c, "t", 100.0)) == {"files": 1, "bytes": 5}

@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import text
 
 from contracts import FindReferences, ReferencesFound
+from services.ingest.adapters.admission import Admission
 from services.ingest.adapters.background import object_collector
 from services.ingest.adapters.background.object_collector import ObjectCollector
 from services.ingest.adapters.background.object_deletion import Doomed, ObjectDeletion
+from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import object_claims, read_model
 from services.job_orchestrator.adapters.dispatch_store import SqlDispatchStore
 from services.job_orchestrator.adapters.seal_store import SqlSealStore
@@ -133,7 +135,9 @@ async def test_what_is_uploaded_again_survives_a_deletion_that_stood_still(
         seen = await looked(blob)
         stood[0] = object_claims.LEASE_S + 1
         await objects.of("t").put_object(b"erased")
-        assert await store.transact(lambda c: object_claims.claim(c, blob, "again", clock.unix())), "safe: the lease has ended"
+        assert await store.transact(lambda c: object_claims.claim(c, blob, "again", clock.unix()).free), (
+            "safe: the lease has ended"
+        )
         return seen
 
     monkeypatch.setattr(objects, "written_at", stopped)
@@ -143,3 +147,58 @@ async def test_what_is_uploaded_again_survives_a_deletion_that_stood_still(
     monkeypatch.setattr(objects, "written_at", looked)
     await deletion.delete(Doomed(name, "t", found_at, 1))
     assert await objects.of("t").get_object(name) == b"erased"
+
+
+@pytest.mark.parametrize("moment", ["before the claim", "before the name", "after the name"])
+async def test_no_moment_of_a_deletion_takes_an_upload_of_equal_content(opened: Opener, tmp_path: Path, moment: str) -> None:
+    """The file of an erased job is uploaded again. The deletion, which is due, runs as a whole at each moment of the upload."""
+    store, objects = await opened("ingest"), open_objects(f"file://{tmp_path}/objects")
+    name = (await objects.of("t").put_object(b"erased")).name
+    found_at = clock.unix()
+    await store.transact(lambda c: object_claims.doom(c, [name], found_at))
+    gateway: Any = SimpleNamespace(store=store, objects=objects, processor=SimpleNamespace(after_commit=[]), limits=None)
+    gateway.deletion_wake = SimpleNamespace(set=lambda: None)
+    deletion, admission = ObjectDeletion(gateway), Admission(gateway, "t", {"file"})
+
+    async def delete() -> None:
+        for row in await deletion._due():
+            await deletion.delete(row)
+
+    if moment == "before the claim":
+        await delete()
+    upload = admission.objects("file")
+    claim = upload.naming
+    assert claim is not None
+
+    async def claim_then_delete(blob: str, size: int) -> None:
+        await claim(blob, size)
+        if moment == "before the name":
+            await delete()
+
+    stored = await upload.announcing(claim_then_delete).put_object(b"erased")
+    if moment == "after the name":
+        await delete()
+    assert stored.name == name and await objects.of("t").get_object(name) == b"erased"
+
+
+async def test_an_upload_waits_for_a_deletion_that_is_in_progress(opened: Opener, tmp_path: Path) -> None:
+    store, objects = await opened("ingest"), open_objects(f"file://{tmp_path}/objects")
+    name = (await objects.of("t").put_object(b"erased")).name
+    now = clock.unix()
+
+    def lease(c: Any) -> bool:
+        object_claims.doom(c, [name], now)
+        return object_claims.lease(c, name, now)
+
+    assert await store.transact(lease)
+
+    async def waited(look: Any, timeout_s: float) -> Any:
+        assert await store.read(look) is None, "the deletion has its lease"
+        await objects.delete_unneeded(name)
+        await store.transact(lambda c: object_claims.deleted(c, name))
+        return await store.read(look)
+
+    gateway: Any = Gateway.__new__(Gateway)
+    gateway.store, gateway.objects, gateway.decisions = store, objects, SimpleNamespace(wait_until=waited)
+    stored = await Admission(gateway, "t", {"file"}).objects("file").put_object(b"erased")
+    assert await objects.of("t").get_object(stored.name) == b"erased"

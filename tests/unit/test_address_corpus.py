@@ -114,11 +114,11 @@ async def clients(tmp_path: Any) -> AsyncIterator[Callable[..., dict[str, Callab
         yield b"x"
 
     def make(trusted: Any = ()) -> dict[str, Callable[[str], Awaitable[Any]]]:
-        remote, sender = RemoteFiles(objects, trusted), HttpSender(5, trusted)
+        remote, sender = RemoteFiles(trusted), HttpSender(5, trusted)
         downloads, webhooks = GuardedDownloads(objects, 1000, trusted), WebhookCaller(trusted, TenantSecrets(None))
         opened.extend((remote, sender, downloads, webhooks))
         return {
-            "worker fetch": lambda url: downloads.fetch_file("t", "job-1", url), "door fetch": lambda url: remote.fetch("t", url, 1000),
+            "worker fetch": lambda url: downloads.fetch_file("t", "job-1", url), "door fetch": lambda url: remote.fetch(objects.of("t"), url, 1000),
             "door store": lambda url: remote.store("PUT", url, 1, nothing(), "text/plain"), "webhook": lambda url: sender.ask(url, b"{}"),
             "webhook step": lambda url: webhooks.call_url(task(url)),
         }  # fmt: skip

@@ -78,6 +78,15 @@ def test_the_worker_stores_for_a_job_alone() -> None:
     assert asked and {a.split(", ")[-1].rpartition(".")[2] for a in asked} == {"job_id"}
 
 
+def test_the_gateway_claims_an_object_before_it_stores_it() -> None:
+    """By `Admission.objects` or `Gateway.claiming`: an object that is stored first may be deleted before it is claimed."""
+    root = Path(__file__).parents[2] / "services" / "ingest"
+    stored = re.compile(
+        r"objects\.of\([^)]*\)\s*\.(?:put_object|put_stream|put_json|stage_stream|commit_staged)|receive\(\s*request, gateway"
+    )
+    assert [str(p) for p in root.rglob("*.py") if stored.search(p.read_text())] == []
+
+
 @pytest.mark.parametrize("method", taking_a_name())
 @pytest.mark.parametrize("name", ["b/ab/x", "a/../b/ab/x", "incoming/b/ab/x"])
 async def test_every_method_refuses_another_tenants_name(method: str, name: str, tmp_path: Path) -> None:

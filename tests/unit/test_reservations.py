@@ -190,7 +190,9 @@ class Deleting(RuleBasedStateMachine):
         self.now = NOW
         self.exists = False
         self.safe: set[str] = set()
-        """Uploads whose object stays, as `claim` answered."""
+        """Uploads whose object is stored, and must stay."""
+        self.waiting: set[str] = set()
+        """Uploads that have claimed the object while it was being deleted, and store it afterwards."""
         self.deleting = False
         self.number = 0
 
@@ -198,9 +200,19 @@ class Deleting(RuleBasedStateMachine):
     def upload(self) -> None:
         self.number += 1
         file_id = f"f{self.number}"
-        self.exists = True
-        if claims.claim(self.c, "t/b", file_id, self.now):
+        if claims.claim(self.c, "t/b", file_id, self.now).free:
+            self.exists = True
             self.safe.add(file_id)
+        else:
+            self.waiting.add(file_id)
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def store_after_the_deletion(self) -> None:
+        if claims.is_free(self.c, "t/b", self.now):
+            self.exists = True
+            self.safe |= self.waiting
+            self.waiting = set()
 
     @precondition(lambda self: self.safe)
     @rule(data=st.data())
@@ -257,12 +269,12 @@ TestDeleting.settings = settings(max_examples=40, stateful_step_count=30, deadli
 
 def test_a_claim_outlives_no_day() -> None:
     c: Any = database()
-    assert claims.claim(c, "t/b", "f", NOW) and claims.needed(c, ["t/b", "t/c"], NOW) == {"t/b"}
+    assert claims.claim(c, "t/b", "f", NOW).free and claims.needed(c, ["t/b", "t/c"], NOW) == {"t/b"}
     assert claims.needed(c, ["t/b"], NOW + claims.CLAIM_S) == set()
 
 
 def test_a_file_counts_once_however_often_it_is_sent() -> None:
     c = database()
-    assert claims.claim_and_count(c, "t", "t/b", "f", 5, NOW) == (True, True)
-    assert claims.claim_and_count(c, "t", "t/b", "f", 5, NOW) == (True, False)
+    assert claims.claim_and_count(c, "t", "t/b", "f", 5, NOW) == (True, True, True)
+    assert claims.claim_and_count(c, "t", "t/b", "f", 5, NOW) == (True, False, False)
     assert r.used_today(c, "t", NOW) == {"files": 1, "bytes": 5}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from services.ingest.adapters.store.object_claims import Claim
 from services.ingest.adapters.store.reservations import OverLimit
 from services.ingest.dialects.pdftools import folder_files
 from services.ingest.dialects.pdftools.folder_files import Changed, Facts, OpenFile, Unfit, fitted, listed, write_atomically
@@ -38,28 +39,31 @@ class Gateway:
 
     def _counting(self, tenant: str) -> Any:
         objects = self._of(tenant)
-        put = objects.put_stream
+        announcing = objects.announcing
 
-        async def count(*arguments: Any) -> Any:
+        def count(naming: Any) -> Any:
             self.uploads += 1
-            return await put(*arguments)
+            return announcing(naming)
 
-        objects.put_stream = count  # type: ignore[method-assign]
+        objects.announcing = count  # type: ignore[method-assign]
         return objects
 
     async def record(self, table: str, record_id: str, tenant: str) -> None:
         return None
 
     async def transact(self, work: Any) -> Any:
-        return True, True  # claims and counts
+        return Claim(True, True, True)
 
     async def reserve(self, tenant: str, places: Any, hold_s: float = 0.0) -> set[str]:
         if self.full:
             raise OverLimit("1 jobs are open, which is the limit.", 5)
         return {place.id for place in places}
 
-    async def keep_object(self, blob: str, file_id: str) -> None:
-        self.kept.add(blob)
+    def claiming(self, tenant: str, file_id: str) -> Any:
+        async def claim(blob: str, size: int) -> None:
+            self.kept.add(blob)
+
+        return self._of(tenant).announcing(claim)
 
     async def read(self, work: Any) -> list[Any]:
         return []  # no workflow is known here

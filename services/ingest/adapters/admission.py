@@ -19,10 +19,21 @@ from services.ingest.adapters.store import object_claims, reservations
 from services.ingest.adapters.store.quotas import OverLimit
 from services.ingest.adapters.store.reservations import HOLD_S, Place
 from shared import clock
-from shared.objects.object_store import StoredObject
+from shared.objects.object_store import TenantObjects
 
 STEP = 4 << 20
 """Bytes by which the reservation of a body of unknown size grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An object that is claimed for a file."""
+
+    blob: str
+    counted: int | None
+    """Bytes that were counted for it; None when an earlier request has counted them."""
+    new: bool
+    """False when an earlier request has claimed it, whose file may have been accepted."""
 
 
 @dataclass
@@ -34,10 +45,10 @@ class Admission:
     new: set[str]
     published: bool = False
     """Set it before a job's command is sent: from then on only a refusal releases the places."""
-    received: list[str] = field(default_factory=list)
-    """Objects that the request has stored and that no file names yet."""
-    claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """File id → its object, and the bytes counted for it (-1: nothing), until the file is accepted or refused."""
+    sent: set[str] = field(default_factory=set)
+    """Add a file's id before a command names the file: from then on only a refusal drops its claim."""
+    claimed: dict[str, Claimed] = field(default_factory=dict)
+    """File id → its object, until the file is accepted or refused."""
 
     async def add(self, places: Sequence[Place]) -> None:
         """Reserve further places. Raises `OverLimit`."""
@@ -46,30 +57,29 @@ class Admission:
     async def release(self, file_id: str | None = None) -> None:
         """What was asked for was refused: give the places back, or those of one file, and let its objects be deleted."""
         claims = {f: c for f, c in self.claimed.items() if file_id in (None, f)}
-        dropped, self.received = self.received, []
         new = self.new if file_id is None else self.new & {file_id}
         self.new = self.new - new
 
         def undo(c: Connection) -> None:
             now = clock.unix()
             reservations.release(c, self.tenant, new)
-            for name, (blob, size) in claims.items():
-                if size >= 0:
-                    reservations.count(c, self.tenant, -1, -size, now)
-                object_claims.unclaim(c, blob, name, now)
-            object_claims.doom(c, dropped, now)
+            for name, claim in claims.items():
+                if claim.counted is not None:
+                    reservations.count(c, self.tenant, -1, -claim.counted, now)
+                if claim.new:
+                    object_claims.unclaim(c, claim.blob, name, now)
 
         for name in claims:
             del self.claimed[name]
-        if claims or dropped or new:
+        if claims or new:
             await self.gateway.store.transact(undo)
-        if claims or dropped:
+        if claims:
             self.gateway.deletion_wake.set()
 
     async def fail(self) -> None:
         """An error ended the request. A file whose command may have been sent keeps its object, but costs nothing."""
-        claims, self.claimed = self.claimed, {}
-        sizes = [size for _, size in claims.values() if size >= 0]
+        sent = [name for name in self.claimed if self.published or name in self.sent]
+        sizes = [size for name in sent if (size := self.claimed.pop(name).counted) is not None]
         if sizes:
             count = partial(reservations.count, tenant=self.tenant, files=-len(sizes), size=-sum(sizes), now=clock.unix())
             await self.gateway.store.transact(count)
@@ -94,25 +104,39 @@ class Admission:
             return total
         return total + STEP
 
-    async def store_file(self, file_id: str, stored: StoredObject, counted_bytes: int | None = None) -> None:
-        """Count a stored file (as `counted_bytes`, by default its size), once for its id, and keep its object from being deleted. Call it before a command names the object, and
-        `accept` or `release` after the answer.
+    def objects(self, file_id: str, counted_bytes: int | None = None) -> TenantObjects:
+        """The objects of the tenant, for the content of one file. Before it gets its name it is counted (as `counted_bytes`, by default its
+        size), once for the file's id, and kept from being deleted. Call `accept` or `release` after the answer.
 
-        Raises `OverLimit`, and `Retry` when the object was deleted at this moment: the upload must be repeated.
+        Storing raises `OverLimit` too, and `Retry` when the deletion of an equal object does not end.
         """
-        size = stored.size if counted_bytes is None else counted_bytes
-        if stored.name not in self.received:
-            self.received.append(stored.name)
+
+        async def claim(blob: str, size: int) -> None:
+            await self._claim(file_id, blob, size if counted_bytes is None else counted_bytes)
+
+        return self.gateway.objects.of(self.tenant).announcing(claim)
+
+    def uncounted_objects(self, file_id: str) -> TenantObjects:
+        """As `objects`, for content that is counted elsewhere."""
+
+        async def claim(blob: str, size: int) -> None:
+            found = await self.gateway.store.transact(lambda c: object_claims.claim(c, blob, file_id, clock.unix()))
+            self.claimed[file_id] = Claimed(blob, None, found.new)
+            if not found.free:
+                await self.gateway.await_deletion(blob)
+
+        return self.gateway.objects.of(self.tenant).announcing(claim)
+
+    async def _claim(self, file_id: str, blob: str, size: int) -> None:
         if file_id not in self.new:
             await self.add([Place(file_id, files=1, bytes=size)])
-        safe, counted = await self.gateway.store.transact(
-            lambda c: object_claims.claim_and_count(c, self.tenant, stored.name, file_id, size, clock.unix())
+        claimed = await self.gateway.store.transact(
+            lambda c: object_claims.claim_and_count(c, self.tenant, blob, file_id, size, clock.unix())
         )
-        self.received.remove(stored.name)
         self.new.discard(file_id)
-        self.claimed[file_id] = (stored.name, size if counted else -1)
-        if not safe:
-            await self.gateway.await_deletion(stored.name)
+        self.claimed[file_id] = Claimed(blob, size if claimed.counted else None, claimed.new)
+        if not claimed.free:
+            await self.gateway.await_deletion(blob)
 
     def accept(self, file_id: str) -> None:
         """The file is part of its session."""

@@ -24,9 +24,8 @@ from services.ingest.settings import IngestSettings
 from shared import clock
 from shared.database.store import Store
 from shared.errors import Retry
-from shared.objects.access import ObjectMissing
 from shared.objects.containers import Containers
-from shared.objects.object_store import Objects
+from shared.objects.object_store import Objects, TenantObjects
 from shared.processing.processor import BatchProcessor
 from shared.secret_box import SecretBox
 from shared.web.api_keys import KEY_CREDENTIAL, Keyring
@@ -86,7 +85,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.remote = RemoteFiles(self.objects, settings.trusted)
+        self.remote = RemoteFiles(settings.trusted)
         self.pending = HeldRequests(
             "undecided commands", settings.max_pending, -(-settings.max_pending // 2), settings.max_pending
         )
@@ -124,19 +123,20 @@ class Gateway:
         """Names of at most `limit` objects of a tenant. Empty for one that cannot own any."""
         return await self.objects.of(tenant).list_names(limit) if is_tenant(tenant) else []
 
-    async def keep_object(self, blob: str, file_id: str) -> None:
-        """Keep a stored object from being deleted, before a command names it. Raises `Retry` as `await_deletion`."""
-        if not await self.store.transact(lambda c: object_claims.claim(c, blob, file_id, clock.unix())):
-            await self.await_deletion(blob)
+    def claiming(self, tenant: str, file_id: str) -> TenantObjects:
+        """The objects of a tenant. What is stored through them is claimed for `file_id` before it gets its name, so that no deletion takes it."""
+
+        async def claim(blob: str, size: int) -> None:
+            if not (await self.store.transact(lambda c: object_claims.claim(c, blob, file_id, clock.unix()))).free:
+                await self.await_deletion(blob)
+
+        return self.objects.of(tenant).announcing(claim)
 
     async def await_deletion(self, blob: str) -> None:
-        """Wait until no deletion of a claimed object is in progress. Raises `Retry` when the object is gone: it must be stored again."""
+        """Wait until no deletion of a claimed object is in progress. Raises `Retry` when one does not end."""
 
         def look(connection: Connection) -> bool | None:
             return True if object_claims.is_free(connection, blob, clock.unix()) else None
 
-        await self.decisions.wait_until(look, object_claims.LEASE_S + 5)
-        try:
-            await self.objects.of(blob.partition("/")[0]).object_size(blob)
-        except ObjectMissing as error:
-            raise Retry("object_deleted", "an equal object was deleted at the same time; repeat the request") from error
+        if not await self.decisions.wait_until(look, object_claims.LEASE_S + 5):
+            raise Retry("deletion_in_progress", "an equal object is being deleted; repeat the request")

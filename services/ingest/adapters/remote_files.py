@@ -10,7 +10,7 @@ import aiohttp
 from services.ingest.core.file_names import clean_name
 from shared.net.address_guard import AddressRefused, check_url, failure_in_words, guarded_session, refusal_of
 from shared.net.networks import Networks
-from shared.objects.object_store import Objects, StoredObject, TooLarge
+from shared.objects.object_store import StoredObject, TenantObjects, TooLarge
 
 MAX_REDIRECTS = 5
 _REDIRECT = (301, 302, 303, 307, 308)
@@ -23,8 +23,7 @@ class RemoteFailed(Exception):
 class RemoteFiles:
     """An HTTP client for callers' URLs. Only the internal networks in `trusted` are allowed."""
 
-    def __init__(self, objects: Objects, trusted: Networks) -> None:
-        self.objects = objects
+    def __init__(self, trusted: Networks) -> None:
         self.trusted = trusted
         self._session: aiohttp.ClientSession | None = None
 
@@ -35,9 +34,13 @@ class RemoteFiles:
         return self._session
 
     async def fetch(
-        self, tenant: str, url: str, limit: int, through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None
+        self,
+        objects: TenantObjects,
+        url: str,
+        limit: int,
+        through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None,
     ) -> tuple[StoredObject, str, str]:
-        """Store the file at `url`, of at most `limit` bytes; its chunks pass `through`, and what that raises is passed on. Returns the
+        """Store the file at `url` among `objects`, of at most `limit` bytes; its chunks pass `through`, and what that raises is passed on. Returns the
         object, its name and its media type. Raises `RemoteFailed`, `TooLarge`."""
         for _ in range(MAX_REDIRECTS + 1):
             try:
@@ -51,7 +54,7 @@ class RemoteFiles:
                     if (answer.content_length or 0) > limit:
                         raise TooLarge("too_large", f"{answer.content_length} bytes; the limit is {limit}")
                     chunks = answer.content.iter_chunked(256 * 1024)
-                    stored = await self.objects.of(tenant).put_stream(through(chunks) if through else chunks, limit)
+                    stored = await objects.put_stream(through(chunks) if through else chunks, limit)
                     name = clean_name(unquote(urlsplit(url).path)) or "document"
                     return stored, name, answer.content_type[:200]
             except (AddressRefused, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:

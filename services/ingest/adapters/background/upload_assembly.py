@@ -64,8 +64,8 @@ class UploadAssembly:
         parts = await self.gateway.store.read(lambda c: uploads.parts_of(c, row.id))
         leasing = asyncio.create_task(self._keep(row.id))
         try:
-            stored = await self.gateway.objects.of(row.tenant_id).put_stream(self._bytes(row.tenant_id, parts), row.length)
-            await self.gateway.keep_object(stored.name, uploads.file_id_of(row.id))
+            objects = self.gateway.claiming(row.tenant_id, uploads.file_id_of(row.id))
+            stored = await objects.put_stream(self._bytes(row.tenant_id, parts), row.length)
             answer = await self._add(row, stored)
         except Retry:
             raise

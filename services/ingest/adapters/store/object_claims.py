@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Index, text
 from sqlmodel import Field, SQLModel
@@ -49,6 +49,14 @@ class DoomedObjectRow(SQLModel, table=True):
     """End of the lease of its deletion; 0 when nobody deletes it."""
 
 
+class Claim(NamedTuple):
+    """What came of a claim: no deletion of the object is in progress; the claim is new; the file was counted now."""
+
+    free: bool
+    new: bool
+    counted: bool
+
+
 MODELS: tuple[type[SQLModel], ...] = (ClaimRow, DoomedObjectRow)
 _CLAIM = text("INSERT INTO object_claim (blob, file_id, at) VALUES (:b, :f, :at) ON CONFLICT DO NOTHING")
 _UNCLAIM = text("DELETE FROM object_claim WHERE blob = :b AND file_id = :f")
@@ -86,12 +94,11 @@ _ALL_NEEDED = Statement(
 )
 
 
-def claim(connection: Connection, blob: str, file_id: str, now: float) -> bool:
-    """Claim a stored object for a file. Returns False while the object is being deleted; call again until it is True, then look whether
-    the object still exists."""
+def claim(connection: Connection, blob: str, file_id: str, now: float) -> Claim:
+    """Claim an object for a file, before it is stored. While an equal object is being deleted the claim is not `free`: wait until `is_free`."""
     exclusive(connection, f"object:{blob}")
-    connection.execute(_CLAIM, {"b": blob, "f": file_id, "at": now})
-    return is_free(connection, blob, now)
+    new = bool(connection.execute(_CLAIM, {"b": blob, "f": file_id, "at": now}).rowcount)
+    return Claim(is_free(connection, blob, now), new, False)
 
 
 def is_free(connection: Connection, blob: str, now: float) -> bool:
@@ -99,17 +106,17 @@ def is_free(connection: Connection, blob: str, now: float) -> bool:
     return connection.execute(_LEASED, {"b": blob, "now": now}).first() is None
 
 
-def claim_and_count(connection: Connection, tenant: str, blob: str, file_id: str, size: int, now: float) -> tuple[bool, bool]:
-    """Claim an object and count its file and bytes, once per file. Returns (object is safe, file was counted now).
+def claim_and_count(connection: Connection, tenant: str, blob: str, file_id: str, size: int, now: float) -> Claim:
+    """Claim an object, before it is stored, and count its file and bytes, once per file.
 
     A file that the read model has, or that an earlier request has claimed, is a repeat: it costs nothing.
     """
     exclusive(connection, f"object:{blob}")
     new = bool(connection.execute(_CLAIM, {"b": blob, "f": file_id, "at": now}).rowcount)
-    new = new and connection.execute(_FILE, {"f": file_id}).first() is None
-    if new:
+    counted = new and connection.execute(_FILE, {"f": file_id}).first() is None
+    if counted:
         reservations.settle(connection, tenant, file_id, 1, size, now)
-    return is_free(connection, blob, now), new
+    return Claim(is_free(connection, blob, now), new, counted)
 
 
 def unclaim(connection: Connection, blob: str, file_id: str, now: float) -> None:

@@ -75,7 +75,7 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
         claim.admit.append(lambda: admission.add([Place(file_id, files=1, bytes=size)]))
         body = admission.metered(file_id, size, claim.body()) if claim.proven else claim.body()
         try:
-            upload = await receive(request, gateway.objects.of(who.tenant_id), gateway.settings.max_file_bytes, body=body)
+            upload = await receive(request, admission.objects(file_id), gateway.settings.max_file_bytes, body=body)
         except (BadUpload, TooLarge):
             await claim.require_proof()
             raise
@@ -85,8 +85,6 @@ async def upload_file(request: Request, gateway: GatewayDep, claim: Uploader) ->
 async def _add_upload(
     request: Request, gateway: Gateway, who: Principal, admission: Admission, upload: Upload, file_id: str
 ) -> dict[str, str]:
-    if upload.stored is not None:
-        admission.received.append(upload.stored.name)
     session_id = plain_id(upload.fields.get("session_id", "").strip())
     if not session_id:
         raise ApiError(400, "session_id: Field required", "session_id")
@@ -98,7 +96,7 @@ async def _add_upload(
         command_id=clock.new_root(), session_id=session_id, owner=who.tenancy, issued_at=clock.now(),
         file=_reference(upload, file_id),
     )  # fmt: skip
-    await admission.store_file(file_id, upload.stored)
+    admission.sent.add(file_id)
     answer = await send_session_command(request, gateway, command, "The file")
     if not answer["ok"]:
         await admission.release(file_id)

@@ -206,8 +206,7 @@ async def _command(
     if work.entry is not None:
         entry = work.entry
         await gateway.store.transact(lambda c: store.enter_entry(c, who.tenant_id, entry, clock.unix()))
-    stored = await gateway.objects.of(who.tenant_id).put_object(work.content)
-    await admission.store_file(derived(job_id, "envelope"), stored, work.size)
+    stored = await admission.objects(derived(job_id, "envelope"), work.size).put_object(work.content)
     file = FileRef(
         file_id=derived(job_id, "envelope"), file_name="envelope.json", content_type="application/json", size=stored.size,
         sha256=stored.sha256, md5=stored.md5, blob_name=stored.name,

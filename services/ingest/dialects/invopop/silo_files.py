@@ -94,10 +94,7 @@ async def _add(gateway: Gateway, who: Principal, entry_id: str, file_id: str, bo
     places = [Place(claim, bytes=len(content))] if content is not None else []
     known = await gateway.store.read(lambda c: store.has_file(c, who.tenant_id, file_id))
     async with admit(gateway, who.tenant_id, [] if known else places) as admission:
-        stored = await gateway.objects.of(who.tenant_id).put_object(content) if content is not None else None
-        if stored is not None:
-            admission.received.append(stored.name)
-            await gateway.keep_object(stored.name, claim)
+        stored = await admission.uncounted_objects(claim).put_object(content) if content is not None else None
         await _enter_file(gateway, who, entry_id, shown, stored, bool(body.key or body.category), claim)
     return await _shown(gateway, who, entry_id, await _file(gateway, who, entry_id, file_id))
 
@@ -215,11 +212,9 @@ async def _store_content(request: Request, gateway: Gateway, who: Principal, sho
     """Store announced bytes and count them, once. Raises 422 when they are others, and `OverLimit`."""
     claim, most = derived(who.tenant_id, shown["id"], "silo"), min(shown["size"], gateway.settings.max_file_bytes)
     async with admit(gateway, who.tenant_id, [Place(claim, bytes=most)]) as admission:
-        stored = await gateway.objects.of(who.tenant_id).put_stream(request.stream(), most)
+        stored = await admission.uncounted_objects(claim).put_stream(request.stream(), most)
         if stored.sha256 != shown["hash"]:
-            admission.received.append(stored.name)
             raise Unprocessable({"hash": "does not match the bytes"})
-        await gateway.keep_object(stored.name, claim)
 
         def take(c: Connection) -> None:
             if _keep_bytes(c, who.tenant_id, shown["id"], stored.name):

@@ -131,15 +131,13 @@ async def _receive_data(
     if url is not None:
         pairs = checked_options(await read_body(request), 427)
         try:
-            found = await gateway.remote.fetch(who.tenant_id, url, most, partial(admission.metered, *place))
+            found = await gateway.remote.fetch(admission.objects(place[0]), url, most, partial(admission.metered, *place))
         except RemoteFailed as error:
             raise ApiError(400, f"url: {error}", "url", code="urlNotDownloadable") from None
         return *found, pairs
     if _media_type(request) == FORM:
         body = admission.metered(*place, request.stream())
-        upload = await receive(request, gateway.objects.of(who.tenant_id), most, "data", body)
-        if upload.stored is not None:
-            admission.received.append(upload.stored.name)
+        upload = await receive(request, admission.objects(place[0]), most, "data", body)
         text = upload.fields.get("options", "")
         pairs = checked_options(parse_body(text.encode(), text.lstrip().startswith("<")), 427)
         if upload.stored is None or not upload.file_name:
@@ -156,10 +154,9 @@ async def add_file(
     request: Request, gateway: Gateway, who: Principal, admission: Admission, conversion_id: str, file: FileRef, pairs: Any
 ) -> None:
     """Add a stored document with its options. Raises 409 when the job is started or canceled."""
-    stored = StoredObject(file.blob_name or "", file.size or 0, file.sha256 or "", file.md5 or "")
-    await admission.store_file(file.file_id, stored)
     await gateway.store.transact(lambda c: store.save_data(c, file.file_id, conversion_id, pairs))
     command = AddFile(command_id=clock.new_root(), session_id=conversion_id, owner=who.tenancy, issued_at=clock.now(), file=file)
+    admission.sent.add(file.file_id)
     answer = await send_session_command(request, gateway, command, "The document")
     if not answer["ok"]:
         await admission.release(file.file_id)
@@ -183,7 +180,8 @@ async def start(request: Request, gateway: Gateway, who: Principal, row: Any) ->
     documents = await gateway.store.read(lambda c: store.data_options(c, row.id))
     own: dict[str, Options] = {i: options_of([(n, v) for n, v in pairs]) for i, pairs in documents.items()}
     named = options_of([(n, v) for n, v in json.loads(row.options)])
-    options = await gateway.objects.of(who.tenant_id).put_json({**merge_options(defaults, named, own), "conversion_id": row.id})
+    objects = gateway.claiming(who.tenant_id, derived(row.id, "job"))
+    options = await objects.put_json({**merge_options(defaults, named, own), "conversion_id": row.id})
     config = {"options_blob": options.name, **({"name": row.name} if row.name else {})}
     command = CloseSession(
         command_id=clock.new_root(), session_id=row.id, owner=who.tenancy, issued_at=clock.now(),
@@ -191,7 +189,6 @@ async def start(request: Request, gateway: Gateway, who: Principal, row: Any) ->
     )  # fmt: skip
     # The session service derives the job's id from the session's.
     async with admit(gateway, who.tenant_id, [job_place(derived(row.id, "job"))]) as admission:
-        await gateway.keep_object(options.name, derived(row.id, "job"))
         admission.published = True
         answer = await send_session_command(request, gateway, command, "The start")
         if not answer["ok"] and not (answer["reason"] == "closed" and answer["job_id"]):

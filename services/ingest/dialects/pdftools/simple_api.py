@@ -81,7 +81,7 @@ async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayD
     file_id, size = clock.new_root(), declared_size(request) or 0
     async with admit(gateway, who.tenant_id, [Place(file_id, files=1, bytes=size)]) as admission:
         body = admission.metered(file_id, size, request.stream())
-        file = await _body(request, gateway, who, body, file_id)
+        file = await _body(request, admission, body, file_id)
         job_id = await _run(request, gateway, who, admission, (workflow, profile), "", [], [(file, [])], output)
     if output is not None:
         return Response(status_code=202)
@@ -93,9 +93,9 @@ async def plain(connection_id: ConnectionId, request: Request, gateway: GatewayD
     return Response(content, media_type="application/zip", headers={"content-disposition": 'attachment; filename="result.zip"'})
 
 
-async def _body(request: Request, gateway: Gateway, who: Principal, body: AsyncIterator[bytes], file_id: str) -> FileRef:
+async def _body(request: Request, admission: Admission, body: AsyncIterator[bytes], file_id: str) -> FileRef:
     """The document in the request: its whole body, or the part `data` of a form. Raises 400 when there is none."""
-    limit, objects = gateway.settings.max_file_bytes, gateway.objects.of(who.tenant_id)
+    limit, objects = admission.gateway.settings.max_file_bytes, admission.objects(file_id)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         upload = await receive(request, objects, limit, "data", body)
         if upload.stored is None:
@@ -123,7 +123,7 @@ async def structured(connection_id: ConnectionId, request: Request, gateway: Gat
     places = [Place(clock.new_root(), files=1, bytes=_least_size(entry)) for entry in listed]
     async with admit(gateway, who.tenant_id, places) as admission:
         files = [
-            (await _document(gateway, who, admission, entry, n, places[n]), list(checked_options(entry.get("options"), 400)))
+            (await _document(gateway, admission, entry, n, places[n]), list(checked_options(entry.get("options"), 400)))
             for n, entry in enumerate(listed)
         ]
         flow = (workflow, profile)
@@ -146,15 +146,15 @@ def _least_size(entry: Any) -> int:
     return len(content) * 3 // 4 if isinstance(content, str) else 0
 
 
-async def _document(gateway: Gateway, who: Principal, admission: Admission, entry: Any, number: int, place: Place) -> FileRef:
-    field = f"data.{number}"
+async def _document(gateway: Gateway, admission: Admission, entry: Any, number: int, place: Place) -> FileRef:
+    field, objects = f"data.{number}", admission.objects(place.id)
     if not isinstance(entry, dict):
         raise ApiError(400, f"{field}: an object is expected", field)
     url, content, name = entry.get("url"), entry.get("content"), entry.get("fileName")
     if isinstance(url, str) and content is None:
         try:
             through = partial(admission.metered, place.id, place.bytes)
-            stored, found, media_type = await gateway.remote.fetch(who.tenant_id, url, gateway.settings.max_file_bytes, through)
+            stored, found, media_type = await gateway.remote.fetch(objects, url, gateway.settings.max_file_bytes, through)
         except RemoteFailed as error:
             raise ApiError(400, f"{field}.url: {error}", f"{field}.url", code="urlNotDownloadable") from None
         return _reference(place.id, stored, clean_name(name) if isinstance(name, str) and clean_name(name) else found, media_type)
@@ -164,7 +164,7 @@ async def _document(gateway: Gateway, who: Principal, admission: Admission, entr
         data = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{field}.content: base64 is expected", f"{field}.content") from None
-    return _reference(place.id, await gateway.objects.of(who.tenant_id).put_object(data), clean_name(name), "")
+    return _reference(place.id, await objects.put_object(data), clean_name(name), "")
 
 
 async def _run(

@@ -148,9 +148,8 @@ class WatchedFolders:
                 return
             reserved = [job_place(job_id), Place(file_id, files=1, bytes=opened.facts.size)]
             async with admit(self.gateway, folder.tenant, reserved) as admission:
-                objects = self.gateway.objects.of(folder.tenant)
+                objects = admission.objects(file_id)
                 stored = await objects.put_stream(opened.chunks(), self.gateway.settings.max_file_bytes)
-                await admission.store_file(file_id, stored)
                 command = await self._command(name, folder, root, shown, stored)
                 # Schedule the delivery first: without it nobody would receive the job's result.
                 await self.gateway.store.transact(
@@ -164,10 +163,9 @@ class WatchedFolders:
         self.gateway.delivery_wake.set()
 
     async def _command(self, name: str, folder: WatchedFolder, root: str, shown: str, stored: StoredObject) -> CreateJob:
-        options = await self.gateway.objects.of(folder.tenant).put_json(
+        options = await self.gateway.claiming(folder.tenant, derived(root, "job")).put_json(
             {**merge_options(Options(), Options(), {}), "conversion_id": root}
         )
-        await self.gateway.keep_object(options.name, derived(root, "job"))
         file = FileRef(
             file_id=derived(root, "file"), file_name=shown, size=stored.size, sha256=stored.sha256, md5=stored.md5,
             blob_name=stored.name,
