@@ -62,7 +62,8 @@ class AtOnce:
         """Any job."""
 
     async def result(self, timeout_s: float, patient: bool = False) -> Any:
-        return {"ok": True, "reason": None, "message": None, "job_id": None}
+        why = {"code": "between", "message": "-", "facts": {}, "changes_at": None, "as_of": "2026-01-01T00:00:00.000Z"}
+        return {"ok": True, "reason": None, "message": None, "job_id": None, "why": why}
 
     def __enter__(self) -> AtOnce:
         return self

@@ -13,22 +13,13 @@ from rich.table import Table
 from cli.client import CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run, show
 from cli.commands.submit import parse_metadata
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+from cli.waiting import reason_line, span
 
 
 def why(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Explain why a job or an open session is waiting, and until when."""
     found = run(data_dir, lambda c: c.call("GET", f"/v1/jobs/{job_id}/why"))
-    until = f"\nchanges at {found['changes_at']}" if found["changes_at"] else ""
-    show(found, as_json, lambda: f"{escape(found['message'])} [dim]({found['code']})[/dim]{until}")
+    show(found, as_json, lambda: reason_line(found))
 
 
 def backlog(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -39,10 +30,10 @@ def backlog(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> No
         columns = ("action", "tenant", "waiting", "oldest", "in flight", "in/s", "out/s", "empty", "wasted", "gate")
         table = Table(*columns, box=None)
         for x in found["lines"]:
-            drained = "" if x["drained_at"] is None else f"in {_age(x['drained_at'] - time.time())}"
+            drained = "" if x["drained_at"] is None else f"in {span(x['drained_at'] - time.time())}"
             gate = x["gate"] if x["gate"] == "open" else f"{x['gate']} ({x['gate_message']})"
             table.add_row(
-                x["action"], x["tenant_id"], str(x["waiting"]), _age(x["oldest_age_s"]), str(x["in_flight"]), f"{x['arrival_per_s']:.1f}",
+                x["action"], x["tenant_id"], str(x["waiting"]), span(x["oldest_age_s"]), str(x["in_flight"]), f"{x['arrival_per_s']:.1f}",
                 f"{x['service_per_s']:.1f}", drained, str(x["wasted"]), escape(gate),
             )  # fmt: skip
         return table
@@ -78,7 +69,7 @@ def find(
         table = Table("job", "stage", "since", "files", "workflow", "created", "errors", box=None)
         for j in found:
             errors = escape(j["error_messages"][-1][:60]) if j["error_messages"] else ""
-            since = _age(time.time() - j["stage_since"]) if j.get("stage_since") else ""
+            since = span(time.time() - j["stage_since"]) if j.get("stage_since") else ""
             files = f"{j['finished_files']}/{j['file_count']}"
             table.add_row(j["id"], j["stage"], since, files, str(j["workflow"]), j["creation_date"], errors)
         return table

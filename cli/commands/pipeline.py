@@ -24,6 +24,7 @@ from cli.client import CliError
 from cli.command import DEFAULT_DATA_DIR, DataDir, out, print_line
 from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, Plan
 from cli.local.supervisor import Supervisor, run_until_signalled
+from cli.waiting import reason_line
 from shared.embedded import jars, java
 from shared.errors import Outcome, Stop
 
@@ -220,7 +221,7 @@ def job_page(job: dict[str, Any], files: Table) -> Group:
         f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}",
     ]
     if job.get("waiting"):
-        lines.append(f"waiting: {escape(job['waiting']['message'])} [dim]({job['waiting']['code']})[/dim]")
+        lines.append(f"waiting: {reason_line(job['waiting'])}")
     lines += [f"[red]{escape(message)}[/red]" for message in job["error_messages"]]
     lines += [f"{step}: {escape(json.dumps(result, ensure_ascii=False))}" for step, result in (job.get("results") or {}).items()]
     history = Table("time", "event", "step", "what", box=None)

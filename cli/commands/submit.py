@@ -14,11 +14,11 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from cli.client import Client, CliError
+from cli.waiting import reason_line
 from shared.web.form_data import FormData
 
 ENDS = ("completed", "failed", "invalid", "cancelled")
@@ -106,7 +106,7 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     for job in jobs:
         tally = Counter(f["status"] for f in job["files"])
         done = sum(tally[s] for s in FILE_ENDS)
-        waits = f"  [dim]{escape(job['waiting']['message'])}[/dim]" if job.get("waiting") else ""
+        waits = f"  {reason_line(job['waiting'])}" if job.get("waiting") else ""
         head = f"[bold]{job['id']}[/bold]  [{STYLE.get(job['stage'], 'cyan')}]{job['stage']}[/]  {done}/{len(job['files'])} files  {elapsed:.1f} s"
         parts += [Text.from_markup(head + waits), file_table(job["files"], max(3, room // len(jobs)))]
     return Group(*parts)

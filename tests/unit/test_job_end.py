@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import JobStage, TaskStatus
 from services.ingest.core import job_end, job_view
-from services.ingest.core.waiting import why
+from services.ingest.core.waiting import known_here
 from tests.unit.orchestration import Drive, workflow
 
 FLOW = workflow({"retry": {"max_attempts": 1}}, {"scope": "job"})
@@ -61,8 +61,8 @@ def test_any_order_of_the_two_topics_comes_to_the_same(fail: int, cancel: bool, 
         last_said = not ours
         assert shown == (last_said and ended == 3), "neither sooner nor later"
         assert shown == (record["finish_date"] is not None) and bool(record["outputs"]) <= shown
-        reason = why(record, [], 0.0)
-        assert shown == (reason is None) and (not last_said or shown or (reason or {})["code"] == "results_pending")
+        reason = known_here(record) or {"code": "asked"}
+        assert shown == (reason["code"] == "ended") and (not last_said or shown or reason["code"] == "results_pending")
     assert record == expected and record is not None and record["ending"] is None
     assert drive.job is not None and record["stage"] == drive.job.stage.value
 
@@ -73,9 +73,9 @@ def test_an_end_that_is_held_back_says_what_is_missing() -> None:
     for event in [e for e in drive.events if e.event.KIND == "job_event"]:
         record = read(record, event)
     assert record is not None and record["stage"] != "completed" and job_end.with_held_end(record)["stage"] == "completed"
-    reason = why(record, [], 0.0)
+    reason = known_here(record)
     assert reason is not None and reason["message"] == "the job is completed; 3 of 3 ends of its files are on the way here"
-    assert (reason["stage"], reason["file_ends"], reason["file_ends_read"]) == ("completed", 3, 0)
+    assert reason["facts"] == {"stage": "completed", "file_ends": 3, "file_ends_read": 0}
 
 
 def test_between_the_stage_and_the_last_event_a_record_waits_too() -> None:
@@ -84,7 +84,7 @@ def test_between_the_stage_and_the_last_event_a_record_waits_too() -> None:
     for event in before:
         record = read(record, event)
     assert record is not None and record["ending"]
-    reason = why(record, [], 0.0)
+    reason = known_here(record)
     assert reason is not None and reason["message"] == "the job is completed; its last event is on the way here"
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from contracts.identity import NAMESPACE, derived
 from services.ingest.adapters.store.search_index import match_expression
 from services.ingest.core.file_names import clean_name
-from services.ingest.core.waiting import why
 from services.job_orchestrator.core.policy import backoff_s, may_retry
 from services.job_orchestrator.core.workflow import RetryPolicy, Workflow
 from shared.embedded.kafka import new_cluster_id
@@ -139,17 +138,6 @@ def test_search_words_are_taken_literally(words: str, expression: str | None) ->
 )
 def test_file_names_are_names(name: str, clean: str) -> None:
     assert clean_name(name) == clean
-
-
-def test_why_a_job_waits() -> None:
-    job = {"stage": "in_progress", "step": "text", "retry": None}
-    file = {"status": "transformed", "worker": None}
-    assert why({**job, "stage": "completed"}, [], 0) is None
-    assert (why(job, [file], 0) or {})["code"] == "queued"
-    assert (why(job, [{**file, "worker": "w-1"}], 0) or {})["workers"] == ["w-1"]
-    retry = {"step": "text", "code": "busy", "message": "later", "retry_at": 60.0}
-    waits = why({**job, "retry": retry}, [file], 0) or {}
-    assert waits["code"] == "retry_due" and waits["at"] == 60.0
 
 
 def test_derived_ids_are_version_five_and_stable() -> None:

@@ -12,6 +12,7 @@ from cachetools import TTLCache
 from sqlalchemy import Connection
 
 from contracts.ownership import is_tenant
+from services.ingest.adapters.explanations import Explanations
 from services.ingest.adapters.passwords import Passwords
 from services.ingest.adapters.remote_files import RemoteFiles
 from services.ingest.adapters.signed_links import SignedLinks
@@ -57,6 +58,8 @@ class Gateway:
     """Commands that were not decided yet."""
     waiting: HeldRequests = field(init=False)
     """Requests that wait for the end of a job."""
+    explanations: Explanations = field(init=False)
+    """Why jobs wait."""
     passwords: Passwords = field(init=False)
     audit_trail: AuditTrail = field(init=False)
     signed_links: SignedLinks = field(init=False)
@@ -92,6 +95,7 @@ class Gateway:
         self.waiting = HeldRequests(
             "waiting requests", settings.max_waits, settings.max_waits_per_tenant, settings.max_waits_per_key
         )
+        self.explanations = Explanations(self.publisher, self.decisions, self.pending, settings.decision_timeout_s)
         self.passwords = Passwords(settings.signin_queue)
         self.audit_trail = AuditTrail(self.store)
         self.signed_links = SignedLinks(self.store)

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import text
 from starlette.responses import PlainTextResponse, Response
 
+from contracts import JobStage
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import search as find
-from services.ingest.core.waiting import why
 from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
 from services.ingest.http.records import file_record, files_of, job_record
-from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.middleware import trace_of
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
 router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
@@ -82,7 +82,7 @@ async def search(
 
 @router.get("/jobs/{job_id}", summary="A job, its files in full, and why it waits")
 async def job(job_id: str, request: Request, response: Response, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """The job's record with whole file records, and `waiting`: one reason code with its facts, or null.
+    """The job's record with whole file records, and `waiting`: the same answer as `GET /v1/jobs/{id}/why`, or null for an ended job.
 
     With `Prefer: wait=N` (at most 60 seconds) the answer comes as soon as the job has ended.
     """
@@ -91,8 +91,12 @@ async def job(job_id: str, request: Request, response: Response, gateway: Gatewa
         with place_to_wait(gateway, who, seconds):
             await wait_if_preferred(request, response, gateway, job_id)
         record = await job_record(gateway, job_id, who)
+    waiting = await gateway.explanations.explain(record, who.tenancy, trace_of(request))
+    if waiting["code"] != "ended":
+        # The record is at least as new as the reason that is shown with it.
+        record = await job_record(gateway, job_id, who)
     files = await files_of(gateway, "job_id", job_id)
-    return {**record, "files": files, "waiting": why(record, files, clock.unix())}
+    return {**record, "files": files, "waiting": None if JobStage(record["stage"]).terminal else waiting}
 
 
 @router.get("/jobs/{job_id}/history", summary="History of a job")

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import (
     CancelJob,
-    ExplainJob,
     PauseJob,
     PokeJob,
     RerunJob,
@@ -25,13 +24,13 @@ from services.ingest.adapters.store.operations import rows_of
 from services.ingest.adapters.store.reservations import job_place
 from services.ingest.core.backlog import merge
 from services.ingest.core.fields import Arguments, Flag, Id, Json, Meta, Number, Whole
-from services.ingest.core.waiting import why
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
 from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.middleware import trace_of
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
 
@@ -171,8 +170,8 @@ async def rerun(
 
 @router.get("/jobs/{job_id}/why", summary="Why a job waits")
 async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """One reason `code` with a message, `facts`, and `changes_at` when the next change is known. The orchestrator answers for
-    this moment.
+    """One reason `code` with a message, `facts`, and `changes_at` when the next change is known. The orchestrator answers; `as_of` says
+    for which moment.
 
     The id may also be that of an open session.
     """
@@ -186,24 +185,11 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
             "message": message,
             "facts": facts,
             "changes_at": session["expires_at"],
+            "as_of": session["update_date"],
         }
     job_id = session["job_id"] if session is not None and session["job_id"] else job_id
     record = await job_record(gateway, job_id, who)
-    command = ExplainJob(command_id=clock.new_root(), job_id=job_id, owner=who.tenancy, issued_at=clock.now())
-    try:
-        answer = await send_command(request, gateway, command, "The question")
-    except ApiError as error:
-        if error.status != 503:
-            raise
-        known = why(record, [], clock.unix())
-        return {
-            "job_id": job_id,
-            "code": "orchestrator_silent",
-            "message": error.message,
-            "facts": {"last_known": known},
-            "changes_at": None,
-        }
-    return {"job_id": job_id, **answer["why"]}
+    return {"job_id": job_id, **await gateway.explanations.explain(record, who.tenancy, trace_of(request), patient=True)}
 
 
 @router.get("/backlog", summary="Backlog by action and tenant")
