@@ -22,6 +22,7 @@ from cli.commands import (
     bulk,
     environment,
     kafka,
+    letters,
     operate,
     pipeline,
     results,
@@ -40,6 +41,7 @@ app.add_typer(kafka.app, name="kafka")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="bulk")
+app.add_typer(letters.app, name="letters")
 app.add_typer(secrets.app, name="secrets")
 accounts.register(app)
 operate.register(app)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from shared.kafka.acls import GROUPS
-from shared.kafka.credentials import ADMIN, PROGRAMS, SERVICE_PREFIX
+from shared.kafka.credentials import ADMIN, LETTERS, PROGRAMS, SERVICE_PREFIX
 from shared.secret_box import new_box_key
 from shared.web.key_format import new_key
 
@@ -49,7 +49,8 @@ def write_once(path: Path, value: str, mode: int) -> None:
 def kafka_files(folder: Path) -> dict[str, Path]:
     """Kafka user → the file with its password."""
     services = {SERVICE_PREFIX + service: folder / service / "kafka" for service in GROUPS}
-    return services | {user: folder / "programs" / user for user in PROGRAMS} | {ADMIN: folder / "kafka-admin" / "password"}
+    programs = {user: folder / "programs" / user for user in PROGRAMS} | {LETTERS: folder / "ingest" / "letters"}
+    return services | programs | {ADMIN: folder / "kafka-admin" / "password"}
 
 
 def superuser_file(folder: Path) -> Path:

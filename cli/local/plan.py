@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import Stop
-from shared.kafka.credentials import SERVICE_PREFIX, Credentials
+from shared.kafka.credentials import LETTERS, SERVICE_PREFIX, Credentials
 from shared.secret_box import new_box_key
 from shared.web.key_format import new_key
 
@@ -105,6 +105,9 @@ class Plan:
         }
         if name.partition("-")[0] in SEALING:
             env["STAGELINE_SECRETS_KEY_FILE"] = os.environ.get("STAGELINE_SECRETS_KEY_FILE", str(self.secrets_key_file))
+        if service == "ingest":
+            env["STAGELINE_LETTERS_KAFKA_USERNAME"] = LETTERS
+            env["STAGELINE_LETTERS_KAFKA_PASSWORD_FILE"] = str(self.credentials.file(LETTERS))
         if self.otlp_endpoint:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
         return env | self.extra

@@ -139,7 +139,7 @@ def _start_background(host: Host, gateway: Gateway) -> None:
         host.add_background(WatchedFolders(gateway, watched).run)
     host.add_background(gateway.watch.run)
     host.add_background(gateway.audit_trail.run)
-    host.closers += [gateway.remote.close, gateway.audit_trail.close]
+    host.closers += [gateway.remote.close, gateway.audit_trail.close, gateway.letters.close]
 
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:

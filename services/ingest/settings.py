@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import AnyHttpUrl, Field
 
+from shared.kafka.connection import KafkaAccess
 from shared.settings import Settings
 
 
@@ -65,3 +66,19 @@ class IngestSettings(Settings):
     """Workflows of a tenant without a limit of its own."""
     actions_per_tenant: int = Field(default=20, ge=0)
     """Actions that a tenant without a limit of its own may introduce in its workflows. Each gets a Kafka topic for its tasks."""
+    letters_kafka_username: str | None = None
+    """Kafka user of the role `letters`, as which dead letters are read and sent again. By default the gateway's own user, which may do
+    neither on a cluster with rights."""
+    letters_kafka_password_file: Path | None = None
+    """A file with the password of that user."""
+
+    def letters_kafka(self) -> KafkaAccess:
+        """How dead letters are reached."""
+        if self.letters_kafka_username is None:
+            return self.kafka
+        own = {
+            "sasl_username": self.letters_kafka_username,
+            "sasl_password": None,
+            "sasl_password_file": self.letters_kafka_password_file,
+        }
+        return KafkaAccess(**{**self.kafka.model_dump(), **own})

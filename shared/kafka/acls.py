@@ -11,6 +11,7 @@ from contracts.topics import (
     ACCESS_EVENTS_TOPIC,
     BUILT_IN_ACTIONS,
     SEAL_KEYS_TOPIC,
+    SECRETS_TOPIC,
     TASK_PREFIX,
     TENANT_PREFIX,
     TENANTS_COMMANDS,
@@ -31,10 +32,19 @@ GROUPS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "stage_worker": {"stage_worker": None},
 }
 """Service → its consumer groups, each with the topics whose records it may dead-letter, or None for all topics of the service."""
-OUTSIDE: dict[str, str] = {"producers": "", "consumers": "consumers.", "workers": "workers.", "operators": "operators."}
-"""Role of an external program → default prefix of its consumer groups; empty for a role without groups."""
+OUTSIDE: dict[str, str] = {
+    "producers": "",
+    "consumers": "consumers.",
+    "workers": "workers.",
+    "operators": "operators.",
+    "letters": "",
+}
+"""Role of an external program → default prefix of its consumer groups; empty for a role without groups. With `letters` the gateway
+reads dead letters and sends them again."""
 OPERATORS_WRITE = ("job.commands", "session.commands", "webhook.commands")
 """Topics that an operator may write beside those of the table."""
+NEVER_SENT_AGAIN = frozenset({ACCESS_EVENTS_TOPIC.name, SEAL_KEYS_TOPIC.name, SECRETS_TOPIC.name})
+"""Topics that give out rights, keys and secrets. Their one author alone writes them, so their dead letters are shown and not sent again."""
 _TENANTS = Topic(TENANTS_COMMANDS, "", (), (), ())
 
 
@@ -125,4 +135,18 @@ def _prefixes(role: str) -> list[Acl]:
         return [Acl(op, "TOPIC", TENANT_PREFIX, prefixed=True) for op in ("WRITE", "DESCRIBE")]
     if role == "operators":
         return [*on_topic("*", "READ"), *(acl for name in OPERATORS_WRITE for acl in on_topic(name, "WRITE"))]
+    if role == "letters":
+        return _letters()
     return []
+
+
+def _letters() -> list[Acl]:
+    """Read the dead letters of every topic, whichever group wrote them, and write the topics that they came from."""
+    sources = [t.name for t in TOPICS if t.consumers and t.name not in NEVER_SENT_AGAIN]
+    # A dead-letter topic is named after its source, then a dot, then the group.
+    read = [f"{t.name}." for t in TOPICS] + [f"{TENANTS_COMMANDS}.", TASK_PREFIX]
+    return [
+        *(Acl(op, "TOPIC", prefix, prefixed=True) for prefix in read for op in ("READ", "DESCRIBE")), *on_topic(SEAL_KEYS_TOPIC.name, "READ"),
+        *(acl for name in sources for acl in on_topic(name, "WRITE")),
+        *(Acl(op, "TOPIC", prefix, prefixed=True) for prefix in (TASK_PREFIX, TENANT_PREFIX) for op in ("WRITE", "DESCRIBE")),
+    ]  # fmt: skip

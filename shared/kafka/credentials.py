@@ -15,8 +15,10 @@ ADMIN = "admin"
 """The super user, who creates topics, users and rights."""
 SERVICE_PREFIX = "stageline-"
 """A service's user is this and the service's name."""
-PROGRAMS = {"producer": "producers", "consumer": "consumers", "worker": "workers", "operator": "operators"}
-"""User of a program outside → its role in the topic table."""
+PROGRAMS = {"producer": "producers", "consumer": "consumers", "worker": "workers", "operator": "operators", "letters": "letters"}
+"""User of a program outside, or of the gateway for dead letters → its role in the topic table."""
+LETTERS = "letters"
+"""The user as which the gateway reads dead letters and sends them again."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of users that become file names here."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -181,7 +183,7 @@ async def test_cancel_reaches_the_worker(client: Client, pipeline: Pipeline) -> 
         assert answer.status == 409
 
 
-async def test_a_command_for_an_unknown_job_is_answered_and_a_report_is_dead_lettered(pipeline: Pipeline) -> None:
+async def test_a_command_for_an_unknown_job_is_answered_and_a_report_is_dead_lettered(client: Client, pipeline: Pipeline) -> None:
     job_id = clock.new_root()
     command = CancelJob(command_id=clock.new_root(), job_id=job_id, owner=OWNER, issued_at=clock.now())
     report = StageReport(
@@ -204,6 +206,37 @@ async def test_a_command_for_an_unknown_job_is_answered_and_a_report_is_dead_let
     headers = dict(letter.headers)
     assert headers["dlq-code"] == b"unknown_job" and letter.value == record.value
     assert headers["ce_id"] == report.report_id.encode() and headers["dlq-original-topic"] == b"stage.reports"
+    await _a_letter_is_sent_again_once(client, pipeline, job_id)
+
+
+async def _a_letter_is_sent_again_once(client: Client, pipeline: Pipeline, job_id: str) -> None:
+    """By an operator. Its job is still unknown, so the record comes back as another letter."""
+    command = partial(asyncio.to_thread, pipeline.command)
+
+    async def letters() -> Any:
+        return (await client.call("GET", "/v1/letters", params={"job_id": job_id, "state": "all"}))["result"]
+
+    (letter,) = await letters()
+    assert (letter["code"], letter["source"], letter["state"]) == ("unknown_job", "stage.reports", "open")
+    listed = await command("letters", "list", "--job", job_id)
+    assert letter["id"] in listed.stdout and "unknown_job" in listed.stdout, listed
+    shown = await command("letters", "show", letter["id"])
+    assert "dlq-original-topic" in shown.stdout and '"action": "noop"' in shown.stdout, shown
+    done = await command("letters", "redrive", letter["id"], "--reason", "tried")
+    assert done.returncode == 0 and "redriven" in done.stdout, done
+
+    async def came_back() -> Any:
+        found = await letters()
+        return found if len(found) == 2 else None
+
+    newer, older = await eventually(came_back)
+    assert (older["id"], older["state"], older["act"]["reason"]) == (letter["id"], "redriven", "tried")
+    assert "left alone" in (await command("letters", "redrive", letter["id"])).stdout
+    done = await command("letters", "discard", "--job", job_id, "--json")
+    assert json.loads(done.stdout) == [{"id": newer["id"], "state": "discarded"}], done
+    assert "no dead letters" in (await command("letters", "list", "--job", job_id)).stdout
+    audit = await command("audit", "--limit", "20")
+    assert "letter.redriven" in audit.stdout and "letter.discarded" in audit.stdout
 
 
 async def test_every_header_of_every_event_is_cloudevents(client: Client, pipeline: Pipeline) -> None:

@@ -15,6 +15,7 @@ from contracts.topics import (
     OPERATOR_COMMANDS_TOPIC,
     PRODUCER_COMMANDS,
     SEAL_KEYS_TOPIC,
+    SECRETS_TOPIC,
     TENANT_ID,
     dead_letter_topic,
     tenant_commands_topic,
@@ -23,7 +24,8 @@ from contracts.topics import (
 )
 from shared.kafka.acls import GROUPS, OUTSIDE, Acl, acls_for, deployment_topics, tenant_acls
 
-ROLES = [*GROUPS, *OUTSIDE]
+ROLES = [*GROUPS, *(role for role in OUTSIDE if role != "letters")]
+"""Every role but the one that sends dead letters again to the topics that they came from."""
 TENANTS = ["a", "a-b", "a_b", "ab", "commands", "events", "tenant", "A"]
 
 
@@ -115,3 +117,15 @@ def test_the_tenant_of_a_topic() -> None:
         "tenant.a.commands.x",
     ):
         assert tenant_of(name) is None
+
+
+def test_letters_are_read_and_sent_again_and_nothing_else_is_read() -> None:
+    rights = acls_for("letters")
+    letters = [t.name for t in deployment_topics((*BUILT_IN_ACTIONS, "acme.a")) if t.name.endswith(".dlq")]
+    letters += [dead_letter_topic("job.events", "billing"), dead_letter_topic(task_topic("acme.a").name, "workers")]
+    assert letters and all(allows(rights, "READ", name) for name in letters)
+    assert {t.name for t in TOPICS if allows(rights, "READ", t.name)} == {SEAL_KEYS_TOPIC.name}
+    closed = {ACCESS_EVENTS_TOPIC.name, SEAL_KEYS_TOPIC.name, SECRETS_TOPIC.name}
+    assert {t.name for t in TOPICS if not allows(rights, "WRITE", t.name)} == closed, "these give out rights"
+    assert allows(rights, "WRITE", tenant_commands_topic("acme").name) and allows(rights, "WRITE", task_topic("acme.a").name)
+    assert not any(acl.kind == "GROUP" or acl.operation == "CREATE" for acl in rights)

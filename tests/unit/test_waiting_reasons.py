@@ -241,7 +241,7 @@ async def test_one_question_serves_all_that_ask_and_silence_is_waited_for_once(m
     await explanations.explain(record, OWNER, None)
     assert {a["code"] for a in answers} == {"queued"} and [type(m) for _, m in asked] == [ExplainJob]
     await explanations.explain({**record, "sequence": 4}, OWNER, None)
-    assert len(asked) == 2, "a job that has moved is asked about anew"
+    assert len(asked) == 2, "a job that has moved is asked about again"
     explanations.decisions = Orchestrator(None)  # type: ignore[assignment]
     explanations.timeout_s, explanations.patience_s = 60.0, 0.05
     other = {**record, "id": "other"}

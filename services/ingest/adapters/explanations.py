@@ -1,6 +1,6 @@
 """Asks the orchestrator why a job waits, for every route that shows it.
 
-One question per job is open at a time, whoever asks. An answer is shown again for a second, or for ten times as long as it took: a
+One question per job is open at a time, however many ask. An answer is shown again for a second, or for ten times as long as it took: a
 client that polls costs the orchestrator one question a second, and one that polls a job of many files costs it a tenth of its time.
 """
 
@@ -55,7 +55,7 @@ class Explanations:
     async def explain(self, job: Record, owner: Tenancy, trace: str | None, patient: bool = False) -> Record:
         """The explanation of a job, by its record in the read model.
 
-        `patient`: ask anew, and wait as long as for a command's answer.
+        `patient`: ask in any case, and wait as long as for a command's answer.
         """
         known = known_here(job)
         if known is not None:

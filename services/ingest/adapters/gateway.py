@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from contracts.ownership import is_tenant
 from services.ingest.adapters.explanations import Explanations
+from services.ingest.adapters.letter_box import LetterBox
 from services.ingest.adapters.passwords import Passwords
 from services.ingest.adapters.remote_files import RemoteFiles
 from services.ingest.adapters.signed_links import SignedLinks
@@ -60,6 +61,8 @@ class Gateway:
     """Requests that wait for the end of a job."""
     explanations: Explanations = field(init=False)
     """Why jobs wait."""
+    letters: LetterBox = field(init=False)
+    """Dead letters."""
     passwords: Passwords = field(init=False)
     audit_trail: AuditTrail = field(init=False)
     signed_links: SignedLinks = field(init=False)
@@ -96,6 +99,7 @@ class Gateway:
             "waiting requests", settings.max_waits, settings.max_waits_per_tenant, settings.max_waits_per_key
         )
         self.explanations = Explanations(self.publisher, self.decisions, self.pending, settings.decision_timeout_s)
+        self.letters = LetterBox(settings.letters_kafka)
         self.passwords = Passwords(settings.signin_queue)
         self.audit_trail = AuditTrail(self.store)
         self.signed_links = SignedLinks(self.store)
