@@ -30,6 +30,7 @@ from cli.commands import (
     secrets,
     status,
     verify,
+    workers,
     workflows,
 )
 from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
@@ -42,6 +43,7 @@ app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="bulk")
 app.add_typer(letters.app, name="letters")
+app.add_typer(workers.app, name="workers")
 app.add_typer(secrets.app, name="secrets")
 accounts.register(app)
 operate.register(app)

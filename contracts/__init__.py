@@ -12,7 +12,6 @@ from contracts.dispatch import (
     ScheduleState,
     SetControl,
     SetSchedule,
-    WorkerSeen,
     WorkflowPublished,
 )
 from contracts.file_commands import (
@@ -73,6 +72,7 @@ from contracts.job_events import (
 from contracts.job_state import JobState
 from contracts.message import Contract, Message
 from contracts.names import alfred_model, canonical_event_name
+from contracts.presence import HeldTask, WorkerSeen
 from contracts.seal_events import SealKeyChanged
 from contracts.secret_events import SecretChanged
 from contracts.session import (
@@ -135,6 +135,7 @@ __all__ = [
     "FileStatusUpdate",
     "FileUpdate",
     "FindReferences",
+    "HeldTask",
     "JobCommand",
     "JobCreate",
     "JobErased",

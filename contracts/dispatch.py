@@ -175,35 +175,6 @@ class ScheduleState(Message):
         return self.owner.tenant_id
 
 
-class WorkerSeen(Message):
-    """A worker is running and takes these actions. Sent every ten seconds, and once with `leaving` when it stops."""
-
-    TYPE = "stageline.worker.seen.v1"
-    worker: Id
-    actions: tuple[str, ...] = Field(max_length=1000)
-    slots: int = Field(ge=0)
-    """Tasks that the worker runs at a time."""
-    leaving: bool = False
-    client: str | None = Field(default=None, max_length=200)
-    seen_at: Timestamp
-
-    @property
-    def message_id(self) -> str:
-        return derived(self.worker, "seen", self.seen_at.isoformat())
-
-    @property
-    def key(self) -> str:
-        return self.worker
-
-    @property
-    def time(self) -> datetime:
-        return self.seen_at
-
-    @property
-    def tenant(self) -> str:
-        return "workers"
-
-
 class ReportRefused(Message):
     """A worker's report was refused, because its attempt is closed, superseded or unknown."""
 

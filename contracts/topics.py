@@ -9,7 +9,7 @@ from typing import Literal
 from contracts.access import AccessKeyIssued, AccessKeyRevoked
 from contracts.actions import ACTIONS
 from contracts.delivery import DeliveryAttempted
-from contracts.dispatch import DISPATCH_COMMANDS, BacklogState, ReportRefused, ScheduleState, WorkerSeen, WorkflowPublished
+from contracts.dispatch import DISPATCH_COMMANDS, BacklogState, ReportRefused, ScheduleState, WorkflowPublished
 from contracts.file_commands import FILE_COMMANDS, EraseFile, FileErased
 from contracts.file_events import FILE_EVENTS
 from contracts.housekeeping import HOUSEKEEPING_COMMANDS, ReferencesFound
@@ -27,6 +27,7 @@ from contracts.job_control import (
 from contracts.job_events import JOB_EVENTS
 from contracts.job_state import JobState
 from contracts.message import Message
+from contracts.presence import WorkerSeen
 from contracts.seal_events import SealKeyChanged
 from contracts.secret_events import SecretChanged
 from contracts.session import SESSION_COMMANDS, SESSION_EVENTS, EraseSession, SessionErased
@@ -147,7 +148,7 @@ STAGE_REFUSALS_TOPIC = Topic(
     "stage.refusals", "job id", (ReportRefused,), ("job_orchestrator",), ("consumers", "operators"), 30 * DAY_S, hot=False
 )
 STAGE_WORKERS_TOPIC = Topic(
-    "stage.workers", "worker", (WorkerSeen,), ("stage_worker", "workers"), ("job_orchestrator",), 3600, hot=False
+    "stage.workers", "worker", (WorkerSeen,), ("stage_worker", "workers"), ("job_orchestrator", "ingest"), 3600, hot=False
 )
 BACKLOG_TOPIC = Topic(
     "dispatch.backlog", "process", (BacklogState,), ("job_orchestrator",), ("ingest", "operators"), 7 * DAY_S, hot=False

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from contracts import StageReport, TaskStatus, WorkerSeen
 from contracts.topics import STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC
 from stageline_kit.function_threads import FunctionThreads
 from stageline_kit.hooks import Delivery, WorkerHooks
+from stageline_kit.presence import held_tasks
 from stageline_kit.report_queue import ReportQueue
 from stageline_kit.runner import Action, Report, TaskRunner
 from stageline_kit.task import Task
@@ -50,6 +51,7 @@ class RunningTask:
     """Its partition was revoked before its offset was committed. If another member has the partition, it has the task too."""
     fenced: bool = False
     """Stopped, because another member has the task. It reports nothing any more."""
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class TaskEngine:
@@ -254,7 +256,7 @@ class TaskEngine:
         """Publish one `WorkerSeen`. A failure is logged; work goes on without it."""
         seen = WorkerSeen(
             worker=self.worker, actions=tuple(sorted(self.actions)), slots=self.concurrency, leaving=leaving, client=self.client,
-            seen_at=datetime.now(UTC),
+            seen_at=datetime.now(UTC), holds=held_tasks((r.task.message, r.since) for r in self.running.values()),
         )  # fmt: skip
         try:
             await self.transport.send_rows([self.transport.encode_record(STAGE_WORKERS_TOPIC.name, seen, None)])

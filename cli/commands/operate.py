@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,22 +24,36 @@ def why(job_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_D
 
 
 def backlog(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show waiting and running tasks by action and tenant, and when the backlog will be empty."""
+    """Show waiting and running tasks by action and tenant, live workers, and when the backlog will be empty."""
     found = run(data_dir, lambda c: c.call("GET", "/v1/backlog"))
 
     def plain() -> Table:
-        columns = ("action", "tenant", "waiting", "oldest", "in flight", "in/s", "out/s", "empty", "wasted", "gate")
+        columns = ("action", "tenant", "waiting", "oldest", "in flight", "in/s", "out/s", "empty", "workers", "wasted", "gate")
         table = Table(*columns, box=None)
         for x in found["lines"]:
             drained = "" if x["drained_at"] is None else f"in {span(x['drained_at'] - time.time())}"
             gate = x["gate"] if x["gate"] == "open" else f"{x['gate']} ({x['gate_message']})"
             table.add_row(
                 x["action"], x["tenant_id"], str(x["waiting"]), span(x["oldest_age_s"]), str(x["in_flight"]), f"{x['arrival_per_s']:.1f}",
-                f"{x['service_per_s']:.1f}", drained, str(x["wasted"]), escape(gate),
+                f"{x['service_per_s']:.1f}", drained, live_workers(x), str(x["wasted"]), escape(gate),
             )  # fmt: skip
         return table
 
-    show(found, as_json, plain)
+    show(
+        found,
+        as_json,
+        lambda: plain() if found["lines"] else f"nothing waits and nothing runs, as of {found['as_of'] or 'no news yet'}",
+    )
+
+
+def live_workers(line: dict[str, Any]) -> str:
+    """How many workers of a line of the backlog are alive; where none is, since when."""
+    since = line["no_worker_since"]
+    if since is None:
+        return str(line["workers"])
+    if since == "ever":
+        return "no worker ever"
+    return f"no worker since {since} ({span(time.time() - datetime.fromisoformat(since).timestamp())})"
 
 
 def find(

@@ -18,6 +18,7 @@ from contracts.topics import (
     JOB_EVENTS_TOPIC,
     SCHEDULES_TOPIC,
     SESSION_EVENTS_TOPIC,
+    STAGE_WORKERS_TOPIC,
     TENANT_COMMANDS_PATTERN,
     TOPICS,
     WEBHOOK_ANSWERS_TOPIC,
@@ -91,7 +92,8 @@ async def build(host: Host, settings: IngestSettings) -> None:
     ).reader.fetch_pause_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Each member of the group has its own name: a static member's name stands for its topics.
-    host.subscribe([*answers, BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC], GROUP, projector, member="answers")
+    states = [BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC, STAGE_WORKERS_TOPIC]
+    host.subscribe([*answers, *states], GROUP, projector, dedup_policy, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     tenants = host.subscribe(
         [tenant_commands_topic("ID")],

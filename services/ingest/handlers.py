@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from contracts import Message
+from contracts import Message, WorkerSeen
 from contracts.job_events import JOB_EVENTS
 from services.ingest.adapters.store.record_batch import RecordBatch
 from services.ingest.core.numbering import number_of
@@ -51,5 +51,6 @@ def on_batch(unit: Unit, batch: Sequence[Inbound], settings: IngestSettings | No
 
 
 def dedup_policy(message: Message) -> DedupPolicy:
-    """How the inbox recognizes a repeated event. Numbered job events need no inbox row: see `core/numbering.py`."""
-    return DedupPolicy.NONE if isinstance(message, JOB_EVENTS) and number_of(message) is not None else DedupPolicy.BY_ID
+    """How the inbox recognizes a repeated event. Numbered job events need no inbox row (`core/numbering.py`), nor do signs of life."""
+    plain = isinstance(message, WorkerSeen) or (isinstance(message, JOB_EVENTS) and number_of(message) is not None)
+    return DedupPolicy.NONE if plain else DedupPolicy.BY_ID

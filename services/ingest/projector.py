@@ -29,12 +29,14 @@ from contracts import (
     SessionOpened,
     TenantErased,
     WebhookDecided,
+    WorkerSeen,
     WorkflowPublished,
 )
 from contracts import file_events as f
 from contracts import job_events as j
 from services.ingest import file_projector as fp
 from services.ingest.adapters.store import operations as ops
+from services.ingest.adapters.store import workers
 from services.ingest.adapters.store.record_batch import RecordBatch
 from services.ingest.adapters.store.scheduled_starts import start_scheduled
 from services.ingest.core import file_view, job_end, job_view
@@ -200,6 +202,11 @@ def backlog_changed(batch: RecordBatch, event: BacklogState, item: Inbound) -> N
     ops.save_backlog(batch.unit.connection, event)
 
 
+def worker_seen(batch: RecordBatch, event: WorkerSeen, item: Inbound) -> None:
+    """Keep a worker's newest sign of life."""
+    workers.save_worker(batch.unit.connection, event, batch.unit.now)
+
+
 def references_found(batch: RecordBatch, event: ReferencesFound, item: Inbound) -> None:
     """Answer the question which objects are needed."""
     batch.decisions.append((event.command_id, {"ok": True, "blobs": list(event.blobs)}))
@@ -228,5 +235,6 @@ PROJECTIONS: Mapping[type[Message], Projection] = {
     SessionExpired: session_expired, SessionErased: session_erased, SessionCommandRefused: session_refused,
     CommandDecided: command_decided, JobExplained: job_explained, WebhookDecided: webhook_decided, JobErased: job_erased, TenantErased: tenant_erased,
     ReferencesFound: references_found, BacklogState: backlog_changed, WorkflowPublished: workflow_published, ScheduleState: schedule_changed,
+    WorkerSeen: worker_seen,
 }  # fmt: skip
 """Every event type of the topics that the gateway consumes → its projection."""

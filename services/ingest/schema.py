@@ -26,6 +26,7 @@ from services.ingest.adapters.store import (
     tenant_erasures,
     tenant_secrets,
     uploads,
+    workers,
 )
 from services.ingest.dialects.invopop import store as invopop_store
 from services.ingest.dialects.pdftools import store as pdftools_store
@@ -33,5 +34,5 @@ from services.ingest.dialects.pdftools import store as pdftools_store
 MODELS: tuple[type[SQLModel], ...] = (
     *read_model.MODELS, *operations.MODELS, *erasures.MODELS, *former_files.MODELS, *recycle_bin.MODELS, *known_names.MODELS, *erasure_requests.MODELS, *tenant_erasures.MODELS, *accounts.MODELS, *quotas.MODELS, *catalogue.MODELS, *uploads.MODELS,
     *reservations.MODELS, *object_claims.MODELS, *row_turns.MODELS, *audit.MODELS, *shares.MODELS, *link_keys.MODELS, *signins.MODELS,
-    *tenant_secrets.MODELS, *letter_acts.MODELS, *invopop_store.MODELS, *pdftools_store.MODELS,
+    *tenant_secrets.MODELS, *letter_acts.MODELS, *workers.MODELS, *invopop_store.MODELS, *pdftools_store.MODELS,
 )  # fmt: skip

@@ -39,11 +39,11 @@ from contracts import (
     TerminateJob,
     WorkerSeen,
 )
+from contracts.presence import WORKER_ALIVE_S
 from contracts.topics import JOB_COMMANDS_TOPIC, is_operators
 from services.job_orchestrator.core.allocation import Control
 from services.job_orchestrator.core.decide import BranchDue, Start
 from services.job_orchestrator.core.decision_builder import CHILD_ACTION
-from services.job_orchestrator.core.explain import WORKER_ALIVE_S
 from services.job_orchestrator.core.job import JOB_BRANCH, Job
 from services.job_orchestrator.core.rerun import Rerun
 from services.job_orchestrator.decisions.erasure import erase

@@ -25,7 +25,7 @@ GROUPS = {
     "operator.commands": ["job_orchestrator"],
     "job.events": ["ingest", "notifier"], "file.events": ["ingest", "notifier"], "stage.reports": ["job_orchestrator"],
     "access.events": ["ingest-access", "notifier-access"], "job.state": [],
-    "job.answers": ["ingest"], "stage.refusals": [], "stage.workers": ["job_orchestrator"], "dispatch.backlog": ["ingest"],
+    "job.answers": ["ingest"], "stage.refusals": [], "stage.workers": ["job_orchestrator", "ingest"], "dispatch.backlog": ["ingest"],
     "workflow.events": ["ingest"], "job.erasures": ["ingest", "session", "notifier"], "schedule.state": ["ingest"],
     "webhook.commands": ["notifier"], "webhook.answers": ["ingest"],
 }  # fmt: skip

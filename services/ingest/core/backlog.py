@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
+
+from contracts.presence import WORKER_ALIVE_S
+from services.ingest.core.job_view import text
 
 Record = dict[str, Any]
 STALE_S = 60.0
 """After this time without news an orchestrator is gone or idle, and its rates no longer count."""
 
 
-def merge(states: Iterable[Record], tenant: str | None, now: float) -> Record:
+def merge(states: Iterable[Record], tenant: str | None, now: float, live: Mapping[str, int] | None = None) -> Record:
     """The backlog of all orchestrators, of one tenant or of all (None). `states` has the newest last, `now` is in Unix seconds.
+
+    `live`: action → number of workers that have just given a sign of life. Each line says so, and since when there is none.
 
     All orchestrators see the same waiting tasks, so the newest state counts. Rates and wasted tasks are per orchestrator and are
     added.
@@ -31,8 +36,9 @@ def merge(states: Iterable[Record], tenant: str | None, now: float) -> Record:
     newest = known[-1] if known else {"lines": [], "controls": [], "observed_at": None}
     current = {(line["action"], line["tenant_id"]) for line in newest["lines"]}
     shown = [_finished(line, key in current, now) for key, line in sorted(lines.items()) if tenant in (None, key[1])]
+    result = [{**line, **_presence(line["action"], live or {}, workers, now)} for line in shown if line]
     controls = [c for c in newest.get("controls", []) if tenant is None or c["kind"] == "action" or c["name"] == tenant]
-    return {"as_of": newest["observed_at"], "lines": [x for x in shown if x], "workers": workers, "controls": controls}
+    return {"as_of": newest["observed_at"], "lines": result, "workers": workers, "controls": controls}
 
 
 def _finished(line: Record, current: bool, now: float) -> Record | None:
@@ -45,6 +51,15 @@ def _finished(line: Record, current: bool, now: float) -> Record | None:
     if not left and not line["wasted"] and line["service_per_s"] < 0.01:
         return None
     return {**line, "oldest_age_s": age, "drained_at": drained}
+
+
+def _presence(action: str, live: Mapping[str, int], seen: Mapping[str, float], now: float) -> Record:
+    """`workers`: how many are alive; `no_worker_since`: when the last one was (ISO 8601), `ever` if there was none, else null."""
+    at = seen.get(action)
+    # A worker that reports, and gives no other sign, is one worker.
+    count = live.get(action) or int(at is not None and now - at <= WORKER_ALIVE_S)
+    since = None if count else "ever" if at is None else text(datetime.fromtimestamp(at, UTC))
+    return {"workers": count, "no_worker_since": since}
 
 
 def _unix(at: str) -> float:

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts import JobStage
+from contracts.presence import WORKER_ALIVE_S
 from services.job_orchestrator.core.allocation import Capacity
 from services.job_orchestrator.core.job import JOB_BRANCH, Branch, BranchState, Job
 
-WORKER_ALIVE_S = 30.0
-"""Seconds after a worker's last sign of life until it counts as gone: three signs missed."""
 ORDER = (
     "running", "child_job", "not_sent", "no_worker", "queued", "action_paused", "tenant_paused", "tenant_limit", "action_limit", "rate", "behind",
     "retry_due", "waiting_for_approval", "waiting_for_poke", "waiting_until", "waiting_for_files",

@@ -95,8 +95,15 @@ class BacklogPublisher:
         return BacklogLine(
             action=action, tenant_id=tenant, waiting=count, in_flight=in_flight, oldest_at=since, arrival_per_s=round(arrival, 2),
             service_per_s=round(service, 2), drained_at=drained and round(drained), wasted=rates.wasted[line], gate=gate.gate,
-            gate_message=", ".join(f"{k}: {v}" for k, v in (gate.facts or {}).items()),
+            gate_message=", ".join(_said(k, v) for k, v in (gate.facts or {}).items() if v not in (None, "")),
         )  # fmt: skip
+
+
+def _said(name: str, value: object) -> str:
+    """A fact of a gate as people read it; times are Unix seconds."""
+    if name in ("since", "at") and isinstance(value, float):
+        value = datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+    return f"{name}: {value}"
 
 
 def _publish(state: BacklogState, unit: Unit) -> None:

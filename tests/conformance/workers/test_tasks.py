@@ -211,7 +211,20 @@ async def test_a_worker_says_that_it_is_there_and_that_it_goes(launch: Launch, o
     await worker.stop()
     first, *_, last = orchestrator.seen()
     assert (first.worker, first.actions, first.slots, first.leaving) == ("w-1", (ACTION,), 3, False)
-    assert last.leaving
+    assert last.leaving and last.holds == ()
+
+
+async def test_a_worker_says_what_it_runs(launch: Launch, orchestrator: Orchestrator, program: Program) -> None:
+    worker = await launch("w-1", concurrency=3)
+    orchestrator.send_task("l-1")
+    await until(lambda: program.started)
+    await worker.engine.announce()
+    [held] = orchestrator.seen()[-1].holds or ()
+    assert (held.action, held.attempt) == (ACTION, 2) and held.job_id and held.since.tzinfo is not None
+    program.released.add("l-1")
+    await until(orchestrator.ends)
+    await worker.engine.announce()
+    assert orchestrator.seen()[-1].holds == ()
 
 
 async def test_a_worker_that_stops_finishes_what_it_has_begun(

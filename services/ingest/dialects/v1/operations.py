@@ -22,8 +22,10 @@ from services.ingest.adapters.admission import admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.adapters.store.reservations import job_place
+from services.ingest.adapters.store.workers import all_workers
 from services.ingest.core.backlog import merge
 from services.ingest.core.fields import Arguments, Flag, Id, Json, Meta, Number, Whole
+from services.ingest.core.presence import live_by_action, worker_of
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
@@ -194,9 +196,20 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
 
 @router.get("/backlog", summary="Backlog by action and tenant")
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
-    """Waiting and running tasks, rates, and when the backlog will be drained. Tenants see their own tasks, the platform all."""
+    """Waiting and running tasks, rates, when the backlog will be drained, and how many workers are alive. Tenants see their own
+    tasks, the platform all."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
-    return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
+    now, seen = clock.unix(), await gateway.store.read(all_workers)
+    return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, now, live_by_action(seen, now))
+
+
+@router.get("/workers", summary="Workers")
+async def workers(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
+    """Workers of the last day with their actions, version, last sign of life, and the tasks that they run. For operators of the platform:
+    workers take tasks of all tenants."""
+    if who.tenant_id != PLATFORM_TENANT:
+        raise ApiError(403, "Only operators of the platform see workers: they take tasks of all tenants.")
+    return {"result": [worker_of(row, clock.unix()) for row in await gateway.store.read(all_workers)]}
 
 
 @router.put("/controls/{kind}/{name}", summary="Control an action or a tenant")
