@@ -164,7 +164,7 @@ SCHEDULES_TOPIC = Topic(
     ("ingest", "consumers"),
     365 * DAY_S,
     "compact,delete",
-    False,
+    hot=False,
 )
 STAGE_CANCELLATIONS_TOPIC = Topic(
     "stage.cancellations",
@@ -207,7 +207,6 @@ TOPICS: tuple[Topic, ...] = (
 )  # fmt: skip
 
 BUILT_IN_ACTIONS: tuple[str, ...] = tuple(ACTIONS)
-
 
 DROPPED_WHEN_ERASED = frozenset(
     t.name for t in (SESSION_EVENTS_TOPIC, JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC, JOB_STATE_TOPIC, STAGE_REPORTS_TOPIC, STAGE_REFUSALS_TOPIC)

@@ -74,6 +74,8 @@ GROUP = "ingest"
 ACCESS_GROUP = "ingest-access"
 TENANTS_GROUP = "ingest-tenants"
 DEFAULT_TENANT = "default"
+STATES = (BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC, STAGE_WORKERS_TOPIC)
+"""Topics with the newest states of other services."""
 
 
 async def build(host: Host, settings: IngestSettings) -> None:
@@ -85,15 +87,13 @@ async def build(host: Host, settings: IngestSettings) -> None:
     host.on_shutdown.append(decisions.close)
     await _first_key(host, settings)
     projector = Projector(decisions.arrive, settings)
-    # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause in
-    # between.
+    # Requests wait for sessions and commands, never for a job's stage, so job and file events may be fetched with a pause.
     host.subscribe(
         [JOB_EVENTS_TOPIC, FILE_EVENTS_TOPIC], GROUP, projector, dedup_policy, member="events"
     ).reader.fetch_pause_s = 0.05
     answers = [SESSION_EVENTS_TOPIC, JOB_ANSWERS_TOPIC, JOB_ERASURES_TOPIC, WEBHOOK_ANSWERS_TOPIC]
     # Each member of the group has its own name: a static member's name stands for its topics.
-    states = [BACKLOG_TOPIC, WORKFLOWS_TOPIC, SCHEDULES_TOPIC, STAGE_WORKERS_TOPIC]
-    host.subscribe([*answers, *states], GROUP, projector, dedup_policy, member="answers")
+    host.subscribe([*answers, *STATES], GROUP, projector, dedup_policy, member="answers")
     host.subscribe([ACCESS_EVENTS_TOPIC], ACCESS_GROUP, partial(apply_access, owns_topic=True))
     tenants = host.subscribe(
         [tenant_commands_topic("ID")],
