@@ -19,6 +19,7 @@ from cli.client import Client, CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, out, run, show
 from cli.commands import (
     accounts,
+    approvals,
     bulk,
     environment,
     kafka,
@@ -43,6 +44,7 @@ app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="bulk")
 app.add_typer(letters.app, name="letters")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(workers.app, name="workers")
 app.add_typer(secrets.app, name="secrets")
 accounts.register(app)

@@ -104,7 +104,10 @@ async def test_the_life_of_a_job_under_an_operator(client: Client, pipeline: Pip
     found = await until_why(client, job_id, "no_worker")
     assert found["facts"]["action"] == "test.steered" and "no live worker" in found["message"]
     async with steered(pipeline) as worker:
-        await until_why(client, job_id, "running")
+        running = await until_why(client, job_id, "running")
+        waiting = (await client.call("GET", f"/v1/jobs/{job_id}"))["waiting"]
+        assert (waiting["code"], waiting["facts"]) == (running["code"], running["facts"]), "the job and `why` say the same"
+        await _is_seen_with_its_task(client, pipeline, worker, job_id)
         paused = await verb(client, job_id, "pause", reason="look at it first")
         assert paused["paused"]["by"] == "admin"
         with pytest.raises(CliError, match="paused already"):
@@ -123,6 +126,26 @@ async def test_the_life_of_a_job_under_an_operator(client: Client, pipeline: Pip
     audit = (await client.call("GET", "/v1/audit"))["result"]
     mine = [(a["verb"], a["ok"]) for a in reversed(audit) if a["job_id"] == job_id]
     assert mine == [("pause", True), ("pause", False), ("resume", True)]
+
+
+async def _is_seen_with_its_task(client: Client, pipeline: Pipeline, worker: Steered, job_id: str) -> None:
+    """By an operator, once the worker has said so."""
+    await worker.worker._engine.announce()
+
+    async def held() -> Any:
+        found = (await client.call("GET", "/v1/workers"))["result"]
+        mine = next((w for w in found if w["worker"] == "steered-1"), None)
+        return mine if mine and mine["holds"] else None
+
+    found = await eventually(held, 10, 0.1)
+    assert found["state"] == "live" and [t["job_id"] for t in found["holds"]] == [job_id]
+    page = (await asyncio.to_thread(pipeline.command, "workers", "list")).stdout
+    assert "steered-1" in page and job_id in page, page
+
+
+async def _without_worker(client: Client) -> bool:
+    lines = (await client.call("GET", "/v1/backlog"))["lines"]
+    return any(x["action"] == "test.steered" and x["no_worker_since"] for x in lines)
 
 
 @pytest.mark.parametrize(("word", "stage"), [("cancel", "cancelled"), ("terminate", "failed")])
@@ -182,34 +205,14 @@ async def test_the_backlog_shows_waiting_tasks_and_when_they_will_be_done(client
 
         found = await eventually(line, 20, 0.2)
         assert found["gate"] == "paused" and found["oldest_age_s"] >= 0
+        # The worker of an earlier test has left; what it said when it did is read within seconds.
+        await eventually(lambda: _without_worker(client), 40, 0.5)
+        page = (await asyncio.to_thread(pipeline.command, "backlog")).stdout
+        assert "no worker since" in page or "no worker ever" in page, page
         for job_id in jobs:
             await verb(client, job_id, "cancel")
     finally:
         await client.call("PUT", "/v1/controls/action/test.steered", json={"paused": False})
-
-
-async def test_an_approval_is_waited_for_and_given(client: Client) -> None:
-    job_id = await make(client, "test-approval")
-    await until_why(client, job_id, "waiting_for_approval")
-    assert (await client.call("GET", f"/v1/jobs/{job_id}"))["stage"] == "in_revision"
-    with pytest.raises(CliError, match="no step of the job waits"):
-        await verb(client, job_id, "poke", step="send")
-    producer = await client.call("POST", "/v1/keys", json={"user_name": "pia", "role": "producer"})
-    with pytest.raises(CliError, match="for operators"):
-        headers = {"authorization": f"Bearer {producer['key']}"}
-        await client.call("POST", f"/v1/jobs/{job_id}/poke", json={"step": "approve"}, headers=headers)
-    await verb(client, job_id, "poke", step="approve", message="seen", data={"amount": 5})
-    assert (await ended(client, job_id))["stage"] == "completed"
-
-
-@pytest.mark.parametrize(("code", "stage"), [("not_needed", "completed"), ("wrong", "failed")])
-async def test_an_approval_is_refused(client: Client, pipeline: Pipeline, code: str, stage: str) -> None:
-    job_id = await make(client, "test-approval")
-    await until_why(client, job_id, "waiting_for_approval")
-    await verb(client, job_id, "poke", outcome="KO", code=code, message="no")
-    assert (await ended(client, job_id))["stage"] == stage
-    tasks = [json.loads(r.value)["step"] for r in await read_all(pipeline, "stage.tasks.noop") if job_id.encode() in r.value]
-    assert tasks == ([] if code == "not_needed" else ["undo"]), "a refusal without a rule runs the rescue"
 
 
 async def test_a_step_that_is_a_job_of_its_own(client: Client, pipeline: Pipeline) -> None:

@@ -14,6 +14,7 @@ from services.ingest.dialects.pdftools import results as pdftools_results
 from services.ingest.dialects.pdftools import simple_api
 from services.ingest.dialects.v1 import (
     accounts,
+    approvals,
     audit,
     bulk,
     erase,
@@ -41,7 +42,7 @@ FIRST = (jobs.router, alfred_jobs.router)
 ALFRED = (alfred_jobs.uploads, alfred_files.router, alfred_account.router, token.router)
 V1 = (
     files.router, file_changes.router, operations.router, audit.router, bulk.router, erase.router, sessions.router, workflows.router, schedules.router, accounts.router,
-    tenants.router, tenant_actions.router, keys.router, shares.router, secrets.router, tags.router, presigned.router, tus.router, results.router, letters.router,
+    tenants.router, tenant_actions.router, keys.router, shares.router, secrets.router, tags.router, presigned.router, tus.router, results.router, letters.router, approvals.router,
 )  # fmt: skip
 INVOPOP = (
     silo.by_key, absent.router, silo_files.raw, silo_files.router, linked_files.router, invopop_jobs.router, invopop_workflows.router,

@@ -68,7 +68,9 @@ def _wait(builder: DecisionBuilder, branch: Branch, step: Step, wait: Wait) -> B
     elif wait.kind == "time":
         due = moment(wait.until or "", facts(builder.job, branch))
     due_at = deadline(step.timeouts, branch.entered_at, due)
-    return builder.change_branch(branch, state=BranchState.WAITING, due_at=due_at, since=None)
+    return builder.change_branch(
+        branch, state=BranchState.WAITING, due_at=due_at, since=None if wait.kind == "time" else builder.unix
+    )
 
 
 def _child(builder: DecisionBuilder, branch: Branch, step: Step, child: ChildJob) -> Branch:

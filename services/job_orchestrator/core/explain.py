@@ -20,6 +20,10 @@ ORDER = (
 """Reason codes. The job's reason is the first one that any of its branches has: it is likely to move the job next."""
 
 
+MOST_LISTED = 100
+"""Approvals that one explanation lists."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """`at`: when it changes (Unix seconds), if that is known."""
@@ -64,6 +68,21 @@ def explain(job: Job, facts: Facts) -> Reason:
     return Reason(first.code, first.message, {**first.facts, **more}, first.at)
 
 
+def approvals(job: Job) -> list[dict[str, Any]]:
+    """The steps of the job that wait for an approval: step, file, since when and until when (ISO 8601, or None); at most `MOST_LISTED`."""
+    at = [b for b in job.branches.values() if b.state is BranchState.WAITING]
+    asked = [(b, step) for b in at if (step := job.step_of(b)).wait is not None and step.wait.kind == "approval"]
+    return [
+        {
+            "step": step.name,
+            "file_id": b.id or None,
+            "since": b.since and _clock(b.since),
+            "due_at": b.due_at and _clock(b.due_at),
+        }
+        for b, step in asked[:MOST_LISTED]
+    ]
+
+
 def _of_branch(job: Job, branch: Branch, facts: Facts) -> Reason | None:
     if branch.state is BranchState.IDLE or (branch.id == JOB_BRANCH and branch.state is BranchState.ARRIVED):
         return None
@@ -89,7 +108,10 @@ def _of_branch(job: Job, branch: Branch, facts: Facts) -> Reason | None:
         if kind == "time":
             return Reason("waiting_until", f"{step.name} waits until {_clock(branch.due_at)}", known, branch.due_at)
         return Reason(
-            f"waiting_for_{kind}", f"{step.name} waits for {'a poke' if kind == 'poke' else 'an approval'}", known, branch.due_at
+            f"waiting_for_{kind}",
+            f"{step.name} waits for {'a poke' if kind == 'poke' else 'an approval'}{_since(branch.since)}",
+            known,
+            branch.due_at,
         )
     return _ready(step.action, known, facts)
 
@@ -118,6 +140,10 @@ def _ready(action: str, known: dict[str, Any], facts: Facts) -> Reason:
             return Reason("rate", message, {**why, "of": kind}, room.at)
     ahead = facts.ahead(action)
     return Reason("behind", f"behind {ahead} older tasks for {action}", {**known, "ahead": ahead})
+
+
+def _since(at: float | None) -> str:
+    return "" if at is None else f" since {_clock(at)}"
 
 
 def _because(reason: Any) -> str:

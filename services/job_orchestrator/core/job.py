@@ -115,7 +115,7 @@ class Branch:
     entered_at: float | None = None
     """When it entered its step. Kept only where the step has a total time or a retry budget."""
     since: float | None = None
-    """When it began to wait for a credit."""
+    """When it began to wait for a credit, or for an answer from outside."""
     status: FileStatus = FileStatus.UPLOADED
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tag: str | None = None

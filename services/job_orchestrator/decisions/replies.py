@@ -9,7 +9,7 @@ from typing import Any
 from contracts import CommandDecided, JobExplained, Message, ReportRefused, StageReport, derived
 from contracts.topics import JOB_ANSWERS_TOPIC, STAGE_REFUSALS_TOPIC
 from services.job_orchestrator.core.allocation import rank
-from services.job_orchestrator.core.explain import Facts, Reason, explain
+from services.job_orchestrator.core.explain import Facts, Reason, approvals, explain
 from services.job_orchestrator.core.job import Job
 from services.job_orchestrator.dispatch.budget import Budget
 from shared.processing.unit_of_work import Unit
@@ -67,9 +67,10 @@ def explain_job(
         lambda action: budget.store.count_ahead(action, tenant, place), unsent,
     )  # fmt: skip
     reason: Reason = explain(job, facts)
+    asked = {} if job.ended else {"approvals": approvals(job)}
     explained = JobExplained(
         answer_id=derived(command.message_id, "explained"), command_id=command.message_id, tenant_id=tenant, job_id=job.id,
-        occurred_at=datetime.fromtimestamp(unit.now, UTC), code=reason.code, message=reason.message, facts=dict(reason.facts),
+        occurred_at=datetime.fromtimestamp(unit.now, UTC), code=reason.code, message=reason.message, facts={**reason.facts, **{name: found for name, found in asked.items() if found}},
         changes_at=None if reason.at is None else datetime.fromtimestamp(reason.at, UTC),
     )  # fmt: skip
     unit.emit(JOB_ANSWERS_TOPIC.name, explained, trace)
