@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from cli.local import broker_setup, keys
 from cli.local.plan import SERVICES, Plan
+from services.ingest.settings import IngestSettings
 from shared.errors import Stop
+from shared.kafka.connection import KafkaAccess
 from shared.kafka.credentials import PROGRAMS, Credentials
 from stageline_kit import kafka_options
 
@@ -134,3 +137,12 @@ def test_the_database_keeps_the_password_of_an_older_deployment(tmp_path: Path) 
     keys.main(tmp_path, tmp_path / "objects", tmp_path / "broker")
     assert keys.superuser_file(tmp_path).read_text() == "of-0.3\n" and not (tmp_path / "postgres").exists()
     assert len({path.read_text() for path in keys.database_files(tmp_path).values()}) == 4
+
+
+def test_the_gateway_reaches_dead_letters_as_a_user_of_its_own(tmp_path: Path) -> None:
+    password = tmp_path / "letters"
+    password.write_text("x")
+    kafka = KafkaAccess(security_protocol="SASL_PLAINTEXT", sasl_username="stageline-ingest", sasl_password=SecretStr("y"))
+    own = IngestSettings(kafka=kafka, letters_kafka_username="letters", letters_kafka_password_file=password).letters_kafka()
+    assert (own.options["sasl_plain_username"], own.options["sasl_plain_password"]) == ("letters", "x")
+    assert IngestSettings(kafka=kafka).letters_kafka() is kafka
