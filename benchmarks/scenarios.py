@@ -102,7 +102,7 @@ class Visibility:
 
     async def _probe(self, job_id: str, ended: float) -> None:
         while time.monotonic() < ended + 60:
-            async with self.http.get(f"{self.url}/v1/jobs/{job_id}") as answer:
+            async with self.http.get(f"{self.url}/api/job/detail/{job_id}") as answer:  # the read model alone
                 if answer.status == 200 and (await answer.json())["stage"] == "completed":
                     self.lags.append(time.monotonic() - ended)
                     return
