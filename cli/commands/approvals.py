@@ -32,7 +32,10 @@ def list_approvals(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """List the steps that wait for a person, the longest wait first."""
+    """List the steps that wait for a person, the longest wait first.
+
+    Example: stageline approvals list
+    """
     found = run(data_dir, lambda c: c.call("GET", f"/v1/approvals?limit={limit}"))
     show(found, as_json, lambda: page_of(found))
 
@@ -68,7 +71,10 @@ def approve(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Approve a step that waits: its job goes on."""
+    """Approve a step that waits: its job goes on.
+
+    Example: stageline approvals approve JOB_ID --message 'checked by phone'
+    """
     _answer(
         job_id, step, file, {"outcome": "OK", "message": message, "data": parse_metadata(data, "--data") or {}}, as_json, data_dir
     )
@@ -84,7 +90,10 @@ def refuse(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Refuse a step that waits: the step fails, and its workflow says what follows."""
+    """Refuse a step that waits: the step fails, and its workflow says what follows.
+
+    Example: stageline approvals refuse JOB_ID --message 'wrong amount'
+    """
     _answer(job_id, step, file, {"outcome": "KO", "message": message, "code": code}, as_json, data_dir)
 
 

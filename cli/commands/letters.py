@@ -57,7 +57,10 @@ def list_letters(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """List dead letters, newest first. Example: stageline letters list --topic stage.reports --code unknown_job"""
+    """List dead letters, newest first.
+
+    Example: stageline letters list --topic stage.reports --code unknown_job
+    """
     wanted = _filter(
         topic=topic,
         group=group,
@@ -96,7 +99,10 @@ def _counts(found: dict[str, Any]) -> Any:
 
 @app.command("show")
 def show_letter(letter: Letter, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show a dead letter with its headers and its body. Values whose names tell of secrets are hidden."""
+    """Show a dead letter with its headers and its body. Values whose names tell of secrets are hidden.
+
+    Example: stageline letters show job.commands.job_orchestrator.dlq:0:12
+    """
     found = run(data_dir, lambda c: c.call("GET", _path(letter)))
 
     def plain() -> Group:
@@ -130,7 +136,10 @@ def edit_letter(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Send a changed copy to the topic that the record came from. Without an option the body opens in your editor."""
+    """Send a changed copy to the topic that the record came from. Without an option the body opens in your editor.
+
+    Example: stageline letters edit job.commands.job_orchestrator.dlq:0:12 --merge '{"priority": "high"}'
+    """
     body: dict[str, Any] = {"reason": reason, "again": again, "headers": _headers(header or [])}
     if merge is not None:
         body["merge"] = parse_metadata(merge, "--merge")
@@ -205,7 +214,10 @@ def redrive(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Send dead letters to the topics that they came from: those named, those that fit a filter, or all. Exit code 1 when one cannot."""
+    """Send dead letters to the topics that they came from: those named, those that fit a filter, or all. Exit code 1 when one cannot.
+
+    Example: stageline letters redrive --topic stage.reports --reason 'the database has room again'
+    """
     wanted = _filter(topic=topic, group=group, code=code, job_id=job, older_than_s=older_than_s, newer_than_s=newer_than_s)
     _act("redrive", letters or [], wanted, everything, {"reason": reason, "again": again}, as_json, data_dir)
 
@@ -224,7 +236,10 @@ def discard(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Mark dead letters as done with: those named, those that fit a filter, or all. Their records stay until the topic's retention ends."""
+    """Mark dead letters as done with: those named, those that fit a filter, or all. Their records stay until the topic's retention ends.
+
+    Example: stageline letters discard --code invalid_json --older-than-s 86400
+    """
     wanted = _filter(topic=topic, group=group, code=code, job_id=job, older_than_s=older_than_s, newer_than_s=newer_than_s)
     _act("discard", letters or [], wanted, everything, {"reason": reason, "again": False}, as_json, data_dir)
 

@@ -18,7 +18,10 @@ app = typer.Typer(help="Workers: who lives, and what each has now.", no_args_is_
 
 @app.command("list")
 def list_workers(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List the workers of the last day: actions, version, last sign of life, and the tasks that each runs."""
+    """List the workers of the last day: actions, version, last sign of life, and the tasks that each runs.
+
+    Example: stageline workers list
+    """
     found = run(data_dir, lambda c: c.call("GET", "/v1/workers"))["result"]
     show(found, as_json, lambda: table_of(found) if found else "no worker gave a sign of life in the last day")
 
