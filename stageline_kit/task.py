@@ -60,8 +60,18 @@ class Task:
         return self.message.config
 
     @property
-    def inputs(self) -> dict[str, dict[str, Any]]:
+    def metadata(self) -> Any:
+        """What the producer gave the job as metadata: an object or a text; None without. That of a file is `task.file.metadata`."""
+        return self.message.metadata
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
         """Step name → result, for the steps that ran before this one."""
+        return self.message.inputs
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """The same as `results`, by its name in the message."""
         return self.message.inputs
 
     @property

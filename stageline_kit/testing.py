@@ -16,14 +16,17 @@ from stageline_kit.worker import Worker
 async def run_action(
     worker: Worker, action: str, *, file: FileRef | None = None, config: dict[str, Any] | None = None,
     inputs: dict[str, dict[str, Any]] | None = None, attempt: int = 1, timeout_s: float = 60, heartbeat_s: float = 10,
-    threads: FunctionThreads | None = None,
+    threads: FunctionThreads | None = None, metadata: Any = None,
 ) -> list[StageReport]:  # fmt: skip
-    """Run one task through the same code as in production. Returns its reports: heartbeats (RUN), last the end."""
+    """Run one task through the same code as in production. Returns its reports: heartbeats (RUN), last the end.
+
+    `metadata` is that of the job, `inputs` are the results of earlier steps. Raises `pydantic.ValidationError` for what no task can hold.
+    """
     reports: list[StageReport] = []
     message = StageTask(
         task_id="task-1", job_id="job-1", tenant_id="tenant-1", file_id=file.file_id if file else None, step="step", action=action,
         attempt=attempt, lease="lease-1", issued_at=datetime.now(UTC), file=file, config=config or {}, inputs=inputs or {},
-        timeout_s=timeout_s, heartbeat_s=heartbeat_s,
+        timeout_s=timeout_s, heartbeat_s=heartbeat_s, metadata=metadata,
     )  # fmt: skip
     runner = TaskRunner(worker.name, "test", CLIENT, threads=threads)
     try:
