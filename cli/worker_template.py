@@ -13,7 +13,7 @@ build-backend = "setuptools.build_meta"
 
 [project]
 name = "$name"
-version = "0.1.0"
+version = "1"
 description = "A worker of Stageline's action $action"
 requires-python = ">=3.11"
 dependencies = ["stageline-kit>=$version"]

@@ -42,7 +42,7 @@ ENDS_S = 5.0
 class KafkaTransport:
     """A `Transport` over aiokafka. `kafka` are aiokafka's options for both clients; see `stageline_kit.connection`.
 
-    `outages` is told what Kafka answers.
+    `outages` takes note of what Kafka answers.
     """
 
     def __init__(self, bootstrap_servers: str | None, source: str, outages: Outages | None = None, **kafka: Any) -> None:

@@ -14,13 +14,11 @@ import typer
 
 from cli.client import CliError
 from cli.command import print_line
-from cli.worker_template import worker_files
-from contracts.topics import BUILT_IN_ACTIONS
 
 app = typer.Typer(help="Make a worker of your own.", no_args_is_help=True)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 SOURCES = Path(__file__).parents[2]
-TAKEN = frozenset({action.partition(".")[0] for action in BUILT_IN_ACTIONS} | {"contracts", "stageline_kit", "tests", "venv"})
+TAKEN = frozenset({"contracts", "stageline_kit", "tests", "venv"})
 
 
 @app.callback()
@@ -37,6 +35,8 @@ def worker(
     ] = None,
 ) -> None:
     """Make a worker: a package with one action, a workflow and a test. Prints the commands that install, test and run it."""
+    from cli.worker_template import worker_files
+
     package = package_of(name)
     target = folder or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -52,10 +52,13 @@ def worker(
 
 def package_of(name: str) -> str:
     """The Python package of the worker `name`. Raises `CliError` for a name that a package or an action of it cannot have."""
+    from contracts.topics import BUILT_IN_ACTIONS
+
     package = name.replace("-", "_")
+    taken = TAKEN | {action.partition(".")[0] for action in BUILT_IN_ACTIONS}
     if not NAME.fullmatch(name):
         raise CliError(f"{name!r} is no name: at most 40 lower-case letters, digits, dashes and underscores, a letter first", 2)
-    if package in TAKEN or package in sys.stdlib_module_names or keyword.iskeyword(package):
+    if package in taken or package in sys.stdlib_module_names or keyword.iskeyword(package):
         raise CliError(f"{name} is the name of something else already; choose another one", 2)
     return package
 

@@ -48,7 +48,7 @@ def page() -> str:
 def _entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### {name}\n"
     if (call := _call(name, thing)) is not None:
-        yield f"```python\n{call}\n```\n"
+        yield f"```text\n{call}\n```\n"
     yield f"{_text(thing)}\n"
     if inspect.isclass(thing) and (rows := list(_members(thing))):
         yield table(["member", "meaning"], rows) + "\n"

@@ -34,13 +34,6 @@ def test_events_are_sent_before_the_tasks_that_follow_from_them() -> None:
     assert not any(o.command for o in outputs if o.topic in ("job.events", "file.events"))
 
 
-def test_every_task_carries_the_metadata_of_its_job() -> None:
-    d = Drive(TWO, metadata={"order": "o-7"})
-    d.feed(d.start)
-    d.report(d.tasks[0])
-    assert [t.metadata for t in d.tasks] == [{"order": "o-7"}] * 2
-
-
 def test_a_repeated_create_job_changes_nothing() -> None:
     d = Drive(TWO)
     d.feed(d.start)

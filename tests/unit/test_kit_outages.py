@@ -41,12 +41,12 @@ def test_an_outage_is_one_line_and_its_end_another(caplog: pytest.LogCaptureFixt
         outages.answered()
         assert caplog.messages[1:] == ["Kafka answers again, after 2 s."]
         lines_of_a_second()
-        assert len(caplog.messages) == 3, "the next outage is told again"
+        assert len(caplog.messages) == 3, "the next outage has a line again"
     CLIENT.error("Unable to update metadata from %s", [1])
     assert len(caplog.messages) == 4, "the worker has ended: other programs' lines are their own"
 
 
-def test_what_is_no_outage_is_told_as_before(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_outage_is_logged_as_before(caplog: pytest.LogCaptureFixture) -> None:
     with Outages() as outages:
         FETCHER.error("Failed fetch messages from %s: %s", 1, NotCoordinatorForGroupError())
         outages.note(KafkaConnectionError("gone"))
@@ -56,7 +56,7 @@ def test_what_is_no_outage_is_told_as_before(caplog: pytest.LogCaptureFixture) -
 
 
 PROGRAM = """
-import asyncio, sys, time
+import asyncio, sys, threading
 from stageline_kit import Worker
 
 worker = Worker("127.0.0.1:{port}", "w-1", group="workers.x", drain_s=0.5)
@@ -68,7 +68,7 @@ async def main():
 
 def block():
     print("blocks", file=sys.stderr, flush=True)
-    time.sleep({blocked_s})
+    threading.Event().wait({blocked_s})
 
 asyncio.run(main())
 """
