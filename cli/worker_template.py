@@ -38,13 +38,11 @@ worker = Worker(concurrency=4)  # addresses and user come from KAFKA_* in the en
 @worker.action("$action")
 def work(task: Task) -> dict[str, object]:
     """Return the result of the step. Replace this by your own work."""
-    if task.file is None:
-        raise Failed("no_file", "This action works on files, and its step has none.")
-    largest = task.config.get("largest", 1_000_000)
-    if task.file.size is not None and task.file.size > largest:
-        raise Failed("too_large", f"{task.file.file_name} has {task.file.size} bytes; the step takes {largest}.")
-    task.progress(1, 1)
-    return {"properties": {"suffix": task.file.file_name.rpartition(".")[2], "metadata": task.metadata}}
+    words = task.text().split()  # what a step before has extracted, else the file itself, if its type is a text
+    if len(words) < task.config.get("least", 1):
+        raise Failed("no_words", f"{task.file.file_name} has only {len(words)} words.")
+    task.output("words.txt", "\\n".join(words).encode())  # a file that this step makes
+    return {"properties": {"words": len(words)}}
 '''
 MAIN = '''\
 """`python -m $package`: serve the action until Ctrl-C or SIGTERM."""
@@ -61,7 +59,7 @@ name: $name
 version: 1
 description: Run $action on each file.
 steps:
-  - {name: work, action: $action, stage: in_progress, config: {largest: 1000000}}
+  - {name: work, action: $action, stage: in_progress, config: {least: 1}}
 """
 TEST = '''\
 """The action without a broker: the kit runs it as in production, and returns its reports."""
@@ -73,22 +71,24 @@ from stageline_kit.testing import run_action
 
 from $package import worker
 
-FILE = FileRef(file_id="f-1", file_name="order.pdf", size=100)
+FILE = FileRef(file_id="f-1", file_name="order.txt", content_type="text/plain", blob_name="order")
 
 
-def end(**given):
-    """The last report of one task."""
-    return asyncio.run(run_action(worker, "$action", **given))[-1]
+def end(objects):
+    """The last report of one task; `objects` has the bytes of its file, and gets what the action stores."""
+    return asyncio.run(run_action(worker, "$action", file=FILE, objects=objects))[-1]
 
 
-def test_a_file_has_a_result():
-    report = end(file=FILE, metadata={"order": 7})
-    assert (report.status.value, report.result) == ("OK", {"properties": {"suffix": "pdf", "metadata": {"order": 7}}})
+def test_the_words_of_a_file_are_counted():
+    objects = {"order": b"two words"}
+    report = end(objects)
+    assert (report.status.value, report.result["properties"]) == ("OK", {"words": 2})
+    assert objects["words.txt"] == b"two\\nwords" and report.result["outputs"][0]["file_name"] == "words.txt"
 
 
-def test_a_file_that_is_too_large_fails():
-    report = end(file=FILE, config={"largest": 10})
-    assert (report.status.value, report.code) == ("KO", "too_large")
+def test_a_file_without_words_fails():
+    report = end({"order": b""})
+    assert (report.status.value, report.code) == ("KO", "no_words")
 '''
 README = """\
 # $name

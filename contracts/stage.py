@@ -56,6 +56,9 @@ class StageTask(_Attempt):
     """Results of earlier steps, by step name."""
     metadata: Metadata = None
     """Metadata that the producer gave the job. That of a file is in `file`."""
+    objects_url: str | None = Field(default=None, max_length=4096)
+    """Address of the gateway with which this attempt reads and stores objects without a key; it ends with the attempt. `GET` of
+    `/objects/{blob_name}` below it reads, `PUT` of `/outputs/{file_name}` stores. None where the deployment has no key for it."""
     timeout_s: float = Field(default=300, gt=0)
     """Seconds after which the worker must kill the task and report ERR with the code `limit_time`."""
     heartbeat_s: float = Field(default=10, gt=0)

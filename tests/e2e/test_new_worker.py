@@ -37,7 +37,9 @@ async def test_a_made_worker_serves_its_action(pipeline: Pipeline, client: Clien
 
         await eventually(ended, 60)
         [found] = (await client.call("GET", f"/v1/jobs/{job_id}"))["files"]
-        assert found["properties"]["suffix"] == "txt", found
+        assert found["properties"]["words"] in (3, "3"), found
+        made_file = await client.call("GET", f"/v1/files/{found['id']}/outputs/1")
+        assert made_file == "one\ntwo\nthree", made_file
     finally:
         process.terminate()
         assert process.wait(40) == 0, (tmp_path / "log").read_text()
