@@ -18,7 +18,7 @@ from contracts import FileRef, JobErased, JobStage, StageTask
 from contracts.topics import BUILT_IN_ACTIONS
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.erasures import erase_job
-from services.ingest.core import job_view
+from services.ingest.core import file_view, job_view
 from services.job_orchestrator.decisions.task_addresses import SPARE_S, TaskAddresses
 from shared import clock
 from shared.errors import Stop
@@ -119,6 +119,21 @@ async def test_an_output_is_named_for_its_job_and_claimed(app: InProcess) -> Non
     assert (await asked(app, "PUT", token, "outputs/a.bin", b"x", **{"content-type": "?"})).status_code == 415
 
 
+async def test_the_erasure_of_the_job_takes_an_output_that_no_report_names(app: InProcess) -> None:
+    ours, theirs = a_grant(), a_grant()
+    names = [(await asked(app, "PUT", SEAL.token(g), "outputs/a.txt", b"equal")).json()["blob_name"] for g in (ours, theirs)]
+    file = {**file_view.new_file(str(ours.file_id), "t1", clock.now()), "job_id": ours.job_id}
+    await app.gateway.store.transact(lambda c: (rm.save_files(c, [(1.0, file)]), erase(c, ours))[1])
+    doomed = {row.blob for row in await app.rows("SELECT blob FROM doomed_object")}
+    assert names[0] in doomed and names[1] not in doomed
+
+
+def erase(connection: Any, grant: TaskGrant) -> None:
+    example = next(m for m in OTHERS if isinstance(m, JobErased))
+    event = example.model_copy(update={"job_id": grant.job_id, "tenant_id": grant.tenant_id, "blobs": ()})
+    erase_job(connection, event, clock.unix())
+
+
 @pytest.mark.parametrize("end", ["ended", "another tenant's", "erased"])
 async def test_the_address_ends_with_its_job(app: InProcess, end: str) -> None:
     grant = a_grant(tenant_id="t4")
@@ -130,11 +145,7 @@ async def test_the_address_ends_with_its_job(app: InProcess, end: str) -> None:
         job["stage"] = JobStage.COMPLETED.value
 
     def change(c: Any) -> None:
-        if end != "erased":
-            rm.save_jobs(c, [(1.0, job)], {})
-            return
-        example = next(m for m in OTHERS if isinstance(m, JobErased))
-        erase_job(c, example.model_copy(update={"job_id": grant.job_id, "tenant_id": "t4", "blobs": ()}), clock.unix())
+        erase(c, grant) if end == "erased" else rm.save_jobs(c, [(1.0, job)], {})
 
     await app.gateway.store.transact(change)
     assert (await asked(app, "GET", token, f"objects/{mine.name}")).status_code == 404
