@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
 
 log = logging.getLogger(__name__)
+ASK_S: Final = 5.0
 QUIET_S: Final = 3.0
 """An outage is over when a request is answered and no error has come for this long: of several brokers, one may still be away."""
 AWAY: Final = (OSError, TimeoutError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
@@ -27,7 +30,7 @@ LOGGERS: Final = ("aiokafka", "stageline_kit")
 
 
 class Outages(logging.Filter):
-    """A context manager around the life of a worker. While Kafka is away, lines that only say so again are left out."""
+    """A context manager around the life of a client. While Kafka is away, lines that only say so again are left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -68,6 +71,17 @@ class Outages(logging.Filter):
             return
         log.warning("Kafka answers again, after %.0f s.", self._last - self._since)
         self._since = None
+
+    async def look(self, consumer: AIOKafkaConsumer) -> None:
+        """During an outage, ask Kafka whether it is over. For clients that send nothing; never raises a `KafkaError`."""
+        if not self.lasts:
+            return
+        try:
+            await asyncio.wait_for(consumer.topics(), ASK_S)
+        except (KafkaError, TimeoutError, OSError) as error:
+            self.note(error)
+        else:
+            self.answered()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False for a line that the one line of the outage stands for."""

@@ -55,6 +55,30 @@ def test_what_is_no_outage_is_logged_as_before(caplog: pytest.LogCaptureFixture)
     assert len(caplog.messages) == 4 and outages.lasts
 
 
+async def test_a_client_that_only_reads_asks_whether_the_outage_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    now, asked = 100.0, 0
+
+    class Reader:
+        answer: Exception | None = KafkaConnectionError("gone")
+
+        async def topics(self) -> set[str]:
+            nonlocal asked
+            asked += 1
+            if self.answer is not None:
+                raise self.answer
+            return set()
+
+    reader = Reader()
+    with Outages(lambda: now) as outages:
+        await outages.look(reader)
+        assert not asked, "without an outage nothing is asked"
+        outages.note(KafkaConnectionError("gone"))
+        await outages.look(reader)
+        reader.answer, now = None, 104.0
+        await outages.look(reader)
+    assert asked == 2 and not outages.lasts and caplog.messages[-1] == "Kafka answers again, after 0 s."
+
+
 PROGRAM = """
 import asyncio, sys, threading
 from stageline_kit import Worker
