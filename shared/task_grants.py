@@ -1,6 +1,6 @@
 """What an attempt of a step may do at the gateway, as a text that the orchestrator signs and the gateway checks: HMAC-SHA256.
 
-Both have the key from a file. The text travels in the task, so whoever may read the task may use it; nobody can make or change one.
+Both have the key from a file. The text travels in the task, so the readers of the task can use it; nobody can make or change one.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def check_port(name: str, port: int) -> None:
 
 
 def prepare_data_dir(data_dir: Path, key_file: Path) -> str | None:
-    """Create the folders and, once, the admin key and the key that seals secrets, for the owner alone.
+    """Create the folders and, once, the admin key and the keys of secrets and of tasks, for the owner alone.
 
     Returns a warning when others can still read the folder. Raises `Stop` when the disk is full or not writable.
     """
