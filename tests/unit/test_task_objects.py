@@ -19,10 +19,12 @@ from contracts.topics import BUILT_IN_ACTIONS
 from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.erasures import erase_job
 from services.ingest.core import file_view, job_view
+from services.ingest.http.openapi import OPEN
 from services.job_orchestrator.decisions.task_addresses import SPARE_S, TaskAddresses
 from shared import clock
 from shared.errors import Stop
 from shared.task_grants import TaskGrant, TaskSeal, new_task_key
+from shared.web.middleware import shown_path
 from stageline_kit import Failed, Task, TryAgain, Worker, task_objects
 from stageline_kit.task_objects import GatewayObjects
 from stageline_kit.testing import run_action
@@ -150,6 +152,12 @@ async def test_the_address_ends_with_its_job(app: InProcess, end: str) -> None:
     await app.gateway.store.transact(change)
     assert (await asked(app, "GET", token, f"objects/{mine.name}")).status_code == 404
     assert (await asked(app, "PUT", token, "outputs/a.txt", b"a")).status_code == 404
+
+
+def test_no_log_line_and_no_trace_has_the_token_of_an_address() -> None:
+    with_token = [path.replace("{token}", "SECRET") for path in OPEN if "{token}" in path]
+    assert len(with_token) >= 4 and not [path for path in with_token if "SECRET" in shown_path(path)]
+    assert shown_path("/v1/tasks/a.b/objects/t1/ab/abc") == "/v1/tasks/TOKEN/objects/t1/ab/abc"
 
 
 worker = Worker("nowhere:1", "w-1")
