@@ -25,8 +25,8 @@ from shared import clock
 from shared.errors import Stop
 from shared.task_grants import TaskGrant, TaskSeal, new_task_key
 from shared.web.middleware import shown_path
-from stageline_kit import Failed, Task, TryAgain, Worker, task_objects
-from stageline_kit.task_objects import GatewayObjects
+from stageline_kit import Failed, Task, TryAgain, Worker, isolation, task_objects
+from stageline_kit.task_objects import GatewayObjects, HeldObjects
 from stageline_kit.testing import run_action
 from tests.contracts.examples import OTHERS
 from tests.gateway_app import InProcess, gateway_app
@@ -184,6 +184,12 @@ async def test_an_action_reads_its_file_and_its_outputs_are_in_its_result() -> N
     [output] = report.result["outputs"]
     assert (output["file_name"], output["content_type"], output["category"]) == ("copy.txt", "text/plain", "copy")
     assert (report.result["size"], output["size"]) == (8, 8)
+
+
+def test_an_action_in_a_process_of_its_own_returns_its_outputs_too() -> None:
+    task = Task(TASK.model_copy(update={"file": FILE}), _objects=HeldObjects({"a": b"one "}))
+    kind, result = isolation._outcome_of(copy, task)
+    assert kind == "result" and [o["file_name"] for o in result["outputs"]] == ["copy.txt"]
 
 
 async def test_a_text_is_what_a_step_before_has_extracted() -> None:
