@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import MutableMapping
 from http.client import HTTPException
@@ -16,6 +17,7 @@ from pydantic_core import from_json
 from contracts.ownership import CONTENT
 from stageline_kit.outcomes import Failed, TryAgain
 
+PATH: Final = "/v1/tasks/"
 TIMEOUT_S: Final = 60.0
 TRIES: Final = 4
 PAUSE_S: Final = 0.5
@@ -40,10 +42,14 @@ class TaskObjects(Protocol):
 
 
 class GatewayObjects:
-    """The objects behind the address `url` of a task. Passing faults are tried again for some seconds."""
+    """The objects behind the address `url` of a task. Passing faults are tried again for some seconds.
+
+    Where the gateway has another address for this program than the public one, `STAGELINE_URL` in the environment is that address.
+    """
 
     def __init__(self, url: str | None) -> None:
-        self.url = url
+        own = os.environ.get("STAGELINE_URL")
+        self.url = f"{own.rstrip('/')}{url[url.rindex(PATH) :]}" if own and url is not None and PATH in url else url
 
     def read(self, blob_name: str) -> bytes:
         """The bytes of an object, compared with the hash in its name. Raises `TryAgain`: the next attempt has a new address."""

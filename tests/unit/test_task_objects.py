@@ -121,6 +121,16 @@ async def test_an_output_is_named_for_its_job_and_claimed(app: InProcess) -> Non
     assert (await asked(app, "PUT", token, "outputs/a.bin", b"x", **{"content-type": "?"})).status_code == 415
 
 
+async def test_no_worker_fills_the_store_without_bound(app: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ingest.dialects.v1.task_objects.MOST_OUTPUTS", 2)
+    token = SEAL.token(a_grant())
+    statuses = [(await asked(app, "PUT", token, f"outputs/{n}.txt", b"%d" % n)).status_code for n in range(3)]
+    assert statuses == [201, 201, 409]
+    assert (await asked(app, "PUT", SEAL.token(a_grant()), "outputs/a.txt", b"a")).status_code == 201, (
+        "another task is not concerned"
+    )
+
+
 async def test_the_erasure_of_the_job_takes_an_output_that_no_report_names(app: InProcess) -> None:
     ours, theirs = a_grant(), a_grant()
     names = [(await asked(app, "PUT", SEAL.token(g), "outputs/a.txt", b"equal")).json()["blob_name"] for g in (ours, theirs)]
@@ -241,6 +251,9 @@ async def test_a_passing_fault_is_tried_again_and_bytes_are_compared_with_their_
         await answers_of(Answering((404, b"over")), lambda objects: objects.read(name))
     with pytest.raises(TryAgain, match="new address"):
         await answers_of(Answering((404, b"over")), lambda objects: objects.store("a b", b"x", "text/plain", None))
+    monkeypatch.setenv("STAGELINE_URL", "http://gateway.internal:8080/base/")
+    assert GatewayObjects("https://documents.example.com/x/v1/tasks/T").url == "http://gateway.internal:8080/base/v1/tasks/T"
+    monkeypatch.delenv("STAGELINE_URL")
     with pytest.raises(Failed, match="413"):
         await answers_of(Answering((413, b"too large")), lambda objects: objects.store("a b", b"x", "text/plain", None))
     with pytest.raises(TryAgain, match="does not answer"):

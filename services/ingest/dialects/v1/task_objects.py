@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from contracts import JobStage
 from contracts.ownership import CONTENT
+from contracts.work import MAX_OUTPUTS
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import object_claims, tenant_erasures
 from services.ingest.adapters.store import read_model as rm
@@ -24,6 +25,8 @@ from shared import clock
 from shared.task_grants import TaskGrant
 
 router = APIRouter(prefix="/v1/tasks/{token}", tags=["Workers"])
+MOST_OUTPUTS = 5 * MAX_OUTPUTS
+"""Outputs that may be stored for one file, or for one job's own steps, in a day. A result names `MAX_OUTPUTS` at most; attempts may repeat."""
 OVER = "The address does not exist or has expired. The next attempt of the step has a new one."
 
 
@@ -62,7 +65,7 @@ async def store_output(
 ) -> dict[str, Any]:
     """The body is the file. The answer is an entry for `outputs` in the step's result; without it the file is deleted after a day.
 
-    413 for a file above the limit of an upload.
+    413 for a file above the limit of an upload, 409 for more files than a few attempts can need.
     """
     grant = await _open(gateway, token)
     name, said = clean_name(file_name), request.headers.get("content-type", OCTETS)
@@ -72,6 +75,8 @@ async def store_output(
         raise ApiError(415, "Content-Type: a media type is expected")
     # Claimed for what the erasure of the job looks at, so that it takes an output that no report names.
     owner = grant.file_id or grant.job_id
+    if await gateway.store.read(lambda c: object_claims.claims_of(c, owner)) >= MOST_OUTPUTS:
+        raise ApiError(409, f"{MOST_OUTPUTS} outputs are stored in a day for this file or job already.", code="too_many_outputs")
     objects = gateway.claiming(grant.tenant_id, owner, grant.job_id)
     stored = await objects.put_stream(request.stream(), gateway.settings.max_file_bytes)
     if await gateway.store.transact(lambda c: _drop_if_over(c, grant, stored.name, owner)):
