@@ -98,7 +98,7 @@ class Task:
         """The bytes of the task's file, or of the object `blob_name` that the task names. No key is needed.
 
         It waits for the gateway, so an `async` action calls `await asyncio.to_thread(task.read)`. Raises `Failed` for a task without a file,
-        and `TryAgain` when the gateway does not give the bytes: the next attempt has a new address.
+        `TryAgain` when the gateway does not give the bytes (the next attempt has a new address), and `Queued` while it does not answer.
         """
         name = blob_name or (self.file.blob_name if self.file is not None else None)
         if name is None:
@@ -121,7 +121,7 @@ class Task:
         """Store a file that the step has made. It is among `outputs` of the step's result, and belongs to the job.
 
         Without `content_type`, the name says it. Returns the entry in `outputs`. Waits as `read`. Raises `Failed` where the gateway refuses the
-        file, e.g. for its size, and `TryAgain`.
+        file, e.g. for its size, and else as `read`.
         """
         kind = content_type or mimetypes.guess_type(file_name)[0] or "application/octet-stream"
         stored = self._store().store(file_name, data, kind, category)

@@ -15,13 +15,15 @@ from urllib.request import Request, urlopen
 from pydantic_core import from_json
 
 from contracts.ownership import CONTENT
-from stageline_kit.outcomes import Failed, TryAgain
+from stageline_kit.outcomes import Failed, Queued, TryAgain
 
 PATH: Final = "/v1/tasks/"
 TIMEOUT_S: Final = 60.0
 TRIES: Final = 4
 PAUSE_S: Final = 0.5
 MOST_PAUSE_S: Final = 5.0
+AGAIN_S: Final = 15.0
+"""Seconds until a task comes again that the gateway did not answer. It uses up no attempt."""
 PASSING: Final = frozenset({429, 500, 502, 503, 504})
 NO_ADDRESS: Final = (
     "The task has no address for files: the orchestrator and the gateway need STAGELINE_TASK_KEY_FILE, and the orchestrator "
@@ -33,16 +35,16 @@ class TaskObjects(Protocol):
     """Where the objects of a task are."""
 
     def read(self, blob_name: str) -> bytes:
-        """The bytes of an object. Raises `TryAgain`."""
+        """The bytes of an object. Raises `TryAgain`, and `Queued` while it cannot be asked."""
         ...
 
     def store(self, file_name: str, data: bytes, content_type: str, category: str | None) -> dict[str, Any]:
-        """Store a file; returns its entry for `outputs` of a result. Raises `TryAgain` or `Failed`."""
+        """Store a file; returns its entry for `outputs` of a result. Raises `TryAgain`, `Queued` or `Failed`."""
         ...
 
 
 class GatewayObjects:
-    """The objects behind the address `url` of a task. Passing faults are tried again for some seconds.
+    """The objects behind the address `url` of a task. Passing faults are tried again for some seconds; then the task waits (`Queued`).
 
     Where the gateway has another address for this program than the public one, `STAGELINE_URL` in the environment is that address.
     """
@@ -84,7 +86,7 @@ class GatewayObjects:
                     raise _refused(method, path, error.code, said) from error
             except (URLError, HTTPException, OSError) as error:
                 said = str(error)
-        raise TryAgain("gateway_unavailable", f"The gateway does not answer {method} of an object: {said}")
+        raise Queued(AGAIN_S, "dependency_unavailable", f"The gateway does not answer {method} of an object: {said}")
 
 
 class HeldObjects:

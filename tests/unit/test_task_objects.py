@@ -25,7 +25,7 @@ from shared import clock
 from shared.errors import Stop
 from shared.task_grants import TaskGrant, TaskSeal, new_task_key
 from shared.web.middleware import shown_path
-from stageline_kit import Failed, Task, TryAgain, Worker, isolation, task_objects
+from stageline_kit import Failed, Queued, Task, TryAgain, Worker, isolation, task_objects
 from stageline_kit.task_objects import GatewayObjects, HeldObjects
 from stageline_kit.testing import run_action
 from tests.contracts.examples import OTHERS
@@ -256,8 +256,9 @@ async def test_a_passing_fault_is_tried_again_and_bytes_are_compared_with_their_
     monkeypatch.delenv("STAGELINE_URL")
     with pytest.raises(Failed, match="413"):
         await answers_of(Answering((413, b"too large")), lambda objects: objects.store("a b", b"x", "text/plain", None))
-    with pytest.raises(TryAgain, match="does not answer"):
+    with pytest.raises(Queued, match="does not answer") as waiting:
         await answers_of(Answering(*[(503, b"")] * 4), lambda objects: objects.read(name))
+    assert waiting.value.code == "dependency_unavailable"
 
 
 def test_a_task_without_an_address_says_what_is_missing() -> None:
