@@ -97,7 +97,9 @@ async def run_page(page: Path, folder: Path, pipeline: Pipeline, whole: bool = T
     return said
 
 
-@pytest.mark.parametrize("page", [README, *TUTORIALS], ids=name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=name(p), marks=[pytest.mark.slow] * (p.stem == "first-workflow")) for p in (README, *TUTORIALS)]
+)
 async def test_the_commands_of_the_page_run(pipeline: Pipeline, tmp_path: Path, page: Path) -> None:
     if "curl" in page.read_text() and shutil.which("curl") is None:
         pytest.skip("curl is not installed")

@@ -12,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -63,6 +64,7 @@ def submitted(where: Pipeline, *options: str) -> subprocess.CompletedProcess[str
     return done
 
 
+@pytest.mark.slow
 async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -> None:
     key_file = Path(detached.state["key_file"])
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
@@ -108,7 +110,13 @@ async def test_the_topics_and_the_stores_agree(detached: Pipeline) -> None:
 
 async def put_back_state(where: Pipeline, job: str) -> None:
     """Publish a state of before as the job's last one."""
-    last = [record for record in await read_all(where, "job.state") if record.key == job.encode()][-1]
+
+    async def of_the_end() -> Any:
+        """The state of the end, which is published after its event."""
+        last = [record for record in await read_all(where, "job.state") if record.key == job.encode()][-1]
+        return last if json.loads(last.value)["stage"] == "completed" else None
+
+    last = await eventually(of_the_end, 20)
     value = json.dumps(json.loads(last.value) | {"sequence": 1}).encode()
     async with AIOKafkaProducer(**where.access.options) as producer:
         await producer.send_and_wait("job.state", value, last.key, partition=last.partition, headers=list(last.headers))

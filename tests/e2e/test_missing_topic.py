@@ -22,7 +22,7 @@ from tests.e2e.test_gateway import ended
 from tests.eventually import eventually
 from tests.pipelines import RestartablePipeline
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 LATE = "stage.tasks.acme.late"
 
 

@@ -21,7 +21,7 @@ from tests.e2e.outside import read_all
 from tests.eventually import eventually
 from tests.kafka_rights import may_read, may_write
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 class Tenant:

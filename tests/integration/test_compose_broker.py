@@ -20,7 +20,7 @@ from tests.integration.test_broker_users import connects
 from tests.kafka_rights import may_read, may_write
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
 NOT_PROPERTIES = ("KAFKA_HEAP_OPTS", "KAFKA_OPTS")
 
