@@ -35,6 +35,8 @@ class Outages(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.clock = clock
+        self.hint = ""
+        """Added to the line of an outage: what else may be the reason."""
         self._since: float | None = None
         self._last = 0.0
         self._filtered: list[logging.Logger] = []
@@ -63,7 +65,9 @@ class Outages(logging.Filter):
         self._last = self.clock()
         if self._since is None:
             self._since = self._last
-            log.warning("Kafka does not answer: %s. It is tried again until it does.", str(error) or type(error).__name__)
+            log.warning(
+                "Kafka does not answer: %s. It is tried again until it does.%s", str(error) or type(error).__name__, self.hint
+            )
 
     def answered(self) -> None:
         """Take note that Kafka has answered a request."""

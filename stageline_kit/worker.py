@@ -38,6 +38,7 @@ RESERVE_S = 3.0
 """The last seconds of `drain_s`: for reports, offsets and goodbyes, or a quarter of it, if that is less."""
 MOMENT_S = 0.2
 CONNECT_AGAIN_S = 1.0
+NO_USER = " This program has no user and no TLS; a broker that asks for one closes the connection (KAFKA_SECURITY_PROTOCOL)."
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
@@ -134,9 +135,13 @@ class Worker:
         return starting in done
 
     async def _connect(self, group: str, topics: list[str]) -> None:
+        if "security_protocol" not in kafka_options(self.bootstrap_servers, self.kafka):
+            self._outages.hint = NO_USER
         while True:
             try:
-                return await self._transport.start(group, topics, PartitionListener(self._engine))
+                await self._transport.start(group, topics, PartitionListener(self._engine))
+                self._outages.hint = ""
+                return
             except AWAY as error:
                 if not self._outages.lasts:
                     raise  # Kafka answers, and refuses the user
