@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from contracts import Message, SealedRecord, UndecodableRecord, dead_letter_topic, from_record
 from contracts.alfred import AlfredEvent
 from contracts.topics import TASK_PREFIX, TOPICS, task_topic
+from stageline_kit.closing import close_clients
 from stageline_kit.connection import kafka_options
 from stageline_kit.dead_letters import letter_headers
 from stageline_kit.group_consumer import GroupConsumer
@@ -142,11 +143,9 @@ class Consumer:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        letters = [self._letters.__aexit__()] if self._letters is not None else []
+        await close_clients(*letters, self._seals.close(), self._consumer.stop())
         self._outages.__exit__()
-        if self._letters is not None:
-            await self._letters.__aexit__()
-        await self._seals.close()
-        await self._consumer.stop()
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
         while True:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 
 from contracts import JobStage, JobStageUpdate, JobState, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
+from stageline_kit.closing import close_clients
 from stageline_kit.connection import kafka_options
 from stageline_kit.consumer import allowed_types
 from stageline_kit.outages import Outages
@@ -58,9 +59,8 @@ class JobFeed:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await close_clients(self._seals.close(), self._consumer.stop())
         self._outages.__exit__()
-        await self._seals.close()
-        await self._consumer.stop()
 
     async def load(self) -> dict[str, JobState]:
         """Read every job that Kafka still holds. A state may be two seconds old; `changes` catches up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, NotCoordinatorForGroupError, TopicAuthorizationFailedError
 
 from cli.local.plan import free_ports
+from stageline_kit.closing import close_clients
 from stageline_kit.outages import Outages
 from tests.eventually import eventually
 
@@ -77,6 +79,25 @@ async def test_a_client_that_only_reads_asks_whether_the_outage_is_over(caplog: 
         reader.answer, now = None, 104.0
         await outages.look(reader)
     assert asked == 2 and not outages.lasts and caplog.messages[-1] == "Kafka answers again, after 0 s."
+
+
+async def test_clients_close_in_time_and_look_like_no_cancellation(caplog: pytest.LogCaptureFixture) -> None:
+    closed: list[str] = []
+
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    async def ends(how: BaseException | None) -> None:
+        closed.append(type(how).__name__)
+        if how is not None:
+            raise how
+
+    began = time.monotonic()
+    await close_clients(waits(), ends(asyncio.CancelledError()), ends(KafkaConnectionError("gone")), ends(None), limit_s=0.05)
+    assert time.monotonic() - began < 2 and closed == ["CancelledError", "KafkaConnectionError", "NoneType"]
+    assert len(caplog.messages) == 2
+    with pytest.raises(KeyError):
+        await close_clients(ends(KeyError("a bug")))
 
 
 PROGRAM = """
