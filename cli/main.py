@@ -24,6 +24,7 @@ from cli.commands import (
     environment,
     kafka,
     letters,
+    new,
     operate,
     pipeline,
     results,
@@ -47,6 +48,7 @@ app.add_typer(letters.app, name="letters")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(workers.app, name="workers")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(new.app, name="new")
 accounts.register(app)
 operate.register(app)
 app.command()(pipeline.up)
