@@ -218,7 +218,7 @@ async def test_names_of_files_of_a_previous_release_are_known(tmp_path: Path) ->
     def before(c: Connection) -> None:
         project(c, *session(), created(JOB), *processed({"total": 3, "b": None}, "delivery-note"))
         c.execute(text("INSERT INTO file_view (id, tenant_id, created_at, body) VALUES ('z', 'acme', 1.0, '{}')"))
-        for later in ("known_name", "recycled_file", "erased_file"):
+        for later in ("known_name", "recycled_file", "erased_file", "letter_act", "worker_view"):
             c.execute(text(f"DROP TABLE {later}"))
         c.execute(text("UPDATE service_revision SET version_num = '0007'"))
 

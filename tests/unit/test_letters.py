@@ -52,6 +52,8 @@ def test_what_is_no_id_of_a_letter(text: str) -> None:
 def test_a_letter_is_shown_with_headers_and_body_without_secrets() -> None:
     shown = whole_letter(raw(value=b'{"job_id": "j", "password": "x"}'), None, clock.unix())
     assert shown["body"] == {"job_id": "j", "password": "[hidden]"} and shown["job_id"] == "j"
+    task = whole_letter(raw(value=b'{"objects_url": "https://g/t/secret", "step": "s"}'), None, clock.unix())
+    assert task["body"] == {"objects_url": "[hidden]", "step": "s"}, "it opens the tenant's objects without a key"
     assert {"name": "dlq-code", "value": "unknown_job"} in shown["headers"]
     assert whole_letter(raw(value=b"\xff"), None, clock.unix())["body_base64"] == "/w=="
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contracts import UndecodableRecord, from_record
-from contracts.secrecy import hide_secrets
+from contracts.secrecy import HIDDEN, hide_secrets
 from contracts.topics import TASK_PREFIX, TOPICS, task_topic, tenant_commands_topic, tenant_events_topic, tenant_of
 from services.ingest.core.job_view import text
 from services.ingest.core.json_patch import merged
@@ -111,6 +111,8 @@ def letter_of(raw: Raw, act: Record | None, now: float) -> Record:
 def whole_letter(raw: Raw, act: Record | None, now: float) -> Record:
     """A letter with its key, headers and body. Values whose names tell of secrets are hidden."""
     body = _json(raw.value)
+    if isinstance(body, dict) and body.get("objects_url"):
+        body = {**body, "objects_url": HIDDEN}  # a task's address of the gateway, which needs no key
     shown: Record = {"body": hide_secrets(body)} if body is not None else _as_text("body", raw.value)
     headers = [{"name": name, **_as_text("value", value)} for name, value in raw.headers]
     return {
