@@ -100,6 +100,7 @@ class Plan:
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
             "STAGELINE_PUBLIC_URL": os.environ.get("STAGELINE_PUBLIC_URL", self.url),
+            "STAGELINE_NOTIFIER_PUBLIC_URL": os.environ.get("STAGELINE_NOTIFIER_PUBLIC_URL", self.notifier_url),
             "STAGELINE_CONVERSION_NEEDS_KEY": "0" if self.lets_keyless_in else "1",
             **self.interpreter,
         }

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts.identity import plain_id
-from contracts.public_text import public_text
 from services.notifier.adapters import sql_store as db
 from services.notifier.adapters.stream import BadCursor, EventStream, Item
 from services.notifier.core.shapes import Shape
@@ -27,11 +26,12 @@ from shared import clock
 from shared.database.store import Store
 from shared.net.address_guard import AddressRefused, check_url
 from shared.processing.processor import BatchProcessor
-from shared.web.api_keys import Keyring, Principal
+from shared.web.api_keys import NEEDS_KEY, Keyring, Principal
 from shared.web.concurrency import RETRY_AFTER_S, HeldRequests, TooMany, key_of
 from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
 from shared.web.paths import routes_of
+from shared.web.problem import problem_answer
 from shared.web.revocation import hold_request
 
 router = APIRouter()
@@ -61,15 +61,7 @@ StateDep = Annotated[NotifierState, Depends(state_of)]
 
 def problem(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """An error response as problem details (RFC 9457)."""
-    body: dict[str, Any] = {
-        "type": f"urn:stageline:error:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": public_text(message),
-    }
-    if field:
-        body["field"] = field
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return problem_answer(status, code, message, field)
 
 
 def caller(*roles: str) -> Any:
@@ -78,7 +70,7 @@ def caller(*roles: str) -> Any:
     async def admit(request: Request, state: StateDep) -> Principal:
         principal = await state.keyring.authenticate(request.headers)
         if principal is None:
-            raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
+            raise HTTPException(401, NEEDS_KEY)
         hold_request(request, principal.credential)
         if not principal.may(*roles):
             raise HTTPException(403, f"The key's role {principal.role!r} may not do this.")

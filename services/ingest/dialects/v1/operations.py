@@ -26,12 +26,15 @@ from services.ingest.adapters.store.reservations import job_place
 from services.ingest.core.backlog import merge
 from services.ingest.core.fields import Arguments, Flag, Id, Json, Meta, Number, Whole
 from services.ingest.core.waiting import why
+from services.ingest.http.answers.jobs import Explanation, JobRun, SteeredJob
+from services.ingest.http.answers.operations import Backlog, ControlSet
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
 from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import REPEATABLE, answered
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
 
@@ -92,7 +95,7 @@ async def _verb(request: Request, gateway: Gateway, who: Principal, kind: Any, j
     return {"job_id": job_id, "command_id": command.command_id, "stage": record["stage"], "paused": record.get("paused")}
 
 
-@router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
+@router.post("/jobs/{job_id}/cancel", summary="Cancel a job", operation_id="cancelJob", responses=answered(SteeredJob))
 async def cancel(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -100,7 +103,12 @@ async def cancel(
     return await _verb(request, gateway, who, CancelJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/terminate", summary="End a job as failed, without rescue steps")
+@router.post(
+    "/jobs/{job_id}/terminate",
+    summary="End a job as failed, without rescue steps",
+    operation_id="terminateJob",
+    responses=answered(SteeredJob),
+)
 async def terminate(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -108,7 +116,7 @@ async def terminate(
     return await _verb(request, gateway, who, TerminateJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/pause", summary="Pause a job")
+@router.post("/jobs/{job_id}/pause", summary="Pause a job", operation_id="pauseJob", responses=answered(SteeredJob))
 async def pause(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -116,7 +124,7 @@ async def pause(
     return await _verb(request, gateway, who, PauseJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/resume", summary="Resume a job")
+@router.post("/jobs/{job_id}/resume", summary="Resume a job", operation_id="resumeJob", responses=answered(SteeredJob))
 async def resume(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -124,7 +132,7 @@ async def resume(
     return await _verb(request, gateway, who, ResumeJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/retry", summary="Retry at once")
+@router.post("/jobs/{job_id}/retry", summary="Retry at once", operation_id="retryJob", responses=answered(SteeredJob))
 async def retry(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Retry | None, Body()] = None
 ) -> dict[str, Any]:
@@ -133,7 +141,7 @@ async def retry(
     return await _verb(request, gateway, who, RetryJobNow, job_id, reason=wanted.reason, file_id=wanted.file_id)
 
 
-@router.post("/jobs/{job_id}/poke", summary="Answer a waiting step")
+@router.post("/jobs/{job_id}/poke", summary="Answer a waiting step", operation_id="answerStep", responses=answered(SteeredJob))
 async def poke(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Poke | None, Body()] = None
 ) -> dict[str, Any]:
@@ -142,7 +150,14 @@ async def poke(
     return await _verb(request, gateway, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
 
 
-@router.post("/jobs/{job_id}/rerun", status_code=201, summary="Run an ended job again, as a new job")
+@router.post(
+    "/jobs/{job_id}/rerun",
+    status_code=201,
+    summary="Run an ended job again, as a new job",
+    operation_id="rerunJob",
+    responses=answered(JobRun, 201),
+    openapi_extra=REPEATABLE,
+)
 async def rerun(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Rerun | None, Body()] = None
 ) -> dict[str, Any]:
@@ -169,7 +184,7 @@ async def rerun(
     return made
 
 
-@router.get("/jobs/{job_id}/why", summary="Why a job waits")
+@router.get("/jobs/{job_id}/why", summary="Why a job waits", operation_id="explainJob", responses=answered(Explanation))
 async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """One reason `code` with a message, `facts`, and `changes_at` when the next change is known. The orchestrator answers for
     this moment.
@@ -206,14 +221,16 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
     return {"job_id": job_id, **answer["why"]}
 
 
-@router.get("/backlog", summary="Backlog by action and tenant")
+@router.get("/backlog", summary="Backlog by action and tenant", operation_id="getBacklog", responses=answered(Backlog))
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """Waiting and running tasks, rates, and when the backlog will be drained. Tenants see their own tasks, the platform all."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
     return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
 
 
-@router.put("/controls/{kind}/{name}", summary="Control an action or a tenant")
+@router.put(
+    "/controls/{kind}/{name}", summary="Control an action or a tenant", operation_id="setControl", responses=answered(ControlSet)
+)
 async def control(
     kind: Literal["action", "tenant"],
     name: str,

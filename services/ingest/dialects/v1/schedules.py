@@ -12,11 +12,13 @@ from contracts.loose import check_metadata
 from contracts.secrecy import hide_secrets
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.fields import Arguments, Flag, Whole, WorkflowName
+from services.ingest.http.answers.operations import ScheduleList, ScheduleSaved
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
 from services.ingest.http.remote_files import remote_file
 from shared import clock
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 << 20)
 
@@ -49,7 +51,7 @@ def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "job": hide_secrets(state["job"]), **{k: state.get(k) for k in keep}}
 
 
-@router.put("/{name}", summary="Create or change a schedule")
+@router.put("/{name}", summary="Create or change a schedule", operation_id="putSchedule", responses=answered(ScheduleSaved))
 async def save(
     name: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Schedule, Body()]
 ) -> dict[str, Any]:
@@ -68,7 +70,7 @@ async def save(
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}
 
 
-@router.get("", summary="Schedules")
+@router.get("", summary="Schedules", operation_id="listSchedules", responses=answered(ScheduleList))
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """All schedules of the tenant, with the time of their next job."""
     rows = await gateway.store.read(
@@ -82,7 +84,7 @@ def _name(state: dict[str, Any]) -> str:
     return str(metadata.get("schedule", "")) if isinstance(metadata, dict) else ""
 
 
-@router.delete("/{name}", status_code=204, summary="Delete a schedule")
+@router.delete("/{name}", status_code=204, summary="Delete a schedule", operation_id="deleteSchedule")
 async def delete(name: str, request: Request, gateway: GatewayDep, who: Writer) -> None:
     """Jobs that it has made are kept."""
     command = DeleteSchedule(
