@@ -46,6 +46,11 @@ async def is_repeat(request: Request, gateway: Gateway, who: Principal) -> bool:
     return await gateway.store.read(lambda c: c.execute(_MADE, values).first()) is not None
 
 
+def root_of(who: Principal, key: str) -> str:
+    """The root that the ids of what a keyed request makes derive from."""
+    return derived(who.tenant_id, key, "idempotency")
+
+
 async def keyed_root(gateway: Gateway, who: Principal, key: str | None, body: str) -> str:
     """The root that the ids of what the request makes derive from: derived from the key, else new. Raises 409 when the key was used with another body."""
     if not key:
@@ -64,4 +69,4 @@ async def keyed_root(gateway: Gateway, who: Principal, key: str | None, body: st
 
     if await gateway.store.transact(enter) != fingerprint:
         raise ApiError(409, "Idempotency-Key: the key was used with another body", "Idempotency-Key")
-    return derived(who.tenant_id, key, "idempotency")
+    return root_of(who, key)

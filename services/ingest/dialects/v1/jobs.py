@@ -21,7 +21,8 @@ from services.ingest.http.answers.jobs import CreatedJob, JobPage, SavedQueries,
 from services.ingest.http.commands import ID_TAKEN, create_job
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.idempotency import keyed_root
+from services.ingest.http.idempotency import keyed_root, root_of
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.parameters import require_open
 from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
 from services.ingest.http.remote_files import remote_file, remote_places
@@ -74,8 +75,10 @@ async def create(
 async def _create(request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob) -> dict[str, Any]:
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
-    await require_open(gateway, who, body.workflow, body.workflow_version, body.args)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
+    repeated = str(body.job_id) if body.job_id else derived(root_of(who, key), "job") if key else None
+    await require_workflow(gateway, who, body.workflow, body.workflow_version, repeated)
+    await require_open(gateway, who, body.workflow, body.workflow_version, body.args)
     root = await keyed_root(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
     fields = body.model_dump(exclude={"job_id", "urls"})

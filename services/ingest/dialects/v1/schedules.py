@@ -16,6 +16,7 @@ from services.ingest.http.answers.operations import ScheduleList, ScheduleSaved
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.remote_files import remote_file
 from shared import clock
 from shared.web.openapi import answered
@@ -57,6 +58,7 @@ async def save(
 ) -> dict[str, Any]:
     """Times missed during an outage make one job afterwards. A local time that a clock change skips is taken right after the
     change."""
+    await require_workflow(gateway, who, body.workflow, body.workflow_version)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
     fields = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
