@@ -25,7 +25,7 @@ from shared.web.api_keys import Principal
 from shared.web.openapi import WAITING, answered
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
-router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
+router = APIRouter(prefix="/v1", max_body_size=1 << 20)
 
 
 @router.get(
@@ -34,6 +34,7 @@ router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
     response_class=PlainTextResponse,
     dependencies=[DOWNLOAD],
     operation_id="getFileText",
+    tags=["Files"],
 )
 async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     """The extracted text. Form feeds separate pages."""
@@ -49,6 +50,7 @@ async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     summary="A file's result package",
     dependencies=[DOWNLOAD],
     operation_id="getFileResult",
+    tags=["Files"],
     responses=answered(ResultPackage),
 )
 async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
@@ -65,6 +67,7 @@ async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Respons
     response_class=Response,
     dependencies=[DOWNLOAD],
     operation_id="downloadFileOutput",
+    tags=["Files"],
 )
 async def file_output(file_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the file's `outputs`, from 1."""
@@ -77,6 +80,7 @@ async def file_output(file_id: str, number: OutputNumber, request: Request, gate
     response_class=Response,
     dependencies=[DOWNLOAD],
     operation_id="downloadJobOutput",
+    tags=["Jobs"],
 )
 async def job_output(job_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the job's `outputs`, from 1."""
@@ -92,7 +96,7 @@ async def _output(request: Request, gateway: Gateway, who: Principal, record: di
     return await send(request, objects, output["blob_name"], output["file_name"], output.get("content_type"))
 
 
-@router.get("/search", summary="Full-text search", operation_id="searchText", responses=answered(SearchHits))
+@router.get("/search", summary="Full-text search", operation_id="searchText", tags=["Files"], responses=answered(SearchHits))
 async def search(
     gateway: GatewayDep,
     who: Reader,
@@ -107,6 +111,7 @@ async def search(
     "/jobs/{job_id}",
     summary="A job, its files in full, and why it waits",
     operation_id="getJob",
+    tags=["Jobs"],
     responses=answered(JobDetail),
     openapi_extra=WAITING,
 )
@@ -124,7 +129,9 @@ async def job(job_id: str, request: Request, response: Response, gateway: Gatewa
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 
 
-@router.get("/jobs/{job_id}/history", summary="History of a job", operation_id="getJobHistory", responses=answered(History))
+@router.get(
+    "/jobs/{job_id}/history", summary="History of a job", operation_id="getJobHistory", tags=["Jobs"], responses=answered(History)
+)
 async def history(
     job_id: str,
     gateway: GatewayDep,
