@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import httpx
 from jsonschema import Draft202012Validator
 
+from cli.client import Client
 from services.ingest.http.openapi import OWN, documents
 
 Schema = dict[str, Any]
@@ -55,6 +57,22 @@ class Published:
         validator = Draft202012Validator({**schema, "components": self.document["components"]})
         found = next(iter(validator.iter_errors(json.loads(body))), None)
         return None if found is None else f"{operation['operationId']} {status}: {found.json_path}: {found.message[:300]}"
+
+
+class CheckedClient(Client):
+    """A client that fails at an answer of our own API that the gateway's document does not describe."""
+
+    published: Published | None = None
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> Any:
+        path = answer.url.path
+        if self.published is None and path != "/openapi.json":
+            self.published = Published(await self.call("GET", "/openapi.json"))
+        if self.published is not None and path.startswith("/v1") and str(answer.url).startswith(self.target.url):
+            body = await answer.read()
+            fault = self.published.fault(answer.method, path, answer.status, body, answer.content_type)
+            assert fault is None or answer.status in (405, 500), fault
+        return await super()._read(answer)
 
 
 def checker(app: Any) -> Callable[[httpx.Response], Any]:

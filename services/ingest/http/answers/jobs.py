@@ -62,6 +62,7 @@ class Explanation(BaseModel):
     code: str = Field(examples=["paused"])
     message: str
     facts: dict[str, Any]
+    as_of: str | None = Field(default=None, description="When the orchestrator looked.")
     changes_at: str | float | None = Field(description="When this will change, if that is known.")
 
 

@@ -16,7 +16,7 @@ class BacklogLine(BaseModel):
     tenant_id: str
     waiting: int = Field(description="Tasks that wait for a credit.")
     in_flight: int = Field(description="Dispatched tasks of the action without a final report, of all tenants together.")
-    oldest_at: float | None
+    oldest_at: float | None = None
     oldest_age_s: float | None
     arrival_per_s: float
     service_per_s: float
