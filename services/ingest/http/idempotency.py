@@ -46,6 +46,14 @@ async def is_repeat(request: Request, gateway: Gateway, who: Principal) -> bool:
     return await gateway.store.read(lambda c: c.execute(_MADE, values).first()) is not None
 
 
+def given_key(request: Request) -> str | None:
+    """The request's `Idempotency-Key`, or None. Raises 400 for one that is too long."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and len(key) > MAX_KEY:
+        raise ApiError(400, f"Idempotency-Key: at most {MAX_KEY} characters", "Idempotency-Key")
+    return key or None
+
+
 def root_of(who: Principal, key: str) -> str:
     """The root that the ids of what a keyed request makes derive from."""
     return derived(who.tenant_id, key, "idempotency")

@@ -30,7 +30,19 @@ _NEW = text("INSERT INTO bulk (id, tenant_id, created_at, state, body) VALUES (:
 class Bulk(BaseModel):
     """`filter` is that of `GET /v1/jobs`; `options` are those of the rerun request."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "verb": "retry",
+                    "filter": {"workflow": "documents@1", "error_code": "unreachable"},
+                    "rate_per_s": 20.0,
+                    "reason": "the source is back",
+                }
+            ]
+        },
+    )
 
     verb: Literal["cancel", "terminate", "pause", "resume", "retry", "rerun"]
     filter: Filter

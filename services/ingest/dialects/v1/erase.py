@@ -25,7 +25,7 @@ _DAYS = text("SELECT days FROM retention WHERE tenant_id = :t")
 class Retention(BaseModel):
     """Days that ended jobs are kept; null keeps them for ever."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"days": 90}]})
 
     days: Number | None = Field(ge=0, le=36_500)
 

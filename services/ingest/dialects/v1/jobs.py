@@ -36,7 +36,19 @@ router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
 class NewJob(BaseModel):
     """A job from remote files, or without files. To use your own files, upload them into a session (`POST /api/job/create`)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "workflow": "documents",
+                    "urls": ["https://files.example.com/invoice-17.pdf"],
+                    "job_key": "order-17",
+                    "metadata": {"customer": "acme"},
+                }
+            ]
+        },
+    )
 
     job_id: uuid.UUID | None = Field(
         default=None,

@@ -31,6 +31,7 @@ from services.ingest.http.answers.operations import Backlog, ControlSet
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.idempotency import given_key
 from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
@@ -56,6 +57,10 @@ class Retry(Why):
 class Rerun(Why):
     """What to run again. The new job reuses the files and the results that are still valid."""
 
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"from_step": "fields", "only": "failed", "reason": "new rules"}]}
+    )
+
     from_step: str | None = Field(default=None, max_length=100)
     only: Literal["all", "failed", "changed"] = "all"
     file_ids: list[Id] = Field(default_factory=list, max_length=1000)
@@ -67,7 +72,9 @@ class Rerun(Why):
 class Poke(BaseModel):
     """The answer for a waiting step: OK continues with `data` as its result, KO fails it with `code`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"step": "approve", "outcome": "OK", "data": {"approved_by": "ann"}}]}
+    )
 
     step: str | None = Field(default=None, max_length=100)
     file_id: Id | None = None
@@ -79,6 +86,8 @@ class Poke(BaseModel):
 
 class Steering(Why):
     """An absent field stays as it is; null clears the value."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"limit": 20, "reason": "the source is slow"}]})
 
     paused: Flag | None = None
     limit: Whole | None = Field(default=None, ge=0, le=1_000_000)
@@ -168,7 +177,7 @@ async def rerun(
     """
     await job_record(gateway, job_id, who)
     wanted = body or Rerun()
-    key = request.headers.get("idempotency-key")
+    key = given_key(request)
     root = derived(who.tenant_id, job_id, key, "rerun") if key else clock.new_root()
     fields = wanted.model_dump(exclude={"file_ids"})
     command = RerunJob(

@@ -28,7 +28,19 @@ SIGNED_S = 3600
 class Presign(BaseModel):
     """The file to upload."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "session_id": "0f767925-b464-4ffa-b621-1a0aeacac256",
+                    "file_name": "invoice-17.pdf",
+                    "size": 48213,
+                    "content_type": "application/pdf",
+                }
+            ]
+        },
+    )
 
     session_id: Id = Field(min_length=1)
     file_name: str = Field(min_length=1, max_length=255)

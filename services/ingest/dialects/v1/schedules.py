@@ -28,7 +28,19 @@ class Schedule(BaseModel):
     """`cron` has five fields (minute, hour, day of month, month, day of week) or is a macro such as `@daily`, in local time of
     `time_zone`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "cron": "0 6 * * 1-5",
+                    "time_zone": "Europe/Berlin",
+                    "workflow": "documents",
+                    "urls": ["https://files.example.com/daily.pdf"],
+                }
+            ]
+        },
+    )
 
     cron: str = Field(min_length=1, max_length=200, examples=["0 6 * * 1-5"])
     time_zone: str = Field(default="UTC", min_length=1, max_length=100, examples=["Europe/Berlin"])

@@ -29,7 +29,11 @@ MOST = 1000
 class NewSecret(BaseModel):
     """The value, and the addresses that it may be sent to. Without `origins` it goes to the address of the step that names it."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"value": "s3cret", "origins": ["https://crm.example.com"]}]},
+    )
 
     value: str = Field(min_length=1, max_length=16_384)
     origins: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=20)

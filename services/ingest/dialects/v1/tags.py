@@ -31,7 +31,10 @@ class Tag(BaseModel):
 class Definition(BaseModel):
     """A metadata definition. It applies to the files of `tag`; null means all files."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"description": "Amount to be paid", "data_type": "amount", "tag": "invoice"}]},
+    )
 
     description: str = Field(default="", max_length=1000)
     data_type: Literal["text", "number", "date", "boolean", "amount"] = "text"
