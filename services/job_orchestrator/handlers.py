@@ -188,6 +188,8 @@ class Orchestrator:
         made = decision.job if decision.job is not None and _is_rerun(decision.job, message) else None
         # A repeated command finds the job that it made the first time. That is success.
         refused = None if decision.refused == "job exists" and made is not None else decision.refused
+        if decision.refused is None and source is not None and made is not None:
+            jobs.note_rerun(source, made.id)
         answer(jobs.unit, message, "rerun", refused, trace, made, message=decision.why)
 
     # Jobs run.

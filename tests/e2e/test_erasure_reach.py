@@ -18,7 +18,7 @@ from tests.conftest import SAMPLES, Pipeline
 from tests.e2e.conversion_client import Conversion, Problem
 from tests.e2e.invopop_client import Invopop, InvopopError
 from tests.e2e.outside import read_all
-from tests.e2e.test_control import until_why, verb
+from tests.e2e.test_control import shown, until_why, verb
 from tests.e2e.test_erase import holding, residue
 from tests.e2e.test_gateway import ended, form, raw, session_with
 from tests.e2e.test_uploads import begin, bring
@@ -190,6 +190,29 @@ async def test_the_erasure_of_a_job_takes_nothing_from_a_running_job_with_equal_
     await nothing_left(pipeline, mark)
     await verb(client, other, "poke", step="approve")
     found = await ended(client, other)
+    assert found["stage"] == "completed", found["error_messages"]
+
+
+async def test_the_erasure_of_a_job_takes_nothing_from_the_job_that_ran_it_again(
+    client: Client, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    nda, mark = SAMPLES / "contract-nda.pdf", uuid.uuid4().hex
+    first = await submit_files(client, [nda], {"workflow": "test-held-merge", "metadata": f'{{"mark": "{mark}"}}'})
+    await until_why(client, first, "waiting_for_approval")
+    await verb(client, first, "poke", step="approve", outcome="KO", code="wrong", message="no")
+    assert (await ended(client, first))["stage"] == "failed"
+    again = (await verb(client, first, "rerun", only="failed", metadata={}))["job_id"]
+    await shown(client, again)
+    await until_why(client, again, "waiting_for_approval")
+    await client.call("DELETE", f"/v1/jobs/{first}")
+    await nothing_left(pipeline, mark)
+    # What a later job deletes shows that what the first one named was looked at.
+    later = await submit_files(client, [SAMPLES / "email-order-4471.eml"], {"metadata": f'{{"mark": "{mark}"}}'})
+    await ended(client, later)
+    await client.call("DELETE", f"/v1/jobs/{later}")
+    await nothing_left(pipeline, mark)
+    await verb(client, again, "poke", step="approve")
+    found = await ended(client, again)
     assert found["stage"] == "completed", found["error_messages"]
 
 

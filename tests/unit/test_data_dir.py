@@ -66,4 +66,5 @@ def test_up_asks_for_no_key_on_the_loopback_alone(
     assert found["STAGELINE_CONVERSION_NEEDS_KEY"] == needs_key and found["STAGELINE_PUBLIC_URL"] == "http://127.0.0.1:8080"
     assert found["STAGELINE_NOTIFIER_PUBLIC_URL"] == "http://127.0.0.1:8081"
     monkeypatch.setenv("STAGELINE_PUBLIC_URL", "https://documents.example.com")
-    assert plan.environment("ingest")["STAGELINE_PUBLIC_URL"] == "https://documents.example.com"
+    for name in ("STAGELINE_PUBLIC_URL", "STAGELINE_NOTIFIER_PUBLIC_URL"):
+        assert plan.environment("ingest")[name] == "https://documents.example.com"

@@ -38,6 +38,13 @@ async def test_the_gateway_sends_clients_to_the_notifier(tmp_path: Path, method:
         assert answer.json()["type"] == "urn:stageline:error:at_notifier" and NOTIFIER in answer.json()["detail"]
 
 
+async def test_a_proxy_that_mixes_up_the_services_is_told(tmp_path: Path) -> None:
+    """Both have one public address, and the proxy does not pass on the host that the client asked: a redirect would be a loop."""
+    async with gateway_app(tmp_path, public_url=NOTIFIER, notifier_public_url=NOTIFIER) as made, made.http() as http:
+        answer = await http.get("/events/stream")
+        assert answer.status_code == 404 and "proxy" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("address", [None, BASE])
 async def test_without_another_address_it_says_what_is_missing(tmp_path: Path, address: str | None) -> None:
     async with gateway_app(tmp_path, notifier_public_url=address) as made, made.http() as http:

@@ -18,7 +18,7 @@ _COUNTERS = (
     "frontier", "sequence", "total", "arrived", "done", "failed", "invalid", "cancelled", "retries", "exceeded_retries",
     "session_id",
 )  # fmt: skip
-_RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None}
+_RARE: dict[str, Any] = {"paused_by": None, "paused_reason": "", "paused_at": None, "rerun_of": None, "reruns": ()}
 """Fields that few jobs use, with their defaults; written only where they differ."""
 _BRANCH_RARE = ("entered_at", "since", "returned", "revision", "recycled_at", "session_id", "former_jobs")
 _BRANCH_PLAIN = tuple(f.name for f in fields(Branch) if f.name not in ("id", "file", "state", "status", "results", *_BRANCH_RARE))
@@ -76,7 +76,7 @@ def job_from_text(job_id: str, text: str, workflow: Workflow, branches: dict[str
         updated_at=datetime.fromisoformat(body["updated_at"]), stage=JobStage(body["stage"]), branches=branches,
         errors=tuple(body["errors"]), ending=JobStage(body["ending"]) if "ending" in body else None,
         parent=ParentTask(**body["parent"]) if "parent" in body else None,
-        **{name: body[name] for name in _COUNTERS}, **{name: body[name] for name in _RARE if name in body},
+        **{name: body[name] for name in _COUNTERS}, **{name: body[name] for name in _RARE if name in body and name != "reruns"}, reruns=tuple(body.get("reruns", ())),
     )  # fmt: skip
 
 

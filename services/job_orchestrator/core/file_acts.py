@@ -254,13 +254,15 @@ def _erase(builder: DecisionBuilder, branch: Branch, command: EraseFile) -> None
     _leave(builder, branch, command)
 
 
-def file_erased(job: Job, branch: Branch, command: EraseFile | EraseJob, now: datetime) -> FileErased:
-    """The announcement that a file of a job is erased, alone or with the job."""
+def file_erased(
+    job: Job, branch: Branch, command: EraseFile | EraseJob, now: datetime, kept: frozenset[str] = frozenset()
+) -> FileErased:
+    """The announcement that a file of a job is erased, alone or with the job. Objects in `kept` stay."""
     return FileErased(
         event_id=derived(command.message_id, FileErased.TYPE, branch.id), job_id=job.id, file_id=branch.id,
         tenant_id=job.owner.tenant_id, occurred_at=now, session_id=branch.session_id or job.session_id,
         former_job_ids=tuple(branch.former_jobs or ()), by=command.owner.user_name, reason=command.reason,
-        blobs=tuple(sorted({name for name in objects_of(branch) if owns(job.owner.tenant_id, name)})),
+        blobs=tuple(sorted({name for name in objects_of(branch) if owns(job.owner.tenant_id, name)} - kept)),
     )  # fmt: skip
 
 

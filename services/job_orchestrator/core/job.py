@@ -166,6 +166,8 @@ class Job:
     """The stage that it ends in once its rescue steps are done."""
     parent: ParentTask | None = None
     rerun_of: str | None = None
+    reruns: tuple[str, ...] = ()
+    """Jobs that ran this one again, or one of its reruns: they may have kept its results."""
     branches: Mapping[str, Branch] = field(default_factory=dict)
 
     @property

@@ -17,17 +17,18 @@ PER_RECORD = 2000
 
 
 def erase(jobs: JobBatch, command: EraseJob, trace: str | None) -> str | None:
-    """Erase the job. Returns the reason for a refusal, else None."""
+    """Erase the job. What a job that ran it again has kept of it stays until that job is erased. Returns the reason for a refusal, else None."""
     job = jobs.with_all_branches(command.job_id)
     if job is None or job.owner.tenant_id != command.owner.tenant_id:
         return "unknown job"
     if not job.ended:
         return "job has not ended"
+    kept = frozenset(name for rerun in jobs.reruns_of(job) for name in blobs(rerun))
     for branch in job.branches.values():
         if branch.former_jobs:
             # Its events and its session are those of another job, too.
-            jobs.unit.emit(JOB_ERASURES_TOPIC.name, file_erased(job, branch, command, jobs.now), trace)
-    names = sorted(set(blobs(job)))
+            jobs.unit.emit(JOB_ERASURES_TOPIC.name, file_erased(job, branch, command, jobs.now, kept), trace)
+    names = sorted(set(blobs(job)) - kept)
     for part, start in enumerate(range(0, max(1, len(names)), PER_RECORD)):
         event = JobErased(
             event_id=derived(command.job_id, "erased", part), job_id=job.id, tenant_id=job.owner.tenant_id,

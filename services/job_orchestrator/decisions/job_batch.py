@@ -74,6 +74,22 @@ class JobBatch:
         job = self.loaded[job_id] = self.store.with_all_branches(job)
         return job
 
+    def note_rerun(self, source: Job, job_id: str) -> None:
+        """Note a new job at the job that it ran again, and at the jobs that one ran again: it may have kept their results."""
+        earlier: Job | None = source
+        while earlier is not None:
+            self.loaded[earlier.id] = replace(self.loaded[earlier.id], reruns=(*earlier.reruns, job_id))
+            self._changed.setdefault(earlier.id, set())
+            if earlier.rerun_of is None:
+                return
+            self.add({earlier.rerun_of: {JOB_BRANCH}})
+            earlier = self.loaded.get(earlier.rerun_of)
+
+    def reruns_of(self, job: Job) -> list[Job]:
+        """The jobs that ran this one again and are not erased, with all branches."""
+        self.add({job_id: {JOB_BRANCH} for job_id in job.reruns})
+        return [found for job_id in job.reruns if (found := self.with_all_branches(job_id)) is not None]
+
     def erase(self, job_id: str) -> None:
         """Delete a loaded job and its branches."""
         self.store.erase(job_id)

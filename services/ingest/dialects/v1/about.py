@@ -102,7 +102,8 @@ async def at_notifier(request: Request, gateway: GatewayDep) -> Response:
             f"The notifier serves {path}, at an address of its own. Its operator has not set STAGELINE_NOTIFIER_PUBLIC_URL here."
         )
         return shaped(request, 404, "at_notifier", text)
-    if urlsplit(address).netloc == request.url.netloc:
+    own = {request.url.netloc, urlsplit(str(gateway.settings.public_url or "")).netloc}
+    if urlsplit(address).netloc in own:
         text = f"The notifier serves {path}. The proxy in front of {address} must send this path to the notifier, and sent it to the gateway."
         return shaped(request, 404, "at_notifier", text)
     answer = shaped(request, 307, "at_notifier", f"The notifier at {address} serves {path}. Send the request there.")
