@@ -145,11 +145,12 @@ def _complete(path: str, method: str, operation: Schema) -> None:
     kind, schema, more = next((k, s, m) for prefix, k, s, m in ERRORS if path.startswith(prefix))
     titles = {f"_{status}": title for status, title in TITLES.items()}
     of_bytes = method == "get" and any(part in path for part in BYTES)
-    complete_answers(operation, (*COMMON, *more, *((416,) if of_bytes else ())), schema, kind, **titles)
+    complete_answers(operation, (*COMMON, *more), schema, kind, **titles)
     responses = operation["responses"]
     listed = operation.setdefault("parameters", [])
     if of_bytes:
-        for status in (200, 206, 304):
+        # 304 and 416 have no body.
+        for status in (200, 206, 304, 416):
             responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
         sent = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "headers": ETAG}
         responses["200"] |= sent
