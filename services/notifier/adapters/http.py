@@ -16,6 +16,7 @@ from sqlalchemy import text
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from contracts.event_names import fault_in
 from contracts.identity import plain_id
 from contracts.public_text import public_text
 from services.notifier.adapters import sql_store as db
@@ -115,6 +116,8 @@ async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint
         check_url(body.url, state.settings.trusted)
     except AddressRefused as error:
         raise HTTPException(400, str(error)) from None
+    if (fault := fault_in(body.events)) is not None:
+        raise HTTPException(400, f"events: {fault}")
     row = {
         "id": clock.new_root(), "tenant_id": who.tenant_id, "url": body.url, "secret": new_secret(secrets.token_bytes(32)),
         "events": json.dumps(body.events), "description": body.description, "created_at": clock.unix(),
@@ -195,6 +198,7 @@ async def stream_events(
     job_id: Annotated[str | None, Query(max_length=200), AfterValidator(plain_id)] = None,
 ) -> Response:
     """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to resume after it.
+    Each event has its name as `type`. 400 with the list of names when one of `types` matches no event.
 
     429 when the key or the tenant has too many streams open, 503 when the service has, or while Kafka does not answer.
     """
@@ -205,6 +209,8 @@ async def stream_events(
         except BadCursor as error:
             raise HTTPException(400, str(error)) from None
     filters = [t.strip() for t in types.split(",") if t.strip()]
+    if (fault := fault_in(filters, streamed=True)) is not None:
+        raise HTTPException(400, f"types: {fault}")
     items = state.stream.read(who.tenant_id, cursor, start == "beginning", filters, job_id)
     # The answer begins with the first item: until then Kafka's absence is an answer of its own.
     first = await anext(items)
