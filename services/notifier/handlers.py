@@ -7,8 +7,9 @@ from typing import Any
 
 from contracts import FileErased, JobErased, Message, RegisterWebhook, SessionErased, SessionEvent, TenantErased, Topic
 from contracts.alfred import AlfredEvent
+from contracts.event_names import matches, name_of
 from services.notifier.adapters import sql_store as db
-from services.notifier.core.delivery import DeliveryState, event_names, wanted
+from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.shapes import Shapes
 from services.notifier.registration import add_pending
 from shared.database.store import Store
@@ -72,11 +73,10 @@ def _prepare(unit: Unit, message: Message) -> None:
 def _rows(item: Inbound, endpoints: Iterable[db.Endpoint], now: float, shapes: Shapes) -> list[dict[str, Any]]:
     """The deliveries of one event. Each shape that an endpoint asks for is written once."""
     message = item.message
-    alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
-    names = event_names(message.TYPE, alfred)
-    subscribed = [endpoint for endpoint in endpoints if wanted(endpoint.filters, names)]
+    named = name_of(type(message))
+    subscribed = [endpoint for endpoint in endpoints if matches(endpoint.filters, named.names)]
     bodies = {shape: shapes.body(message, shape) for shape in {endpoint.shape for endpoint in subscribed}}
-    return [_row(item, endpoint, names[0], now, bodies[endpoint.shape]) for endpoint in subscribed]
+    return [_row(item, endpoint, named.type, now, bodies[endpoint.shape]) for endpoint in subscribed]
 
 
 def _row(item: Inbound, endpoint: db.Endpoint, name: str, now: float, body: bytes) -> dict[str, Any]:

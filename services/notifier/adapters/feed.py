@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts import Message, Topic
+from contracts.event_names import short_type, with_type
 from shared.kafka.connection import KafkaAccess
 from shared.processing.subscription import decode as decode_records
 from stageline_kit.record_seals import RecordSeals
@@ -43,8 +44,13 @@ class Entry:
 
     @cached_property
     def text(self) -> str:
-        """The event as JSON. Made once for all streams."""
+        """The event as JSON. Made once for all sockets."""
         return self.message.to_json().decode()
+
+    @cached_property
+    def typed(self) -> str:
+        """The event as JSON with its `type`. Made once for all streams."""
+        return with_type(self.message.to_json(), short_type(self.message.TYPE)).decode()
 
 
 class Subscriber:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from contracts.identity import derived
@@ -53,17 +52,6 @@ class Verdict:
     due_at: float | None = None
     disable: str | None = None
     error: str | None = None
-
-
-def event_names(type_: str, alfred_name: str | None) -> tuple[str, ...]:
-    """The names that a filter may use for an event: `job.finished`, the CloudEvents type, Alfred's `job_finished_event`."""
-    short = type_.removeprefix("stageline.").rpartition(".v")[0]
-    return (short, type_, alfred_name) if alfred_name else (short, type_)
-
-
-def wanted(filters: Sequence[str], names: Sequence[str]) -> bool:
-    """True when a filter matches one of the names; `*` matches any text (`job.*`). An empty list matches every event."""
-    return not filters or any(fnmatchcase(name, pattern) for pattern in filters for name in names)
 
 
 def judge(

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from contracts import Message
 from contracts.alfred import AlfredEvent
 from contracts.alfred_view import event_view, flattened
+from contracts.event_names import short_type, with_type
 
 
 class Shape(StrEnum):
@@ -29,11 +30,12 @@ class Shapes:
         self._base = "" if public_url is None else str(public_url).rstrip("/")
 
     def body(self, message: Message, shape: Shape) -> bytes:
-        """The body of a delivery. Events that the vendor does not have keep our own shape."""
+        """The body of a delivery, with the event's `type` first. Events that the vendor does not have keep our own shape."""
+        own, type_ = message.to_json(), short_type(message.TYPE)
         if shape is Shape.TYPED or not isinstance(message, AlfredEvent):
-            return message.to_json()
-        view = self.view(message.to_json())
-        return to_json(flattened(view) if shape is Shape.ALFRED_FLAT else view)
+            return with_type(own, type_)
+        view = self.view(own)
+        return with_type(to_json(flattened(view) if shape is Shape.ALFRED_FLAT else view), type_)
 
     def view(self, event: bytes | str) -> dict[str, Any]:
         """The JSON of a job or file event as Alfred's clients read it."""
