@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from cli.client import Client, CliError
+from cli.groups import Root
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, out, run, show
 from cli.commands import (
     accounts,
@@ -33,7 +34,10 @@ from cli.commands import (
 )
 from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
 
-app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Stageline: a Kafka-native document-job pipeline.", cls=Root, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(kafka.app, name="kafka")
