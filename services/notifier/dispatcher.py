@@ -165,7 +165,7 @@ class Dispatcher:
             if endpoint not in since:
                 continue  # the endpoint was deleted, and its deliveries with it
             id_ = derived(endpoint, delivery.event_id, delivery.attempt)
-            verdict = judge(result, delivery.attempt, unit.now, id_, since[endpoint], self.schedule)
+            verdict = judge(result, delivery.attempt - delivery.replayed, unit.now, id_, since[endpoint], self.schedule)
             made.append(Attempt(id_, delivery, result, verdict, started))
             since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
             self._emit_attempt(unit, made[-1])

@@ -100,10 +100,7 @@ class WebhookVerifier:
         """The lease of the row is its pause."""
 
     async def _verify(self, row: Any) -> None:
-        challenge = secrets.token_urlsafe(24)
-        body = {"token": secrets.token_urlsafe(16), "challenge": challenge, "type": "url_verification"}
-        result = await self.probe.ask(row.url, json.dumps(body).encode())
-        code, message = judge(result, challenge)
+        code, message = await challenge(self.probe, row.url)
         event = WebhookDecided(
             event_id=derived(row.command_id, "decided"), command_id=row.command_id, endpoint_id=row.endpoint_id,
             tenant_id=row.tenant_id, ok=code is None, code=code, message=message, occurred_at=clock.now(),
@@ -116,6 +113,13 @@ class WebhookVerifier:
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 
         await self.processor.run_unit(save)
+
+
+async def challenge(probe: WebhookProbe, url: str) -> tuple[str | None, str | None]:
+    """Ask the owner of `url` to repeat a word. Returns as `judge`."""
+    word = secrets.token_urlsafe(24)
+    body = {"token": secrets.token_urlsafe(16), "challenge": word, "type": "url_verification"}
+    return judge(await probe.ask(url, json.dumps(body).encode()), word)
 
 
 def judge(result: Result, challenge: str) -> tuple[str | None, str | None]:

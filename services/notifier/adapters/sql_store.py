@@ -35,6 +35,9 @@ class EndpointRow(SQLModel, table=True):
     failing_since: float | None = None
     shape: str | None = None
     """A `Shape`. Rows of a previous release have none, which is `typed`."""
+    former_secret: str | None = None
+    former_until: float | None = None
+    """Until then deliveries are signed with the former secret too."""
 
 
 class DeliveryRow(SQLModel, table=True):
@@ -57,6 +60,8 @@ class DeliveryRow(SQLModel, table=True):
     """Order of arrival: microseconds since 1970, incremented within a batch."""
     session_id: str | None = None
     """Of a session's event, which may name files. Rows of a previous release have none."""
+    replayed: int | None = None
+    """Attempts before the last replay. They count no more."""
     __table_args__ = (
         Index("delivery_due", "due_at", **only_where("due_at IS NOT NULL")),
         Index(
