@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ Id = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id of an endpoint, 
 Event = Annotated[list[str] | None, typer.Option(help="Event name or pattern, such as job.*; may repeat")]
 Description = Annotated[str | None, typer.Option(help="What the endpoint is for")]
 Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2026-12-01T08:00:00Z, 30m, 2h, 2d")]
+Why = Annotated[str, typer.Option("--reason", help="Recorded in the audit log")]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 HERE = DEFAULT_DATA_DIR
 
@@ -26,7 +28,9 @@ async def call(client: Client, method: str, endpoint: str = "", act: str = "", *
     """A request to the notifier about an endpoint, which a unique beginning of its id names."""
     whole = await _whole(client, endpoint) if endpoint else ""
     path = "".join(f"/{quote(part, safe='')}" for part in (whole, act) if part)
-    return await client.call(method, f"/v1/webhooks{path}", notifier=True, **more)
+    # The client repeats a request that was not answered; under its key it takes place once.
+    once = {"idempotency-key": str(uuid.uuid4())} if method != "GET" else {}
+    return await client.call(method, f"/v1/webhooks{path}", notifier=True, headers=once, **more)
 
 
 async def _whole(client: Client, beginning: str) -> str:
@@ -154,7 +158,7 @@ def rotate(
 
 
 @app.command("disable")
-def disable(endpoint: Id, reason: str = "", as_json: AsJson = False, data_dir: DataDir = HERE) -> None:
+def disable(endpoint: Id, reason: Why = "", as_json: AsJson = False, data_dir: DataDir = HERE) -> None:
     """Hold an endpoint's deliveries until it is enabled.
 
     Example: stageline webhooks disable 0198c3f2 --reason "receiver moves"
@@ -163,12 +167,12 @@ def disable(endpoint: Id, reason: str = "", as_json: AsJson = False, data_dir: D
 
 
 @app.command("enable")
-def enable(endpoint: Id, as_json: AsJson = False, data_dir: DataDir = HERE) -> None:
+def enable(endpoint: Id, reason: Why = "", as_json: AsJson = False, data_dir: DataDir = HERE) -> None:
     """Enable an endpoint and send what was held.
 
     Example: stageline webhooks enable 0198c3f2
     """
-    made = run(data_dir, lambda c: call(c, "POST", endpoint, "enable"))
+    made = run(data_dir, lambda c: call(c, "POST", endpoint, "enable", json={"reason": reason}))
     show(made, as_json, lambda: f"enabled; {made['due']} held deliveries are sent now")
 
 
@@ -189,6 +193,7 @@ def replay(
     failed: Annotated[bool, typer.Option("--failed", help="What was given up")] = False,
     since: Since = None,
     until: Since = None,
+    reason: Why = "",
     as_json: AsJson = False,
     data_dir: DataDir = HERE,
 ) -> None:
@@ -200,6 +205,7 @@ def replay(
     body = {name: value for name, value in given.items() if value is not None} | ({"failed": True} if failed else {})
     if not body:
         raise CliError("say which deliveries: --event-id, --job, --failed, --since or --until", 2)
+    body |= {"reason": reason} if reason else {}
     made = run(data_dir, lambda c: call(c, "POST", endpoint, "replay", json=body))
     show(made, as_json, lambda: f"{made['due']} deliveries are sent again")
 

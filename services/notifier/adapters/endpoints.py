@@ -8,17 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from contracts import WebhookChanged, derived
 from services.notifier.adapters import sql_store as db
+from services.notifier.core.secrets import with_former
+from shared import clock
 
-OVERLAP_S = 86_400.0
-"""How long the former secret signs beside the new one, unless the caller asks for another time."""
 REPLAYED = "replayed"
 _FIND = text("SELECT * FROM endpoint WHERE id = :e AND tenant_id = :t")
 _OF_TENANT = text("SELECT * FROM endpoint WHERE tenant_id = :t ORDER BY created_at")
 _CHANGE = text("UPDATE endpoint SET url = :url, events = :events, description = :description WHERE id = :e")
-_ROTATE = text("UPDATE endpoint SET former_secret = secret, former_until = :until, secret = :s WHERE id = :e")
+_ROTATE = text("UPDATE endpoint SET former_secrets = :old, secret = :s WHERE id = :e")
 _COUNTS = text("SELECT state, count(*) AS n, min(due_at) AS next_at FROM delivery WHERE endpoint_id = :e GROUP BY state")
-_LAST = text("SELECT max(attempted_at) FROM attempt WHERE endpoint_id = :e AND outcome = :o")
+_LAST_DELIVERED = text("SELECT max(attempted_at) FROM attempt WHERE endpoint_id = :e AND outcome = 'delivered'")
+_LAST_FAILED = text("SELECT max(attempted_at) FROM attempt WHERE endpoint_id = :e AND outcome <> 'delivered'")
 # What is under way, due or held back is sent anyway. What was not given up needs its reason to be replayed: an id, a job, a time.
 _REPLAY = (
     "UPDATE delivery SET state = :state, reason = :why, due_at = :due, replayed = attempt WHERE endpoint_id = :e "
@@ -26,7 +28,7 @@ _REPLAY = (
 )
 _LOG = "SELECT * FROM attempt WHERE endpoint_id = :e"
 FILTERS = {
-    "outcome": "outcome = :outcome", "event_type": "event_type = :event_type", "event_id": "event_id = :event_id",
+    "outcome": "(outcome = :outcome OR :outcome = 'failed' AND outcome <> 'delivered')", "event_type": "event_type = :event_type", "event_id": "event_id = :event_id",
     "job_id": "job_id = :job_id", "since": "attempted_at >= :since", "until": "attempted_at < :until",
 }  # fmt: skip
 """Filter of the log → its condition."""
@@ -55,20 +57,25 @@ def change(connection: Connection, endpoint_id: str, url: str, events: list[str]
     connection.execute(_CHANGE, values)
 
 
-def rotate(connection: Connection, endpoint_id: str, secret: str, until: float) -> None:
-    """Give the endpoint a new secret; the one of today signs beside it until `until` (Unix seconds)."""
-    connection.execute(_ROTATE, {"e": endpoint_id, "s": secret, "until": until})
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Insert an endpoint."""
+    connection.execute(db.EndpointRow.__table__.insert(), dict(row))  # type: ignore[attr-defined]
+
+
+def rotate(connection: Connection, endpoint: Any, secret: str, until: float, now: float) -> None:
+    """Give the endpoint a new secret; the one of today signs beside it until `until`. Times are in Unix seconds."""
+    old = with_former(endpoint.former_secrets, endpoint.secret, until, now)
+    connection.execute(_ROTATE, {"e": endpoint.id, "s": secret, "old": old})
 
 
 def state_of_deliveries(connection: Connection, endpoint_id: str) -> dict[str, Any]:
     """Number of deliveries by state, the time of the next attempt, and the times of the last delivery and the last failure."""
     rows = connection.execute(_COUNTS, {"e": endpoint_id}).all()
     due = [r.next_at for r in rows if r.state in ("pending", "retrying") and r.next_at is not None]
-    last = {o: connection.execute(_LAST, {"e": endpoint_id, "o": o}).scalar() for o in ("delivered", "retrying", "exhausted")}
-    failures = [at for o, at in last.items() if o != "delivered" and at is not None]
     return {
         "deliveries": {r.state: r.n for r in rows}, "next_attempt_at": min(due, default=None),
-        "last_delivered_at": last["delivered"], "last_failed_at": max(failures, default=None),
+        "last_delivered_at": connection.execute(_LAST_DELIVERED, {"e": endpoint_id}).scalar(),
+        "last_failed_at": connection.execute(_LAST_FAILED, {"e": endpoint_id}).scalar(),
     }  # fmt: skip
 
 
@@ -102,3 +109,13 @@ def delete(connection: Connection, endpoint_id: str) -> None:
     """Delete the endpoint, its deliveries and its log."""
     for statement in ("attempt WHERE endpoint_id", "delivery WHERE endpoint_id", "endpoint WHERE id"):
         connection.execute(text(f"DELETE FROM {statement} = :e"), {"e": endpoint_id})
+
+
+def changed(
+    command_id: str, endpoint_id: str, tenant: str, verb: str, by: str, reason: str = "", said: str = ""
+) -> WebhookChanged:
+    """The report of an act. Texts are cut to what the contract takes."""
+    return WebhookChanged(
+        event_id=derived(command_id, "changed"), command_id=command_id, endpoint_id=endpoint_id, tenant_id=tenant, verb=verb,
+        by=by[:500], reason=reason[:1000], message=said[:1000], occurred_at=clock.now(),
+    )  # fmt: skip

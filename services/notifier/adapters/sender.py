@@ -56,7 +56,7 @@ class HttpSender:
 def _headers(delivery: Delivery, timestamp: int) -> dict[str, str]:
     message_id = webhook_id(delivery.event_id)
     # Receivers accept any one that fits (Standard Webhooks, "rotating secrets").
-    secrets = [delivery.secret, *([delivery.former_secret] if delivery.former_secret else ())]
+    secrets = (delivery.secret, *delivery.former_secrets)
     headers = {
         "content-type": "application/json",
         "user-agent": USER_AGENT,

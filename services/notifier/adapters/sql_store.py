@@ -35,9 +35,8 @@ class EndpointRow(SQLModel, table=True):
     failing_since: float | None = None
     shape: str | None = None
     """A `Shape`. Rows of a previous release have none, which is `typed`."""
-    former_secret: str | None = None
-    former_until: float | None = None
-    """Until then deliveries are signed with the former secret too."""
+    former_secrets: str | None = None
+    """Secrets before rotations and the ends of their time, as `core/secrets.py` writes them."""
 
 
 class DeliveryRow(SQLModel, table=True):
@@ -108,7 +107,19 @@ class PendingRow(SQLModel, table=True):
     """That of the endpoint. Rows of a previous release have none, which is `alfred`."""
 
 
-MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, AccessRow)
+class ActRow(SQLModel, table=True):
+    """An act of an operator, with its answer for a repeated request."""
+
+    __tablename__ = "webhook_act"
+    command_id: str = Field(primary_key=True)
+    tenant_id: str
+    endpoint_id: str
+    fingerprint: str
+    answer: str
+    at: float = Field(index=True)
+
+
+MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, ActRow, AccessRow)
 
 
 _ENDPOINTS = Statement(
@@ -287,9 +298,9 @@ _TENANT_ATTEMPTS = text(
 
 
 def erase_tenant(connection: Connection, tenant: str) -> None:
-    """Delete a tenant's endpoints, deliveries, attempts and pending verifications."""
+    """Delete a tenant's endpoints, deliveries, attempts, pending verifications and acts."""
     connection.execute(_TENANT_ATTEMPTS, {"t": tenant})
-    for table in ("delivery", "endpoint", "webhook_pending"):
+    for table in ("delivery", "endpoint", "webhook_pending", "webhook_act"):
         connection.execute(text(f"DELETE FROM {table} WHERE tenant_id = :t"), {"t": tenant})
     # A key that is not revoked yet is revoked by the event that follows on the topic of keys.
     connection.execute(text("DELETE FROM access_key WHERE tenant_id = :t AND revoked = :yes"), {"t": tenant, "yes": True})

@@ -5,105 +5,64 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException
 
 from contracts.event_names import fault_in
-from contracts.identity import derived, plain_id
+from contracts.identity import derived
 from services.notifier.adapters import endpoints as ep
 from services.notifier.adapters import sql_store as db
-from services.notifier.adapters.delivery_queue import secret_before
-from services.notifier.adapters.http import NotifierState, Reader, StateDep, Writer
+from services.notifier.adapters.acts import Answer, OperationDep, missing
+from services.notifier.adapters.challenge import challenge
+from services.notifier.adapters.http import NotifierState, Reader, StateDep
+from services.notifier.adapters.webhook_requests import EndpointChange, NewEndpoint, Outcome, PlainId, Reason, Replay, Rotation
 from services.notifier.core.delivery import Result
+from services.notifier.core.secrets import former_secrets
 from services.notifier.core.shapes import Shape
 from services.notifier.core.signature import new_secret
 from services.notifier.ports import Delivery
-from services.notifier.registration import challenge
 from shared import clock
 from shared.net.address_guard import AddressRefused, check_url
+from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import Principal
 
 router = APIRouter(tags=["Webhooks"])
 TEST = "webhook.test"
 """The `type` of a test's event."""
-Pattern = Annotated[str, Field(min_length=1, max_length=100)]
-Events = Annotated[list[Pattern], Field(max_length=100, description="Names or patterns such as `job.*`; empty means all events")]
-Url = Annotated[str, Field(max_length=2048, examples=["https://example.com/hooks/stageline"])]
-Description = Annotated[str, Field(max_length=500)]
-PlainId = Annotated[str, Field(max_length=200), AfterValidator(plain_id)]
-Outcome = Literal["delivered", "retrying", "exhausted", "refused", "disabled", "failed"]
-
-
-class NewEndpoint(BaseModel):
-    """A webhook endpoint."""
-
-    url: Url
-    events: Events = []
-    description: Description = ""
-
-
-class EndpointChange(BaseModel):
-    """What changes; the rest stays."""
-
-    model_config = ConfigDict(extra="forbid")
-    url: Url | None = None
-    events: Events | None = None
-    description: Description | None = None
-
-
-class Rotation(BaseModel):
-    """For how long the former secret signs beside the new one, in seconds."""
-
-    model_config = ConfigDict(extra="forbid")
-    overlap_s: float = Field(default=ep.OVERLAP_S, ge=0, le=30 * 86_400)
-
-
-class Reason(BaseModel):
-    """Why somebody acts."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(default="", max_length=300)
-
-
-class Replay(BaseModel):
-    """Which deliveries are sent again: one event's, a job's, those that arrived from `since` until `until`, or with `failed` those that were
-    given up. At least one is needed; several are combined."""
-
-    model_config = ConfigDict(extra="forbid")
-    event_id: PlainId | None = None
-    job_id: PlainId | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    failed: bool = False
 
 
 @router.post("/v1/webhooks", status_code=201, summary="Register an endpoint")
-async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
+async def add_endpoint(state: StateDep, op: OperationDep, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
     """Returns the signing secret (Standard Webhooks). It is shown only once."""
-    await _usable(state, body.url)
+    await _usable(state, body.url, state.settings.webhook_challenge)
     _known(body.events)
-    row = {
-        "id": clock.new_root(), "tenant_id": who.tenant_id, "url": body.url, "secret": new_secret(secrets.token_bytes(32)),
-        "events": json.dumps(body.events), "description": body.description, "created_at": clock.unix(),
-        "disabled_reason": None, "failing_since": None, "shape": Shape.TYPED.value,
-    }  # fmt: skip
-    await state.store.transact(lambda c: c.execute(db.EndpointRow.__table__.insert(), row) and None)  # type: ignore[attr-defined]
-    return {"id": row["id"], "url": body.url, "events": body.events, "secret": row["secret"]}
+    endpoint_id = derived(op.command_id, "endpoint")
+
+    def work(unit: Unit, _: Any) -> Answer:
+        row = {
+            "id": endpoint_id, "tenant_id": op.who.tenant_id, "url": body.url, "secret": new_secret(secrets.token_bytes(32)),
+            "events": json.dumps(body.events), "description": body.description, "created_at": unit.now,
+            "disabled_reason": None, "failing_since": None, "shape": Shape.TYPED.value, "former_secrets": None,
+        }  # fmt: skip
+        ep.add(unit.connection, row)
+        return {"id": endpoint_id, "url": body.url, "events": body.events, "secret": row["secret"]}
+
+    return await op.perform("add", endpoint_id, body, work, lambda made: f"events: {', '.join(body.events) or 'all'}", new=True)
 
 
-async def _usable(state: NotifierState, url: str) -> None:
-    """Raises 400 for an address that is refused, or that fails its challenge where `STAGELINE_WEBHOOK_CHALLENGE` asks for one."""
+async def _usable(state: NotifierState, url: str, challenged: bool) -> None:
+    """Raises 400 for an address that is refused, and 422 for one that is `challenged` and does not answer."""
     try:
         check_url(url, state.settings.trusted)
     except AddressRefused as error:
-        raise HTTPException(400, f"url: {error}. {_HOW}") from None
-    if state.settings.webhook_challenge:
+        raise HTTPException(400, f"{error}. {_HOW}") from None
+    if challenged:
         code, message = await challenge(state.probe, url)
         if code is not None:
-            raise HTTPException(400, f"url: {message}")
+            raise HTTPException(422, f"url: {message} It must answer a request of type `url_verification` with its `challenge`.")
 
 
 _HOW = (
@@ -123,7 +82,7 @@ def _shown(row: Any) -> dict[str, Any]:
         "id": row.id, "url": row.url, "events": json.loads(row.events), "description": row.description,
         "created_at": row.created_at, "state": "disabled" if row.disabled_reason else "active",
         "disabled_reason": row.disabled_reason, "failing_since": row.failing_since, "shape": row.shape or Shape.TYPED.value,
-        "former_secret_until": row.former_until if secret_before(row, clock.unix()) else None,
+        "former_secret_until": max((until for _, until in former_secrets(row.former_secrets, clock.unix())), default=None),
     }  # fmt: skip
 
 
@@ -138,7 +97,7 @@ async def list_endpoints(state: StateDep, who: Reader) -> dict[str, Any]:
 async def _own(state: NotifierState, endpoint_id: str, who: Principal) -> Any:
     row = await state.store.read(lambda c: ep.find(c, endpoint_id, who.tenant_id))
     if row is None:
-        raise HTTPException(404, f"Webhook with ID {endpoint_id} does not exist.")
+        raise missing(endpoint_id)
     return row
 
 
@@ -151,95 +110,128 @@ async def show_endpoint(endpoint_id: str, state: StateDep, who: Reader) -> dict[
 
 @router.patch("/v1/webhooks/{endpoint_id}", summary="Change an endpoint")
 async def change_endpoint(
-    endpoint_id: str, state: StateDep, who: Writer, body: Annotated[EndpointChange, Body()]
+    endpoint_id: str, state: StateDep, op: OperationDep, body: Annotated[EndpointChange, Body()]
 ) -> dict[str, Any]:
     """Its id, secret and log stay. Deliveries that wait go to the new address; which events it gets changes for those to come."""
-    row = await _own(state, endpoint_id, who)
+    row = await _own(state, endpoint_id, op.who)
     if body.url is not None and body.url != row.url:
-        await _usable(state, body.url)
+        # The address of Alfred's clients is challenged whenever it changes, as at its registration.
+        await _usable(state, body.url, state.settings.webhook_challenge or (row.shape or Shape.TYPED) != Shape.TYPED)
     _known(body.events or [])
-    url, events = body.url or row.url, json.loads(row.events) if body.events is None else body.events
-    description = row.description if body.description is None else body.description
-    await state.store.transact(lambda c: ep.change(c, endpoint_id, url, events, description))
-    return _shown(await _own(state, endpoint_id, who))
+    given = body.model_dump(exclude_none=True)
+
+    def work(unit: Unit, row: Any) -> Answer:
+        now = {"url": row.url, "events": json.loads(row.events), "description": row.description} | given
+        ep.change(unit.connection, endpoint_id, now["url"], now["events"], now["description"])
+        return _shown(ep.find(unit.connection, endpoint_id, op.who.tenant_id))
+
+    return await op.perform("edit", endpoint_id, body, work, lambda made: f"changed: {', '.join(given)}")
 
 
 @router.delete("/v1/webhooks/{endpoint_id}", status_code=204, summary="Delete an endpoint")
-async def delete_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> None:
+async def delete_endpoint(endpoint_id: str, op: OperationDep) -> None:
     """Deletes the endpoint, its due deliveries and its log."""
-    await _own(state, endpoint_id, who)
-    await state.store.transact(lambda c: ep.delete(c, endpoint_id))
+
+    def work(unit: Unit, row: Any) -> Answer:
+        ep.delete(unit.connection, endpoint_id)
+        return {}
+
+    await op.perform("delete", endpoint_id, None, work)
 
 
 @router.post("/v1/webhooks/{endpoint_id}/rotate", summary="Give an endpoint a new secret")
-async def rotate_secret(
-    endpoint_id: str, state: StateDep, who: Writer, body: Annotated[Rotation | None, Body()] = None
-) -> dict[str, Any]:
+async def rotate_secret(endpoint_id: str, op: OperationDep, body: Annotated[Rotation | None, Body()] = None) -> dict[str, Any]:
     """Returns the new secret, once. Until `former_secret_until` each request is signed with both, so that receivers can change over."""
-    await _own(state, endpoint_id, who)
-    secret, until = new_secret(secrets.token_bytes(32)), clock.unix() + (body or Rotation()).overlap_s
-    await state.store.transact(lambda c: ep.rotate(c, endpoint_id, secret, until))
-    return {"id": endpoint_id, "secret": secret, "former_secret_until": until}
+    asked = body or Rotation()
+
+    def work(unit: Unit, row: Any) -> Answer:
+        secret, until = new_secret(secrets.token_bytes(32)), unit.now + asked.overlap_s
+        ep.rotate(unit.connection, row, secret, until, unit.now)
+        return {"id": endpoint_id, "secret": secret, "former_secret_until": until}
+
+    return await op.perform(
+        "rotate", endpoint_id, asked, work, lambda made: f"the former secret signs for {asked.overlap_s:.0f} s more"
+    )
 
 
 @router.post("/v1/webhooks/{endpoint_id}/disable", summary="Disable an endpoint")
-async def disable_endpoint(
-    endpoint_id: str, state: StateDep, who: Writer, body: Annotated[Reason | None, Body()] = None
-) -> dict[str, Any]:
+async def disable_endpoint(endpoint_id: str, op: OperationDep, body: Annotated[Reason | None, Body()] = None) -> dict[str, Any]:
     """Its deliveries are held until it is enabled."""
-    await _own(state, endpoint_id, who)
-    given = (body or Reason()).reason
-    reason = f"disabled by {who.tenancy.user_name}{f': {given}' if given else ''}"
-    await state.processor.run_unit(lambda unit: db.disable(unit.connection, endpoint_id, reason))
-    return _shown(await _own(state, endpoint_id, who))
+    asked = body or Reason()
+    reason = f"disabled by {op.who.tenancy.user_name}{f': {asked.reason}' if asked.reason else ''}"
+
+    def work(unit: Unit, row: Any) -> Answer:
+        db.disable(unit.connection, endpoint_id, reason)
+        return _shown(ep.find(unit.connection, endpoint_id, op.who.tenant_id))
+
+    return await op.perform("disable", endpoint_id, asked, work, reason=asked.reason)
 
 
 @router.post("/v1/webhooks/{endpoint_id}/enable", summary="Enable an endpoint and send the suppressed deliveries")
-async def enable_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> dict[str, int]:
+async def enable_endpoint(endpoint_id: str, op: OperationDep, body: Annotated[Reason | None, Body()] = None) -> dict[str, Any]:
     """Returns the number of suppressed deliveries that are due now."""
-    await _own(state, endpoint_id, who)
-    return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
+    asked = body or Reason()
+
+    def work(unit: Unit, row: Any) -> Answer:
+        return {"due": db.enable(unit.connection, endpoint_id, unit.now)}
+
+    return await op.perform(
+        "enable", endpoint_id, asked, work, lambda made: f"{made['due']} held deliveries are due", reason=asked.reason
+    )
 
 
 @router.post("/v1/webhooks/{endpoint_id}/replay", summary="Send deliveries again")
-async def replay_deliveries(endpoint_id: str, state: StateDep, who: Writer, body: Annotated[Replay, Body()]) -> dict[str, int]:
+async def replay_deliveries(endpoint_id: str, op: OperationDep, body: Annotated[Replay, Body()]) -> dict[str, Any]:
     """Returns how many are sent again, under their `webhook-id` of before, with all attempts. Those that are under way, due or held are
     sent anyway and are not counted. Events from before the endpoint are in the event stream alone."""
-    row = await _own(state, endpoint_id, who)
-    given = body.model_dump(exclude={"failed"}, exclude_none=True)
+    given = body.model_dump(exclude={"failed", "reason"}, exclude_none=True)
     which = {name: value.timestamp() if isinstance(value, datetime) else value for name, value in given.items()}
     if not which and not body.failed:
         raise HTTPException(400, "one of event_id, job_id, since, until and failed is needed")
-    return {"due": await state.processor.run_unit(lambda unit: ep.replay(unit.connection, row, which, body.failed, unit.now))}
+
+    def work(unit: Unit, row: Any) -> Answer:
+        return {"due": ep.replay(unit.connection, row, which, body.failed, unit.now)}
+
+    said = ", ".join([*(f"{name} {value}" for name, value in given.items()), *(["failed"] if body.failed else [])])
+    return await op.perform(
+        "replay", endpoint_id, body, work, lambda made: f"{made['due']} deliveries are sent again: {said}", reason=body.reason
+    )
 
 
 @router.post("/v1/webhooks/{endpoint_id}/test", summary="Send a test event now")
-async def send_test(endpoint_id: str, state: StateDep, who: Writer) -> dict[str, Any]:
+async def send_test(endpoint_id: str, state: StateDep, op: OperationDep) -> dict[str, Any]:
     """One signed request with an event of type `webhook.test`, also to a disabled endpoint. Returns the receiver's answer, which the log
     has too. It is not repeated."""
-    row, at = await _own(state, endpoint_id, who), clock.now()
-    event_id = clock.new_root()
-    event = {
-        "type": TEST,
-        "event_id": event_id,
-        "webhook_id": endpoint_id,
-        "tenant_id": who.tenant_id,
-        "occurred_at": at.isoformat(),
-    }
-    former = secret_before(row, at.timestamp())
+    earlier = await op.earlier("test", endpoint_id, None)
+    if earlier is not None:
+        return earlier
+    entry = await _tested(state, await _own(state, endpoint_id, op.who), derived(op.command_id, "test"))
+
+    def work(unit: Unit, row: Any) -> Answer:
+        ep.save_test(unit.connection, entry)
+        return entry
+
+    return await op.perform(
+        "test", endpoint_id, None, work, lambda made: f"{made['outcome']}: {made['status_code'] or made['error']}"
+    )
+
+
+async def _tested(state: NotifierState, row: Any, event_id: str) -> dict[str, Any]:
+    """Send the test's event; returns its line of the log."""
+    at = clock.now()
+    event = {"type": TEST, "event_id": event_id, "webhook_id": row.id, "tenant_id": row.tenant_id, "occurred_at": at.isoformat()}
+    old = tuple(secret for secret, _ in former_secrets(row.former_secrets, at.timestamp()))
     delivery = Delivery(
-        endpoint_id, event_id, who.tenant_id, TEST, None, json.dumps(event).encode(), None, 1, row.url, row.secret, former_secret=former,
-    )  # fmt: skip
+        row.id, event_id, row.tenant_id, TEST, None, json.dumps(event).encode(), None, 1, row.url, row.secret, former_secrets=old
+    )
     result = await state.sender.send(delivery, int(at.timestamp()))
     outcome = "delivered" if _taken(result) else "failed"
-    entry = {
-        "id": derived(endpoint_id, event_id, 1), "endpoint_id": endpoint_id, "event_id": event_id, "event_type": TEST, "job_id": None,
+    return {
+        "id": derived(row.id, event_id, 1), "endpoint_id": row.id, "event_id": event_id, "event_type": TEST, "job_id": None,
         "attempt": 1, "attempted_at": at.timestamp(), "outcome": outcome, "status_code": result.status_code,
         "error": result.error or (None if outcome == "delivered" else "http_status"), "detail": result.detail,
         "duration_ms": result.duration_ms, "next_attempt_at": None,
     }  # fmt: skip
-    await state.store.transact(lambda c: ep.save_test(c, entry))
-    return entry
 
 
 def _taken(result: Result) -> bool:

@@ -71,7 +71,12 @@ def judge(
         return Verdict(DeliveryState.DELIVERED, "delivered")
     error = result.error or "http_status"
     if result.error == "ssrf_refused":
-        return Verdict(DeliveryState.REFUSED, "refused", disable=f"the address is refused: {result.detail}", error=error)
+        return Verdict(
+            DeliveryState.REFUSED,
+            "refused",
+            disable=f"the address is refused: {result.detail}; STAGELINE_TRUSTED_NETWORKS lists what is allowed",
+            error=error,
+        )
     if code == 410:
         # The receiver did not take it. It waits with the endpoint's other deliveries until the endpoint is enabled again.
         return Verdict(DeliveryState.SUPPRESSED, "disabled", disable="the receiver answered 410 Gone", error=error)
