@@ -21,12 +21,14 @@ from services.notifier.adapters.delivery_queue import Limits
 from services.notifier.dispatcher import Dispatcher
 from shared import clock
 from tests.command_line import run_command
+from tests.documents import ROOT, blocks, calls
 from tests.eventually import eventually
 from tests.notifier_app import notifier_app
 from tests.webhook_receiver import Receiver
 
 JOB = "3f2a91c0-8a41-5f39-9d8e-1a2b3c4d5e6f"
 EVENT = "0193a5b0-1111-7222-8333-444455556666"
+WHAT_IS_DONE = {"add", "list", "show", "edit", "test", "rotate", "disable", "enable", "delete", "replay", "log"}
 
 
 class Commands:
@@ -177,3 +179,19 @@ async def test_several_endpoints_that_begin_alike_are_not_guessed(commands: Comm
     assert done.returncode == 2 and "several endpoints begin so" in done.stderr
     assert await commands.printed("delete", "abc") == ""
     assert [one["id"] for one in await commands.json("list")] == ["abd"]
+
+
+async def test_the_commands_of_the_guide_do_what_it_says(commands: Commands) -> None:
+    lines = [line for block in blocks(ROOT / "docs" / "how-to" / "webhooks.md") if block.language == "sh" for line in block.lines]
+    found = [arguments[1:] for line in lines for arguments in calls(line) if arguments[0] == "webhooks"]
+    assert {arguments[0] for arguments in found} == WHAT_IS_DONE
+    async with Receiver() as receiver:
+        for arguments in found:
+            if arguments[0] == "add":
+                made = await commands.json(*arguments)
+                receiver.secret = made["secret"]
+                await commands.json("edit", made["id"], "--url", receiver.url)
+                continue
+            given = {"ENDPOINT": made["id"], "JOB_ID": JOB, "EVENT_ID": EVENT}
+            await commands.printed(*(given.get(word, word) for word in arguments))
+    assert await commands.json("list") == []
