@@ -8,6 +8,7 @@ from typing import Any
 from contracts import FileErased, JobErased, Message, RegisterWebhook, SessionErased, SessionEvent, TenantErased, Topic
 from contracts.alfred import AlfredEvent
 from contracts.event_names import spellings_of, wanted
+from services.notifier.adapters import erasures
 from services.notifier.adapters import sql_store as db
 from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.shapes import Shapes
@@ -58,16 +59,16 @@ def _prepare(unit: Unit, message: Message) -> None:
     if isinstance(message, RegisterWebhook):
         add_pending(unit.connection, message, unit.now)
     elif isinstance(message, SessionErased):
-        db.erase_session(unit.connection, message.session_id, message.tenant)
+        erasures.erase_session(unit.connection, message.session_id, message.tenant)
     elif isinstance(message, TenantErased):
-        db.erase_tenant(unit.connection, message.tenant_id)
+        erasures.erase_tenant(unit.connection, message.tenant_id)
     elif isinstance(message, FileErased):
         for job_id in (message.job_id, *message.former_job_ids):
-            db.erase_file(unit.connection, job_id, message.file_id)
+            erasures.erase_file(unit.connection, job_id, message.file_id)
     elif isinstance(message, JobErased):
-        db.erase(unit.connection, message.job_id)
+        erasures.erase(unit.connection, message.job_id)
         if message.session_id is not None:
-            db.erase_session(unit.connection, message.session_id, message.tenant)
+            erasures.erase_session(unit.connection, message.session_id, message.tenant)
 
 
 def _rows(item: Inbound, endpoints: Iterable[db.Endpoint], now: float, shapes: Shapes) -> list[dict[str, Any]]:

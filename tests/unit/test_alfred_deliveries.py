@@ -120,6 +120,9 @@ async def test_endpoints_of_a_previous_release_get_their_shape(tmp_path: Path) -
     def before(c: Connection) -> None:
         for table in ("endpoint", "webhook_pending"):
             c.execute(text(f"ALTER TABLE {table} DROP COLUMN shape"))
+        c.execute(text("ALTER TABLE endpoint DROP COLUMN former_secrets"))
+        c.execute(text("ALTER TABLE delivery DROP COLUMN replayed"))
+        c.execute(text("DROP TABLE webhook_act"))
         c.execute(text("UPDATE service_revision SET version_num = '0003'"))
         for endpoint in (ACCOUNT, second, "own"):
             values = {"e": endpoint, "s": "s"}
