@@ -1,4 +1,4 @@
-"""Webhooks by the command line on a running pipeline: a job's event is sent again, and the audit says who did what and why."""
+"""Webhooks by the command line on a running pipeline: an event is sent again, and the audit names the user, the act and the reason."""
 
 from __future__ import annotations
 
