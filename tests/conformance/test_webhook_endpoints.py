@@ -66,6 +66,10 @@ async def test_former_secrets_sign_until_their_time_is_over(opened: Opener) -> N
         deliver(c, "b", at=105.0)
         found = {d.event_id: d for d in send(c, 105.5, 200)}
         assert found["b"].former_secrets == ("s5",), "each ends at its own time"
+        endpoints.rotate(c, endpoints.find(c, "e", "t"), "s7", until=105.6, now=105.6)
+        deliver(c, "c", at=105.6)
+        found = {d.event_id: d for d in send(c, 105.6, 200)}
+        assert (found["c"].secret, found["c"].former_secrets) == ("s7", ()), "without overlap all former secrets end"
 
     await store.transact(check)
 

@@ -17,6 +17,9 @@ def former_secrets(stored: str | None, now: float) -> list[tuple[str, float]]:
 
 
 def with_former(stored: str | None, secret: str, until: float, now: float) -> str:
-    """The column after a rotation: `secret` signs until `until`, and no former one longer than it did. Times are in Unix seconds."""
-    kept = [(secret, until), *former_secrets(stored, now)]
+    """The column after a rotation: `secret` signs until `until`, and no former one longer than that or than before.
+
+    So a rotation without overlap ends all of them, for a secret that leaked. Times are in Unix seconds.
+    """
+    kept = [(secret, until), *((old, min(end, until)) for old, end in former_secrets(stored, now))]
     return json.dumps([pair for pair in kept if pair[1] > now][:MOST_FORMER])
