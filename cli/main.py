@@ -22,6 +22,7 @@ from cli.commands import (
     bulk,
     environment,
     kafka,
+    new,
     operate,
     pipeline,
     results,
@@ -45,6 +46,7 @@ app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="bulk")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(new.app, name="new")
 accounts.register(app)
 operate.register(app)
 app.command()(pipeline.up)

@@ -51,6 +51,8 @@ class IngestSettings(Settings):
     """Seconds by which the clock of a client with `amx` signatures may be off."""
     secrets_key_file: Path | None = None
     """A file with the key that seals secrets of tenants. `stageline up` writes it; the workers need the same."""
+    task_key_file: Path | None = None
+    """A file with the key that signs the addresses in tasks, by which workers outside read and store files. The orchestrator needs the same."""
     token_ttl_s: int = Field(default=86_400, ge=60)
     """Seconds that a token from `/token` is valid."""
     requests_per_minute: int = Field(default=120_000, ge=1)

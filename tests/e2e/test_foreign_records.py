@@ -22,7 +22,7 @@ from tests.e2e.test_gateway import ended, raw, session_with
 from tests.e2e.test_uploads import TUS, begin
 
 pytestmark = pytest.mark.kafka
-OPEN = {"/api/file/shared/{token}", "/silo/v1/links/{token}"}
+OPEN = {"/api/file/shared/{token}", "/silo/v1/links/{token}", "/v1/tasks/{token}/objects/{blob}"}
 """The token is the credential: whom it was given may read the file."""
 READ_OTHERWISE = {"/events/stream"}
 """Streams, which have tests of their own (`test_consumers.py`)."""

@@ -29,6 +29,7 @@ from services.ingest.dialects.v1 import (
     sessions,
     shares,
     tags,
+    task_objects,
     tenant_actions,
     tenants,
     tus,
@@ -41,6 +42,7 @@ ALFRED = (alfred_jobs.uploads, alfred_files.router, alfred_account.router, token
 V1 = (
     files.router, file_changes.router, operations.router, audit.router, bulk.router, erase.router, sessions.router, workflows.router, schedules.router, accounts.router,
     tenants.router, tenant_actions.router, keys.router, shares.router, secrets.router, tags.router, presigned.router, tus.router, results.router,
+    task_objects.router,
 )  # fmt: skip
 INVOPOP = (
     silo.by_key, absent.router, silo_files.raw, silo_files.router, linked_files.router, invopop_jobs.router, invopop_workflows.router,

@@ -43,8 +43,9 @@ DIALECTS: tuple[tuple[str, str, Schema, tuple[int, ...]], ...] = (
 """(path prefix, media type and schema of its errors, error statuses beside `COMMON`). The first match counts."""
 OPEN = (
     "/token", "/api/tagshelf/ping", "/api/tagshelf/status", "/api/file/shared/{token}", "/silo/v1/links/{token}", "/utils/v1/ping",
+    "/v1/tasks/{token}/objects/{blob}", "/v1/tasks/{token}/objects/{blob:path}", "/v1/tasks/{token}/outputs/{file_name}",
 )  # fmt: skip
-BYTES = ("download", "shared", "content", "outputs", "result/{result_id}", "links")
+BYTES = ("download", "shared", "content", "outputs", "result/{result_id}", "links", "objects")
 """Parts of paths that answer with bytes: 200, 206, 304 and 416."""
 KEYS: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
 SCHEMES: Schema = {
