@@ -1,33 +1,29 @@
-"""Shared by all commands: common options, a client of the pipeline, and output for people or scripts."""
+"""Shared by all commands: common options, and a client of the pipeline."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 
 from cli.client import Client, find_target
+from cli.output import out, show, write
 
-# Other programs read piped output, so it is never wrapped to a terminal's width.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
 T = TypeVar("T")
 DEFAULT_DATA_DIR = Path(os.environ.get("STAGELINE_DATA_DIR", ".stageline"))
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Data directory of the local pipeline")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: the same as --output json")]
 Reason = Annotated[str, typer.Option(help="Recorded in the job's history and in the audit log")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
 
 
 def print_line(line: str) -> None:
     """Print one line at once, even into a pipe."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write(line + "\n")
 
 
 def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
@@ -40,9 +36,4 @@ def run(data_dir: Path, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(body())
 
 
-def show(value: Any, as_json: bool, plain: Callable[[], Any]) -> None:
-    """Print `value` as JSON, or the output of `plain` for people."""
-    if as_json:
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    else:
-        out.print(plain())
+__all__ = ["DEFAULT_DATA_DIR", "AsJson", "DataDir", "Reason", "Yes", "out", "print_line", "run", "show"]

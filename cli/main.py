@@ -32,14 +32,18 @@ from cli.commands import (
     secrets,
     status,
     verify,
+    webhooks,
     workers,
     workflows,
 )
 from cli.commands.submit import ENDS, file_table, find_files, parse_metadata, render, submit_files, submit_urls, watch
+from cli.groups import Root
 
-app = typer.Typer(help="Stageline: a Kafka-native document-job pipeline.", no_args_is_help=True, pretty_exceptions_enable=False)
-webhooks = typer.Typer(help="Webhook endpoints.", no_args_is_help=True)
-app.add_typer(webhooks, name="webhooks")
+app = typer.Typer(
+    help="Stageline: a Kafka-native document-job pipeline.", cls=Root, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(workflows.app, name="workflows")
 app.add_typer(schedules.app, name="schedules")
@@ -175,50 +179,6 @@ def cancel(
     """Cancel a job. Its running workers are notified."""
     answer = run(data_dir, lambda c: c.call("POST", f"/v1/jobs/{job_id}/cancel", json={"reason": reason}))
     show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")
-
-
-@webhooks.command("add")
-def webhooks_add(
-    url: str,
-    event: Annotated[list[str] | None, typer.Option(help="Event name or pattern; may repeat; default: all")] = None,
-    as_json: AsJson = False,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-) -> None:
-    """Register an endpoint. The signing secret is printed once."""
-    body = {"url": url, "events": event or []}
-    made = run(data_dir, lambda c: c.call("POST", "/v1/webhooks", notifier=True, json=body))
-    show(made, as_json, lambda: f"{made['id']}\nsecret: {made['secret']}")
-
-
-@webhooks.command("list")
-def webhooks_list(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List endpoints."""
-    found = run(data_dir, lambda c: c.call("GET", "/v1/webhooks", notifier=True))["result"]
-
-    def plain() -> Table:
-        table = Table("endpoint", "url", "events", "state", "reason", box=None)
-        for e in found:
-            table.add_row(e["id"], e["url"], ", ".join(e["events"]) or "all", e["state"], e["disabled_reason"] or "")
-        return table
-
-    show(found, as_json, plain)
-
-
-@webhooks.command("log")
-def webhooks_log(endpoint_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show the delivery attempts of an endpoint, newest first."""
-    found = run(data_dir, lambda c: c.call("GET", f"/v1/webhooks/{endpoint_id}/log?limit=1000", notifier=True))
-
-    def plain() -> Table:
-        table = Table("event", "type", "try", "outcome", "status", "error", "ms", box=None)
-        for a in found["result"]:
-            table.add_row(
-                a["event_id"], a["event_type"], str(a["attempt"]), a["outcome"], str(a["status_code"] or ""), a["error"] or "",
-                f"{a['duration_ms']:.1f}",
-            )  # fmt: skip
-        return table
-
-    show(found, as_json, plain)
 
 
 def main() -> None:

@@ -101,6 +101,7 @@ class Plan:
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
             "STAGELINE_PUBLIC_URL": os.environ.get("STAGELINE_PUBLIC_URL", self.url),
+            "STAGELINE_NOTIFIER_PUBLIC_URL": self._notifier_public_url(),
             "STAGELINE_CONVERSION_NEEDS_KEY": "0" if self.lets_keyless_in else "1",
             **self.interpreter,
         }
@@ -175,6 +176,11 @@ class Plan:
     def url(self) -> str:
         """Base URL of the gateway."""
         return f"http://127.0.0.1:{self.ports['ingest']}"
+
+    def _notifier_public_url(self) -> str:
+        # A proxy with an address of its own has both services under one name, as docs/how-to/behind-a-proxy.md says.
+        given = (os.environ.get(name) for name in ("STAGELINE_NOTIFIER_PUBLIC_URL", "STAGELINE_PUBLIC_URL"))
+        return next((url for url in given if url), self.notifier_url)
 
     @property
     def notifier_url(self) -> str:

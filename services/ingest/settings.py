@@ -18,6 +18,8 @@ class IngestSettings(Settings):
     public_url: AnyHttpUrl | None = None
     """The gateway's address as clients see it, e.g. `https://documents.example.com`. Shared links and addresses of files begin with it.
     `stageline up` sets its own address; without one they are paths alone."""
+    notifier_public_url: AnyHttpUrl | None = None
+    """The notifier's address as clients see it. The gateway sends them there for webhooks and event streams. `stageline up` sets it."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
     """Bytes of one uploaded file at most."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)

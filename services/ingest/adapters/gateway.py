@@ -73,6 +73,8 @@ class Gateway:
     """Ends requests whose credential is revoked."""
     unproven_uploads: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, 60.0))
     """Address → uploads of the last minute whose signature was wrong."""
+    known_workflows: TTLCache[tuple[str, str, int | None], bool] = field(default_factory=lambda: TTLCache(1000, 1.0))
+    """(tenant, workflow, version) that were found within the last second."""
     keys_tidied_at: float = 0.0
     """When this process last deleted old idempotency keys, in Unix seconds."""
     uploading: int = 0

@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 from contracts import JobStage
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.approvals import approval_steps, may_wait, waiting_in
+from services.ingest.http.answers.letters import Approvals
 from services.ingest.http.dependencies import GatewayDep, Reader
 from shared.database.statements import Statement
 from shared.web.middleware import trace_of
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=64 << 10)
 OPEN = [stage.value for stage in JobStage if not stage.terminal]
@@ -29,7 +31,7 @@ LOOKED_AT = 2000
 """Open jobs, the oldest first, that one list looks through."""
 
 
-@router.get("/approvals", summary="Approvals that are waited for")
+@router.get("/approvals", summary="Approvals that are waited for", operation_id="listApprovals", responses=answered(Approvals))
 async def approvals(
     request: Request, gateway: GatewayDep, who: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 100
 ) -> dict[str, Any]:

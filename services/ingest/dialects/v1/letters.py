@@ -13,10 +13,12 @@ from services.ingest.adapters.letter_box import NotPossible
 from services.ingest.adapters.store import letter_acts
 from services.ingest.core.fields import Flag, Json, Measured
 from services.ingest.core.letters import OPEN, Headers, Raw, Wanted, edited, letter_of, place_of, sendable, summary, whole_letter
+from services.ingest.http.answers.letters import LetterActed, Letters, LettersActed, WholeLetter
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/letters", tags=["Operations"], max_body_size=4 << 20)
 SCANNED = 1000
@@ -58,7 +60,7 @@ class Page(Filter):
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-class Act(BaseModel):
+class ActOnLetter(BaseModel):
     """`reason` appears in the audit. `again` acts on a letter on which somebody acted already."""
 
     model_config = ConfigDict(extra="forbid")
@@ -67,7 +69,7 @@ class Act(BaseModel):
     again: Flag = False
 
 
-class Edit(Act):
+class EditLetter(ActOnLetter):
     """What differs in the copy: `merge` changes members of a JSON body (RFC 7396), `value` replaces the body, and a header of null is
     taken away."""
 
@@ -78,7 +80,7 @@ class Edit(Act):
     )
 
 
-class Bulk(Filter):
+class ManyLetters(Filter):
     """Which open letters, and how many at most in one call. Without a filter `all` must be true."""
 
     state: Literal["open"] = "open"
@@ -87,7 +89,7 @@ class Bulk(Filter):
     limit: int = Field(default=100, ge=1, le=500)
 
 
-@router.get("", summary="Dead letters")
+@router.get("", summary="Dead letters", operation_id="listLetters", responses=answered(Letters))
 async def listed(gateway: GatewayDep, who: PlatformOperator, query: Annotated[Page, Query()]) -> dict[str, Any]:
     """Letters that fit, newest first, and `summary`: their number by topic, group, code and state. A list looks through the newest
     1000 of each topic."""
@@ -96,38 +98,45 @@ async def listed(gateway: GatewayDep, who: PlatformOperator, query: Annotated[Pa
     return {"result": found[: query.limit], "summary": summary(found), "total": len(found)}
 
 
-@router.get("/{letter_id}", summary="A dead letter")
+@router.get("/{letter_id}", summary="A dead letter", operation_id="getLetter", responses=answered(WholeLetter))
 async def shown(letter_id: str, gateway: GatewayDep, who: PlatformOperator) -> dict[str, Any]:
     """The letter with its key, headers and body."""
     raw = await _letter(gateway, letter_id)
     return whole_letter(raw, await gateway.store.read(lambda c: letter_acts.act_on(c, letter_id)), clock.unix())
 
 
-@router.post("/redrive", summary="Send dead letters again")
-async def redrive_all(gateway: GatewayDep, who: PlatformOperator, body: Annotated[Bulk, Body()]) -> dict[str, Any]:
+@router.post("/redrive", summary="Send dead letters again", operation_id="redriveLetters", responses=answered(LettersActed))
+async def redrive_all(gateway: GatewayDep, who: PlatformOperator, body: Annotated[ManyLetters, Body()]) -> dict[str, Any]:
     """Sends the open letters that fit to the topics that they came from, oldest first. `left` says whether more may fit: repeat the
     call until it is false."""
     return await _each(gateway, who, body, "redriven")
 
 
-@router.post("/discard", summary="Discard dead letters")
-async def discard_all(gateway: GatewayDep, who: PlatformOperator, body: Annotated[Bulk, Body()]) -> dict[str, Any]:
+@router.post("/discard", summary="Discard dead letters", operation_id="discardLetters", responses=answered(LettersActed))
+async def discard_all(gateway: GatewayDep, who: PlatformOperator, body: Annotated[ManyLetters, Body()]) -> dict[str, Any]:
     """Marks the open letters that fit. Their records stay on the topic until its retention is over."""
     return await _each(gateway, who, body, "discarded")
 
 
-@router.post("/{letter_id}/redrive", summary="Send a dead letter again")
+@router.post(
+    "/{letter_id}/redrive", summary="Send a dead letter again", operation_id="redriveLetter", responses=answered(LetterActed)
+)
 async def redrive(
-    letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[Act | None, Body()] = None
+    letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[ActOnLetter | None, Body()] = None
 ) -> dict[str, Any]:
     """Sends the record to the topic that it came from, with its key and headers. Its readers drop it if they have processed it
     after all. A letter on which somebody acted is left alone (`repeated`), unless `again` is true."""
     raw = await _letter(gateway, letter_id)
-    return await _send(gateway, who, raw, "redriven", body or Act(), raw.value, sendable(raw.headers))
+    return await _send(gateway, who, raw, "redriven", body or ActOnLetter(), raw.value, sendable(raw.headers))
 
 
-@router.post("/{letter_id}/edit", summary="Send a changed copy of a dead letter")
-async def edit(letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[Edit, Body()]) -> dict[str, Any]:
+@router.post(
+    "/{letter_id}/edit",
+    summary="Send a changed copy of a dead letter",
+    operation_id="editLetter",
+    responses=answered(LetterActed),
+)
+async def edit(letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[EditLetter, Body()]) -> dict[str, Any]:
     """Sends the copy to the topic that the record came from. 400 when its readers could not read the copy either."""
     raw = await _letter(gateway, letter_id)
     if body.merge is not None and body.value is not None:
@@ -141,13 +150,15 @@ async def edit(letter_id: str, gateway: GatewayDep, who: PlatformOperator, body:
     return await _send(gateway, who, raw, "edited", body, value, headers)
 
 
-@router.post("/{letter_id}/discard", summary="Discard a dead letter")
+@router.post(
+    "/{letter_id}/discard", summary="Discard a dead letter", operation_id="discardLetter", responses=answered(LetterActed)
+)
 async def discard(
-    letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[Act | None, Body()] = None
+    letter_id: str, gateway: GatewayDep, who: PlatformOperator, body: Annotated[ActOnLetter | None, Body()] = None
 ) -> dict[str, Any]:
     """Marks the letter. Its record stays on the topic until its retention is over."""
     raw = await _letter(gateway, letter_id)
-    return await _mark(gateway, who, raw, "discarded", body or Act())
+    return await _mark(gateway, who, raw, "discarded", body or ActOnLetter())
 
 
 async def _fitting(gateway: Gateway, wanted: Wanted, newest: int | None) -> AsyncIterator[tuple[Raw, dict[str, Any]]]:
@@ -172,7 +183,7 @@ async def _letter(gateway: Gateway, letter_id: str) -> Raw:
     return raw
 
 
-async def _each(gateway: Gateway, who: Principal, body: Bulk, verb: str) -> dict[str, Any]:
+async def _each(gateway: Gateway, who: Principal, body: ManyLetters, verb: str) -> dict[str, Any]:
     wanted = body.wanted()
     if wanted == Wanted() and not body.all:
         raise ApiError(400, "all: name a filter, or say true for all letters", "all")
@@ -183,7 +194,7 @@ async def _each(gateway: Gateway, who: Principal, body: Bulk, verb: str) -> dict
         if len(done) + len(failed) == body.limit:
             left = True
             break
-        act = Act(reason=body.reason)
+        act = ActOnLetter(reason=body.reason)
         try:
             if verb == "discarded":
                 await _mark(gateway, who, raw, verb, act)
@@ -196,7 +207,7 @@ async def _each(gateway: Gateway, who: Principal, body: Bulk, verb: str) -> dict
 
 
 async def _send(
-    gateway: Gateway, who: Principal, raw: Raw, verb: str, act: Act, value: bytes, headers: Headers
+    gateway: Gateway, who: Principal, raw: Raw, verb: str, act: ActOnLetter, value: bytes, headers: Headers
 ) -> dict[str, Any]:
     # Noted before it is sent: after a crash in between, a repeat sends once more, and readers drop what has the same id.
     if not await _note(gateway, who, raw, verb, act, done=False):
@@ -209,12 +220,14 @@ async def _send(
     return await _result(gateway, raw, repeated=False)
 
 
-async def _mark(gateway: Gateway, who: Principal, raw: Raw, verb: str, act: Act) -> dict[str, Any]:
+async def _mark(gateway: Gateway, who: Principal, raw: Raw, verb: str, act: ActOnLetter) -> dict[str, Any]:
     written = await _note(gateway, who, raw, verb, act, done=True)
     return await _result(gateway, raw, repeated=not written)
 
 
-async def _note(gateway: Gateway, who: Principal, raw: Raw, verb: str, act: Act, *, done: bool, message: str = "") -> bool:
+async def _note(
+    gateway: Gateway, who: Principal, raw: Raw, verb: str, act: ActOnLetter, *, done: bool, message: str = ""
+) -> bool:
     def write(connection: Any) -> bool:
         return letter_acts.note(
             connection, raw.letter_id, verb, who, clock.unix(), act.reason, done=done, again=act.again, message=message

@@ -17,12 +17,14 @@ from services.ingest.adapters.store import read_model as rm
 from services.ingest.adapters.store.erasures import erased
 from services.ingest.core.file_names import clean_name
 from services.ingest.core.media_type import is_media_type
+from services.ingest.http.answers.records import Output
 from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.download import OCTETS, send
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.task_grants import TaskGrant
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/tasks/{token}", tags=["Workers"])
 MOST_OUTPUTS = 5 * MAX_OUTPUTS
@@ -46,7 +48,13 @@ def _is_over(connection: Connection, grant: TaskGrant) -> bool:
     return job is not None and (job["company_id"] != grant.tenant_id or JobStage(job["stage"]).terminal)
 
 
-@router.get("/objects/{blob:path}", summary="Read an object of a task", response_class=Response, dependencies=[DOWNLOAD])
+@router.get(
+    "/objects/{blob:path}",
+    summary="Read an object of a task",
+    operation_id="readTaskObject",
+    response_class=Response,
+    dependencies=[DOWNLOAD],
+)
 async def read_object(token: str, blob: str, request: Request, gateway: GatewayDep) -> Response:
     """`blob` is a `blob_name` in the task. No key is needed; the address ends with the attempt and with the job."""
     grant = await _open(gateway, token)
@@ -55,7 +63,10 @@ async def read_object(token: str, blob: str, request: Request, gateway: GatewayD
     return await send(request, gateway.objects.of(grant.tenant_id), blob, blob.rpartition("/")[2], OCTETS)
 
 
-@router.put("/outputs/{file_name}", status_code=201, summary="Store an output of a task")
+@router.put(
+    "/outputs/{file_name}", status_code=201, summary="Store an output of a task", operation_id="storeTaskOutput",
+    responses=answered(Output, 201),
+)  # fmt: skip
 async def store_output(
     token: str,
     file_name: Annotated[str, Path(min_length=1, max_length=255)],
