@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import time
 from collections import Counter
@@ -14,11 +15,14 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client, CliError
+from cli.client import Client
+from cli.output import notes, plain
+from cli.progress import progress
+from cli.target import CliError, route
+from cli.waiting import reason_line
 from shared.web.form_data import FormData
 
 ENDS = ("completed", "failed", "invalid", "cancelled")
@@ -31,12 +35,22 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            found += sorted(p for p in path.rglob("*") if p.is_file() and not is_hidden(p.relative_to(path)))
         elif path.is_file():
             found.append(path)
         else:
             raise CliError(f"{path}: no such file or folder", 2)
     return found
+
+
+def is_hidden(path: Path) -> bool:
+    """True for a file or folder whose name begins with a dot, and for all in such a folder."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def sent_name(path: Path) -> str:
+    """The file's name as it is sent: bytes that are not UTF-8 become replacement characters."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 async def submit_files(client: Client, files: Sequence[Path], request: dict[str, Any]) -> str:
@@ -52,7 +66,7 @@ async def submit_files(client: Client, files: Sequence[Path], request: dict[str,
         def form(opened: contextlib.ExitStack) -> FormData:
             parts = FormData()
             parts.add_field("session_id", session)
-            parts.add_field("file", opened.enter_context(path.open("rb")), filename=path.name)
+            parts.add_field("file", opened.enter_context(path.open("rb")), filename=sent_name(path))
             return parts
 
         async with gate:
@@ -60,7 +74,13 @@ async def submit_files(client: Client, files: Sequence[Path], request: dict[str,
 
     uploads = [asyncio.create_task(upload(i, path)) for i, path in enumerate(files)]
     try:
-        await asyncio.gather(*uploads)
+        with progress("uploaded", "files") as report:
+            for done, finished in enumerate(asyncio.as_completed(uploads), 1):
+                await finished
+                report(done, len(files))
+    except OSError as error:
+        name = plain(os.fspath(error.filename)) if isinstance(error.filename, str) else "a file"
+        raise CliError(f"{name}: {error.strerror or error}", 2) from None
     finally:
         # After a failure the remaining uploads must not continue unseen.
         for task in uploads:
@@ -76,12 +96,22 @@ async def submit_urls(client: Client, urls: Sequence[str], request: dict[str, An
     return str(answer["job_id"])
 
 
+async def watch_until_ended(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
+    """The same as `watch`. When the user ends it by Ctrl-C, the ids stay on the screen."""
+    try:
+        return await watch(client, job_ids, console, live)
+    except asyncio.CancelledError:
+        for job_id in job_ids:
+            notes.print(Text(f"job {job_id} goes on; watch it by `stageline jobs watch {job_id}`"))
+        raise
+
+
 async def watch(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
     """Show the jobs until they have ended, updating in place if `live`; returns their final records."""
     started = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) if live else _Silent() as view:
         while True:
-            jobs = await asyncio.gather(*(client.call("GET", f"/v1/jobs/{job_id}") for job_id in job_ids))
+            jobs = await asyncio.gather(*(client.call("GET", route("/v1/jobs/{}", job_id)) for job_id in job_ids))
             view.update(render(jobs, time.monotonic() - started, console.height), refresh=True)
             if all(job["stage"] in ENDS for job in jobs):
                 return list(jobs)
@@ -106,7 +136,7 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     for job in jobs:
         tally = Counter(f["status"] for f in job["files"])
         done = sum(tally[s] for s in FILE_ENDS)
-        waits = f"  [dim]{escape(job['waiting']['message'])}[/dim]" if job.get("waiting") else ""
+        waits = f"  {reason_line(job['waiting'])}" if job.get("waiting") else ""
         head = f"[bold]{job['id']}[/bold]  [{STYLE.get(job['stage'], 'cyan')}]{job['stage']}[/]  {done}/{len(job['files'])} files  {elapsed:.1f} s"
         parts += [Text.from_markup(head + waits), file_table(job["files"], max(3, room // len(jobs)))]
     return Group(*parts)
@@ -122,10 +152,10 @@ def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) ->
             : rows - 1
         ]
     for f in shown:
-        progress = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
+        done = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
         note = f.get("message") or f.get("tag_name") or f.get("step") or ""
         status = Text(f["status"], STYLE.get(f["status"], "cyan"))
-        table.add_row(*([f["id"]] if ids else []), Text(f["file_name"]), status, progress, Text(note))
+        table.add_row(*([f["id"]] if ids else []), Text(plain(f["file_name"])), status, done, Text(plain(note)))
     if len(files) > len(shown):
         table.add_row(f"… and {len(files) - len(shown)} more", "", "", "")
     return table

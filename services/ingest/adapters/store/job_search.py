@@ -95,7 +95,7 @@ def _select(connection: Connection, query: JobQuery, driver: str | None) -> _Sel
 
 def _index_hint(connection: Connection, query: JobQuery, driver: str | None) -> str:
     """SQLite has no statistics here. With a hint it reads an index in order; without one it may sort all jobs."""
-    if is_shared(connection) or driver is not None or query.words is not None:
+    if is_shared(connection) or driver is not None or query.words is not None or query.ids is not None:
         return ""
     if query.sort == "stage_since":
         return " INDEXED BY job_view_since"
@@ -114,10 +114,14 @@ def _add_columns(connection: Connection, select: _Select, query: JobQuery, drive
             select.where.append(_index_probe(connection, "job_view_stage", "y.stage = :s0"))
     if query.workflow is not None and driver is not None:
         select.where.append(_index_probe(connection, "job_view_workflow", "y.workflow = :workflow"))
+    if query.ids is not None:
+        select.where.append("j.id IN (SELECT i.id FROM job_view i WHERE i.id BETWEEN :low AND :high)")
+        select.values |= {"low": query.ids[0], "high": query.ids[1]}
     # The term's copy of the creation time bounds the part of its index that is read.
     source = "d" if driver is not None else "j"
     conditions = (
         ("workflow", "j.workflow = :workflow", query.workflow), ("ca", f"{source}.created_at >= :ca", query.created_after),
+        ("wl", "j.workflow LIKE :wl ESCAPE '!'", query.workflow_like),
         ("cb", f"{source}.created_at < :cb", query.created_before), ("sb", "j.stage_since < :sb", query.since_before),
     )  # fmt: skip
     for name, condition, value in conditions:
