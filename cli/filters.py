@@ -65,6 +65,17 @@ def _search(
     for pair in metadata or []:
         if "=" not in pair:
             raise CliError(f"--metadata: key=value is expected, not {pair!r}", 2)
+    texts = {
+        "--workflow": workflow,
+        "--tag": tag,
+        "--file-name": file_name,
+        "--error-code": error_code,
+        "--key": key,
+        "--text": text,
+    }
+    for option, value in {**texts, "--since": since, "--until": until, "--in-stage-for": in_stage_for}.items():
+        if value == "":
+            raise CliError(f"{option}: a value is expected", 2)
     longest = str(seconds(in_stage_for, "--in-stage-for")) if in_stage_for else None
     wanted: dict[str, Any] = {
         "stage": stage, "workflow": workflow, "tag": tag, "file_name": file_name, "error_code": error_code, "job_key": key,

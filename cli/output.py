@@ -75,20 +75,21 @@ def show_rows(rows: Sequence[Row], columns: Columns, as_json: bool = False, *, e
         first = next(iter(columns.values()))
         write("".join(f"{plain(_cell(first, row))}\n" for row in rows))
     elif rows:
-        _print_table([[plain(_cell(value, row)) for value in columns.values()] for row in rows], list(columns))
+        print_whole(grid([[plain(_cell(value, row)) for value in columns.values()] for row in rows], list(columns)))
     if not rows and form is Output.TABLE:
         notes.print(Text(empty))
 
 
-def show(value: Any, as_json: bool, people: Callable[[], Any]) -> None:
-    """Print one record or a list of records in the chosen format; the output of `people` is the table."""
+def show(value: Any, as_json: bool, people: Callable[[], Any], name: str | None = None) -> None:
+    """Print one record or a list of records in the chosen format; the output of `people` is the table. `name` names a record that has
+    no id of its own."""
     form = chosen(as_json)
     if form is Output.TABLE:
         shown = people()
         # A string is printed as it is: brackets in names are no markup.
-        out.print(Text(shown) if isinstance(shown, str) else shown, soft_wrap=isinstance(shown, str | Text))
+        print_whole(Text(shown) if isinstance(shown, str) else shown)
     elif form is Output.NAME:
-        write("".join(f"{plain(name_of(record))}\n" for record in _records(value)))
+        write("".join(f"{plain(name or name_of(record))}\n" for record in _records(value)))
     elif form is Output.CSV:
         records = [_flat(record) for record in _records(value)]
         heads = list(dict.fromkeys(name for record in records for name in record))
@@ -161,25 +162,31 @@ def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _print_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
+def grid(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Table | Text:
+    """Rows of cells as a table; as blocks of lines where the terminal is too narrow for it. The first column is never cut."""
     widths = [
         max(cell_len(text) for text in (head, *column)) for head, column in zip(heads, zip(*rows, strict=True), strict=True)
     ]
     if widths[0] + sum(min(width, NARROWEST) + 2 for width in widths[1:]) > out.width:
-        _print_blocks(rows, heads)
-        return
+        return _blocks(rows, heads)
     table = Table(box=None, pad_edge=False)
     for number, head in enumerate(heads):
-        table.add_column(
-            head, no_wrap=number == 0, overflow="fold", min_width=min(widths[number], NARROWEST) if number else widths[0]
-        )
+        least = min(widths[number], NARROWEST) if number else widths[0]
+        table.add_column(head, no_wrap=number == 0, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(Text(value) for value in row))
-    out.print(table)
+    return table
 
 
-def _print_blocks(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
+def _blocks(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Text:
     width = max(map(len, heads[1:]), default=0)
-    for row in rows:
-        lines = [row[0], *(f"  {head:<{width}}  {value}" for head, value in zip(heads[1:], row[1:], strict=True) if value)]
-        out.print(Text("\n".join(lines)), soft_wrap=True)
+    blocks = [
+        [row[0], *(f"  {head:<{width}}  {value}" for head, value in zip(heads[1:], row[1:], strict=True) if value)]
+        for row in rows
+    ]
+    return Text("\n".join(line for block in blocks for line in block), no_wrap=True, overflow="ignore")
+
+
+def print_whole(shown: Any) -> None:
+    """Print without cutting a line to the terminal's width."""
+    out.print(shown, soft_wrap=isinstance(shown, Text), crop=False)

@@ -31,6 +31,8 @@ class Target:
     notifier_url: str
     key: str
     restarts: bool = False
+    memory: Path = Path(os.devnull)
+    """The file that remembers `@last`."""
 
 
 def read_state(data_dir: Path) -> dict[str, Any]:
@@ -78,7 +80,16 @@ def find_target(data_dir: Path) -> Target:
         raise CliError("no key: set STAGELINE_KEY", 5)
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise CliError("STAGELINE_KEY: a key has no spaces and no control characters", 2)
-    return Target(_address("STAGELINE_URL", url), _address("STAGELINE_NOTIFIER_URL", notifier) if notifier else "", key, restarts)
+    url = _address("STAGELINE_URL", url)
+    notifier = _address("STAGELINE_NOTIFIER_URL", notifier) if notifier else ""
+    return Target(url, notifier, key, restarts, _memory(data_dir))
+
+
+def _memory(data_dir: Path) -> Path:
+    """Beside the pipeline's state where it runs here, else in the user's folder for state."""
+    if (data_dir / "run").is_dir():
+        return data_dir / "run" / "last-job.json"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "stageline" / "last-job.json"
 
 
 def route(template: str, *segments: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import moment, plain
+from cli.output import grid, moment, plain
 from cli.waiting import reason_line
 
 SHOWN = ("stage", "file_status", "description", "code", "message", "reason")
@@ -30,7 +30,7 @@ def utc(iso: str) -> str:
     return iso[:19].replace("T", " ") + "Z" if iso else ""
 
 
-def job_page(job: dict[str, Any], files: Table) -> Group:
+def job_page(job: dict[str, Any], files: Table | Text) -> Group:
     """A job as a page: its stage, why it is waiting, its files, its history."""
     head = Text.assemble((job["id"], "bold"), f"  {job['stage']}  workflow {plain(job['workflow'])}")
     lines = [head, Text(f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}")]
@@ -38,11 +38,12 @@ def job_page(job: dict[str, Any], files: Table) -> Group:
         lines.append(Text.from_markup(f"waiting: {reason_line(job['waiting'])}"))
     lines += [Text(plain(message), "red") for message in job["error_messages"]]
     lines += [Text(f"{step}: {json.dumps(result, ensure_ascii=False)}") for step, result in (job.get("results") or {}).items()]
-    history = Table("time", "event", "step", "what", box=None)
+    history = []
     for event in job["history"]:
         inner = event["event"]
         if inner["event_type"] == "job_event":
             name = inner["event_name"].removesuffix("_event")
             what = " ".join(plain(inner[k]) for k in ("stage", "attempt", "code", "message") if inner.get(k))
-            history.add_row(moment(event["event_time"]), name, Text(inner.get("step") or ""), Text(what))
-    return Group(*lines, Text(), files, Text(), history)
+            history.append([moment(event["event_time"]), name, plain(inner.get("step")), what])
+    happened = grid(history, ["time", "event", "step", "what"]) if history else Text("no event is kept")
+    return Group(*lines, Text(), files, Text(), happened)

@@ -13,21 +13,28 @@ from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, Yes, run
 from cli.commands.confirm import confirm
 from cli.commands.job_page import job_page
-from cli.commands.submit import file_table, parse_metadata, render, watch_until_ended
+from cli.commands.submit import file_grid, parse_metadata, render, watch_until_ended
 from cli.filters import Fields, filtered
 from cli.groups import Listing, noun
-from cli.ids import JobId, job_id_of, job_route
+from cli.ids import JobId, job_id_of, job_route, remember
 from cli.job_history import history_of
-from cli.output import Output, chosen, out, show, show_rows
+from cli.output import Output, chosen, moment, out, show, show_rows
 from cli.target import CliError, route
 from cli.waiting import span
 
 app = noun("Jobs: list and watch them, see why they wait, cancel, rerun, export and erase them.", Listing)
+
+
+def since(at: float | None) -> str:
+    """How long ago a job came to its stage, for people; the time itself in CSV."""
+    return "" if at is None else moment(at) if chosen() is Output.CSV else span(time.time() - at)
+
+
 NONE = "no job matches; `stageline submit FILE` makes one"
 COLUMNS: dict[str, str | Callable[[Any], Any]] = {
     "job": "id",
     "stage": "stage",
-    "since": lambda j: span(time.time() - j["stage_since"]) if j.get("stage_since") else "",
+    "since": lambda j: since(j.get("stage_since")),
     "files": lambda j: f"{j['finished_files']}/{j['file_count']}",
     "workflow": "workflow",
     "created": "creation_date",
@@ -88,7 +95,7 @@ def show_job(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = DEFAULT
         return {**record, "history": await history_of(client, id_)}
 
     found = run(data_dir, work)
-    show(found, as_json, lambda: job_page(found, file_table(found["files"], 200, ids=True)))
+    show(found, as_json, lambda: job_page(found, file_grid(found["files"])))
 
 
 @app.command("watch")
@@ -121,7 +128,7 @@ def verb(word: str, help_: str, example: str) -> Callable[..., None]:
 
     def command(job_id: JobId, reason: Reason = "", as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         async def work(client: Client) -> Any:
-            path = await job_route(client, f"/v1/jobs/{{}}/{word}", job_id)
+            path = await job_route(client, f"/v1/jobs/{{}}/{word}", job_id, changes=True)
             return await client.call("POST", path, json={"reason": reason})
 
         answer = run(data_dir, work)
@@ -171,7 +178,9 @@ def rerun(
     body |= {k: v for k, v in more.items() if v is not None}
 
     async def work(client: Client) -> Any:
-        return await client.call("POST", await job_route(client, "/v1/jobs/{}/rerun", job_id), json=body)
+        made = await client.call("POST", await job_route(client, "/v1/jobs/{}/rerun", job_id, changes=True), json=body)
+        remember(client.target, made["job_id"])
+        return made
 
     answer = run(data_dir, work)
     show(answer, as_json, lambda: answer["job_id"])
@@ -185,7 +194,7 @@ def erase(job_id: JobId, reason: Reason = "", yes: Yes = False, data_dir: DataDi
     """
 
     async def work(client: Client) -> str:
-        id_ = await job_id_of(client, job_id)
+        id_ = await job_id_of(client, job_id, changes=True)
         confirm(f"Erase job {id_} with its files and history?", yes)
         await client.call("DELETE", route("/v1/jobs/{}", id_), params={"reason": reason} if reason else {})
         return id_

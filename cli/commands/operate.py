@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run
 from cli.commands.submit import parse_metadata
-from cli.ids import JobId, job_route
+from cli.ids import JobId, job_id_of, job_route
 from cli.output import Output, chosen, show, show_rows
 from cli.target import CliError, route
 from cli.waiting import reason_line, span
@@ -26,10 +26,11 @@ def why(job_id: JobId, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA
     """
 
     async def work(client: Client) -> Any:
-        return await client.call("GET", await job_route(client, "/v1/jobs/{}/why", job_id))
+        id_ = await job_id_of(client, job_id)
+        return id_, await client.call("GET", route("/v1/jobs/{}/why", id_))
 
-    found = run(data_dir, work)
-    show(found, as_json, lambda: Text.from_markup(reason_line(found)))
+    id_, found = run(data_dir, work)
+    show(found, as_json, lambda: Text.from_markup(reason_line(found)), id_)
 
 
 def backlog(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -73,7 +74,7 @@ def poke(
     }
 
     async def work(client: Client) -> Any:
-        return await client.call("POST", await job_route(client, "/v1/jobs/{}/poke", job_id), json=body)
+        return await client.call("POST", await job_route(client, "/v1/jobs/{}/poke", job_id, changes=True), json=body)
 
     answer = run(data_dir, work)
     show(answer, as_json, lambda: f"{job_id}: {answer['stage']}")

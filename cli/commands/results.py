@@ -17,7 +17,7 @@ from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run
 from cli.filters import Fields, filtered
 from cli.groups import Showing, noun
 from cli.ids import job_id_of, job_route
-from cli.output import Output, choose, chosen, out, plain, show, write
+from cli.output import Output, choose, chosen, grid, out, plain, show, write
 from cli.target import CliError, route
 from shared.web.result_table import as_csv, rows_of
 
@@ -119,12 +119,9 @@ def _page(found: list[dict[str, Any]]) -> Group:
     return Group(*parts) if parts else Group(Text("no results"))
 
 
-def _files(rows: list[dict[str, Any]], with_job: bool) -> Table:
+def _files(rows: list[dict[str, Any]], with_job: bool) -> Table | Text:
     more = list(dict.fromkeys(name for row in rows for name in row if name.startswith(("fields.", "results."))))
     shown = [name for name in SHOWN if (with_job or name != "job_id") and any(row.get(name) for row in rows)]
-    table = Table(box=None)
-    for name in (*shown, *more):
-        table.add_column(name.removeprefix("fields."), no_wrap=name.endswith("_id"), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(row.get(name))) for name in (*shown, *more)))
-    return table
+    # The id of the file first: `grid` never cuts the first column.
+    names = sorted((*shown, *more), key=lambda name: name != "file_id")
+    return grid([[plain(row.get(name)) for name in names] for row in rows], [name.removeprefix("fields.") for name in names])

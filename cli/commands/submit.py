@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import Client
-from cli.output import notes, plain
+from cli.output import grid, notes, plain
 from cli.progress import progress
 from cli.target import CliError, route
 from cli.waiting import reason_line
@@ -49,8 +50,9 @@ def is_hidden(path: Path) -> bool:
 
 
 def sent_name(path: Path) -> str:
-    """The file's name as it is sent: bytes that are not UTF-8 become replacement characters."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
+    """The file's name as it is sent: bytes that are not UTF-8, and control characters, become replacement characters."""
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in name)
 
 
 async def submit_files(client: Client, files: Sequence[Path], request: dict[str, Any]) -> str:
@@ -142,8 +144,8 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     return Group(*parts)
 
 
-def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) -> Table:
-    """At most `rows` files of a job, failed and running ones first when not all fit; with `ids`, their ids too."""
+def file_table(files: Sequence[dict[str, Any]], rows: int) -> Table:
+    """At most `rows` files of a job, failed and running ones first when not all fit."""
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     shown = list(files)
     if len(shown) > rows:
@@ -152,13 +154,24 @@ def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) ->
             : rows - 1
         ]
     for f in shown:
-        done = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
-        note = f.get("message") or f.get("tag_name") or f.get("step") or ""
-        status = Text(f["status"], STYLE.get(f["status"], "cyan"))
-        table.add_row(*([f["id"]] if ids else []), Text(plain(f["file_name"])), status, done, Text(plain(note)))
+        table.add_row(Text(plain(f["file_name"])), Text(f["status"], STYLE.get(f["status"], "cyan")), _done(f), Text(_note(f)))
     if len(files) > len(shown):
         table.add_row(f"… and {len(files) - len(shown)} more", "", "", "")
     return table
+
+
+def file_grid(files: Sequence[dict[str, Any]]) -> Table | Text:
+    """All files of a job with their ids."""
+    cells = [[plain(f["id"]), plain(f["file_name"]), plain(f["status"]), _done(f), _note(f)] for f in files]
+    return grid(cells, ["file", "name", "status", "done", "note"]) if cells else Text("no files")
+
+
+def _done(file: dict[str, Any]) -> str:
+    return f"{file['progress']['done']}/{file['progress']['total'] or '?'}" if file.get("progress") else ""
+
+
+def _note(file: dict[str, Any]) -> str:
+    return plain(file.get("message") or file.get("tag_name") or file.get("step"))
 
 
 def parse_metadata(text: str | None, option: str = "--metadata") -> dict[str, Any] | None:

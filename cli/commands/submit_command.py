@@ -11,6 +11,7 @@ import typer
 from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run
 from cli.commands.submit import find_files, parse_metadata, render, submit_files, submit_urls, watch_until_ended
+from cli.ids import remember
 from cli.output import Output, chosen, out, show
 from cli.target import CliError
 
@@ -38,6 +39,7 @@ def submit(
 
     async def work(client: Client) -> dict[str, Any]:
         job_id = await (submit_files(client, files, request) if files else submit_urls(client, url or [], request))
+        remember(client.target, job_id)
         return (await watch_until_ended(client, [job_id], out, live))[0] if watching else {"id": job_id}
 
     started = time.monotonic()
