@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +58,7 @@ def is_terminal() -> bool:
 
 
 # Other programs read piped output, so it is never wrapped to a terminal's width.
-out = Console(highlight=False, width=None if is_terminal() else int(os.environ.get("COLUMNS") or 10_000))
+out = Console(highlight=False, width=None if is_terminal() else 10_000)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
