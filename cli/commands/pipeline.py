@@ -19,6 +19,7 @@ from rich.table import Table
 from cli.command import DEFAULT_DATA_DIR, DataDir, out, print_line
 from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, Plan
 from cli.local.supervisor import Supervisor, run_until_signalled
+from cli.progress import progress
 from cli.target import CliError, read_state
 from shared.embedded import jars, java
 from shared.errors import Outcome, Stop
@@ -102,11 +103,17 @@ def _detach(data_dir: Path) -> None:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    while process.poll() is None:
-        if "admin key" in log.read_text():
-            print_line(log.read_text().rstrip())
-            return
-        time.sleep(0.1)
+    started = time.monotonic()
+    with progress("starting for", "seconds") as report:
+        while process.poll() is None:
+            said = log.read_text(errors="replace")
+            if "admin key" in said:
+                break
+            report(int(time.monotonic() - started), None)
+            time.sleep(0.1)
+    if process.returncode is None:
+        print_line(said.rstrip())
+        return
     raise CliError((log.read_text().strip().splitlines() or ["the start failed"])[-1].removeprefix("stageline: "), 1)
 
 
