@@ -131,47 +131,63 @@ class Gateway:
         return 404, {"detail": "There is no such record."}
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request after the other, as the gateway of its server says."""
+
+    server: Server
+
+    def handle_any(self) -> None:
+        """Keep the request and send its answer."""
+        sent = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if self.headers.get("transfer-encoding") == "chunked":
+            sent = b"".join(iter(self.chunk, b""))
+        gateway = self.server.gateway
+        gateway.uploads.append(sent)
+        gateway.requests.append((self.command, self.path))
+        with contextlib.suppress(ValueError):
+            gateway.bodies.append(json.loads(sent))
+        self.send(*gateway.answer(self.command, self.path))
+
+    def send(self, status: int, body: Any) -> None:
+        """Send an answer. A stream of events stays open until the caller has gone."""
+        data = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
+        streams = TEXT == "text/event-stream"
+        self.send_response(status)
+        self.send_header("content-type", TEXT if isinstance(body, str) else "application/json")
+        if not streams:
+            self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        if streams:
+            self.rfile.read(1)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
+
+    def chunk(self) -> bytes:
+        """The next piece of a body that is sent in pieces."""
+        data = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return data
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: what is printed belongs to the command."""
+
+
+class Server(ThreadingHTTPServer):
+    """A server that knows its gateway."""
+
+    gateway: Gateway
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[Gateway]:
     """A gateway on a free port of this machine, until the block ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            sent = self.rfile.read(int(self.headers.get("content-length") or 0))
-            if self.headers.get("transfer-encoding") == "chunked":
-                sent = b"".join(iter(self.chunk, b""))
-            gateway.uploads.append(sent)
-            gateway.requests.append((self.command, self.path))
-            with contextlib.suppress(ValueError):
-                gateway.bodies.append(json.loads(sent))
-            status, body = gateway.answer(self.command, self.path)
-            data = body.encode() if isinstance(body, str) else b"" if body is None else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", TEXT if isinstance(body, str) else "application/json")
-            streams = TEXT == "text/event-stream"
-            if not streams:
-                self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-            if streams:
-                self.rfile.read(1)  # until the caller has gone
-
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
-
-        def chunk(self) -> bytes:
-            data = self.rfile.read(int(self.rfile.readline(), 16))
-            self.rfile.readline()
-            return data
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: what is printed belongs to the command."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    gateway = Gateway(f"http://127.0.0.1:{server.server_address[1]}")
+    server = Server(("127.0.0.1", 0), Handler)
+    server.gateway = Gateway(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield gateway
+        yield server.gateway
     finally:
         server.shutdown()
         thread.join()

@@ -6,6 +6,7 @@ A search first finds its rarest condition by counting, then reads that condition
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,13 +122,22 @@ def _add_columns(connection: Connection, select: _Select, query: JobQuery, drive
     source = "d" if driver is not None else "j"
     conditions = (
         ("workflow", "j.workflow = :workflow", query.workflow), ("ca", f"{source}.created_at >= :ca", query.created_after),
-        ("wl", "j.workflow LIKE :wl ESCAPE '!'", query.workflow_like),
+        ("wl", *_pattern(connection, query.workflow_like)),
         ("cb", f"{source}.created_at < :cb", query.created_before), ("sb", "j.stage_since < :sb", query.since_before),
     )  # fmt: skip
     for name, condition, value in conditions:
         if value is not None:
             select.where.append(condition)
             select.values[name] = value
+
+
+def _pattern(connection: Connection, like: str | None) -> tuple[str, str | None]:
+    """(condition, value) of a pattern of LIKE. SQLite's LIKE ignores case, so there it is one of GLOB."""
+    if like is None or is_shared(connection):
+        return "j.workflow LIKE :wl ESCAPE '!'", like
+    wild = {"%": "*", "_": "?"}
+    parts = (wild.get(part) or re.sub(r"[*?\[]", r"[\g<0>]", part[-1]) for part in re.findall("!.|.", like, re.DOTALL))
+    return "j.workflow GLOB :wl", "".join(parts)
 
 
 def _index_probe(connection: Connection, index: str, condition: str) -> str:
