@@ -21,7 +21,7 @@ DESTRUCTIVE = frozenset(
 )
 """Verbs that end or destroy something. A suggestion never names them."""
 HELP = ("-h", "--help")
-_EXAMPLE = re.compile(r"\n\s*\n\s*Examples?: (.+)\Z", re.DOTALL)
+_EXAMPLE = re.compile(r"\s+Example: (.+)\Z", re.DOTALL)
 
 
 class Panel(StrEnum):

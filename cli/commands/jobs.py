@@ -128,7 +128,7 @@ def verb(word: str, help_: str, example: str) -> Callable[..., None]:
 
     def command(job_id: JobId, reason: Reason = "", as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         async def work(client: Client) -> Any:
-            path = await job_route(client, f"/v1/jobs/{{}}/{word}", job_id, changes=True)
+            path = await job_route(client, "/v1/jobs/{}/" + word, job_id, changes=True)
             return await client.call("POST", path, json={"reason": reason})
 
         answer = run(data_dir, work)
