@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from cli.command import DEFAULT_DATA_DIR, DataDir, out, print_line
-from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, Plan
+from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, SERVICES, Plan
 from cli.local.supervisor import Supervisor, run_until_signalled
 from cli.progress import progress
 from cli.target import CliError, read_state
@@ -28,10 +28,11 @@ from shared.errors import Outcome, Stop
 def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     port: Annotated[
-        int, typer.Option(help="Port of the gateway; the other services take the next ports. 0: any free ports")
+        int,
+        typer.Option(min=0, max=65_500, help="Port of the gateway; the other services take the next ports. 0: any free ports"),
     ] = 8080,
     kafka_port: Annotated[
-        int, typer.Option(help="Port of the broker; its controller takes the next port. 0: any free ports")
+        int, typer.Option(min=0, max=65_500, help="Port of the broker; its controller takes the next port. 0: any free ports")
     ] = 29092,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes")] = 1,
     scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: number of processes of a service; may repeat")] = None,
@@ -86,9 +87,12 @@ def require_embedded_extra() -> None:
 def parse_scale(entries: list[str]) -> dict[str, int]:
     """Service → number of processes, from `SERVICE=N` entries. Raises `CliError` for anything else."""
     try:
-        return {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
+        found = {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
     except ValueError:
         raise CliError(f"--scale {' '.join(entries)}: SERVICE=N is expected", 2) from None
+    if not found.keys() <= set(SERVICES) or any(count < 1 for count in found.values()):
+        raise CliError(f"--scale takes SERVICE=N with one of {', '.join(SERVICES)} and N of at least 1", 2)
+    return found
 
 
 def _detach(data_dir: Path) -> None:

@@ -38,7 +38,7 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 
 def faults(path: Path) -> list[str]:
-    """Errors in a workflow file as `file:line: field: reason`; empty when it is valid."""
+    """Errors in a workflow file as `file:line: field: reason`; empty when it is valid. Raises `CliError` when it cannot be read."""
     from contracts.parameters import definition_faults
     from services.job_orchestrator.inspect import Workflow
 
@@ -47,7 +47,7 @@ def faults(path: Path) -> list[str]:
         definition = yaml.safe_load(text)
         Workflow.model_validate(definition)
     except OSError as error:
-        return [f"{path}: {error.strerror}"]
+        raise CliError(f"{path}: {error.strerror}", 2) from None
     except UnicodeDecodeError:
         return [f"{path}:1: is not UTF-8 text"]
     except yaml.YAMLError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError, for_code
 
 from cli.local.plan import KAFKA_USERS
 from cli.target import CliError, read_state
@@ -64,7 +64,16 @@ def done(work: Coroutine[Any, Any, T], cluster: Cluster | None = None) -> T:
         raise CliError(str(error), 1) from None
     except KafkaError as error:
         where = (cluster or Cluster(KafkaAccess())).bootstrap
-        raise CliError(f"Kafka at {where}: {error} (unreachable, or KAFKA_SASL_* and KAFKA_SSL_* are wrong)", 1) from None
+        raise CliError(
+            f"Kafka at {where}: {error} (unreachable, or KAFKA_SASL_* and KAFKA_SSL_* are wrong)", _code(error)
+        ) from None
+
+
+def _code(error: KafkaError) -> int:
+    """Exit code of an error of Kafka: not reachable, refused, or failed."""
+    if isinstance(error, KafkaConnectionError | KafkaTimeoutError):
+        return 3
+    return 5 if "Authorization" in type(error).__name__ or "Authentication" in type(error).__name__ else 1
 
 
 def apply(action: list[str] | None, sizes: TopicSizes, prefix: str, with_rights: bool) -> tuple[int, int]:

@@ -81,7 +81,11 @@ def test_a_name_is_one_segment_of_the_path(gateway: Gateway, arguments: list[str
         ["jobs", "list", "--metadata", "x"], ["jobs", "show"], ["jobs", "show", ""], ["schedules", "delete", ".."], ["submit"],
         ["submit", "/no/such/file"], ["submit", "--url", "https://x.example", "--metadata", "{"], ["bulk", "start", "retry"],
         ["control", "job:7", "--pause"], ["users", "create"], ["results", "x", "--tag", "y"], ["jobs", "list", "more"],
-        ["tenants", "revoke", "acme"], ["jobs", "erase", JOB],
+        ["tenants", "revoke", "acme"], ["jobs", "erase", JOB], ["up", "--port", "99999"], ["up", "--kafka-port", "-1"],
+        ["up", "--scale", "ingest"], ["up", "--scale", "nobody=2"], ["up", "--scale", "ingest=0"],
+        ["workflows", "validate", "/no/such/file"], ["workflows", "publish", "/no/such/file"], ["grants", "add"],
+        ["grants", "add", "u", "pilot"], ["api", "GET", "v1/jobs"], ["api", "FLY", "/v1/jobs"], ["api", "POST", "/v1/jobs", "-d", "{"],
+        ["logs", "--level", "loud"], ["jobs", "list", "--query", "a", "--stage", "failed"], ["--output", "json", "jobs"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_exit_code_2_and_one_line(gateway: Gateway, arguments: list[str]) -> None:
