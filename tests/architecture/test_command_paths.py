@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
 
 from tests.architecture.sources import ROOT, parsed
@@ -12,15 +13,21 @@ ALLOWED = {"cli/commands/webhooks.py"}
 
 
 def bare(path: Path) -> list[int]:
-    """Lines of f-strings that begin as a path of the API and hold a value that is not quoted there."""
+    """Lines of f-strings that begin as a path of the API and hold, before the query, a value that is not quoted there."""
     return [
         node.lineno
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.JoinedStr)
         and isinstance(node.values[0], ast.Constant)
         and str(node.values[0].value).startswith(("/v1/", "/api/"))
-        and any(isinstance(part, ast.FormattedValue) and not is_quoted(part.value) for part in node.values)
+        and not all(map(is_quoted, values_before_the_query(node)))
     ]
+
+
+def values_before_the_query(text: ast.JoinedStr) -> list[ast.expr]:
+    """The values of an f-string that stand before its question mark."""
+    parts = itertools.takewhile(lambda part: not (isinstance(part, ast.Constant) and "?" in str(part.value)), text.values)
+    return [part.value for part in parts if isinstance(part, ast.FormattedValue)]
 
 
 def is_quoted(value: ast.expr) -> bool:
