@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -150,7 +151,10 @@ class Client:
         url = await self.notifier_url() + "/events/stream"
         query = {"start": start, "types": types, **({"job_id": job_id} if job_id else {})}
         headers = {"authorization": f"Bearer {self.target.key}"}
-        async with httpx.AsyncClient(timeout=httpx.Timeout(5, read=40 if follow else 5), trust_env=False) as http:
+        # The system's authorities, as for all other requests, instead of those that httpx brings along.
+        trust = ssl.create_default_context()
+        timeout = httpx.Timeout(5, read=40 if follow else 5)
+        async with httpx.AsyncClient(verify=trust, timeout=timeout, trust_env=False) as http:
             while True:
                 connected = False
                 try:

@@ -18,6 +18,7 @@ from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, docker_has
 HAS = {
     "docker": lambda: docker_has(POSTGRES_IMAGE) and docker_has(KAFKA_IMAGE),
     "node": lambda: shutil.which("node") is not None and shutil.which("npm") is not None,
+    "nginx": lambda: shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is not None,
     "go": lambda: shutil.which("go") is not None,
     "libmagic": lambda: ctypes.util.find_library("magic") is not None,
 }

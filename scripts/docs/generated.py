@@ -13,11 +13,18 @@ from tests.contracts.examples import examples
 ROOT = Path(__file__).parents[2]
 START, END = "<!-- generated: {} -->", "<!-- end -->"
 
+
+def code_of(path: str, language: str) -> str:
+    """A file as a block of code."""
+    return f"```{language}\n{(ROOT / path).read_text()}```"
+
+
 SECTIONS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
     Path("docs/decisions/README.md"): {"decisions": decisions.index},
     Path("docs/explanation/erasure.md"): {"remaining": erasure.remaining},
     Path("docs/explanation/job-states.md"): {"states": states.diagram, "state-table": states.table_of_transitions},
     Path("docs/explanation/performance.md"): {"performance": figures.current},
+    Path("docs/how-to/behind-a-proxy.md"): {"nginx": lambda: code_of("deploy/nginx/stageline.conf", "nginx")},
     Path("docs/how-to/migrate-from-alfred.md"): {"clients": clients.section("alfred")},
     Path("docs/how-to/migrate-from-invopop.md"): {"clients": clients.section("invopop")},
     Path("docs/how-to/migrate-from-pdftools.md"): {"clients": clients.section("pdftools")},

@@ -26,6 +26,8 @@ CONFLICT = ("40",)
 OUTAGE = ("08", "25", "53", "55", "57", "58")
 """SQLSTATE classes of an outage: connection, state of the transaction or read-only, resources, lock not available, operator, system."""
 CONSTRAINT = ("23",)
+LOGIN = ("28",)
+"""SQLSTATE class of a user that the server does not let in. A restart reads the password's file again."""
 MISFIT = ("0A", "3D", "3F", "42", "XX")
 """SQLSTATE classes that no retry cures: a missing table, column, schema or right, a statement that is wrong, damaged data."""
 _BUGS_OF_SQLITE = ("no such table", "no such column", "no such index", "no such function", "has no column", "already exists")
@@ -94,6 +96,8 @@ def _of_postgres(error: DBAPIError) -> Outcome | None:
         return Retry(UNAVAILABLE, said)
     if state.startswith(CONSTRAINT):
         return ConstraintViolated("constraint_violated", f"the database refuses a row: {said}")
+    if state.startswith(LOGIN):
+        return Stop("database_login", f"the database does not let this user in: {said}")
     if state.startswith(MISFIT):
         return Stop("database_misfit", f"the database does not fit this release: {said}")
     if isinstance(error, (OperationalError, InterfaceError)):

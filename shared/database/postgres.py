@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shared.database.faults import UNAVAILABLE, ConstraintViolated, breaks_connection, meaning
 from shared.database.store import Store
+from shared.database.tls import tls_of
 from shared.errors import Retry
 
 T = TypeVar("T")
@@ -36,9 +37,10 @@ class PostgresStore(Store):
             # The statements are small: compiling them costs more than it saves.
             "jit": "off",
         }  # fmt: skip
+        url, tls = tls_of(url)
         self.engine: AsyncEngine = create_async_engine(
             url.difference_update_query(["schema"]), pool_size=8, max_overflow=2, pool_pre_ping=False, pool_recycle=1800,
-            connect_args={"server_settings": settings, "timeout": 10, "command_timeout": 30},
+            connect_args={"server_settings": settings, "timeout": 10, "command_timeout": 30, **tls},
         )  # fmt: skip
         self.reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps
 
 from services.stage_worker.adapters.documents.text import Report
 from services.stage_worker.core.document_fault import DocumentFault
@@ -61,10 +61,12 @@ def _render(path: Path, kind: str, index: int) -> Image.Image:
         image: Image.Image = page.render(scale=scale, grayscale=True).to_pil()
         return image
     with Image.open(path) as picture:
-        frame = next((f for i, f in enumerate(ImageSequence.Iterator(picture)) if i == index), None)
-        if frame is None:
-            raise DocumentFault("damaged", f"The image has no page {index + 1}.")
-        return frame.convert("L")
+        try:
+            picture.seek(index)
+        except EOFError:
+            raise DocumentFault("damaged", f"The image has no page {index + 1}.") from None
+        # A camera stores how it was held (EXIF orientation), and turns no pixel.
+        return ImageOps.exif_transpose(picture).convert("L")
 
 
 def picture_name(index: int) -> str:

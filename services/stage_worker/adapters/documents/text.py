@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import html
+import re
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 
 import pypdfium2 as pdfium
 from charset_normalizer import from_bytes
+from PIL import Image
 
+from services.stage_worker.adapters.documents.word import DamagedWord, read_word
 from services.stage_worker.core.document_fault import DocumentFault
 
 MAX_CHARACTERS = 20_000_000
 MAX_CELLS = 2_000_000
+MAX_PAGES = 5_000
 OCR_BELOW = 30
 """A page with a picture and fewer characters than this counts as a scan."""
 
@@ -78,27 +82,19 @@ def _has_picture(page: Any) -> bool:
 
 
 def _image(path: Path, report: Report) -> dict[str, Any]:
-    return {"pages": [""], "needs_ocr": [0], "tool": "none"}
+    with Image.open(path) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        # The frames of a TIFF are pages. Those of a GIF, a PNG or a WebP are one picture that moves.
+        pages = min(frames, MAX_PAGES) if picture.format == "TIFF" else 1
+    return {"pages": [""] * pages, "needs_ocr": list(range(pages)), "tool": "none"}
 
 
 def _docx(path: Path, report: Report) -> dict[str, Any]:
-    import docx
-    from docx.table import Table
-
     try:
-        document = docx.Document(str(path))
-        text = _bounded(
-            (
-                "\n".join("\t".join(c.text for c in row.cells) for row in block.rows) if isinstance(block, Table) else block.text
-                for block in document.iter_inner_content()
-            ),
-            "\n",
-        )
-    except DocumentFault:
-        raise
-    except Exception as error:  # noqa: BLE001 - python-docx passes on every exception of lxml and zipfile
+        text = _bounded(iter([read_word(path, lambda markup: html_text(page_text(markup)))]), "")
+    except DamagedWord as error:
         raise DocumentFault("damaged", f"The Word document cannot be read: {error}") from None
-    return {"pages": [text], "needs_ocr": [], "tool": "python-docx"}
+    return {"pages": [text], "needs_ocr": [], "tool": "lxml"}
 
 
 def _xlsx(path: Path, report: Report) -> dict[str, Any]:
@@ -145,6 +141,30 @@ def _plain(path: Path, report: Report) -> dict[str, Any]:
     return {"pages": text.split("\f"), "needs_ocr": [], "tool": "text"}
 
 
+_DECLARED = re.compile(rb"<(?:meta[^>]{0,300}?charset|\?xml[^>]{0,300}?encoding)\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.I)
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+
+def page_text(markup: bytes) -> str:
+    """The characters of a page: by its byte order mark, else as UTF-8 where all of it is, else as it declares, else the most likely.
+
+    Bytes that are UTF-8 are hardly ever anything else, whatever the page declares. `iso-8859-1` and `us-ascii` mean windows-1252
+    (Encoding Standard).
+    """
+    for mark, encoding in _MARKS:
+        if markup.startswith(mark):
+            return markup.decode(encoding, "replace")
+    try:
+        return markup.decode()
+    except UnicodeDecodeError:
+        found = _DECLARED.search(markup[:4096])
+        name = found[1].decode().lower() if found else None
+        return decode(markup, "windows-1252" if name in ("iso-8859-1", "latin1", "us-ascii", "ascii") else name)
+
+
+_DECLARATION = re.compile(r"\A\ufeff?\s*<\?xml[^>]{0,300}\?>")
+
+
 def html_text(markup: bytes | str) -> str:
     """Readable text of an HTML document without scripts, styles and tags. Resolves no external entity, fetches nothing."""
     from lxml import html as parser
@@ -152,7 +172,8 @@ def html_text(markup: bytes | str) -> str:
 
     options = parser.HTMLParser(no_network=True, huge_tree=False, remove_comments=True)
     try:
-        root = parser.document_fromstring(markup, parser=options)
+        # Characters have no encoding any more, and lxml refuses one that is declared.
+        root = parser.document_fromstring(_DECLARATION.sub("", markup) if isinstance(markup, str) else markup, parser=options)
     except (ParserError, ValueError):
         return html.unescape(markup if isinstance(markup, str) else markup.decode("utf-8", "replace"))
     for element in root.xpath("//script|//style|//template|//noscript"):
@@ -166,7 +187,9 @@ def html_text(markup: bytes | str) -> str:
 
 
 def _html(path: Path, report: Report) -> dict[str, Any]:
-    return {"pages": [_bounded(iter([html_text(path.read_bytes())]), "")], "needs_ocr": [], "tool": "lxml"}
+    data = path.read_bytes()
+    text = html_text(page_text(data))
+    return {"pages": [_bounded(iter([text]), "")], "needs_ocr": [], "tool": "lxml"}
 
 
 def _email(path: Path, report: Report) -> dict[str, Any]:
