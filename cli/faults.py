@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
@@ -21,7 +22,10 @@ _UNKNOWN = re.compile(r"No such (command|option:?) '?([^'.]+)'?")
 
 
 def guarded(app: typer.Typer) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code. What the encoding of the output does not have is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(app)
         if sys.stdout is not None:

@@ -18,7 +18,7 @@ import pytest
 from cli.commands.submit import find_files
 from shared.version import VERSION
 from tests.eventually import eventually
-from tests.unit.canned_gateway import FILE, JOB, Gateway, serving
+from tests.unit.canned_gateway import FILE, JOB, LISTS, Gateway, serving
 from tests.unit.recorded_commands import COMMAND, GROUPS, READS, ROOT, invoke, names
 
 HARMFUL = ("cancel", "terminate", "erase", "delete", "revoke", "discard", "reset", "down", "stop")
@@ -275,3 +275,11 @@ def test_a_page_of_another_server_is_no_answer(gateway: Gateway) -> None:
     with mock.patch("tests.unit.canned_gateway.TEXT", "text/html"):
         code, said, wrong = invoke(["jobs", "show", JOB], gateway.url)
     assert code == 3 and said == "" and wrong.count("\n") == 1, wrong
+
+
+def test_an_encoding_without_the_characters_of_a_name_is_escaped(gateway: Gateway) -> None:
+    key = {**LISTS["/v1/keys"][0], "user_name": "Zo\u00eb"}
+    ascii_alone = mock.patch.dict(os.environ, {"PYTHONIOENCODING": "ascii"})
+    with mock.patch.dict(LISTS, {"/v1/keys": [key]}), ascii_alone, stageline(gateway.url, "keys", "list") as process:
+        said, wrong = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Zo\\xeb" in said, wrong
