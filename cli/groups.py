@@ -93,6 +93,8 @@ def suggestion(known: list[str], typed: str) -> str | None:
 
 
 def _complete(command: Any) -> None:
+    # A command keeps the help option of its first context, which can be one without a parent.
+    command.context_settings = {"help_option_names": list(HELP), **(command.context_settings or {})}
     children = getattr(command, "commands", None)
     if children is not None:
         command.suggest_commands = False
