@@ -78,7 +78,7 @@ docs: $(VENV)/dev ## Write the generated documents, and build the site into site
 samples: $(VENV)/dev ## Make the sample documents again
 	$(BIN)/python samples/make_samples.py
 
-dist: $(VENV)/dev ## Build wheel, sdist and SBOM into dist/, and try the wheel in an empty environment
+dist: $(VENV)/dev ## Build wheels (Stageline, contracts, kit), sdists and SBOM into dist/, and try the wheels in empty environments
 	$(BIN)/python scripts/make_dist.py
 
 lock: $(VENV)/dev ## Resolve the dependencies and pin them with hashes

@@ -21,6 +21,7 @@ from cli.commands import (
     jobs,
     kafka,
     logs,
+    new,
     operate,
     pipeline,
     results,
@@ -56,6 +57,7 @@ for command in (operate.backlog, operate.control, operate.audit, logs.logs, logs
 HERE: tuple[Callable[..., None], ...] = (pipeline.up, pipeline.down, status.status, pipeline.doctor, pipeline.reset)
 for local in HERE:
     app.command(rich_help_panel=Panel.HERE)(local)
+app.add_typer(new.app, name="new", rich_help_panel=Panel.NOUNS)
 app.command("job", rich_help_panel=Panel.SHORT)(jobs.show_job)
 app.command(rich_help_panel=Panel.SHORT)(jobs.find)
 app.command(rich_help_panel=Panel.SHORT)(jobs.rerun)

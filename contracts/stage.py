@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from contracts.loose import Id, Text, Timestamp
+from contracts.loose import Id, Metadata, Text, Timestamp
 from contracts.message import Contract, Message
 from contracts.status import TaskStatus
 from contracts.work import FileRef, TaskFile
@@ -43,7 +43,7 @@ class StageTask(_Attempt):
     """One attempt of one step, leased to the worker that reads it from `stage.tasks.<action>`."""
 
     TYPE = "stageline.stage.task.v1"
-    VERSION = "1.1"
+    VERSION = "1.2"
     task_id: Id
     issued_at: Timestamp
     file: FileRef | None = None
@@ -54,6 +54,11 @@ class StageTask(_Attempt):
     config: dict[str, Any] = Field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Results of earlier steps, by step name."""
+    metadata: Metadata = None
+    """Metadata that the producer gave the job. That of a file is in `file`."""
+    objects_url: str | None = Field(default=None, max_length=4096)
+    """Address of the gateway with which this attempt reads and stores objects without a key; it ends with the attempt. `GET` of
+    `/objects/{blob_name}` below it reads, `PUT` of `/outputs/{file_name}` stores. None where the deployment has no key for it."""
     timeout_s: float = Field(default=300, gt=0)
     """Seconds after which the worker must kill the task and report ERR with the code `limit_time`."""
     heartbeat_s: float = Field(default=10, gt=0)

@@ -1,4 +1,4 @@
-"""Count finished jobs exactly once, whatever happens to this program. pip install stageline-contracts stageline-kit"""
+"""Count finished jobs exactly once, whatever happens to this program. Install the kit by its path: pip install ../contracts ../stageline_kit"""
 
 import asyncio
 import sqlite3

@@ -1,4 +1,4 @@
-"""Hand in a job from your own program. pip install stageline-contracts stageline-kit"""
+"""Hand in a job from your own program. Install the kit by its path: pip install ../contracts ../stageline_kit"""
 
 import asyncio
 import sys

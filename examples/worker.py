@@ -1,4 +1,4 @@
-"""A step of your own. pip install stageline-contracts stageline-kit"""
+"""A step of your own. Install the kit by its path: pip install ../contracts ../stageline_kit"""
 
 import asyncio
 import sys

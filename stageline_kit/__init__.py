@@ -1,5 +1,6 @@
 """Consumers and workers for Stageline's topics, on aiokafka: what your own program needs beside the contracts."""
 
+from contracts import FileRef
 from stageline_kit.connection import kafka_options
 from stageline_kit.consumer import Batch, Consumer, Event, Gap
 from stageline_kit.engine import TaskEngine
@@ -16,7 +17,7 @@ from stageline_kit.worker import Worker, WorkerStuck
 
 __version__ = VERSION
 __all__ = [
-    "Batch", "Change", "Consumer", "Delivery", "Event", "Failed", "Gap", "Inbox", "JobFeed", "NotSent", "Outcome",
+    "Batch", "Change", "Consumer", "Delivery", "Event", "Failed", "FileRef", "Gap", "Inbox", "JobFeed", "NotSent", "Outcome",
     "PartitionListener", "Producer", "Queued", "RecordRefused", "Skipped", "Task", "TaskEngine", "Transport", "TryAgain", "Worker", "WorkerHooks",
-    "WorkerStuck",     "kafka_options",
+    "WorkerStuck", "kafka_options",
 ]  # fmt: skip

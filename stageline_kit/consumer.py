@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,9 +14,11 @@ from aiokafka import TopicPartition
 from contracts import Message, SealedRecord, UndecodableRecord, dead_letter_topic, from_record
 from contracts.alfred import AlfredEvent
 from contracts.topics import TASK_PREFIX, TOPICS, task_topic
+from stageline_kit.closing import close_clients
 from stageline_kit.connection import kafka_options
 from stageline_kit.dead_letters import letter_headers
 from stageline_kit.group_consumer import GroupConsumer
+from stageline_kit.outages import Outages
 from stageline_kit.producer import Producer
 from stageline_kit.record_seals import RecordSeals
 from stageline_kit.telemetry import processing, traceparent
@@ -124,6 +126,7 @@ class Consumer:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._sequences: OrderedDict[str, int] = OrderedDict()
         self._letters = Producer(bootstrap_servers, f"/{group}", **kafka) if dead_letters else None
+        self._outages = Outages()
         self._seals = RecordSeals(kafka_options(bootstrap_servers, kafka))
         self._consumer = GroupConsumer(
             *topics, group_id=group, group_instance_id=instance, enable_auto_commit=False, auto_offset_reset="earliest",
@@ -131,20 +134,23 @@ class Consumer:
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
-        if self._letters is not None:
-            await self._letters.__aenter__()
+        async with AsyncExitStack() as opened:
+            opened.enter_context(self._outages)
+            await self._consumer.start()
+            if self._letters is not None:
+                await self._letters.__aenter__()
+            opened.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._letters is not None:
-            await self._letters.__aexit__()
-        await self._seals.close()
-        await self._consumer.stop()
+        letters = [self._letters.__aexit__()] if self._letters is not None else []
+        await close_clients(*letters, self._seals.close(), self._consumer.stop())
+        self._outages.__exit__()
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
         while True:
             records = await self._consumer.getmany(timeout_ms=1000, max_records=self.max_records)
+            await self._outages.look(self._consumer)
             if records:
                 yield await self._batch(records)
 

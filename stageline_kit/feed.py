@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,8 +12,10 @@ from aiokafka import AIOKafkaConsumer
 
 from contracts import JobStage, JobStageUpdate, JobState, UndecodableRecord, from_record
 from contracts.alfred import AlfredEvent
+from stageline_kit.closing import close_clients
 from stageline_kit.connection import kafka_options
 from stageline_kit.consumer import allowed_types
+from stageline_kit.outages import Outages
 from stageline_kit.record_seals import RecordSeals
 
 OVERLAP_S = 120.0
@@ -41,6 +44,7 @@ class JobFeed:
         self.jobs: dict[str, JobState] = {}
         self._held: dict[str, dict[int, AlfredEvent[Any]]] = {}
         self._allowed = {topic: allowed_types(topic) for topic in (STATE, EVENTS)}
+        self._outages = Outages()
         self._seals = RecordSeals(kafka_options(bootstrap_servers, kafka))
         self._consumer = AIOKafkaConsumer(
             STATE, EVENTS, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
@@ -48,12 +52,15 @@ class JobFeed:
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        async with AsyncExitStack() as opened:
+            opened.enter_context(self._outages)
+            await self._consumer.start()
+            opened.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._seals.close()
-        await self._consumer.stop()
+        await close_clients(self._seals.close(), self._consumer.stop())
+        self._outages.__exit__()
 
     async def load(self) -> dict[str, JobState]:
         """Read every job that Kafka still holds. A state may be two seconds old; `changes` catches up."""
@@ -79,7 +86,9 @@ class JobFeed:
     async def changes(self) -> AsyncIterator[Change]:
         """Yield changes without end: each job's events by sequence, without repeats, and gaps closed by a state."""
         while True:
-            for records in (await self._consumer.getmany(timeout_ms=1000)).values():
+            arrived = await self._consumer.getmany(timeout_ms=1000)
+            await self._outages.look(self._consumer)
+            for records in arrived.values():
                 await self._seals.open_records(records)
                 for record in records:
                     for change in self._apply_record(record):

@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 
 from contracts import StageTask
 from stageline_kit.outcomes import Failed, Outcome, Queued, Skipped, TryAgain
-from stageline_kit.task import Task
+from stageline_kit.task import Task, with_outputs
 
 NAME = "stageline-action"
 """Name of these processes. They import the program's main module, in which `Worker.run` then does nothing."""
@@ -138,7 +138,7 @@ def _act(channel: Connection, function: Callable[[Task], Any], body: bytes, trac
 def _outcome_of(function: Callable[[Task], Any], task: Task) -> tuple[str, Any]:
     try:
         result = function(task)
-        return "result", asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+        return "result", with_outputs(task, asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result)
     except Queued as outcome:
         return "queued", (outcome.retry_in, _plain(outcome.code), _plain(str(outcome)))
     except Outcome as outcome:

@@ -25,6 +25,7 @@ from contracts.cloudevents import Record
 from stageline_kit.assignment import sticky_assignors
 from stageline_kit.connection import kafka_options
 from stageline_kit.group_consumer import GroupConsumer
+from stageline_kit.outages import Outages
 from stageline_kit.producer import Producer
 from stageline_kit.record_seals import RecordSeals
 from stageline_kit.transport import NotSent, RecordRefused
@@ -39,9 +40,13 @@ ENDS_S = 5.0
 
 
 class KafkaTransport:
-    """A `Transport` over aiokafka. `kafka` are aiokafka's options for both clients; see `stageline_kit.connection`."""
+    """A `Transport` over aiokafka. `kafka` are aiokafka's options for both clients; see `stageline_kit.connection`.
 
-    def __init__(self, bootstrap_servers: str | None, source: str, **kafka: Any) -> None:
+    `outages` takes note of what Kafka answers.
+    """
+
+    def __init__(self, bootstrap_servers: str | None, source: str, outages: Outages | None = None, **kafka: Any) -> None:
+        self.outages = outages or Outages()
         self.bootstrap_servers = bootstrap_servers
         self.source = source
         self.kafka = kafka
@@ -80,11 +85,13 @@ class KafkaTransport:
         """Send rows in their order. Raises `NotSent`, or `RecordRefused` when one of them is too large for its topic."""
         try:
             await self._producer.publish_records(self.seals.sealed_records(rows))
+            self.outages.answered()
         except TOO_LARGE as error:
             # aiokafka numbers a batch before it sends it, so a refused batch leaves a gap that the broker never forgives.
             await self._replace_producer()
             raise RecordRefused(str(error) or type(error).__name__) from error
         except KafkaError as error:
+            self.outages.note(error)
             if isinstance(error, BROKEN) or type(error) is KafkaError:
                 await self._replace_producer()
             raise NotSent(repr(error)) from error
@@ -115,6 +122,7 @@ class KafkaTransport:
             try:
                 await asyncio.shield(self.consumer.commit(offsets))
             except (KafkaError, IllegalStateError) as error:
+                self.outages.note(error)
                 log.warning("offsets were not committed: %r", error)
                 return False
             for partition, offset in offsets.items():

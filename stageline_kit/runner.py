@@ -18,7 +18,7 @@ from contracts.stage import WORKER_STOPPED
 from stageline_kit.function_threads import FunctionThreads
 from stageline_kit.isolation import ActionFault, IsolatedAction
 from stageline_kit.outcomes import Failed, Outcome, Queued, Skipped, TryAgain
-from stageline_kit.task import Task
+from stageline_kit.task import Task, with_outputs
 
 log = logging.getLogger(__name__)
 Action = Callable[[Task], Any] | IsolatedAction
@@ -70,7 +70,7 @@ class TaskRunner:
         limit = asyncio.timeout(None if at_once else task.message.timeout_s + self.grace_s)
         try:
             async with limit:
-                result = await self._call(action, task)
+                result = with_outputs(task, await self._call(action, task))
             return TaskStatus.OK, {} if result is None or result == {} else {"result": result}
         except Outcome as outcome:
             more = {"retry_in": outcome.retry_in} if isinstance(outcome, Queued) else {}

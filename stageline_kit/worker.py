@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import signal
 import socket
 import uuid
 from collections.abc import Callable, Coroutine
@@ -24,8 +23,10 @@ from stageline_kit.engine import TaskEngine
 from stageline_kit.hooks import Delivery, WorkerHooks
 from stageline_kit.isolation import IsolatedAction, in_action_process
 from stageline_kit.kafka_transport import KafkaTransport
+from stageline_kit.outages import AWAY, Outages
 from stageline_kit.partition_listener import PartitionListener
 from stageline_kit.runner import Action
+from stageline_kit.stop_signals import StopSignals
 from stageline_kit.task import Task
 from stageline_kit.version import CLIENT
 from stageline_kit.watermark import Position
@@ -36,6 +37,8 @@ COMMIT_EVERY_S = 0.2
 RESERVE_S = 3.0
 """The last seconds of `drain_s`: for reports, offsets and goodbyes, or a quarter of it, if that is less."""
 MOMENT_S = 0.2
+CONNECT_AGAIN_S = 1.0
+NO_USER = " This program has no user and no TLS; a broker that asks for one closes the connection (KAFKA_SECURITY_PROTOCOL)."
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
@@ -74,7 +77,9 @@ class Worker:
         self.stopping = asyncio.Event()
         self._deadline: float | None = None
         self._cancellations_read = asyncio.Event()
-        self._transport = KafkaTransport(bootstrap_servers, f"/worker/{self.name}", **kafka)
+        self._cut_short = False
+        self._outages = Outages()
+        self._transport = KafkaTransport(bootstrap_servers, f"/worker/{self.name}", self._outages, **kafka)
         self._letters = DeadLetters(bootstrap_servers, f"/worker/{self.name}", group or "workers", **kafka)
         self._engine = TaskEngine(self.name, self.actions, concurrency, self._transport, hooks, client=CLIENT)
 
@@ -96,29 +101,31 @@ class Worker:
         return register
 
     async def run(self) -> None:
-        """Work until SIGTERM, SIGINT or `stop()`; then finish what runs (for `drain_s`) and leave the group."""
+        """Work until SIGTERM, SIGINT or `stop()`; then finish what runs and leave the group. Waits for Kafka while it is away.
+
+        After a signal the whole program has `drain_s`: what has not ended then is ended, from outside the event loop if need be.
+        Raises `WorkerStuck`, and `KafkaError` where Kafka refuses the user or a topic.
+        """
         if in_action_process():
             return  # the process of one action imports the program's main module, and this call may stand there
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
         before = started_processes()
-        try:
-            if await self._start():
-                await self._work()
-        finally:
-            await self._bounded(self._transport.stop())
-            self._engine.threads.close()
-            if self._engine.cut_off or self._engine.threads.hung:
-                kill_processes(started_processes() - before)
+        with self._outages, StopSignals(self.stop, self.drain_s):
+            try:
+                if await self._start():
+                    await self._work()
+            finally:
+                await self._bounded(self._transport.stop())
+                self._engine.threads.close()
+                if self._engine.cut_off or self._engine.threads.hung:
+                    kill_processes(started_processes() - before)
         if self._engine.stuck.is_set():
             raise WorkerStuck(f"{self._engine.threads.hung} functions do not stop; a new process is needed")
 
     async def _start(self) -> bool:
-        """Connect and join the group. False when the worker is stopped meanwhile. Raises `KafkaError`."""
+        """Connect and join the group, as soon as Kafka answers. False when the worker is stopped meanwhile. Raises `KafkaError`."""
         group = self._letters.group = self.group or "workers." + "+".join(sorted(self.actions))
         topics = [task_topic(name).name for name in self.actions]
-        starting = asyncio.create_task(self._transport.start(group, topics, PartitionListener(self._engine)))
+        starting = asyncio.create_task(self._connect(group, topics))
         stopping = asyncio.create_task(self.stopping.wait())
         done, _ = await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in {starting, stopping} - done:
@@ -127,20 +134,40 @@ class Worker:
             starting.result()
         return starting in done
 
+    async def _connect(self, group: str, topics: list[str]) -> None:
+        if "security_protocol" not in kafka_options(self.bootstrap_servers, self.kafka):
+            self._outages.hint = NO_USER
+        while True:
+            try:
+                await self._transport.start(group, topics, PartitionListener(self._engine))
+                self._outages.hint = ""
+                return
+            except AWAY as error:
+                if not self._outages.lasts:
+                    raise  # Kafka answers, and refuses the user
+                self._outages.note(error)
+            await self._transport.stop()
+            await asyncio.sleep(CONNECT_AGAIN_S)
+
     async def _bounded(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a part of the shutdown for as long as `drain_s` lasts, and a moment in any case."""
-        left = self._deadline - asyncio.get_running_loop().time() if self._deadline is not None else self.drain_s
         # Not `wait_for`: a client that is cut off may end in an exception of its own, or not at all.
         task = asyncio.ensure_future(work)
-        _, late = await asyncio.wait({task}, timeout=max(left, MOMENT_S))
+        _, late = await asyncio.wait({task}, timeout=self._left_s())
         if late:
-            log.warning("the shutdown is cut short: Kafka does not answer")
+            if not self._cut_short:
+                log.warning("the shutdown is cut short: Kafka does not answer")
+            self._cut_short = True
             task.cancel()
             await asyncio.wait({task}, timeout=MOMENT_S)
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, KafkaError):
                 raise error
             log.warning("the shutdown is incomplete: %r", error)
+
+    def _left_s(self) -> float:
+        left = self._deadline - asyncio.get_running_loop().time() if self._deadline is not None else self.drain_s
+        return max(left, MOMENT_S)
 
     def stop(self) -> None:
         """Begin to drain: no task starts any more."""
@@ -169,7 +196,7 @@ class Worker:
         finally:
             for task in (*tasks, *ending):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=self._left_s())
         await self._bounded(engine.announce(leaving=True))
         for task in done - set(ending):
             task.result()

@@ -14,6 +14,7 @@ from hypothesis import settings
 from cli.client import Client
 from tests.otlp import MetricsReceiver
 from tests.pipelines import Pipeline, RestartablePipeline
+from tests.published_answers import CheckedClient
 from tests.servers import KAFKA_IMAGE, POSTGRES_IMAGE, choice, kafka, postgres
 
 __all__ = ["SAMPLES", "Pipeline"]
@@ -141,8 +142,8 @@ async def schedule(pipeline: Pipeline) -> None:
 
 @pytest.fixture
 async def client(pipeline: Pipeline) -> AsyncIterator[Client]:
-    """A client of the shared pipeline with the admin key."""
-    async with Client(pipeline.target()) as made:
+    """A client of the shared pipeline with the admin key. It holds answers of our own API against the published document."""
+    async with CheckedClient(pipeline.target()) as made:
         yield made
 
 

@@ -36,6 +36,7 @@ from shared.objects.object_store import open_objects
 from shared.processing.processor import BatchProcessor
 from shared.web.api_keys import Keyring, enter_key
 from shared.web.key_format import key_hash, new_key
+from tests.published_answers import checker
 from tests.unit.fake_relay import NotingRelay
 
 BASE = "http://gateway.test"
@@ -97,14 +98,17 @@ class InProcess:
     relay: NotingRelay
     folder: Path
 
+    def __post_init__(self) -> None:
+        self.check = checker(self.app)
+
     @property
     def store(self) -> Store:
         return self.gateway.store
 
     def http(self, address: str = ADDRESS, **headers: str) -> httpx.AsyncClient:
-        """A client whose connections come from `address`."""
+        """A client whose connections come from `address`. It holds answers of our own API against the published document."""
         transport = httpx.ASGITransport(self.app, client=(address, 50_000), raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers)
+        return httpx.AsyncClient(transport=transport, base_url=BASE, headers=headers, event_hooks={"response": [self.check]})
 
     async def key(self, role: str = "producer", tenant: str = "acme", user: str = "robot", rights: tuple[str, ...] = ()) -> str:
         """A new key."""

@@ -1,7 +1,8 @@
 """`python -m cli.local.keys DIR`: creates the secrets of a deployment once: passwords, and `admin` (an API key).
 
 A service's own secrets are in the folder of its name, those of programs outside in `programs`. The key that seals secrets of tenants
-has a volume of its own, which the gateway and the workers alone mount.
+has a volume of its own, which the gateway and the workers alone mount. So has the key that signs the addresses in tasks: the gateway and
+the orchestrator mount it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from shared.kafka.acls import GROUPS
 from shared.kafka.credentials import ADMIN, PROGRAMS, SERVICE_PREFIX
 from shared.secret_box import new_box_key
+from shared.task_grants import new_task_key
 from shared.web.key_format import new_key
 
 SERVICE_UID = 10001
@@ -72,12 +74,16 @@ def _keep_superuser(folder: Path) -> None:
 
 
 def main(
-    folder: Path, objects: Path = Path("/objects"), broker: Path = Path("/broker-keys"), sealing: Path = Path("/secrets")
+    folder: Path,
+    objects: Path = Path("/objects"),
+    broker: Path = Path("/broker-keys"),
+    sealing: Path = Path("/secrets"),
+    tasks: Path = Path("/task-key"),
 ) -> None:
     """Create missing secrets in `folder`. As root, give the object folder, if there is one, to the services' user.
 
     `broker` is a folder for the brokers alone; where it does not exist, they are somebody else's. `sealing` is one for the key that
-    seals secrets of tenants.
+    seals secrets of tenants, `tasks` one for the key that signs the addresses in tasks.
     """
     _keep_superuser(folder)
     write_once(folder / "admin", new_key(), 0o440)
@@ -89,6 +95,9 @@ def main(
     if sealing.is_dir():
         write_once(sealing / "key", new_box_key(), 0o440)
         ours.append(sealing / "key")
+    if tasks.is_dir():
+        write_once(tasks / "key", new_task_key(), 0o440)
+        ours.append(tasks / "key")
     if broker.is_dir():
         password = kafka_files(folder)[ADMIN].read_text().strip()
         # World-readable in a folder that no other container mounts: the brokers' image has a user of its own.

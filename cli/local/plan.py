@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared.errors import Stop
 from shared.kafka.credentials import SERVICE_PREFIX, Credentials
 from shared.secret_box import new_box_key
+from shared.task_grants import new_task_key
 from shared.web.key_format import new_key
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ OFF = ("0", "false", "no", "off", "f", "n")
 """How a setting says no."""
 FOR_OTHERS = 0o077
 """Rights of group and others. Nothing in a data directory has them: it holds keys, documents, and logs with file names."""
-SEALING = ("ingest", "stage_worker")
+SEALING, GRANTING = ("ingest", "stage_worker"), ("ingest", "job_orchestrator")
 """Services that seal or open secrets of tenants: the others do not get the key."""
 MIN_FREE_BYTES = 200 << 20
 KAFKA_USERS = "kafka-users"
@@ -100,11 +101,14 @@ class Plan:
             "STAGELINE_ADMIN_KEY_FILE": str(self.key_file),
             "STAGELINE_ALLOW_LOOPBACK": "1" if self.allow_loopback else "0",
             "STAGELINE_PUBLIC_URL": os.environ.get("STAGELINE_PUBLIC_URL", self.url),
+            "STAGELINE_NOTIFIER_PUBLIC_URL": self._notifier_public_url(),
             "STAGELINE_CONVERSION_NEEDS_KEY": "0" if self.lets_keyless_in else "1",
             **self.interpreter,
         }
         if name.partition("-")[0] in SEALING:
             env["STAGELINE_SECRETS_KEY_FILE"] = os.environ.get("STAGELINE_SECRETS_KEY_FILE", str(self.secrets_key_file))
+        if service in GRANTING:
+            env["STAGELINE_TASK_KEY_FILE"] = os.environ.get("STAGELINE_TASK_KEY_FILE", str(self.task_key_file))
         if self.otlp_endpoint:
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = self.otlp_endpoint
         return env | self.extra
@@ -161,9 +165,19 @@ class Plan:
         return (self.data_dir / "secrets.key").resolve()
 
     @property
+    def task_key_file(self) -> Path:
+        """File with the generated key that signs the addresses in tasks; mode 0600."""
+        return (self.data_dir / "task.key").resolve()
+
+    @property
     def url(self) -> str:
         """Base URL of the gateway."""
         return f"http://127.0.0.1:{self.ports['ingest']}"
+
+    def _notifier_public_url(self) -> str:
+        # A proxy with an address of its own has both services under one name, as docs/how-to/behind-a-proxy.md says.
+        given = (os.environ.get(name) for name in ("STAGELINE_NOTIFIER_PUBLIC_URL", "STAGELINE_PUBLIC_URL"))
+        return next((url for url in given if url), self.notifier_url)
 
     @property
     def notifier_url(self) -> str:
@@ -211,7 +225,7 @@ def check_port(name: str, port: int) -> None:
 
 
 def prepare_data_dir(data_dir: Path, key_file: Path) -> str | None:
-    """Create the folders and, once, the admin key and the key that seals secrets, for the owner alone.
+    """Create the folders and, once, the admin key and the keys of secrets and of tasks, for the owner alone.
 
     Returns a warning when others can still read the folder. Raises `Stop` when the disk is full or not writable.
     """
@@ -221,7 +235,7 @@ def prepare_data_dir(data_dir: Path, key_file: Path) -> str | None:
         free = shutil.disk_usage(data_dir).free
         if free < MIN_FREE_BYTES:
             raise Stop("disk_full", f"{data_dir} has {free >> 20} MiB left; at least {MIN_FREE_BYTES >> 20} MiB are needed")
-        for path, make in ((key_file, new_key), (data_dir / "secrets.key", new_box_key)):
+        for path, make in ((key_file, new_key), (data_dir / "secrets.key", new_box_key), (data_dir / "task.key", new_task_key)):
             if not path.exists():
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(fd, "w") as stream:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contracts.registry import asyncapi, catalogue
-from scripts.docs import clients, commands, decisions, erasure, figures, golden, parameters, settings, states, topics
+from scripts.docs import clients, commands, decisions, erasure, figures, golden, kit, parameters, settings, states, topics
 from tests.contracts.examples import examples
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,7 @@ def whole_files() -> dict[Path, str]:
         Path("contracts/asyncapi.json"): asyncapi.text(examples(), version()),
         Path("contracts/catalogue.html"): catalogue.page(examples(), version()),
         Path("docs/reference/cli.md"): commands.page(),
+        Path("docs/reference/kit.md"): kit.page(),
         Path("docs/reference/settings.md"): settings.page(),
         Path("docs/reference/topics-and-messages.md"): topics.page(),
     }

@@ -143,8 +143,8 @@ def _start_background(host: Host, gateway: Gateway) -> None:
 
 
 def make_app(gateway: Gateway, host: Host) -> FastAPI:
-    """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
-    app = documented_app("Stageline", VERSION, "Documents in, typed events and results out.")
+    """The HTTP application. `/` names its pages and documents."""
+    app = documented_app("Stageline", VERSION, openapi.DIALECTS[openapi.OWN].description, openapi.OTHERS)
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)

@@ -17,6 +17,8 @@ class IngestSettings(Settings):
     public_url: AnyHttpUrl | None = None
     """The gateway's address as clients see it, e.g. `https://documents.example.com`. Shared links and addresses of files begin with it.
     `stageline up` sets its own address; without one they are paths alone."""
+    notifier_public_url: AnyHttpUrl | None = None
+    """The notifier's address as clients see it. The gateway sends them there for webhooks and event streams. `stageline up` sets it."""
     max_file_bytes: int = Field(default=100 << 20, ge=1)
     """Bytes of one uploaded file at most."""
     max_upload_bytes: int = Field(default=2 << 30, ge=1, le=1 << 50)
@@ -51,6 +53,8 @@ class IngestSettings(Settings):
     """Seconds by which the clock of a client with `amx` signatures may be off."""
     secrets_key_file: Path | None = None
     """A file with the key that seals secrets of tenants. `stageline up` writes it; the workers need the same."""
+    task_key_file: Path | None = None
+    """A file with the key that signs the addresses in tasks, by which workers outside read and store files. The orchestrator needs the same."""
     token_ttl_s: int = Field(default=86_400, ge=60)
     """Seconds that a token from `/token` is valid."""
     requests_per_minute: int = Field(default=120_000, ge=1)

@@ -28,6 +28,7 @@ from services.job_orchestrator.adapters.seal_store import SqlSealStore
 from services.job_orchestrator.adapters.sql_store import SqlJobStore, next_due
 from services.job_orchestrator.adapters.steering_store import SqlSteeringStore, next_schedule
 from services.job_orchestrator.core.workflow import Workflow
+from services.job_orchestrator.decisions.task_addresses import TaskAddresses
 from services.job_orchestrator.dispatch.backlog import BacklogPublisher
 from services.job_orchestrator.dispatch.dispatcher import counts_for
 from services.job_orchestrator.handlers import Orchestrator
@@ -43,6 +44,7 @@ from shared.errors import DeadLetter, Stop
 from shared.processing.unit_of_work import Unit
 from shared.runtime.service import Host
 from shared.runtime.timers import TimerLoop
+from shared.task_grants import TaskSeal
 
 GROUP = "job_orchestrator"
 BUILT_IN = Path(__file__).parent / "workflows"
@@ -78,7 +80,8 @@ async def build(host: Host, settings: OrchestratorSettings) -> None:
     # Again, now with workflows that were published by command, maybe while this process was stopped.
     await host.topics.ensure_at_start(all_topics(_actions(catalog.versions.values())))
     protected = frozenset(w.name for w in (*packaged, *further))
-    orchestrator = Orchestrator(stores, protected, lambda action: host.relay.held.reason(task_topic(action).name))
+    addresses = TaskAddresses(settings.public_url, TaskSeal.from_file(settings.task_key_file))
+    orchestrator = Orchestrator(stores, protected, lambda action: host.relay.held.reason(task_topic(action).name), addresses)
     processor, dispatcher = host.processor, orchestrator.dispatcher
     topics = [SESSION_EVENTS_TOPIC, JOB_COMMANDS_TOPIC, OPERATOR_COMMANDS_TOPIC, STAGE_REPORTS_TOPIC, STAGE_WORKERS_TOPIC]
     host.subscribe(topics, GROUP, orchestrator.on_batch)

@@ -50,6 +50,7 @@ from services.job_orchestrator.decisions.erasure import erase
 from services.job_orchestrator.decisions.file_changes import FILE_VERBS, decide_file_command
 from services.job_orchestrator.decisions.job_batch import JobBatch
 from services.job_orchestrator.decisions.replies import OTHER_TOPIC, answer, explain_job, refuse_report
+from services.job_orchestrator.decisions.task_addresses import TaskAddresses
 from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.dispatch.dispatcher import Dispatcher
 from services.job_orchestrator.ports import Stores
@@ -82,6 +83,8 @@ class Orchestrator:
     """Workflows that come from files: they cannot be deleted."""
     unsent: Callable[[str], str | None] = lambda action: None
     """Why Kafka does not take tasks of an action; None while it does."""
+    addresses: TaskAddresses = field(default_factory=lambda: TaskAddresses(None, None))
+    """Makes the addresses in tasks of workers outside."""
     dispatcher: Dispatcher = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ class Orchestrator:
 
     def _open(self, unit: Unit, wanted: dict[str, set[str]]) -> JobBatch:
         budget = Budget(self.stores.dispatch(unit.connection), unit.now)
-        return JobBatch(unit, self.stores.jobs(unit.connection), budget, wanted)
+        return JobBatch(unit, self.stores.jobs(unit.connection), budget, wanted, self.addresses)
 
     def _close(self, jobs: JobBatch) -> int:
         given = jobs.finish()

@@ -17,6 +17,7 @@ from contracts.topics import (
     TOPICS,
     WEBHOOK_COMMANDS_TOPIC,
 )
+from services.notifier.adapters import openapi
 from services.notifier.adapters.delivery_queue import Limits
 from services.notifier.adapters.feed import EventFeed
 from services.notifier.adapters.http import NotifierState, install_errors, problem, router
@@ -81,10 +82,11 @@ async def build(host: Host, settings: NotifierSettings) -> None:
 
 def make_app(state: NotifierState, sockets: ASGIApp, watch: CredentialWatch, telemetry: Telemetry) -> FastAPI:
     """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
-    app = documented_app("Stageline notifier", VERSION)
+    app = documented_app("Stageline notifier", VERSION, openapi.DESCRIPTION)
     app.state.notifier = state
     app.include_router(router)
     install_errors(app)
+    openapi.install(app)
     app.mount("/socket.io", sockets)
     app.add_middleware(UncompressedBodies, shape=problem)
     app.add_middleware(RevocableRequests, watch=watch, shape=problem)

@@ -45,6 +45,8 @@ EXPIRED_KEPT_S = 86_400
 KEY_CREDENTIAL = "key"
 """Kind of the credentials of API keys and tokens."""
 KEY_HEADERS = ("x-tagshelfapi-key", "x-api-key")
+"""Headers that carry a key, in small letters. We name `X-API-Key`; the other is that of Alfred's clients."""
+NEEDS_KEY = "A valid key is needed: X-API-Key, or Authorization: Bearer."
 
 
 @dataclass(frozen=True, slots=True)

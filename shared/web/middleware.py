@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,13 @@ from shared.telemetry.tracing import Telemetry
 
 log = logging.getLogger(__name__)
 _QUIET = ("/health/",)
+_TOKENS = re.compile(r"(?<=/v1/tasks/)[^/]+|(?<=/v1/links/)[^/]+|(?<=/file/shared/)[^/]+")
+"""Parts of paths that are a credential: the address of a task, of a file, and a shared link."""
+
+
+def shown_path(path: str) -> str:
+    """A path for logs and traces, without the tokens in it: who reads these must not get at documents."""
+    return _TOKENS.sub("TOKEN", path)
 
 
 class TracingMiddleware:
@@ -41,9 +49,13 @@ class TracingMiddleware:
             state["trace"] = clean_traceparent(incoming) or new_traceparent()
             await self.app(scope, receive, send)
             return
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": shown_path(scope["path"]),
+            "url.scheme": scope["scheme"],
+        }
         span = self.telemetry.tracer.start_span(
-            f"{scope['method']} {scope['path']}",
+            f"{scope['method']} {shown_path(scope['path'])}",
             context=as_parent(parse_traceparent(incoming)),
             kind=SpanKind.SERVER,
             attributes=attributes,
@@ -126,11 +138,13 @@ def failure_handlers(shape: ErrorShape) -> dict[Any, Any]:
             return await bug(request, error)
         answer = shape(request, 503, error.code, FULL if error.code == DISK_FULL else AWAY)
         answer.headers["retry-after"] = "5"
-        log.warning("request not answered", extra={"code": error.code, "reason": str(error), "path": request.url.path})
+        log.warning(
+            "request not answered", extra={"code": error.code, "reason": str(error), "path": shown_path(request.url.path)}
+        )
         return answer
 
     async def bug(request: Request, error: Exception) -> Response:
-        log.error("request failed", exc_info=error, extra={"path": request.url.path})
+        log.error("request failed", exc_info=error, extra={"path": shown_path(request.url.path)})
         return shape(request, 500, "internal", "The service failed on this request. The operator's log says why.")
 
     return {Outcome: outcome, Exception: bug}

@@ -32,7 +32,15 @@ def test_make_dist_builds_a_wheel_that_starts_the_pipeline(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert "completed  1/1 files" in done.stdout and "stopped;" in done.stdout
     name = f"stageline-{VERSION}"
-    assert {p.name for p in tmp_path.iterdir()} == {f"{name}-py3-none-any.whl", f"{name}.tar.gz", f"{name}.cdx.json"}
+    built = {
+        f"{package}-{VERSION}{end}"
+        for package in ("stageline", "stageline_contracts", "stageline_kit")
+        for end in ("-py3-none-any.whl", ".tar.gz")
+    }
+    assert {p.name for p in tmp_path.iterdir()} == {*built, f"{name}.cdx.json"}
+    assert done.stdout.index("made tried-out") < done.stdout.index("2 passed"), (
+        "a made worker passes its test beside the kit's wheels"
+    )
 
     packages = [f"{package}/**" for package in ("contracts", "shared", "services", "cli", "stageline_kit")]
     needed = {p for p in tracked(*packages) if Path(p).suffix in (".py", ".yaml", ".lock") or p.startswith("contracts/schemas/")}

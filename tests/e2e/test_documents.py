@@ -21,6 +21,7 @@ import pytest
 from cli.client import Client
 from tests.conftest import Pipeline
 from tests.documents import README, ROOT, TUTORIALS, Block, blocks, calls, name, pages
+from tests.http_documents import all_paths
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 EXECUTED, SECOND_TERMINAL, ONCE_WAITING = "executed", "second terminal", "once the job waits for its approval"
@@ -151,7 +152,7 @@ def _finished(found: dict[str, Any], database: str) -> list[tuple[str]]:
 
 async def test_the_page_of_the_http_api_names_every_operation_and_no_other(client: Client) -> None:
     operations = {
-        f"{method.upper()} {path}" for path, methods in (await client.call("GET", "/openapi.json"))["paths"].items() for method in methods
+        f"{method.upper()} {path}" for path, methods in (await all_paths(client)).items() for method in methods
     }  # fmt: skip
     assert documented() == operations
 

@@ -20,9 +20,10 @@ from tests.e2e.test_accounts import new_tenant
 from tests.e2e.test_conversion import SCAN
 from tests.e2e.test_gateway import ended, raw, session_with
 from tests.e2e.test_uploads import TUS, begin
+from tests.http_documents import all_paths
 
 pytestmark = pytest.mark.kafka
-OPEN = {"/api/file/shared/{token}", "/silo/v1/links/{token}"}
+OPEN = {"/api/file/shared/{token}", "/silo/v1/links/{token}", "/v1/tasks/{token}/objects/{blob}"}
 """The token is the credential: whom it was given may read the file."""
 READ_OTHERWISE = {"/events/stream"}
 """Streams, which have tests of their own (`test_consumers.py`)."""
@@ -93,8 +94,8 @@ def filled(path: str, known: dict[str, dict[str, str]]) -> str:
 async def reads(client: Client) -> list[tuple[str, bool]]:
     """Paths with a GET, and whether the notifier answers them."""
     found = []
-    for notifier in (False, True):
-        paths = (await client.call("GET", "/openapi.json", notifier=notifier))["paths"]
+    of_notifier = (await client.call("GET", "/openapi.json", notifier=True))["paths"]
+    for notifier, paths in ((False, await all_paths(client)), (True, of_notifier)):
         found += [(path, notifier) for path, methods in paths.items() if "get" in methods and path not in OPEN | READ_OTHERWISE]
     return found
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.client import Target
+from services.ingest.http.openapi import DIALECTS, OWN
 from tests.conftest import Pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -25,9 +27,13 @@ async def test_generated_requests_find_no_fault(own_pipeline: Pipeline, tmp_path
     own_pipeline.environment |= {"STAGELINE_REQUESTS_PER_MINUTE": "100000000", "STAGELINE_SIGNINS_PER_MINUTE": "100000000"}
     own_pipeline.environment |= {"STAGELINE_SIGNINS_PER_MINUTE_TOTAL": "100000000"}
     own_pipeline.start()
-    target = own_pipeline.target()
+    for name in DIALECTS:
+        await fuzz(own_pipeline.target(), "/openapi.json" if name == OWN else f"/openapi/{name}.json", tmp_path)
+
+
+async def fuzz(target: Target, document: str, tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", f"{target.url}/openapi.json",
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"), "run", f"{target.url}{document}",
         "--checks", "all", "--phases", "coverage,fuzzing,stateful", "--max-examples", EXAMPLES, "--workers", WORKERS, "--request-timeout", "70",
         "--exclude-path-regex", BLOCKS, "--generation-database", "none",
     ]  # fmt: skip
@@ -38,4 +44,4 @@ async def test_generated_requests_find_no_fault(own_pipeline: Pipeline, tmp_path
     # Printed even if the run is stopped before it reports its failures.
     (tmp_path / "schemathesis.txt").write_text(done.stdout + done.stderr)
     print("\n".join(done.stdout.splitlines()[-12:]))
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-3000:]
+    assert done.returncode == 0, document + done.stdout[-20_000:] + done.stderr[-3000:]

@@ -267,7 +267,7 @@ async def test_an_internal_address_is_refused_by_the_worker_with_a_reason(client
 
 
 async def test_the_openapi_document_has_examples(client: Client) -> None:
-    document = await client.call("GET", "/openapi.json")
+    document = await client.call("GET", "/openapi/alfred.json")
     create = document["paths"]["/api/deferred/create"]["post"]
     assert create["responses"]["200"]["content"]["application/json"]["example"] == {
         "session_id": "0f767925-b464-4ffa-b621-1a0aeacac256"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from shared.web.documentation import documented_app
+from shared.web.documentation import Documented, documented_app
 from shared.web.page_headers import PageHeaders
 from tests.eventually import eventually
 
@@ -18,8 +18,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 
-async def test_the_documentation_is_drawn_without_internet(tmp_path: Path) -> None:
-    app = documented_app("Trial", "1.0")
+@pytest.mark.parametrize("page", ["docs", "docs/vendor"])
+async def test_the_documentation_is_drawn_without_internet(page: str, tmp_path: Path) -> None:
+    app = documented_app("Trial", "1.0", others={"vendor": Documented("Vendor", lambda made: made.openapi())})
 
     async def things() -> dict[str, str]:
         return {}
@@ -36,7 +37,7 @@ async def test_the_documentation_is_drawn_without_internet(tmp_path: Path) -> No
     command = [
         str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={tmp_path}", "--enable-logging=stderr",
-        "--virtual-time-budget=60000", "--dump-dom", f"http://127.0.0.1:{port}/docs",
+        "--virtual-time-budget=60000", "--dump-dom", f"http://127.0.0.1:{port}/{page}",
     ]  # fmt: skip
     try:
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)

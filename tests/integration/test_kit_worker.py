@@ -165,3 +165,5 @@ async def test_a_large_result_is_told_and_sigterm_ends_a_worker_without_a_broker
     assert await asyncio.to_thread(program.wait, 6) == 0, bench.log.read_text()[-4000:]
     ((pid,),) = bench.noted("child")
     await bench.until(lambda: not is_running(int(pid)), 3)
+    said = [line for line in bench.log.read_text().splitlines() if "Kafka does not answer" in line or "connect" in line.lower()]
+    assert [line.split(":")[0] for line in said] == ["Kafka does not answer", "the shutdown is cut short"], said

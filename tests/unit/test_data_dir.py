@@ -57,12 +57,14 @@ def test_one_that_cannot_be_closed_is_reported(tmp_path: Path, monkeypatch: pyte
 def test_up_asks_for_no_key_on_the_loopback_alone(
     environment: dict[str, str], needs_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("STAGELINE_HOST", "STAGELINE_CONVERSION_NEEDS_KEY", "STAGELINE_PUBLIC_URL"):
+    for name in ("STAGELINE_HOST", "STAGELINE_CONVERSION_NEEDS_KEY", "STAGELINE_PUBLIC_URL", "STAGELINE_NOTIFIER_PUBLIC_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    plan = Plan(tmp_path, ports={"ingest": 8080, "kafka": 29092})
+    plan = Plan(tmp_path, ports={"ingest": 8080, "notifier": 8081, "kafka": 29092})
     found = plan.environment("ingest")
     assert found["STAGELINE_CONVERSION_NEEDS_KEY"] == needs_key and found["STAGELINE_PUBLIC_URL"] == "http://127.0.0.1:8080"
+    assert found["STAGELINE_NOTIFIER_PUBLIC_URL"] == "http://127.0.0.1:8081"
     monkeypatch.setenv("STAGELINE_PUBLIC_URL", "https://documents.example.com")
-    assert plan.environment("ingest")["STAGELINE_PUBLIC_URL"] == "https://documents.example.com"
+    for name in ("STAGELINE_PUBLIC_URL", "STAGELINE_NOTIFIER_PUBLIC_URL"):
+        assert plan.environment("ingest")[name] == "https://documents.example.com"

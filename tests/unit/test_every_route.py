@@ -16,6 +16,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.types import Receive, Scope, Send
 
 from contracts.field_names import field_of
+from services.ingest.http.openapi import documents
 from tests.gateway_app import BASE, gateway_app
 from tests.notifier_app import notifier_app
 
@@ -61,6 +62,17 @@ class Api:
         """The methods of a path, by the patterns of all routes."""
         known = {method for r in self.routes if r.path_regex.match(path) for method in r.methods or ()}
         return known | {"HEAD"} if self.answers_head and "GET" in known else known
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every OpenAPI document of the application."""
+        return list(documents(self.app).values()) if self.answers_head else [self.app.openapi()]
+
+    def documented(self) -> Iterator[tuple[dict[str, Any], str, str, dict[str, Any]]]:
+        """Document, path, method and operation, of every document."""
+        for document in self.documents():
+            for pattern, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    yield document, pattern, method, operation
 
     async def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         return await self.http.request(method, f"{BASE}{path}", timeout=20, **more)
@@ -109,7 +121,7 @@ async def test_slashes_that_clients_add_change_nothing(api: Api) -> None:
 
 async def test_every_path_that_ends_with_a_slash_has_a_twin_without(api: Api) -> None:
     patterns = {(method, pattern) for method, pattern in api.operations()}
-    assert [p for p in patterns if p[1].endswith("/") and (p[0], p[1].rstrip("/")) not in patterns] == []
+    assert [p for p in patterns if p[1] != "/" and p[1].endswith("/") and (p[0], p[1].rstrip("/")) not in patterns] == []
 
 
 async def test_the_documentation_has_one_address(api: Api) -> None:
@@ -200,17 +212,16 @@ def bodies(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[tupl
 
 
 async def test_a_faulty_field_has_the_name_that_the_client_sent(api: Api) -> None:
-    document, faults = api.app.openapi(), 0
-    for pattern, operations in document["paths"].items():
-        for method, operation in operations.items():
-            for sent, body in bodies(document, operation):
-                answer = await api.ask(method.upper(), plain(pattern), content=body, headers={"content-type": "application/json"})
-                if answer.status_code not in (400, 422):
-                    continue
-                faults += 1
-                said = answer.json()
-                assert is_named(said, sent), (method, pattern, sent, said)
-    assert faults > (500 if document["info"]["title"] == "Stageline" else 20)
+    faults = 0
+    for document, pattern, method, operation in api.documented():
+        for sent, body in bodies(document, operation):
+            answer = await api.ask(method.upper(), plain(pattern), content=body, headers={"content-type": "application/json"})
+            if answer.status_code not in (400, 422):
+                continue
+            faults += 1
+            said = answer.json()
+            assert is_named(said, sent), (method, pattern, sent, said)
+    assert faults > (500 if api.answers_head else 20)
 
 
 def is_named(said: dict[str, Any], sent: Any) -> bool:
@@ -237,14 +248,12 @@ HOSTILE = ("NaN", '"\\ud800"', '{"\\ud800": 1}', "[" * 900 + "]" * 900)
 
 
 async def test_no_value_of_a_field_is_a_fault_of_ours(api: Api) -> None:
-    document = api.app.openapi()
-    for pattern, operations in document["paths"].items():
-        for method, operation in operations.items():
-            for sent, value in itertools.product(whole(document, operation), HOSTILE):
-                for body in (value, *(nested(sent, name, value) for name in sent)):
-                    headers = {"content-type": "application/json"}
-                    answer = await api.ask(method.upper(), plain(pattern), content=body.encode(), headers=headers)
-                    assert answer.status_code < 500, (method, pattern, body[:300], answer.text)
+    for document, pattern, method, operation in api.documented():
+        for sent, value in itertools.product(whole(document, operation), HOSTILE):
+            for body in (value, *(nested(sent, name, value) for name in sent)):
+                headers = {"content-type": "application/json"}
+                answer = await api.ask(method.upper(), plain(pattern), content=body.encode(), headers=headers)
+                assert answer.status_code < 500, (method, pattern, body[:300], answer.text)
 
 
 def nested(sent: dict[str, Any], name: str, value: str) -> str:
@@ -254,11 +263,9 @@ def nested(sent: dict[str, Any], name: str, value: str) -> str:
 
 @pytest.mark.parametrize("body", [b'{"a": 1', b"{nope", b"[1,", b"\xff", b'"'])
 async def test_a_body_that_is_no_json_is_the_body(api: Api, body: bytes) -> None:
-    document = api.app.openapi()
-    for pattern, operations in document["paths"].items():
-        for method, operation in operations.items():
-            if "application/json" in operation.get("requestBody", {}).get("content", {}):
-                answer = await api.ask(method.upper(), plain(pattern), content=body, headers={"content-type": "application/json"})
-                said = answer.json()
-                assert answer.status_code in (400, 401, 422), (method, pattern, said)
-                assert said.get("field", "body") == "body" and set(said.get("fields", {"body": 0})) == {"body"}, (pattern, said)
+    for _, pattern, method, operation in api.documented():
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            answer = await api.ask(method.upper(), plain(pattern), content=body, headers={"content-type": "application/json"})
+            said = answer.json()
+            assert answer.status_code in (400, 401, 422), (method, pattern, said)
+            assert said.get("field", "body") == "body" and set(said.get("fields", {"body": 0})) == {"body"}, (pattern, said)

@@ -28,7 +28,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @worker.action("ok")
 async def ok(task: Task) -> dict[str, Any]:
-    return {"seen": task.config["x"], "before": task.inputs["fetch"]["y"]}
+    return {"seen": task.config["x"], "before": task.results["fetch"]["y"], "order": (task.metadata or {}).get("order")}
 
 
 @worker.action("plain")
@@ -63,9 +63,9 @@ async def end(action: str, **more: Any) -> Any:
     return (await run_action(worker, action, **more))[-1]
 
 
-async def test_a_result_is_ok_and_sees_config_and_inputs() -> None:
-    report = await end("ok", config={"x": 1}, inputs={"fetch": {"y": 2}})
-    assert (report.status, report.result, report.worker) == (TaskStatus.OK, {"seen": 1, "before": 2}, "w-1")
+async def test_a_result_is_ok_and_sees_config_earlier_results_and_metadata() -> None:
+    report = await end("ok", config={"x": 1}, inputs={"fetch": {"y": 2}}, metadata={"order": "o-7"})
+    assert (report.status, report.result, report.worker) == (TaskStatus.OK, {"seen": 1, "before": 2, "order": "o-7"}, "w-1")
     assert (await end("plain")).status is TaskStatus.OK
 
 

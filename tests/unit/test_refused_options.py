@@ -48,7 +48,7 @@ async def published(app: InProcess, action: str, config: dict[str, Any]) -> tupl
 
 async def started(app: InProcess, action: str, args: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Ask for a job of a workflow whose step opens these parameters."""
-    body = json.dumps({"definition": definition(action, {}, open=list(args))})
+    body = json.dumps({"name": "w", "version": 1, "definition": definition(action, {}, open=list(args))})
     insert = (
         "INSERT INTO workflow_view (name, version, body) VALUES ('w', 1, :b) ON CONFLICT (name, version) DO UPDATE SET body = :b"
     )

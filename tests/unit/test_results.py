@@ -108,3 +108,10 @@ def test_every_table_can_be_read_back_and_holds_no_formula(fields: dict[str, Any
     assert tuple(header[: len(FIRST)]) == FIRST and [len(row) for row in rows] == [len(header)]
     for cell in rows[0]:
         assert not cell.startswith(FORMULA) or cell.strip().lstrip("+-").replace(".", "").replace(",", "").isdigit()
+
+
+def test_every_task_carries_the_metadata_of_its_job() -> None:
+    d = Drive(workflow({}, {}), metadata={"order": "o-7"})
+    d.feed(d.start)
+    d.report(d.tasks[0])
+    assert [t.metadata for t in d.tasks] == [{"order": "o-7"}] * 2

@@ -28,6 +28,7 @@ from shared.objects.containers import Containers
 from shared.objects.object_store import Objects, TenantObjects
 from shared.processing.processor import BatchProcessor
 from shared.secret_box import SecretBox
+from shared.task_grants import TaskSeal
 from shared.web.api_keys import KEY_CREDENTIAL, Keyring
 from shared.web.concurrency import HeldRequests
 from shared.web.revocation import CredentialWatch
@@ -52,6 +53,8 @@ class Gateway:
     containers: Containers = field(default_factory=dict)
     secret_box: SecretBox | None = None
     """Seals secrets of tenants; None without a key."""
+    task_seal: TaskSeal | None = field(init=False)
+    """Checks the addresses in tasks; None without a key."""
     remote: RemoteFiles = field(init=False)
     pending: HeldRequests = field(init=False)
     """Commands that were not decided yet."""
@@ -64,6 +67,8 @@ class Gateway:
     """Ends requests whose credential is revoked."""
     unproven_uploads: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, 60.0))
     """Address → uploads of the last minute whose signature was wrong."""
+    known_workflows: TTLCache[tuple[str, str, int | None], bool] = field(default_factory=lambda: TTLCache(1000, 1.0))
+    """(tenant, workflow, version) that were found within the last second."""
     keys_tidied_at: float = 0.0
     """When this process last deleted old idempotency keys, in Unix seconds."""
     uploading: int = 0
@@ -86,6 +91,7 @@ class Gateway:
     def __post_init__(self) -> None:
         settings = self.settings
         self.remote = RemoteFiles(settings.trusted)
+        self.task_seal = TaskSeal.from_file(settings.task_key_file)
         self.pending = HeldRequests(
             "undecided commands", settings.max_pending, -(-settings.max_pending // 2), settings.max_pending
         )
@@ -123,14 +129,15 @@ class Gateway:
         """Names of at most `limit` objects of a tenant. Empty for one that cannot own any."""
         return await self.objects.of(tenant).list_names(limit) if is_tenant(tenant) else []
 
-    def claiming(self, tenant: str, file_id: str) -> TenantObjects:
-        """The objects of a tenant. What is stored through them is claimed for `file_id` before it gets its name, so that no deletion takes it."""
+    def claiming(self, tenant: str, file_id: str, job_id: str | None = None) -> TenantObjects:
+        """The objects of a tenant. What is stored through them is claimed for `file_id` before it gets its name, so that no deletion takes it.
+        With `job_id` the name has a mark of the job, as what a step stores."""
 
         async def claim(blob: str, size: int) -> None:
             if not (await self.store.transact(lambda c: object_claims.claim(c, blob, file_id, clock.unix()))).free:
                 await self.await_deletion(blob)
 
-        return self.objects.of(tenant).announcing(claim)
+        return self.objects.of(tenant, job_id).announcing(claim)
 
     async def await_deletion(self, blob: str) -> None:
         """Wait until no deletion of a claimed object is in progress. Raises `Retry` when one does not end."""

@@ -13,9 +13,8 @@ from services.ingest.adapters.store.quotas import OverLimit, Rate
 from services.ingest.http.authentication import UploadClaim, authenticate, claim_upload
 from services.ingest.http.errors import ApiError
 from services.ingest.http.idempotency import is_repeat
+from shared.web.api_keys import NEEDS_KEY as NEEDS_KEY
 from shared.web.api_keys import Principal
-
-NEEDS_KEY = "A valid key is needed: X-TagshelfAPI-Key, or Authorization: Bearer."
 
 
 async def gateway_of(request: Request) -> Gateway:

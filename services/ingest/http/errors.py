@@ -25,6 +25,7 @@ from shared.web.concurrency import RETRY_AFTER_S, TooMany
 from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
 from shared.web.paths import routes_of
+from shared.web.problem import problem_answer
 
 TITLES = {460: "Checksum Mismatch", 427: "Option Problem"}
 """Titles of status codes that only tus and the Conversion Service define."""
@@ -108,17 +109,10 @@ def _shaped(request: Request, status: int, code: str, message: str, field: str |
     title = TITLES.get(status) or HTTPStatus(status).phrase
     if request.url.path.startswith(INVOPOP):
         return _invopop(status, code, message, {field: message.removeprefix(f"{field}: ")} if field else None)
-    conversion = request.url.path.startswith("/conversion/")
-    if conversion or request.url.path.startswith("/v1"):
-        body: dict[str, Any] = {
-            "type": f"{PDFTOOLS if conversion else 'urn:stageline:error:'}{code}",
-            "title": PDFTOOLS_TITLES.get(code, title) if conversion else title,
-            "status": status,
-            "detail": message,
-        }
-        if field:
-            body["field"] = field
-        return JSONResponse(body, status, media_type="application/problem+json")
+    if request.url.path.startswith("/conversion/"):
+        return problem_answer(status, code, message, field, PDFTOOLS_TITLES.get(code, title), PDFTOOLS)
+    if request.url.path.startswith(("/v1", "/events")):
+        return problem_answer(status, code, message, field, title)
     body = {"error": title, "message": message}
     return JSONResponse(body | ({"field": field} if field else {}), status)
 

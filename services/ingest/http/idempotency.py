@@ -46,6 +46,19 @@ async def is_repeat(request: Request, gateway: Gateway, who: Principal) -> bool:
     return await gateway.store.read(lambda c: c.execute(_MADE, values).first()) is not None
 
 
+def given_key(request: Request) -> str | None:
+    """The request's `Idempotency-Key`, or None. Raises 400 for one that is too long."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and len(key) > MAX_KEY:
+        raise ApiError(400, f"Idempotency-Key: at most {MAX_KEY} characters", "Idempotency-Key")
+    return key or None
+
+
+def root_of(who: Principal, key: str) -> str:
+    """The root that the ids of what a keyed request makes derive from."""
+    return derived(who.tenant_id, key, "idempotency")
+
+
 async def keyed_root(gateway: Gateway, who: Principal, key: str | None, body: str) -> str:
     """The root that the ids of what the request makes derive from: derived from the key, else new. Raises 409 when the key was used with another body."""
     if not key:
@@ -64,4 +77,4 @@ async def keyed_root(gateway: Gateway, who: Principal, key: str | None, body: st
 
     if await gateway.store.transact(enter) != fingerprint:
         raise ApiError(409, "Idempotency-Key: the key was used with another body", "Idempotency-Key")
-    return derived(who.tenant_id, key, "idempotency")
+    return root_of(who, key)

@@ -230,7 +230,7 @@ class DecisionBuilder:
             file_id=branch.id or None, step=step.name, action=step.action, attempt=branch.attempt, lease=branch.lease,
             issued_at=self.now, file=branch.file, files=files, polls=branch.polls - (branch.returned or 0) or None,
             config=dict(merged(step, arguments)) if arguments else step.config, inputs=dict(branch.results),
-            timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
+            metadata=self.job.request.metadata, timeout_s=step.timeouts.running_s, heartbeat_s=step.timeouts.heartbeat_s,
         )  # fmt: skip
         self.outputs.append(Output(TASK_PREFIX + step.action, task, command=True))
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from contracts import JobStage
+from contracts import JobStage, StageTask
 from services.job_orchestrator.core.decide import Granted, JobInput, Start, decide
 from services.job_orchestrator.core.decision_builder import Credits, unlimited
 from services.job_orchestrator.core.job import JOB_BRANCH, Decision, Job, NeedsAllBranches
 from services.job_orchestrator.core.rerun import Rerun
+from services.job_orchestrator.decisions.task_addresses import TaskAddresses
 from services.job_orchestrator.dispatch.budget import Budget
 from services.job_orchestrator.ports import JobStore
 from shared.processing.unit_of_work import Unit
@@ -23,10 +24,13 @@ log = logging.getLogger(__name__)
 class JobBatch:
     """Loads the branches named in `wanted` (job id → branch ids). `loaded` holds every job as the last decision left it."""
 
-    def __init__(self, unit: Unit, store: JobStore, budget: Budget, wanted: Mapping[str, set[str]]) -> None:
+    def __init__(
+        self, unit: Unit, store: JobStore, budget: Budget, wanted: Mapping[str, set[str]], addresses: TaskAddresses
+    ) -> None:
         self.unit = unit
         self.store = store
         self.budget = budget
+        self.addresses = addresses
         self.loaded = store.load(wanted)
         self.now = datetime.fromtimestamp(unit.now, UTC)
         self._changed: dict[str, set[str]] = {}
@@ -51,6 +55,8 @@ class JobBatch:
         # First the messages: one that is too large dead-letters the event, and the job stays as it was.
         with self.unit.savepoint():
             for topic, message, command in decision.outputs:
+                if isinstance(message, StageTask):
+                    message = self.addresses.with_address(message, after)
                 self.unit.emit(topic, message, trace, command)
         old = before.branches if before is not None else {}
         changed = {key for key, branch in after.branches.items() if old.get(key) is not branch}

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contracts.identity import plain_id
-from contracts.public_text import public_text
 from services.notifier.adapters import sql_store as db
+from services.notifier.adapters.answers import AttemptLog, CreatedEndpoint, EnabledEndpoint, Endpoints
 from services.notifier.adapters.stream import BadCursor, EventStream, Item
 from services.notifier.core.shapes import Shape
 from services.notifier.core.signature import new_secret
@@ -27,11 +27,13 @@ from shared import clock
 from shared.database.store import Store
 from shared.net.address_guard import AddressRefused, check_url
 from shared.processing.processor import BatchProcessor
-from shared.web.api_keys import Keyring, Principal
+from shared.web.api_keys import NEEDS_KEY, Keyring, Principal
 from shared.web.concurrency import RETRY_AFTER_S, HeldRequests, TooMany, key_of
 from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
+from shared.web.openapi import answered
 from shared.web.paths import routes_of
+from shared.web.problem import problem_answer
 from shared.web.revocation import hold_request
 
 router = APIRouter()
@@ -61,15 +63,7 @@ StateDep = Annotated[NotifierState, Depends(state_of)]
 
 def problem(request: Request, status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
     """An error response as problem details (RFC 9457)."""
-    body: dict[str, Any] = {
-        "type": f"urn:stageline:error:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": public_text(message),
-    }
-    if field:
-        body["field"] = field
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return problem_answer(status, code, message, field)
 
 
 def caller(*roles: str) -> Any:
@@ -78,7 +72,7 @@ def caller(*roles: str) -> Any:
     async def admit(request: Request, state: StateDep) -> Principal:
         principal = await state.keyring.authenticate(request.headers)
         if principal is None:
-            raise HTTPException(401, "A valid key is needed: X-API-Key, or Authorization: Bearer.")
+            raise HTTPException(401, NEEDS_KEY)
         hold_request(request, principal.credential)
         if not principal.may(*roles):
             raise HTTPException(403, f"The key's role {principal.role!r} may not do this.")
@@ -108,7 +102,14 @@ class NewEndpoint(BaseModel):
     description: str = Field(default="", max_length=500)
 
 
-@router.post("/v1/webhooks", status_code=201, tags=["Webhooks"], summary="Register an endpoint")
+@router.post(
+    "/v1/webhooks",
+    status_code=201,
+    tags=["Webhooks"],
+    summary="Register an endpoint",
+    operation_id="createEndpoint",
+    responses=answered(CreatedEndpoint, 201),
+)
 async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
     """Returns the signing secret (Standard Webhooks). It is shown only once."""
     try:
@@ -132,7 +133,7 @@ def _shown(row: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints")
+@router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints", operation_id="listEndpoints", responses=answered(Endpoints))
 async def list_endpoints(state: StateDep, who: Reader) -> dict[str, Any]:
     """The tenant's endpoints, without their secrets. `shape` is `typed`, or `alfred` or `alfred-flat` for the one of
     `POST /api/account/webhook`."""
@@ -147,7 +148,9 @@ async def _own(state: NotifierState, endpoint_id: str, tenant: str) -> None:
         raise HTTPException(404, f"Webhook with ID {endpoint_id} does not exist.")
 
 
-@router.delete("/v1/webhooks/{endpoint_id}", status_code=204, tags=["Webhooks"], summary="Delete an endpoint")
+@router.delete(
+    "/v1/webhooks/{endpoint_id}", status_code=204, tags=["Webhooks"], summary="Delete an endpoint", operation_id="deleteEndpoint"
+)
 async def delete_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> None:
     """Deletes the endpoint, its due deliveries and its log."""
     await _own(state, endpoint_id, who.tenant_id)
@@ -160,7 +163,11 @@ async def delete_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> Non
 
 
 @router.post(
-    "/v1/webhooks/{endpoint_id}/enable", tags=["Webhooks"], summary="Enable an endpoint and send the suppressed deliveries"
+    "/v1/webhooks/{endpoint_id}/enable",
+    tags=["Webhooks"],
+    summary="Enable an endpoint and send the suppressed deliveries",
+    operation_id="enableEndpoint",
+    responses=answered(EnabledEndpoint),
 )
 async def enable_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> dict[str, int]:
     """Returns the number of suppressed deliveries that are due now."""
@@ -168,7 +175,13 @@ async def enable_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> dic
     return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
 
 
-@router.get("/v1/webhooks/{endpoint_id}/log", tags=["Webhooks"], summary="Delivery attempts")
+@router.get(
+    "/v1/webhooks/{endpoint_id}/log",
+    tags=["Webhooks"],
+    summary="Delivery attempts",
+    operation_id="getDeliveryLog",
+    responses=answered(AttemptLog),
+)
 async def attempt_log(
     endpoint_id: str, state: StateDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> dict[str, Any]:
@@ -182,7 +195,9 @@ async def attempt_log(
     return {"result": [dict(row) for row in rows], "deliveries": {s: n for s, n in states}}
 
 
-@router.get("/events/stream", tags=["Events"], summary="Server-sent events", response_class=StreamingResponse)
+@router.get(
+    "/events/stream", tags=["Events"], summary="Server-sent events", operation_id="streamEvents", response_class=StreamingResponse
+)
 async def stream_events(
     state: StateDep,
     who: Streaming,

@@ -60,6 +60,7 @@ class Claim(NamedTuple):
 MODELS: tuple[type[SQLModel], ...] = (ClaimRow, DoomedObjectRow)
 _CLAIM = text("INSERT INTO object_claim (blob, file_id, at) VALUES (:b, :f, :at) ON CONFLICT DO NOTHING")
 _UNCLAIM = text("DELETE FROM object_claim WHERE blob = :b AND file_id = :f")
+_CLAIMS_OF = text("SELECT count(*) FROM object_claim WHERE file_id = :f")
 _OLD_CLAIMS = text("DELETE FROM object_claim WHERE at < :old")
 _FILE = text("SELECT 1 FROM file_view WHERE id = :f")
 _LEASED = text("SELECT 1 FROM doomed_object WHERE blob = :b AND deleting_until > :now")
@@ -99,6 +100,11 @@ def claim(connection: Connection, blob: str, file_id: str, now: float) -> Claim:
     exclusive(connection, f"object:{blob}")
     new = bool(connection.execute(_CLAIM, {"b": blob, "f": file_id, "at": now}).rowcount)
     return Claim(is_free(connection, blob, now), new, False)
+
+
+def claims_of(connection: Connection, file_id: str) -> int:
+    """How many objects are claimed for a file."""
+    return int(connection.execute(_CLAIMS_OF, {"f": file_id}).scalar_one())
 
 
 def is_free(connection: Connection, blob: str, now: float) -> bool:

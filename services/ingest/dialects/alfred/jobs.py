@@ -27,6 +27,7 @@ from services.ingest.http.dependencies import GatewayDep, Reader, Uploader, Writ
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from services.ingest.http.idempotency import id_for
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.links import public_link
 from services.ingest.http.multipart import BadUpload, Upload, declared_size, receive
 from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
@@ -159,6 +160,7 @@ async def _create_job(
         issued_at=clock.now(),
         job=body.job_request(),
     )
+    await require_workflow(gateway, who, command.job.workflow, command.job.workflow_version, derived(body.session_id, "job"))
     found = container_files(gateway, who, body) if body.container is not None else []
     files = [remote_file(derived(body.session_id, "container", url), i, url, None) for i, url in enumerate(found)]
     # The session service derives the job's id from the session's.

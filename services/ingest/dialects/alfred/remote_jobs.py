@@ -13,7 +13,8 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.reservations import REMOTE_HOLD_S, job_place
 from services.ingest.dialects.alfred.bodies import JobCreate, RemoteUpload
 from services.ingest.http.errors import ApiError
-from services.ingest.http.idempotency import keyed_root
+from services.ingest.http.idempotency import keyed_root, root_of
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.remote_files import remote_file, remote_places
 from shared import clock
 from shared.objects.containers import container_url
@@ -28,7 +29,9 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
     if bool(urls) == bool(body.container):
         raise ApiError(400, "url: one of url, urls and container with file_names is required", "url")
     urls = urls or container_files(gateway, who, body)
-    root = await keyed_root(gateway, who, request.headers.get("idempotency-key"), body.model_dump_json())
+    job, key = body.job_request(), request.headers.get("idempotency-key")
+    await require_workflow(gateway, who, job.workflow, job.workflow_version, derived(root_of(who, key), "job") if key else None)
+    root = await keyed_root(gateway, who, key, body.model_dump_json())
     files = tuple(remote_file(root, i, url, _metadata(body, i, len(urls))) for i, url in enumerate(urls))
     job_id = derived(root, "job")
     command = CreateJob(
@@ -36,7 +39,7 @@ async def submit_remote(request: Request, gateway: Gateway, who: Principal, body
         job_id=job_id,
         owner=who.tenancy,
         issued_at=clock.now(),
-        job=body.job_request(),
+        job=job,
         files=files,
     )
     places = [job_place(job_id), *remote_places(gateway, files)]

@@ -42,7 +42,7 @@ def _none(value: Any) -> Any:
     return [] if value is None else value
 
 
-class NewJob(BaseModel):
+class InvopopJob(BaseModel):
     """`workflow_id`, and one of `silo_entry_id`, `data` and `args`, in this order of priority. `meta` is the name of `args` in
     2025."""
 
@@ -88,7 +88,7 @@ async def put_job(
     response: Response,
     gateway: GatewayDep,
     who: Writer,
-    body: Annotated[NewJob, Body()],
+    body: Annotated[InvopopJob, Body()],
     wait: Wait = 0,
 ) -> dict[str, Any]:
     """The id is a UUID of version 1 or 7. Repeating the call with the same body returns the job (200); another body is 409."""
@@ -103,7 +103,7 @@ async def put_job(
 
 @router.post("/jobs", summary="Create a job", status_code=202)
 async def post_job(
-    request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()], wait: Wait = 0
+    request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[InvopopJob, Body()], wait: Wait = 0
 ) -> dict[str, Any]:
     """With a `key`, repeating the call with the same body returns the first job (200); another body is 409. Without a key each
     call makes a job."""
@@ -111,7 +111,7 @@ async def post_job(
 
 
 async def _create(
-    request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob, job_id: str | None, wait: int
+    request: Request, response: Response, gateway: Gateway, who: Principal, body: InvopopJob, job_id: str | None, wait: int
 ) -> dict[str, Any]:
     with place_to_wait(gateway, who, wait):
         found = await _submit(request, response, gateway, who, body, job_id)
@@ -120,7 +120,7 @@ async def _create(
 
 
 async def _submit(
-    request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob, job_id: str | None
+    request: Request, response: Response, gateway: Gateway, who: Principal, body: InvopopJob, job_id: str | None
 ) -> Any:
     """Create the job, or find it. Returns the row of the request for it."""
     fingerprint = derived(body.model_dump_json(), "fingerprint")
@@ -183,7 +183,7 @@ class _Work:
         return len(self.content) + (len(json.dumps(self.entry)) if self.entry is not None else 0)
 
 
-async def _work(gateway: Gateway, who: Principal, body: NewJob, job_id: str) -> _Work:
+async def _work(gateway: Gateway, who: Principal, body: InvopopJob, job_id: str) -> _Work:
     """The envelope of a job. Raises 422 for an unknown entry."""
     entry_id, data, made = body.silo_entry_id, body.data, None
     if body.silo_entry_id is not None:
@@ -200,7 +200,7 @@ async def _work(gateway: Gateway, who: Principal, body: NewJob, job_id: str) -> 
 
 
 async def _command(
-    gateway: Gateway, who: Principal, admission: Admission, body: NewJob, job_id: str, workflow: str, work: _Work
+    gateway: Gateway, who: Principal, admission: Admission, body: InvopopJob, job_id: str, workflow: str, work: _Work
 ) -> CreateJob:
     """The command for a job whose envelope is stored."""
     if work.entry is not None:

@@ -29,7 +29,7 @@ from services.ingest.dialects.pdftools.options import BadOption, Options, Pairs,
 from services.ingest.http.authentication import authenticate
 from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.errors import ApiError
-from shared.web.api_keys import KEY_HEADERS, Principal
+from shared.web.api_keys import KEY_HEADERS, NEEDS_KEY, Principal
 
 PREFIX = "/conversion/v1.0/rest"
 MAX_BODY = 1 << 20
@@ -55,7 +55,7 @@ async def caller(request: Request, gateway: GatewayDep) -> Principal:
         refused = refusal(request, gateway.settings.cors_origins)
         principal, reason = (KEYLESS, "") if refused is None else (None, f" Without a key, {refused}.")
     if principal is None:
-        raise ApiError(401, f"A valid key is needed: X-API-Key, or Authorization: Bearer.{reason}", code="unauthorized")
+        raise ApiError(401, f"{NEEDS_KEY}{reason}", code="unauthorized")
     if not principal.may("producer", "operator"):
         raise ApiError(403, f"The key's role {principal.role!r} may not do this.", code="forbidden")
     request.state.rate = await gateway.limits.take_request(principal.tenant_id)

@@ -1,48 +1,41 @@
-"""The Conversion Service's Simple API (reference/vendor-apis.md §3.5), and the administration of its connections and profiles."""
+"""The Conversion Service's Simple API (reference/vendor-apis.md §3.5)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import text
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import JSONResponse
 
 from contracts import FileRef
 from services.ingest.adapters.admission import Admission, admit
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.remote_files import RemoteFailed
-from services.ingest.adapters.store.audit import add_audit
 from services.ingest.adapters.store.reservations import Place
-from services.ingest.core.fields import Flag
 from services.ingest.core.file_names import clean_name, path_part
 from services.ingest.dialects.pdftools import store
 from services.ingest.dialects.pdftools.common import PREFIX, Caller, checked_options, read_body, resolve_workflow
 from services.ingest.dialects.pdftools.jobs import add_file, create, job_of, start
-from services.ingest.dialects.pdftools.names import BUILT_IN_CONNECTIONS, DEFAULT_PROFILE
+from services.ingest.dialects.pdftools.names import BUILT_IN_CONNECTIONS
 from services.ingest.dialects.pdftools.options import HTTP_STATUS, data_of, error_of
 from services.ingest.dialects.pdftools.results import MAX_WAIT_S
 from services.ingest.http.archive import zip_stream
 from services.ingest.http.audit_trail import DOWNLOAD
-from services.ingest.http.dependencies import Admin, GatewayDep
+from services.ingest.http.dependencies import GatewayDep
 from services.ingest.http.download import send
 from services.ingest.http.errors import ApiError
 from services.ingest.http.multipart import declared_size, receive
 from services.ingest.http.prefer_wait import place_to_wait
 from services.ingest.http.records import ended_job, files_of
 from shared import clock
-from shared.net.address_guard import AddressRefused, check_url
 from shared.objects.object_store import StoredObject
 from shared.web.api_keys import Principal
 
 router = APIRouter(prefix=PREFIX, tags=["Conversion Service"])
-admin = APIRouter(prefix="/v1/conversion", tags=["Conversion Service"], max_body_size=64 << 10)
 ConnectionId = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -207,88 +200,3 @@ async def _outputs(request: Request, gateway: Gateway, job_id: str) -> list[dict
         error = error_of(job, files)
         raise ApiError(HTTP_STATUS[error["code"]], error["message"], code=error["code"])
     return made
-
-
-class Profile(BaseModel):
-    """Default options of a workflow. Options of a job override them, options of a document override both."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    options: list[dict[str, Any]] = Field(default_factory=list, max_length=100)
-    is_default: Flag = False
-
-
-class Connection(BaseModel):
-    """What an input runs. With `output_url` it answers 202 and sends the results there."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    workflow: str = Field(min_length=1, max_length=200)
-    profile: str = Field(default=DEFAULT_PROFILE, min_length=1, max_length=100)
-    output_url: str | None = Field(default=None, max_length=2048)
-
-
-@admin.put("/profiles/{workflow:path}/{name}", summary="Create or edit a profile")
-async def put_profile(
-    workflow: Annotated[str, Path(max_length=200)],
-    name: ConnectionId,
-    gateway: GatewayDep,
-    who: Admin,
-    body: Annotated[Profile, Body()],
-) -> dict[str, Any]:
-    """`workflow` is a name of `listWorkflows`."""
-    pairs = checked_options(body.options, 400)
-    workflow, *_ = await resolve_workflow(gateway, who, workflow, None)
-    values = {"t": who.tenant_id, "w": workflow, "n": name, "o": json.dumps(list(pairs)), "d": body.is_default}
-    save = text(
-        "INSERT INTO conversion_profile (tenant_id, workflow, name, options, is_default) VALUES (:t, :w, :n, :o, :d) "
-        "ON CONFLICT (tenant_id, workflow, name) DO UPDATE SET options = excluded.options, is_default = excluded.is_default"
-    )
-
-    def work(c: Any) -> None:
-        if body.is_default:
-            others = text("UPDATE conversion_profile SET is_default = :no WHERE tenant_id = :t AND workflow = :w")
-            c.execute(others, {"no": False, "t": who.tenant_id, "w": workflow})
-        c.execute(save, values)
-        add_audit(c, who, clock.unix(), "profile.put", f"{workflow}/{name}")
-
-    await gateway.store.transact(work)
-    return {"workflow": workflow, "name": name, "is_default": body.is_default}
-
-
-@admin.put("/connections/{connection_id}", summary="Create or edit a connection")
-async def put_connection(
-    connection_id: ConnectionId, gateway: GatewayDep, who: Admin, body: Annotated[Connection, Body()]
-) -> dict[str, Any]:
-    """Run it by `POST /conversion/v1.0/rest/http.input/{id}`."""
-    theirs, _, profile, _ = await resolve_workflow(gateway, who, body.workflow, body.profile)
-    if body.output_url is not None:
-        try:
-            check_url(body.output_url, gateway.settings.trusted)
-        except AddressRefused as error:
-            raise ApiError(400, f"output_url: {error}", "output_url") from None
-    values = {"t": who.tenant_id, "i": connection_id, "w": theirs, "p": profile, "u": body.output_url}
-    save = text(
-        "INSERT INTO conversion_connection (tenant_id, id, workflow, profile, output_url) VALUES (:t, :i, :w, :p, :u) ON CONFLICT (tenant_id, id) "
-        "DO UPDATE SET workflow = excluded.workflow, profile = excluded.profile, output_url = excluded.output_url"
-    )
-
-    def work(c: Any) -> None:
-        c.execute(save, values)
-        add_audit(c, who, clock.unix(), "connection.put", connection_id)
-
-    await gateway.store.transact(work)
-    return {"id": connection_id, "workflow": theirs, "profile": profile, "output_url": body.output_url}
-
-
-@admin.delete("/connections/{connection_id}", status_code=204, summary="Delete a connection")
-async def delete_connection(connection_id: ConnectionId, gateway: GatewayDep, who: Admin) -> None:
-    """Jobs that it started go on."""
-    drop = text("DELETE FROM conversion_connection WHERE tenant_id = :t AND id = :i")
-
-    def work(c: Any) -> int:
-        add_audit(c, who, clock.unix(), "connection.delete", connection_id)
-        return int(c.execute(drop, {"t": who.tenant_id, "i": connection_id}).rowcount)
-
-    if not await gateway.store.transact(work):
-        raise ApiError(404, f"There is no connection {connection_id}.")

@@ -13,11 +13,13 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store import accounts, credentials, reservations, tenant_erasures
 from services.ingest.adapters.store.audit import add_audit
 from services.ingest.core.fields import Flag, Whole
+from services.ingest.http.answers.accounts import OwnTenant, Tenant, Tenants, User, Users
 from services.ingest.http.dependencies import PLATFORM_TENANT, Admin, GatewayDep, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Accounts"], max_body_size=64 << 10)
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -71,7 +73,7 @@ class UserBody(BaseModel):
     disabled: Flag = False
 
 
-@router.put("/tenants/{tenant_id}", summary="Create or change a tenant")
+@router.put("/tenants/{tenant_id}", summary="Create or change a tenant", operation_id="putTenant", responses=answered(Tenant))
 async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body: Annotated[TenantBody, Body()]) -> dict[str, Any]:
     """For admins of the platform. New quotas take effect within five seconds. Admits an erased tenant again; 409 while it is erased."""
     if who.tenant_id != PLATFORM_TENANT:
@@ -90,7 +92,7 @@ async def put_tenant(tenant_id: TenantId, gateway: GatewayDep, who: Admin, body:
     return {"tenant_id": tenant_id, "name": body.name, "quotas": quotas, "inbox": body.inbox}
 
 
-@router.get("/tenants", summary="Tenants")
+@router.get("/tenants", summary="Tenants", operation_id="listTenants", responses=answered(Tenants))
 async def tenants(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """For admins of the platform."""
     if who.tenant_id != PLATFORM_TENANT:
@@ -102,7 +104,7 @@ async def tenants(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     }
 
 
-@router.get("/tenant", summary="Quotas and usage of your tenant")
+@router.get("/tenant", summary="Quotas and usage of your tenant", operation_id="getOwnTenant", responses=answered(OwnTenant))
 async def own_tenant(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """`used` counts today's files and bytes (UTC), and open jobs up to 10,000."""
     quotas = await gateway.limits.quotas(who.tenant_id)
@@ -116,7 +118,7 @@ async def own_tenant(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     return {"tenant_id": who.tenant_id, "name": name, "quotas": shown, "used": await gateway.store.read(used)}
 
 
-@router.put("/users/{user_name}", summary="Create or change a user")
+@router.put("/users/{user_name}", summary="Create or change a user", operation_id="putUser", responses=answered(User))
 async def put_user(user_name: UserName, gateway: GatewayDep, who: Admin, body: Annotated[UserBody, Body()]) -> dict[str, Any]:
     """A user of the caller's tenant. User names are unique over all tenants: 409 for a name of another tenant. A change revokes
     the user's tokens."""
@@ -156,7 +158,7 @@ async def _hashed(gateway: Gateway, who: Principal, password: str | None) -> str
         return await gateway.passwords.hash_password(password)
 
 
-@router.get("/users", summary="Users")
+@router.get("/users", summary="Users", operation_id="listUsers", responses=answered(Users))
 async def users(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """The users of the caller's tenant, without passwords."""
     query = text("SELECT user_name, role, rights, disabled FROM app_user WHERE tenant_id = :t ORDER BY user_name")
@@ -169,7 +171,7 @@ async def users(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     }
 
 
-@router.delete("/users/{user_name}", status_code=204, summary="Delete a user")
+@router.delete("/users/{user_name}", status_code=204, summary="Delete a user", operation_id="deleteUser")
 async def delete_user(user_name: UserName, gateway: GatewayDep, who: Admin) -> None:
     """Revokes everything that the user can sign in or sign with: tokens, keys and applications under the user's name. The links
     that the user shared end too."""

@@ -9,13 +9,15 @@ from fastapi import APIRouter, Query
 from sqlalchemy import text
 
 from services.ingest.adapters.store.audit_verification import ChainVerifier
+from services.ingest.http.answers.operations import AuditPage, AuditVerification
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator
 from services.ingest.http.errors import ApiError
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=64 << 10)
 
 
-@router.get("/audit", summary="Audit")
+@router.get("/audit", summary="Audit", operation_id="getAudit", responses=answered(AuditPage))
 async def audit(
     gateway: GatewayDep,
     who: Operator,
@@ -33,7 +35,7 @@ async def audit(
     return {"result": [json.loads(r.body) for r in rows], "next": rows[-1].id if len(rows) == limit else None}
 
 
-@router.get("/audit/verification", summary="Verify the audit")
+@router.get("/audit/verification", summary="Verify the audit", operation_id="verifyAudit", responses=answered(AuditVerification))
 async def verification(
     gateway: GatewayDep,
     who: Operator,

@@ -15,10 +15,12 @@ from services.ingest.adapters.store.job_search import count, find
 from services.ingest.core.fields import Flag, Number
 from services.ingest.core.job_filter import Filter
 from services.ingest.dialects.v1.operations import Rerun
+from services.ingest.http.answers.jobs import BulkRun, BulkRuns, BulkStarted
 from services.ingest.http.dependencies import GatewayDep, Operator
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/bulk", tags=["Operations"], max_body_size=1 << 20)
 MOST = 1_000_000
@@ -28,7 +30,19 @@ _NEW = text("INSERT INTO bulk (id, tenant_id, created_at, state, body) VALUES (:
 class Bulk(BaseModel):
     """`filter` is that of `GET /v1/jobs`; `options` are those of the rerun request."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "verb": "retry",
+                    "filter": {"workflow": "documents@1", "error_code": "unreachable"},
+                    "rate_per_s": 20.0,
+                    "reason": "the source is back",
+                }
+            ]
+        },
+    )
 
     verb: Literal["cancel", "terminate", "pause", "resume", "retry", "rerun"]
     filter: Filter
@@ -38,7 +52,7 @@ class Bulk(BaseModel):
     options: Rerun = Rerun()
 
 
-@router.post("", status_code=201, summary="Start a bulk run")
+@router.post("", status_code=201, summary="Start a bulk run", operation_id="startBulkRun", responses=answered(BulkStarted, 201))
 async def start(gateway: GatewayDep, who: Operator, body: Annotated[Bulk, Body()]) -> dict[str, Any]:
     """Applies the verb to every job that exists now and still fits when its turn comes.
 
@@ -76,7 +90,7 @@ async def _one(gateway: Gateway, who: Principal, bulk_id: str) -> dict[str, Any]
     return _shown(row)
 
 
-@router.get("", summary="Bulk runs")
+@router.get("", summary="Bulk runs", operation_id="listBulkRuns", responses=answered(BulkRuns))
 async def listed(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """The newest hundred bulk runs."""
     query = text("SELECT state, body FROM bulk WHERE tenant_id = :t ORDER BY created_at DESC LIMIT 100")
@@ -84,7 +98,7 @@ async def listed(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     return {"result": [_shown(r) for r in rows]}
 
 
-@router.get("/{bulk_id}", summary="A bulk run")
+@router.get("/{bulk_id}", summary="A bulk run", operation_id="getBulkRun", responses=answered(BulkRun))
 async def shown(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """The bulk run's state and progress."""
     return await _one(gateway, who, bulk_id)
@@ -102,13 +116,13 @@ async def _change(gateway: Gateway, who: Principal, bulk_id: str, was: str, then
     return {**known, "state": then}
 
 
-@router.post("/{bulk_id}/stop", summary="Stop a bulk run")
+@router.post("/{bulk_id}/stop", summary="Stop a bulk run", operation_id="stopBulkRun", responses=answered(BulkRun))
 async def stop(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """Jobs that it has handled stay as they are."""
     return await _change(gateway, who, bulk_id, "running", "stopped")
 
 
-@router.post("/{bulk_id}/resume", summary="Resume a bulk run")
+@router.post("/{bulk_id}/resume", summary="Resume a bulk run", operation_id="resumeBulkRun", responses=answered(BulkRun))
 async def resume(bulk_id: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """Continues after the last handled page."""
     return await _change(gateway, who, bulk_id, "stopped", "running")

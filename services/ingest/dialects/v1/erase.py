@@ -10,10 +10,12 @@ from sqlalchemy import text
 
 from contracts import EraseJob
 from services.ingest.core.fields import Number
+from services.ingest.http.answers.operations import RetentionDays
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import Admin, GatewayDep
 from services.ingest.http.records import job_record
 from shared import clock
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
 _KEEP = text("INSERT INTO retention (tenant_id, days) VALUES (:t, :d) ON CONFLICT (tenant_id) DO UPDATE SET days = excluded.days")
@@ -23,12 +25,12 @@ _DAYS = text("SELECT days FROM retention WHERE tenant_id = :t")
 class Retention(BaseModel):
     """Days that ended jobs are kept; null keeps them for ever."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"days": 90}]})
 
     days: Number | None = Field(ge=0, le=36_500)
 
 
-@router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job")
+@router.delete("/jobs/{job_id}", status_code=204, summary="Erase a job", operation_id="eraseJob")
 async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, reason: str = "") -> None:
     """Erases the job's record, files, history, texts and results in every service, and its objects unless another file has the
     same content.
@@ -45,7 +47,7 @@ async def erase(job_id: str, request: Request, gateway: GatewayDep, who: Admin, 
     await gateway.decisions.wait_until(gone, gateway.settings.decision_timeout_s)
 
 
-@router.put("/retention", summary="Set the retention of jobs")
+@router.put("/retention", summary="Set the retention of jobs", operation_id="setRetention", responses=answered(RetentionDays))
 async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retention, Body()]) -> dict[str, Any]:
     """The tenant's jobs that ended longer ago are erased within minutes."""
     drop = text("DELETE FROM retention WHERE tenant_id = :t")
@@ -59,7 +61,7 @@ async def set_retention(gateway: GatewayDep, who: Admin, body: Annotated[Retenti
     return {"days": body.days}
 
 
-@router.get("/retention", summary="Retention of jobs")
+@router.get("/retention", summary="Retention of jobs", operation_id="getRetention", responses=answered(RetentionDays))
 async def retention(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """`days`, or null when jobs are kept for ever."""
     return {"days": await gateway.store.read(lambda c: c.execute(_DAYS, {"t": who.tenant_id}).scalar())}

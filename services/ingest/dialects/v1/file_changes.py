@@ -19,6 +19,7 @@ from contracts import (
 )
 from contracts.file_commands import Value
 from services.ingest.adapters.gateway import Gateway
+from services.ingest.http.answers.records import ChangedFile, FileRecord
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
@@ -26,13 +27,14 @@ from services.ingest.http.idempotency import keyed_root
 from services.ingest.http.records import file_record
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import REPEATABLE, answered
 
 router = APIRouter(prefix="/v1", tags=["Files"], max_body_size=128 << 10)
 Name = Annotated[str, Path(min_length=1, max_length=200)]
 Reason = Annotated[str, Query(max_length=1000, description="Appears in the file's events and in the audit.")]
 
 
-class Why(BaseModel):
+class ChangeReason(BaseModel):
     """`reason` appears in the file's events and in the audit."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,13 +42,13 @@ class Why(BaseModel):
     reason: str = Field(default="", max_length=1000)
 
 
-class Correction(Why):
+class Correction(ChangeReason):
     """The right value, as any JSON except null."""
 
     value: Value = Field(examples=["1250.00"])
 
 
-class Move(Why):
+class Move(ChangeReason):
     """The job that gets the file. It has ended, as the file's job has."""
 
     to_job_id: str = Field(min_length=1, max_length=200)
@@ -75,14 +77,20 @@ async def _change(
     return {**await file_record(gateway, file_id, who), "command_id": root}
 
 
-@router.get("/files/{file_id}", summary="A file")
+@router.get("/files/{file_id}", summary="A file", operation_id="getFile", responses=answered(FileRecord))
 async def file(file_id: str, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The file's whole record: `fields` with its extracted values, its tag, its `properties`, its `folder`, and `recycled_at` while it
     is in the recycle bin."""
     return await file_record(gateway, file_id, who)
 
 
-@router.patch("/files/{file_id}/values/{name:path}", summary="Correct an extracted value")
+@router.patch(
+    "/files/{file_id}/values/{name:path}",
+    summary="Correct an extracted value",
+    operation_id="correctValue",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def set_value(
     file_id: str, name: Name, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Correction, Body()]
 ) -> dict[str, Any]:
@@ -93,7 +101,13 @@ async def set_value(
     return await _change(request, gateway, who, SetFileValue, file_id, body.reason, name=name, value=body.value)
 
 
-@router.delete("/files/{file_id}/values/{name:path}", summary="Delete an extracted value")
+@router.delete(
+    "/files/{file_id}/values/{name:path}",
+    summary="Delete an extracted value",
+    operation_id="deleteValue",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def delete_value(
     file_id: str, name: Name, request: Request, gateway: GatewayDep, who: Operator, reason: Reason = ""
 ) -> dict[str, Any]:
@@ -101,7 +115,13 @@ async def delete_value(
     return await _change(request, gateway, who, DeleteFileValue, file_id, reason, name=name)
 
 
-@router.delete("/files/{file_id}/properties/{name:path}", summary="Delete a property of a file")
+@router.delete(
+    "/files/{file_id}/properties/{name:path}",
+    summary="Delete a property of a file",
+    operation_id="deleteProperty",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def delete_property(
     file_id: str, name: Name, request: Request, gateway: GatewayDep, who: Operator, reason: Reason = ""
 ) -> dict[str, Any]:
@@ -109,30 +129,54 @@ async def delete_property(
     return await _change(request, gateway, who, DeleteFileProperty, file_id, reason, name=name)
 
 
-@router.delete("/files/{file_id}/tag", summary="Take the tag away from a file")
+@router.delete(
+    "/files/{file_id}/tag",
+    summary="Take the tag away from a file",
+    operation_id="removeTag",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def remove_tag(file_id: str, request: Request, gateway: GatewayDep, who: Operator, reason: Reason = "") -> dict[str, Any]:
     """Answers with the file's record. Searches by the tag do not find the file any more. 404 when it has none."""
     return await _change(request, gateway, who, RemoveFileTag, file_id, reason)
 
 
-@router.post("/files/{file_id}/recycle", summary="Move a file to the recycle bin")
+@router.post(
+    "/files/{file_id}/recycle",
+    summary="Move a file to the recycle bin",
+    operation_id="recycleFile",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def recycle(
-    file_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
+    file_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[ChangeReason | None, Body()] = None
 ) -> dict[str, Any]:
     """The file is erased after 30 days (`STAGELINE_RECYCLE_DAYS`). Until then it can be downloaded and restored. Answers with its
     record. 409 when its job has not ended."""
     return await _change(request, gateway, who, RecycleFile, file_id, body.reason if body else "")
 
 
-@router.post("/files/{file_id}/restore", summary="Move a file back from the recycle bin")
+@router.post(
+    "/files/{file_id}/restore",
+    summary="Move a file back from the recycle bin",
+    operation_id="restoreFile",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def restore(
-    file_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
+    file_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[ChangeReason | None, Body()] = None
 ) -> dict[str, Any]:
     """Answers with the file's record. 409 when it is not in the recycle bin."""
     return await _change(request, gateway, who, RestoreFile, file_id, body.reason if body else "")
 
 
-@router.post("/files/{file_id}/move", summary="Move a file to another job")
+@router.post(
+    "/files/{file_id}/move",
+    summary="Move a file to another job",
+    operation_id="moveFile",
+    responses=answered(ChangedFile),
+    openapi_extra=REPEATABLE,
+)
 async def move(
     file_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Move, Body()]
 ) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from starlette.responses import PlainTextResponse, Response
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.search_index import search as find
 from services.ingest.core.waiting import why
+from services.ingest.http.answers.jobs import History, ResultPackage, SearchHits
+from services.ingest.http.answers.records import JobDetail
 from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import GatewayDep, Reader
 from services.ingest.http.download import send
@@ -20,12 +22,20 @@ from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait
 from services.ingest.http.records import file_record, files_of, job_record
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import WAITING, answered
 
 OutputNumber = Annotated[int, Path(ge=1, le=1000)]
-router = APIRouter(prefix="/v1", tags=["Stageline"], max_body_size=1 << 20)
+router = APIRouter(prefix="/v1", max_body_size=1 << 20)
 
 
-@router.get("/files/{file_id}/text", summary="A file's text", response_class=PlainTextResponse, dependencies=[DOWNLOAD])
+@router.get(
+    "/files/{file_id}/text",
+    summary="A file's text",
+    response_class=PlainTextResponse,
+    dependencies=[DOWNLOAD],
+    operation_id="getFileText",
+    tags=["Files"],
+)
 async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     """The extracted text. Form feeds separate pages."""
     record = await file_record(gateway, file_id, who)
@@ -35,7 +45,14 @@ async def file_text(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     return PlainTextResponse(await gateway.objects.of(who.tenant_id).get_object(record["text_blob"]))
 
 
-@router.get("/files/{file_id}/result", summary="A file's result package", dependencies=[DOWNLOAD])
+@router.get(
+    "/files/{file_id}/result",
+    summary="A file's result package",
+    dependencies=[DOWNLOAD],
+    operation_id="getFileResult",
+    tags=["Files"],
+    responses=answered(ResultPackage),
+)
 async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Response:
     """All findings on the file, as JSON."""
     record = await file_record(gateway, file_id, who)
@@ -45,7 +62,12 @@ async def file_result(file_id: str, gateway: GatewayDep, who: Reader) -> Respons
 
 
 @router.get(
-    "/files/{file_id}/outputs/{number}", summary="Download an output of a file", response_class=Response, dependencies=[DOWNLOAD]
+    "/files/{file_id}/outputs/{number}",
+    summary="Download an output of a file",
+    response_class=Response,
+    dependencies=[DOWNLOAD],
+    operation_id="downloadFileOutput",
+    tags=["Files"],
 )
 async def file_output(file_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the file's `outputs`, from 1."""
@@ -53,7 +75,12 @@ async def file_output(file_id: str, number: OutputNumber, request: Request, gate
 
 
 @router.get(
-    "/jobs/{job_id}/outputs/{number}", summary="Download an output of a job", response_class=Response, dependencies=[DOWNLOAD]
+    "/jobs/{job_id}/outputs/{number}",
+    summary="Download an output of a job",
+    response_class=Response,
+    dependencies=[DOWNLOAD],
+    operation_id="downloadJobOutput",
+    tags=["Jobs"],
 )
 async def job_output(job_id: str, number: OutputNumber, request: Request, gateway: GatewayDep, who: Reader) -> Response:
     """`number` is the position in the job's `outputs`, from 1."""
@@ -69,7 +96,7 @@ async def _output(request: Request, gateway: Gateway, who: Principal, record: di
     return await send(request, objects, output["blob_name"], output["file_name"], output.get("content_type"))
 
 
-@router.get("/search", summary="Full-text search")
+@router.get("/search", summary="Full-text search", operation_id="searchText", tags=["Files"], responses=answered(SearchHits))
 async def search(
     gateway: GatewayDep,
     who: Reader,
@@ -80,7 +107,14 @@ async def search(
     return {"result": await gateway.store.read(lambda c: find(c, who.tenant_id, q, limit))}
 
 
-@router.get("/jobs/{job_id}", summary="A job, its files in full, and why it waits")
+@router.get(
+    "/jobs/{job_id}",
+    summary="A job, its files in full, and why it waits",
+    operation_id="getJob",
+    tags=["Jobs"],
+    responses=answered(JobDetail),
+    openapi_extra=WAITING,
+)
 async def job(job_id: str, request: Request, response: Response, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The job's record with whole file records, and `waiting`: one reason code with its facts, or null.
 
@@ -95,7 +129,9 @@ async def job(job_id: str, request: Request, response: Response, gateway: Gatewa
     return {**record, "files": files, "waiting": why(record, files, clock.unix())}
 
 
-@router.get("/jobs/{job_id}/history", summary="History of a job")
+@router.get(
+    "/jobs/{job_id}/history", summary="History of a job", operation_id="getJobHistory", tags=["Jobs"], responses=answered(History)
+)
 async def history(
     job_id: str,
     gateway: GatewayDep,

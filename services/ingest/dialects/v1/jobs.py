@@ -17,15 +17,18 @@ from services.ingest.adapters.store.operations import rows_of
 from services.ingest.adapters.store.reservations import HOLD_S, REMOTE_HOLD_S, job_place
 from services.ingest.core.fields import Arguments, Meta, Moment, Whole, WorkflowName
 from services.ingest.core.job_filter import Filter
+from services.ingest.http.answers.jobs import CreatedJob, JobPage, SavedQueries, SavedQuery
 from services.ingest.http.commands import ID_TAKEN, create_job
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
-from services.ingest.http.idempotency import keyed_root
+from services.ingest.http.idempotency import keyed_root, root_of
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.parameters import require_open
 from services.ingest.http.prefer_wait import place_to_wait, preferred_wait, wait_if_preferred
 from services.ingest.http.remote_files import remote_file, remote_places
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import REPEATABLE_AND_WAITING, answered
 
 router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
 
@@ -33,7 +36,19 @@ router = APIRouter(prefix="/v1", tags=["Jobs"], max_body_size=1 << 20)
 class NewJob(BaseModel):
     """A job from remote files, or without files. To use your own files, upload them into a session (`POST /api/job/create`)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "workflow": "documents",
+                    "urls": ["https://files.example.com/invoice-17.pdf"],
+                    "job_key": "order-17",
+                    "metadata": {"customer": "acme"},
+                }
+            ]
+        },
+    )
 
     job_id: uuid.UUID | None = Field(
         default=None,
@@ -49,7 +64,14 @@ class NewJob(BaseModel):
     args: Arguments | None = None
 
 
-@router.post("/jobs", status_code=201, summary="Create a job")
+@router.post(
+    "/jobs",
+    status_code=201,
+    summary="Create a job",
+    operation_id="createJob",
+    responses=answered(CreatedJob, 201),
+    openapi_extra=REPEATABLE_AND_WAITING,
+)
 async def create(
     request: Request, response: Response, gateway: GatewayDep, who: Writer, body: Annotated[NewJob, Body()]
 ) -> dict[str, Any]:
@@ -65,8 +87,10 @@ async def create(
 async def _create(request: Request, response: Response, gateway: Gateway, who: Principal, body: NewJob) -> dict[str, Any]:
     if body.job_id is not None and body.job_id.version not in (1, 7):
         raise ApiError(400, "job_id: a UUID of version 1 or 7 is expected", "job_id")
-    await require_open(gateway, who, body.workflow, body.workflow_version, body.args)
     key = request.headers.get("idempotency-key") or (f"job_id:{body.job_id}" if body.job_id else None)
+    repeated = str(body.job_id) if body.job_id else derived(root_of(who, key), "job") if key else None
+    await require_workflow(gateway, who, body.workflow, body.workflow_version, repeated)
+    await require_open(gateway, who, body.workflow, body.workflow_version, body.args)
     root = await keyed_root(gateway, who, key, body.model_dump_json())
     job_id = str(body.job_id) if body.job_id else derived(root, "job")
     fields = body.model_dump(exclude={"job_id", "urls"})
@@ -91,7 +115,7 @@ class Page(Filter):
     limit: int = Field(default=50, ge=1, le=200)
 
 
-@router.get("/jobs", summary="Find jobs")
+@router.get("/jobs", summary="Find jobs", operation_id="findJobs", responses=answered(JobPage))
 async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query()]) -> dict[str, Any]:
     """One page of the jobs that fit. `next` is the cursor of the next page; jobs that come or go in between shift nothing."""
     wanted = query.query(who.tenant_id, clock.unix(), query.cursor)
@@ -99,7 +123,7 @@ async def search(gateway: GatewayDep, who: Reader, query: Annotated[Page, Query(
     return {"result": found, "next": following}
 
 
-@router.put("/queries/{name}", summary="Save a search")
+@router.put("/queries/{name}", summary="Save a search", operation_id="saveQuery", responses=answered(SavedQuery))
 async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotated[Filter, Body()]) -> dict[str, Any]:
     """Saves the filter under `name`. A filter with the same name is replaced."""
     if not 0 < len(name) <= 100:
@@ -113,7 +137,7 @@ async def save_query(name: str, gateway: GatewayDep, who: Writer, body: Annotate
     return {"name": name, "filter": body.model_dump(mode="json", exclude_defaults=True)}
 
 
-@router.get("/queries", summary="Saved searches")
+@router.get("/queries", summary="Saved searches", operation_id="listQueries", responses=answered(SavedQueries))
 async def queries(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """All saved searches of the tenant."""
     rows = text("SELECT name, body FROM saved_query WHERE tenant_id = :t ORDER BY name")
@@ -126,7 +150,7 @@ async def queries(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     }
 
 
-@router.get("/queries/{name}/jobs", summary="Run a saved search")
+@router.get("/queries/{name}/jobs", summary="Run a saved search", operation_id="runQuery", responses=answered(JobPage))
 async def run_query(
     name: str, gateway: GatewayDep, who: Reader, cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -143,7 +167,7 @@ async def run_query(
     return {"result": found, "next": following}
 
 
-@router.delete("/queries/{name}", status_code=204, summary="Delete a saved search")
+@router.delete("/queries/{name}", status_code=204, summary="Delete a saved search", operation_id="deleteQuery")
 async def forget_query(name: str, gateway: GatewayDep, who: Writer) -> None:
     """204 also when there is none with this name."""
     drop = text("DELETE FROM saved_query WHERE tenant_id = :t AND name = :n")

@@ -17,12 +17,14 @@ from services.ingest.adapters.store import accounts, credentials, tenant_erasure
 from services.ingest.adapters.store.audit import add_audit
 from services.ingest.core.fields import Moment
 from services.ingest.dialects.v1.accounts import TENANT_PATTERN, Rights, Role
+from services.ingest.http.answers.accounts import Applications, IssuedApplication, IssuedKey, KeyList
 from services.ingest.http.dependencies import PLATFORM_TENANT, Admin, GatewayDep
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import ACCESS, Principal, enter_key
 from shared.web.key_format import key_hash, new_key
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Accounts"], max_body_size=64 << 10)
 
@@ -66,11 +68,9 @@ ISSUED_KEY = {
 ISSUED_APPLICATION = {"secret_key": "app_3f2a…", "api_key": "c2lnbmluZyBrZXk=", "role": "producer"}
 
 
-def _answered(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    return {201: {"content": {"application/json": {"example": example}}}}
-
-
-@router.post("/keys", status_code=201, summary="Issue a key", responses=_answered(ISSUED_KEY))
+@router.post(
+    "/keys", status_code=201, summary="Issue a key", responses=answered(IssuedKey, 201, ISSUED_KEY), operation_id="issueKey"
+)
 async def issue_key(gateway: GatewayDep, who: Admin, body: Annotated[NewKey, Body()]) -> dict[str, Any]:
     """Only this answer contains the key."""
     key = new_key()
@@ -103,7 +103,7 @@ async def issue_key(gateway: GatewayDep, who: Admin, body: Annotated[NewKey, Bod
     }  # fmt: skip
 
 
-@router.get("/keys", summary="Keys")
+@router.get("/keys", summary="Keys", operation_id="listKeys", responses=answered(KeyList))
 async def keys(
     gateway: GatewayDep, who: Admin, tenant_id: Annotated[str | None, Query(max_length=100, pattern=TENANT_PATTERN)] = None
 ) -> dict[str, Any]:
@@ -127,7 +127,7 @@ async def keys(
     }  # fmt: skip
 
 
-@router.delete("/keys/{key_id}", status_code=204, summary="Revoke a key")
+@router.delete("/keys/{key_id}", status_code=204, summary="Revoke a key", operation_id="revokeKey")
 async def revoke_key(key_id: str, gateway: GatewayDep, who: Admin) -> None:
     """Takes effect here at once, elsewhere within five seconds. Open streams, waits and downloads of the key end too, and so do the
     links that were shared with it."""
@@ -153,7 +153,8 @@ async def _tenant_of(gateway: Gateway, key_id: str) -> str | None:
     "/applications",
     status_code=201,
     summary="Issue credentials for signed requests (amx)",
-    responses=_answered(ISSUED_APPLICATION),
+    responses=answered(IssuedApplication, 201, ISSUED_APPLICATION),
+    operation_id="issueApplication",
 )
 async def issue_application(gateway: GatewayDep, who: Admin, body: Annotated[NewApplication, Body()]) -> dict[str, str]:
     """`secret_key` names the application and travels with each request. `api_key` signs requests; only this answer contains it."""
@@ -171,7 +172,7 @@ async def issue_application(gateway: GatewayDep, who: Admin, body: Annotated[New
     return {"secret_key": app_id, "api_key": api_key, "role": body.role}
 
 
-@router.get("/applications", summary="Signing applications")
+@router.get("/applications", summary="Signing applications", operation_id="listApplications", responses=answered(Applications))
 async def applications(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Applications of the caller's tenant that are not revoked."""
     query = text("SELECT app_id, user_name, role FROM amx_app WHERE tenant_id = :t AND revoked = :no ORDER BY app_id")
@@ -179,7 +180,9 @@ async def applications(gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     return {"result": [{"secret_key": r.app_id, "user_name": r.user_name, "role": r.role} for r in rows]}
 
 
-@router.delete("/applications/{secret_key}", status_code=204, summary="Revoke a signing application")
+@router.delete(
+    "/applications/{secret_key}", status_code=204, summary="Revoke a signing application", operation_id="revokeApplication"
+)
 async def revoke_application(secret_key: str, gateway: GatewayDep, who: Admin) -> None:
     """Takes effect at once, on every replica. What it has open ends within five seconds, and so do the links that it shared."""
 

@@ -26,12 +26,16 @@ from services.ingest.adapters.store.reservations import job_place
 from services.ingest.core.backlog import merge
 from services.ingest.core.fields import Arguments, Flag, Id, Json, Meta, Number, Whole
 from services.ingest.core.waiting import why
+from services.ingest.http.answers.jobs import Explanation, JobRun, SteeredJob
+from services.ingest.http.answers.operations import Backlog, ControlSet
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.idempotency import given_key
 from services.ingest.http.records import job_record
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import REPEATABLE, answered
 
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
 
@@ -53,6 +57,10 @@ class Retry(Why):
 class Rerun(Why):
     """What to run again. The new job reuses the files and the results that are still valid."""
 
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"from_step": "fields", "only": "failed", "reason": "new rules"}]}
+    )
+
     from_step: str | None = Field(default=None, max_length=100)
     only: Literal["all", "failed", "changed"] = "all"
     file_ids: list[Id] = Field(default_factory=list, max_length=1000)
@@ -64,7 +72,9 @@ class Rerun(Why):
 class Poke(BaseModel):
     """The answer for a waiting step: OK continues with `data` as its result, KO fails it with `code`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"step": "approve", "outcome": "OK", "data": {"approved_by": "ann"}}]}
+    )
 
     step: str | None = Field(default=None, max_length=100)
     file_id: Id | None = None
@@ -76,6 +86,8 @@ class Poke(BaseModel):
 
 class Steering(Why):
     """An absent field stays as it is; null clears the value."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"limit": 20, "reason": "the source is slow"}]})
 
     paused: Flag | None = None
     limit: Whole | None = Field(default=None, ge=0, le=1_000_000)
@@ -92,7 +104,7 @@ async def _verb(request: Request, gateway: Gateway, who: Principal, kind: Any, j
     return {"job_id": job_id, "command_id": command.command_id, "stage": record["stage"], "paused": record.get("paused")}
 
 
-@router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
+@router.post("/jobs/{job_id}/cancel", summary="Cancel a job", operation_id="cancelJob", responses=answered(SteeredJob))
 async def cancel(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -100,7 +112,12 @@ async def cancel(
     return await _verb(request, gateway, who, CancelJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/terminate", summary="End a job as failed, without rescue steps")
+@router.post(
+    "/jobs/{job_id}/terminate",
+    summary="End a job as failed, without rescue steps",
+    operation_id="terminateJob",
+    responses=answered(SteeredJob),
+)
 async def terminate(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -108,7 +125,7 @@ async def terminate(
     return await _verb(request, gateway, who, TerminateJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/pause", summary="Pause a job")
+@router.post("/jobs/{job_id}/pause", summary="Pause a job", operation_id="pauseJob", responses=answered(SteeredJob))
 async def pause(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -116,7 +133,7 @@ async def pause(
     return await _verb(request, gateway, who, PauseJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/resume", summary="Resume a job")
+@router.post("/jobs/{job_id}/resume", summary="Resume a job", operation_id="resumeJob", responses=answered(SteeredJob))
 async def resume(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Why | None, Body()] = None
 ) -> dict[str, Any]:
@@ -124,7 +141,7 @@ async def resume(
     return await _verb(request, gateway, who, ResumeJob, job_id, reason=body.reason if body else "")
 
 
-@router.post("/jobs/{job_id}/retry", summary="Retry at once")
+@router.post("/jobs/{job_id}/retry", summary="Retry at once", operation_id="retryJob", responses=answered(SteeredJob))
 async def retry(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Retry | None, Body()] = None
 ) -> dict[str, Any]:
@@ -133,7 +150,7 @@ async def retry(
     return await _verb(request, gateway, who, RetryJobNow, job_id, reason=wanted.reason, file_id=wanted.file_id)
 
 
-@router.post("/jobs/{job_id}/poke", summary="Answer a waiting step")
+@router.post("/jobs/{job_id}/poke", summary="Answer a waiting step", operation_id="answerStep", responses=answered(SteeredJob))
 async def poke(
     job_id: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Poke | None, Body()] = None
 ) -> dict[str, Any]:
@@ -142,7 +159,14 @@ async def poke(
     return await _verb(request, gateway, who, PokeJob, job_id, **wanted.model_dump(), approval=who.may("operator"))
 
 
-@router.post("/jobs/{job_id}/rerun", status_code=201, summary="Run an ended job again, as a new job")
+@router.post(
+    "/jobs/{job_id}/rerun",
+    status_code=201,
+    summary="Run an ended job again, as a new job",
+    operation_id="rerunJob",
+    responses=answered(JobRun, 201),
+    openapi_extra=REPEATABLE,
+)
 async def rerun(
     job_id: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Rerun | None, Body()] = None
 ) -> dict[str, Any]:
@@ -153,7 +177,7 @@ async def rerun(
     """
     await job_record(gateway, job_id, who)
     wanted = body or Rerun()
-    key = request.headers.get("idempotency-key")
+    key = given_key(request)
     root = derived(who.tenant_id, job_id, key, "rerun") if key else clock.new_root()
     fields = wanted.model_dump(exclude={"file_ids"})
     command = RerunJob(
@@ -169,7 +193,7 @@ async def rerun(
     return made
 
 
-@router.get("/jobs/{job_id}/why", summary="Why a job waits")
+@router.get("/jobs/{job_id}/why", summary="Why a job waits", operation_id="explainJob", responses=answered(Explanation))
 async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """One reason `code` with a message, `facts`, and `changes_at` when the next change is known. The orchestrator answers for
     this moment.
@@ -206,14 +230,16 @@ async def why_waiting(job_id: str, request: Request, gateway: GatewayDep, who: R
     return {"job_id": job_id, **answer["why"]}
 
 
-@router.get("/backlog", summary="Backlog by action and tenant")
+@router.get("/backlog", summary="Backlog by action and tenant", operation_id="getBacklog", responses=answered(Backlog))
 async def backlog(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """Waiting and running tasks, rates, and when the backlog will be drained. Tenants see their own tasks, the platform all."""
     rows = await gateway.store.read(lambda c: rows_of(c, "SELECT body FROM backlog_view ORDER BY at", {}))
     return merge(rows, None if who.tenant_id == PLATFORM_TENANT else who.tenant_id, clock.unix())
 
 
-@router.put("/controls/{kind}/{name}", summary="Control an action or a tenant")
+@router.put(
+    "/controls/{kind}/{name}", summary="Control an action or a tenant", operation_id="setControl", responses=answered(ControlSet)
+)
 async def control(
     kind: Literal["action", "tenant"],
     name: str,

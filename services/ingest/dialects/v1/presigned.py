@@ -14,10 +14,12 @@ from services.ingest.adapters.store import uploads
 from services.ingest.core.fields import Id, Meta, Whole
 from services.ingest.core.file_names import clean_name
 from services.ingest.dialects.v1.tus import await_file, require_open_session, upload_record
+from services.ingest.http.answers.accounts import CompletedUpload, PresignedUpload
 from services.ingest.http.dependencies import GatewayDep, Writer
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.objects.access import ObjectMissing
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/uploads", tags=["Uploads"], max_body_size=256 << 10)
 SIGNED_S = 3600
@@ -26,7 +28,19 @@ SIGNED_S = 3600
 class Presign(BaseModel):
     """The file to upload."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "session_id": "0f767925-b464-4ffa-b621-1a0aeacac256",
+                    "file_name": "invoice-17.pdf",
+                    "size": 48213,
+                    "content_type": "application/pdf",
+                }
+            ]
+        },
+    )
 
     session_id: Id = Field(min_length=1)
     file_name: str = Field(min_length=1, max_length=255)
@@ -35,7 +49,13 @@ class Presign(BaseModel):
     metadata: Meta = None
 
 
-@router.post("/presigned", status_code=201, summary="Presign an upload")
+@router.post(
+    "/presigned",
+    status_code=201,
+    summary="Presign an upload",
+    operation_id="presignUpload",
+    responses=answered(PresignedUpload, 201),
+)
 async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Body()]) -> dict[str, Any]:
     """PUT the bytes to `url` within an hour, then call `POST /v1/uploads/{upload_id}/complete`.
 
@@ -69,7 +89,12 @@ async def presign(gateway: GatewayDep, who: Writer, body: Annotated[Presign, Bod
     return {"upload_id": upload_id, "method": "PUT", "url": url, "expires_in": SIGNED_S}
 
 
-@router.post("/{upload_id}/complete", summary="Complete a presigned upload")
+@router.post(
+    "/{upload_id}/complete",
+    summary="Complete a presigned upload",
+    operation_id="completeUpload",
+    responses=answered(CompletedUpload),
+)
 async def complete(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> dict[str, str]:
     """Adds the file to its session. 409 when the bytes are missing, or differ in size from the announcement."""
     row = await upload_record(gateway, upload_id, who)

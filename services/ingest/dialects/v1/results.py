@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.job_search import find
 from services.ingest.dialects.v1.jobs import Page
+from services.ingest.http.answers.jobs import JobResult, JobResults
 from services.ingest.http.archive import entries_of, manifest_of, zip_stream
 from services.ingest.http.audit_trail import DOWNLOAD
 from services.ingest.http.dependencies import GatewayDep, Reader
@@ -21,8 +23,12 @@ from shared.web.result_table import as_csv, result_of, rows_of
 router = APIRouter(prefix="/v1", tags=["Jobs"])
 MOST_FILES = 20_000
 """Files that end a page of `GET /v1/results` before its limit of jobs."""
-EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/csv": {}}}}
+TABLE: dict[str, Any] = {"text/csv": {"schema": {"type": "string"}}}
 Format = Annotated[Literal["json", "csv"], Query(description="`csv` has one row per file")]
+
+
+def _either(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model, "content": TABLE}}
 
 
 class ResultPage(Page):
@@ -44,7 +50,13 @@ def _csv(results: list[dict[str, Any]], following: str | None = None) -> Respons
     return Response(as_csv(rows_of(results)), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
 
-@router.get("/jobs/{job_id}/results", summary="Results of a job", dependencies=[DOWNLOAD], responses=EITHER)
+@router.get(
+    "/jobs/{job_id}/results",
+    summary="Results of a job",
+    dependencies=[DOWNLOAD],
+    responses=_either(JobResult),
+    operation_id="getJobResults",
+)
 async def results(job_id: str, gateway: GatewayDep, who: Reader, format: Format = "json") -> Response:
     """`results` (step → what it returned), `outputs`, and `files` with `fields`, `properties`, `results` and `outputs` each.
 
@@ -54,7 +66,9 @@ async def results(job_id: str, gateway: GatewayDep, who: Reader, format: Format 
     return _csv([found]) if format == "csv" else JSONResponse(found)
 
 
-@router.get("/results", summary="Results of many jobs", dependencies=[DOWNLOAD], responses=EITHER)
+@router.get(
+    "/results", summary="Results of many jobs", dependencies=[DOWNLOAD], responses=_either(JobResults), operation_id="getResults"
+)
 async def all_results(gateway: GatewayDep, who: Reader, query: Annotated[ResultPage, Query()]) -> Response:
     """The results of one page of the jobs that `GET /v1/jobs` finds by the same filter. `next` is the cursor of the next page;
     with `format=csv` it is in the header `X-Next-Cursor`."""
@@ -76,6 +90,8 @@ async def all_results(gateway: GatewayDep, who: Reader, query: Annotated[ResultP
     summary="Download all results of a job",
     response_class=StreamingResponse,
     dependencies=[DOWNLOAD],
+    operation_id="downloadJobResults",
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def archive(job_id: str, gateway: GatewayDep, who: Reader) -> StreamingResponse:
     """A folder per file with `text.txt`, `result.json` and the file's outputs; outputs of the job at the top.

@@ -12,11 +12,14 @@ from contracts.loose import check_metadata
 from contracts.secrecy import hide_secrets
 from services.ingest.adapters.store.operations import rows_of
 from services.ingest.core.fields import Arguments, Flag, Whole, WorkflowName
+from services.ingest.http.answers.operations import ScheduleList, ScheduleSaved
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import GatewayDep, Reader, Writer
 from services.ingest.http.errors import ApiError
+from services.ingest.http.known_workflows import require_workflow
 from services.ingest.http.remote_files import remote_file
 from shared import clock
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/schedules", tags=["Schedules"], max_body_size=1 << 20)
 
@@ -25,7 +28,19 @@ class Schedule(BaseModel):
     """`cron` has five fields (minute, hour, day of month, month, day of week) or is a macro such as `@daily`, in local time of
     `time_zone`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "cron": "0 6 * * 1-5",
+                    "time_zone": "Europe/Berlin",
+                    "workflow": "documents",
+                    "urls": ["https://files.example.com/daily.pdf"],
+                }
+            ]
+        },
+    )
 
     cron: str = Field(min_length=1, max_length=200, examples=["0 6 * * 1-5"])
     time_zone: str = Field(default="UTC", min_length=1, max_length=100, examples=["Europe/Berlin"])
@@ -49,12 +64,13 @@ def _shown(name: str, state: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "job": hide_secrets(state["job"]), **{k: state.get(k) for k in keep}}
 
 
-@router.put("/{name}", summary="Create or change a schedule")
+@router.put("/{name}", summary="Create or change a schedule", operation_id="putSchedule", responses=answered(ScheduleSaved))
 async def save(
     name: str, request: Request, gateway: GatewayDep, who: Writer, body: Annotated[Schedule, Body()]
 ) -> dict[str, Any]:
     """Times missed during an outage make one job afterwards. A local time that a clock change skips is taken right after the
     change."""
+    await require_workflow(gateway, who, body.workflow, body.workflow_version)
     for index, url in enumerate(body.urls):
         remote_file("", index, url, None)
     fields = body.model_dump(exclude={"cron", "time_zone", "urls", "paused"})
@@ -68,7 +84,7 @@ async def save(
     return {"name": name, **body.model_dump(mode="json", exclude_none=True)}
 
 
-@router.get("", summary="Schedules")
+@router.get("", summary="Schedules", operation_id="listSchedules", responses=answered(ScheduleList))
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """All schedules of the tenant, with the time of their next job."""
     rows = await gateway.store.read(
@@ -82,7 +98,7 @@ def _name(state: dict[str, Any]) -> str:
     return str(metadata.get("schedule", "")) if isinstance(metadata, dict) else ""
 
 
-@router.delete("/{name}", status_code=204, summary="Delete a schedule")
+@router.delete("/{name}", status_code=204, summary="Delete a schedule", operation_id="deleteSchedule")
 async def delete(name: str, request: Request, gateway: GatewayDep, who: Writer) -> None:
     """Jobs that it has made are kept."""
     command = DeleteSchedule(

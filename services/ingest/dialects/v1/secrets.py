@@ -13,10 +13,12 @@ from contracts.secrecy import SECRET_NAME
 from contracts.topics import SECRETS_TOPIC
 from services.ingest.adapters.store import tenant_secrets
 from services.ingest.adapters.store.audit import add_audit
+from services.ingest.http.answers.accounts import SecretNames, SecretSaved
 from services.ingest.http.dependencies import GatewayDep, Operator
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.processing.unit_of_work import Unit
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/secrets", tags=["Secrets"], max_body_size=64 << 10)
 SecretName = Annotated[str, Path(pattern=SECRET_NAME)]
@@ -27,13 +29,17 @@ MOST = 1000
 class NewSecret(BaseModel):
     """The value, and the addresses that it may be sent to. Without `origins` it goes to the address of the step that names it."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={"examples": [{"value": "s3cret", "origins": ["https://crm.example.com"]}]},
+    )
 
     value: str = Field(min_length=1, max_length=16_384)
     origins: list[Annotated[str, Field(max_length=2048)]] = Field(default_factory=list, max_length=20)
 
 
-@router.put("/{name}", summary="Set a secret")
+@router.put("/{name}", summary="Set a secret", operation_id="putSecret", responses=answered(SecretSaved))
 async def put_secret(name: SecretName, gateway: GatewayDep, who: Operator, body: Annotated[NewSecret, Body()]) -> dict[str, Any]:
     """A step of a workflow names it as `secret:NAME`. The value is sealed before it is stored or sent, and is never shown."""
     if gateway.secret_box is None:
@@ -71,13 +77,13 @@ def _origins(given: list[str]) -> list[str]:
     return sorted(set(found))
 
 
-@router.get("", summary="Names of secrets")
+@router.get("", summary="Names of secrets", operation_id="listSecrets", responses=answered(SecretNames))
 async def list_secrets(gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """The tenant's secrets with who set them when, without their values."""
     return {"result": await gateway.store.read(lambda c: tenant_secrets.listed(c, who.tenant_id))}
 
 
-@router.delete("/{name}", status_code=204, summary="Delete a secret")
+@router.delete("/{name}", status_code=204, summary="Delete a secret", operation_id="deleteSecret")
 async def delete_secret(name: SecretName, gateway: GatewayDep, who: Operator) -> None:
     """Steps that name it fail from now on."""
     event = SecretChanged(

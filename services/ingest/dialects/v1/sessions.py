@@ -14,7 +14,7 @@ from shared import clock
 router = APIRouter(prefix="/v1", tags=["Operations"], max_body_size=1 << 20)
 
 
-@router.delete("/sessions/{session_id}", status_code=204, summary="Erase a session without a job")
+@router.delete("/sessions/{session_id}", status_code=204, summary="Erase a session without a job", operation_id="eraseSession")
 async def erase(
     session_id: str, request: Request, gateway: GatewayDep, who: Writer, reason: Annotated[str, Query(max_length=1000)] = ""
 ) -> None:

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, text
 
 from services.ingest.adapters.store import catalogue
 from services.ingest.adapters.store.audit import add_audit
+from services.ingest.http.answers.accounts import MetadataDefinition, TagLine, TagList
 from services.ingest.http.dependencies import GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from shared import clock
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Tags"], max_body_size=64 << 10)
 Name = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -29,20 +31,23 @@ class Tag(BaseModel):
 class Definition(BaseModel):
     """A metadata definition. It applies to the files of `tag`; null means all files."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"description": "Amount to be paid", "data_type": "amount", "tag": "invoice"}]},
+    )
 
     description: str = Field(default="", max_length=1000)
     data_type: Literal["text", "number", "date", "boolean", "amount"] = "text"
     tag: str | None = Field(default=None, min_length=1, max_length=100)
 
 
-@router.get("/tags", summary="Tags")
+@router.get("/tags", summary="Tags", operation_id="listTags", responses=answered(TagList))
 async def tags(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The built-in tags, those of the tenant, and those that its files have."""
     return {"result": await gateway.store.read(lambda c: catalogue.tags(c, who.tenant_id))}
 
 
-@router.put("/tags/{name}", summary="Create or edit a tag")
+@router.put("/tags/{name}", summary="Create or edit a tag", operation_id="putTag", responses=answered(TagLine))
 async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Tag, Body()]) -> dict[str, str]:
     """The name is the tag's id. Files get the tag by the rules of a step (`text.classify`, `config.rules`)."""
 
@@ -54,13 +59,18 @@ async def put_tag(name: Name, gateway: GatewayDep, who: Operator, body: Annotate
     return {"id": name, "name": name, "description": body.description}
 
 
-@router.delete("/tags/{name}", status_code=204, summary="Delete a tag")
+@router.delete("/tags/{name}", status_code=204, summary="Delete a tag", operation_id="deleteTag")
 async def delete_tag(name: Name, gateway: GatewayDep, who: Operator) -> None:
     """Files keep the tag. A built-in tag stays; only its description is deleted."""
     await _drop(gateway, who, "tag", name)
 
 
-@router.put("/metadata/{name}", summary="Create or edit a metadata definition")
+@router.put(
+    "/metadata/{name}",
+    summary="Create or edit a metadata definition",
+    operation_id="putMetadataDefinition",
+    responses=answered(MetadataDefinition),
+)
 async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: Annotated[Definition, Body()]) -> dict[str, Any]:
     """The name is the definition's id, and the key under which `fields.extract` reports the value."""
 
@@ -72,7 +82,9 @@ async def put_definition(name: Name, gateway: GatewayDep, who: Operator, body: A
     return {"id": name, "name": name, **body.model_dump()}
 
 
-@router.delete("/metadata/{name}", status_code=204, summary="Delete a metadata definition")
+@router.delete(
+    "/metadata/{name}", status_code=204, summary="Delete a metadata definition", operation_id="deleteMetadataDefinition"
+)
 async def delete_definition(name: Name, gateway: GatewayDep, who: Operator) -> None:
     """Extracted values are kept."""
     await _drop(gateway, who, "metadata_definition", name)

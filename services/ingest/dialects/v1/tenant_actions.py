@@ -8,10 +8,12 @@ from fastapi import APIRouter, Path
 
 from services.ingest.adapters.store import workflow_quotas
 from services.ingest.adapters.store.audit import add_audit
+from services.ingest.http.answers.accounts import AllowedAction, TenantActions
 from services.ingest.http.dependencies import PLATFORM_TENANT, Admin, GatewayDep
 from services.ingest.http.errors import ApiError
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/tenants", tags=["Accounts"], max_body_size=64 << 10)
 TenantId = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -23,14 +25,18 @@ def _platform(who: Principal) -> None:
         raise ApiError(403, "Only admins of the platform administer tenants.")
 
 
-@router.get("/{tenant_id}/actions", summary="Actions of a tenant")
+@router.get(
+    "/{tenant_id}/actions", summary="Actions of a tenant", operation_id="listTenantActions", responses=answered(TenantActions)
+)
 async def listed(tenant_id: TenantId, gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Actions beside the built-in ones: those that the tenant introduced, and those that were allowed."""
     _platform(who)
     return {"result": await gateway.store.read(lambda c: workflow_quotas.actions_of(c, tenant_id))}
 
 
-@router.put("/{tenant_id}/actions/{action}", summary="Allow an action")
+@router.put(
+    "/{tenant_id}/actions/{action}", summary="Allow an action", operation_id="allowAction", responses=answered(AllowedAction)
+)
 async def allow(tenant_id: TenantId, action: Action, gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """The tenant's workflows may name it, and it takes no place in the tenant's quota."""
     _platform(who)
@@ -43,7 +49,7 @@ async def allow(tenant_id: TenantId, action: Action, gateway: GatewayDep, who: A
     return {"tenant_id": tenant_id, "action": action, "allowed": True}
 
 
-@router.delete("/{tenant_id}/actions/{action}", status_code=204, summary="Take back an action")
+@router.delete("/{tenant_id}/actions/{action}", status_code=204, summary="Take back an action", operation_id="forgetAction")
 async def forget(tenant_id: TenantId, action: Action, gateway: GatewayDep, who: Admin) -> None:
     """Workflows that are published keep it. Its place in the quota is free again."""
     _platform(who)

@@ -13,15 +13,23 @@ from services.ingest.adapters.store import tenant_erasures
 from services.ingest.adapters.store.audit import add_audit
 from services.ingest.core.job_view import text as shown_time
 from services.ingest.dialects.v1.accounts import TenantId
+from services.ingest.http.answers.accounts import TenantErasure
 from services.ingest.http.dependencies import PLATFORM_TENANT, Admin, GatewayDep
 from services.ingest.http.errors import ApiError
 from shared.processing.unit_of_work import Unit
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1", tags=["Accounts"], max_body_size=64 << 10)
 
 
-@router.delete("/tenants/{tenant_id}", status_code=202, summary="Erase a tenant")
+@router.delete(
+    "/tenants/{tenant_id}",
+    status_code=202,
+    summary="Erase a tenant",
+    operation_id="eraseTenant",
+    responses=answered(TenantErasure, 202),
+)
 async def erase(tenant_id: TenantId, gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """Shuts the tenant out at once. Then cancels its jobs, and erases jobs, sessions, entries, accounts, endpoints and objects.
 
@@ -42,7 +50,12 @@ async def erase(tenant_id: TenantId, gateway: GatewayDep, who: Admin) -> dict[st
     return await _shown(gateway, tenant_id)
 
 
-@router.get("/tenants/{tenant_id}/erasure", summary="The erasure of a tenant")
+@router.get(
+    "/tenants/{tenant_id}/erasure",
+    summary="The erasure of a tenant",
+    operation_id="getTenantErasure",
+    responses=answered(TenantErasure),
+)
 async def erasure(tenant_id: TenantId, gateway: GatewayDep, who: Admin) -> dict[str, Any]:
     """`state` is `running` or `done`; `left` counts what is still there. 404 for a tenant that is not erased."""
     _platform(who)

@@ -30,6 +30,7 @@ from services.ingest.http.errors import ApiError
 from services.ingest.http.idempotency import keyed_root
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import REPEATABLE
 
 router = APIRouter(prefix="/v1/uploads", tags=["Uploads"])
 OCTETS = "application/offset+octet-stream"
@@ -47,7 +48,7 @@ def bad_header(error: ValueError) -> ApiError:
     return ApiError(400, str(error), str(error).partition(":")[0])
 
 
-@router.options("", summary="Capabilities of the server", status_code=204)
+@router.options("", summary="Capabilities of the server", status_code=204, operation_id="getUploadCapabilities")
 async def options(gateway: GatewayDep) -> Response:
     """Protocol version, extensions, checksum algorithms and largest size in bytes."""
     return Response(
@@ -59,7 +60,7 @@ async def options(gateway: GatewayDep) -> Response:
     )  # fmt: skip
 
 
-@router.post("", status_code=201, summary="Create an upload")
+@router.post("", status_code=201, summary="Create an upload", operation_id="createUpload", openapi_extra=REPEATABLE)
 async def create(request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """`Upload-Length` or `Upload-Defer-Length: 1`, `Upload-Metadata`, and optionally `Upload-Concat`. The body may contain the
     first bytes.
@@ -177,7 +178,7 @@ async def upload_record(gateway: Gateway, upload_id: str, who: Principal) -> Any
     return row
 
 
-@router.head("/{upload_id}", summary="Offset of an upload")
+@router.head("/{upload_id}", summary="Offset of an upload", operation_id="getUploadOffset")
 async def status(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """`Upload-Offset` and `Upload-Length`; `Stageline-File-Id` once the file exists, `Stageline-Error` when the upload has
     failed."""
@@ -203,7 +204,7 @@ def _outcome(row: Any) -> dict[str, str]:
     return {"stageline-error": row.code or "failed"} if row.state == "failed" else {}
 
 
-@router.patch("/{upload_id}", status_code=204, summary="Bring bytes")
+@router.patch("/{upload_id}", status_code=204, summary="Bring bytes", operation_id="appendToUpload")
 async def append(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """Appends bytes at `Upload-Offset`. 409 for another offset, 460 for a wrong `Upload-Checksum`.
 
@@ -267,7 +268,7 @@ async def await_file(gateway: Gateway, upload_id: str, who: Principal) -> Any:
     return row
 
 
-@router.delete("/{upload_id}", status_code=204, summary="Terminate an upload")
+@router.delete("/{upload_id}", status_code=204, summary="Terminate an upload", operation_id="deleteUpload")
 async def terminate(upload_id: str, request: Request, gateway: GatewayDep, who: Writer) -> Response:
     """Deletes the uploaded bytes; a file that was made of them stays. 409 while the file is being made."""
     require_version(request)

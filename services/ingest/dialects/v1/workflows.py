@@ -14,12 +14,14 @@ from services.ingest.adapters.gateway import Gateway
 from services.ingest.adapters.store.operations import LIVE, Record, rows_of
 from services.ingest.core.fields import Json
 from services.ingest.core.workflow_readers import PRIVATE, may_read, may_run
+from services.ingest.http.answers.operations import PublishedVersion, PublishedWorkflow, WorkflowDraft, WorkflowList
 from services.ingest.http.commands import send_command
 from services.ingest.http.dependencies import PLATFORM_TENANT, GatewayDep, Operator, Reader
 from services.ingest.http.errors import ApiError
 from services.ingest.http.parameters import definition_fault, refusal
 from shared import clock
 from shared.web.api_keys import Principal
+from shared.web.openapi import answered
 
 router = APIRouter(prefix="/v1/workflows", tags=["Workflows"], max_body_size=1 << 20)
 _SAVE = text("INSERT INTO workflow_draft (name, body) VALUES (:n, :b) ON CONFLICT (name) DO UPDATE SET body = excluded.body")
@@ -36,7 +38,7 @@ async def _draft(gateway: Gateway, name: str) -> Record | None:
     return found[0] if found else None
 
 
-@router.get("", summary="Published workflows and drafts")
+@router.get("", summary="Published workflows and drafts", operation_id="listWorkflows", responses=answered(WorkflowList))
 async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     """The workflows that the tenant may run, each with its versions, oldest first. Drafts are shown to the platform alone."""
     published = f"SELECT body FROM workflow_view WHERE name NOT LIKE :private AND {LIVE} ORDER BY name, version"
@@ -56,7 +58,7 @@ async def listed(gateway: GatewayDep, who: Reader) -> dict[str, Any]:
     return {"result": [found[name] for name in sorted(found)]}
 
 
-@router.get("/{name}", summary="A workflow")
+@router.get("/{name}", summary="A workflow", operation_id="getWorkflow", responses=answered(PublishedWorkflow))
 async def shown(
     name: str, gateway: GatewayDep, who: Reader, version: Annotated[int | None, Query(ge=1, le=1 << 31)] = None
 ) -> dict[str, Any]:
@@ -73,7 +75,7 @@ async def shown(
     return {**found[0], "definition": hide_secrets(found[0]["definition"])}
 
 
-@router.get("/{name}/draft", summary="A workflow's draft")
+@router.get("/{name}/draft", summary="A workflow's draft", operation_id="getWorkflowDraft", responses=answered(WorkflowDraft))
 async def draft(name: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]:
     """The draft as it was last saved. Drafts are the platform's."""
     found = await _draft(gateway, name) if who.tenant_id == PLATFORM_TENANT else None
@@ -82,7 +84,7 @@ async def draft(name: str, gateway: GatewayDep, who: Operator) -> dict[str, Any]
     return {"name": name, "definition": hide_secrets(found)}
 
 
-@router.put("/{name}/draft", summary="Save a draft")
+@router.put("/{name}/draft", summary="Save a draft", operation_id="saveWorkflowDraft", responses=answered(WorkflowDraft))
 async def save_draft(name: str, gateway: GatewayDep, who: Operator, body: Annotated[Json, Body()]) -> dict[str, Any]:
     """Drafts may be invalid: errors are reported when a draft is published, or by `stageline workflows validate`."""
     _platform(who)
@@ -95,7 +97,13 @@ async def save_draft(name: str, gateway: GatewayDep, who: Operator, body: Annota
     return {"name": name, "definition": body}
 
 
-@router.post("/{name}/publish", status_code=201, summary="Publish a workflow version")
+@router.post(
+    "/{name}/publish",
+    status_code=201,
+    summary="Publish a workflow version",
+    operation_id="publishWorkflow",
+    responses=answered(PublishedVersion, 201),
+)
 async def publish(
     name: str, request: Request, gateway: GatewayDep, who: Operator, body: Annotated[Json | None, Body()] = None
 ) -> dict[str, Any]:
@@ -120,7 +128,7 @@ async def publish(
     return {"name": name, "version": definition["version"], "command_id": command.command_id}
 
 
-@router.delete("/{name}", status_code=204, summary="Delete a workflow")
+@router.delete("/{name}", status_code=204, summary="Delete a workflow", operation_id="deleteWorkflow")
 async def delete(name: str, request: Request, gateway: GatewayDep, who: Operator) -> None:
     """Deletes all versions and the draft. Jobs that run it go on; no job begins with it, from a second later.
 
