@@ -93,7 +93,7 @@ from contracts.session import (
 from contracts.stage import Progress, StageReport, StageTask, TaskCancelled
 from contracts.status import FileStatus, JobStage, TaskStatus
 from contracts.topics import MODELS, TOPICS, Topic, all_topics, dead_letter_topic, task_topic
-from contracts.webhook import RegisterWebhook, WebhookDecided
+from contracts.webhook import RegisterWebhook, WebhookChanged, WebhookDecided
 from contracts.work import FileRef, JobRequest, ParentTask, Tenancy
 
 __all__ = [
@@ -193,6 +193,7 @@ __all__ = [
     "TerminateJob",
     "Topic",
     "UndecodableRecord",
+    "WebhookChanged",
     "WebhookDecided",
     "WorkerSeen",
     "WorkflowPublished",

@@ -27,7 +27,7 @@ CONTENT: Mapping[str, str] = {
     "delivery.events": "the first part of a receiver's answer, which may repeat what it was sent",
     "access.events": "names of users and tenants. A revocation leaves the key's hash alone",
     "webhook.commands": "an endpoint's URL; names of users",
-    "webhook.answers": NONE,
+    "webhook.answers": "names of users; reasons of their acts",
     "secret.events": "sealed secrets; names of users. A deletion leaves the secret's name and who deleted it",
     "seal.keys": "none: keys, from which an erasure removes those of the job",
     "job.erasures": "reasons that operators gave; names of users; hashes of erased objects",

@@ -31,7 +31,7 @@ from contracts.seal_events import SealKeyChanged
 from contracts.secret_events import SecretChanged
 from contracts.session import SESSION_COMMANDS, SESSION_EVENTS, EraseSession, SessionErased
 from contracts.stage import StageReport, StageTask, TaskCancelled
-from contracts.webhook import RegisterWebhook, WebhookDecided
+from contracts.webhook import RegisterWebhook, WebhookChanged, WebhookDecided
 
 DAY_S = 86_400
 
@@ -189,7 +189,7 @@ WEBHOOK_COMMANDS_TOPIC = Topic(
     "webhook.commands", "endpoint id", (RegisterWebhook,), ("ingest", "producers"), ("notifier",), 7 * DAY_S, hot=False
 )
 WEBHOOK_ANSWERS_TOPIC = Topic(
-    "webhook.answers", "endpoint id", (WebhookDecided,), ("notifier",), ("ingest", "consumers"), DAY_S, hot=False
+    "webhook.answers", "endpoint id", (WebhookDecided, WebhookChanged), ("notifier",), ("ingest", "consumers"), DAY_S, hot=False
 )
 SECRETS_TOPIC = Topic("secret.events", "tenant/name", (SecretChanged,), ("ingest",), ("stage_worker",), 0, "compact", False)
 SEAL_KEYS_TOPIC = Topic(

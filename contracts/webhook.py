@@ -75,3 +75,36 @@ class WebhookDecided(Message):
     @property
     def tenant(self) -> str:
         return self.tenant_id
+
+
+class WebhookChanged(Message):
+    """What a person, or the notifier itself, did to a webhook endpoint. The gateway enters it into the audit."""
+
+    TYPE = "stageline.webhook.changed.v1"
+    event_id: Id
+    command_id: Id
+    endpoint_id: Id
+    tenant_id: Id
+    verb: str = Field(min_length=1, max_length=100)
+    """`add`, `edit`, `test`, `rotate`, `enable`, `disable`, `delete` or `replay`."""
+    by: Text = Field(default="", max_length=500)
+    reason: Text = Field(default="", max_length=1000)
+    message: Text = Field(default="", max_length=1000)
+    """What came of it, for people to read."""
+    occurred_at: Timestamp
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def key(self) -> str:
+        return self.endpoint_id
+
+    @property
+    def time(self) -> datetime:
+        return self.occurred_at
+
+    @property
+    def tenant(self) -> str:
+        return self.tenant_id

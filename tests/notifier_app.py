@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from services.notifier.adapters.http import NotifierState
+from services.notifier.adapters.sender import HttpSender
 from services.notifier.app import make_app
 from services.notifier.settings import NotifierSettings
 from shared.database.migrate import migrate
@@ -24,16 +25,19 @@ from tests.unit.fake_relay import NotingRelay
 
 
 @contextlib.asynccontextmanager
-async def notifier_app(folder: Path) -> AsyncIterator[tuple[FastAPI, str]]:
-    """A notifier on a new SQLite database, and an administrator's key. Under `/socket.io` an application of one answer stands for Socket.IO."""
+async def notifier_app(folder: Path, **settings: Any) -> AsyncIterator[tuple[FastAPI, str]]:
+    """A notifier on a new SQLite database, and an administrator's key. It sends tests and challenges. Under `/socket.io` an application of one answer stands for Socket.IO."""
     store = open_store(f"sqlite:///{folder}/notifier.db")
     await migrate(store, "notifier")
     relay, keyring = NotingRelay(), Keyring(store)
     stream: Any = None
+    made = NotifierSettings(data_dir=folder, **settings)
+    sender = HttpSender(5, made.trusted)
     held = HeldRequests("streams", 10, 10, 10)
     state = NotifierState(
-        NotifierSettings(data_dir=folder), store, BatchProcessor("notifier", store, relay, relay.telemetry), keyring, stream, held
+        made, store, BatchProcessor("notifier", store, relay, relay.telemetry), keyring, stream, held, sender, sender
     )
     watch = CredentialWatch({KEY_CREDENTIAL: keyring.valid_keys})
     yield make_app(state, PlainTextResponse("socket"), watch, relay.telemetry), await issued_key(store, "admin", "default")
+    await sender.close()
     await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contracts.event_names import EVENT_NAMES
 from contracts.message import Message
 from contracts.registry.asyncapi import summary
 from contracts.registry.schemas import released
@@ -32,6 +33,9 @@ PARTITIONS = """\
 set when the topic is created. Producers and consumers
 are services, or `producers`, `workers`, `consumers` and `operators` for programs outside. A `tenant` reads and writes its own two
 topics alone."""
+NAMES = """\
+An event has one name: `type` in the bodies of webhooks and the event stream, the header `stageline-event-type`, the stream's `event:`.
+Filters take it, and the other names of its row; `*` stands for any part. A filter that matches no event is refused with the list."""
 TASKS = task_topic("{action}")
 TENANTS = (tenant_commands_topic("{tenant}"), tenant_events_topic("{tenant}"))
 
@@ -39,7 +43,21 @@ TENANTS = (tenant_commands_topic("{tenant}"), tenant_events_topic("{tenant}"))
 def page() -> str:
     """The whole page: one table of topics, then each topic with its messages."""
     topics = (*TOPICS, TASKS, *TENANTS)
-    parts = [HEAD, "## Topics\n", topic_table(topics), "", PARTITIONS, "", _dead_letters(), ""]
+    parts = [
+        HEAD,
+        "## Topics\n",
+        topic_table(topics),
+        "",
+        PARTITIONS,
+        "",
+        _dead_letters(),
+        "",
+        "## Names of events\n",
+        NAMES,
+        "",
+        name_table(),
+        "",
+    ]
     for topic in topics:
         parts += [f"## {topic.name}\n", _facts(topic), "", message_table(topic), ""]
     return "\n".join(parts)
@@ -62,6 +80,20 @@ def topic_table(topics: tuple[Topic, ...]) -> str:
 def message_table(topic: Topic) -> str:
     """A row per message of a topic: name, type, schema of each version, and meaning."""
     return table(["message", "type", "schema", "meaning"], (_message(model) for model in topic.models))
+
+
+def name_table() -> str:
+    """A row per event: its name, Alfred's name, the CloudEvents type, its class, and what carries it."""
+    return table(
+        ["`type`", "Alfred's name", "CloudEvents type", "class", "carried by"],
+        (
+            [
+                f"`{row.name}`", f"`{row.alfred}`" if row.alfred else "", f"`{row.type_}`", f"`{row.model.__name__}`",
+                "webhooks, stream" if row.streamed else "webhooks",
+            ]
+            for row in EVENT_NAMES
+        ),
+    )  # fmt: skip
 
 
 def retention(topic: Topic) -> str:

@@ -28,6 +28,7 @@ from contracts import (
     SessionFiles,
     SessionOpened,
     TenantErased,
+    WebhookChanged,
     WebhookDecided,
     WorkflowPublished,
 )
@@ -35,6 +36,7 @@ from contracts import file_events as f
 from contracts import job_events as j
 from services.ingest import file_projector as fp
 from services.ingest.adapters.store import operations as ops
+from services.ingest.adapters.store.audit import Entry, add_entries
 from services.ingest.adapters.store.record_batch import RecordBatch
 from services.ingest.adapters.store.scheduled_starts import start_scheduled
 from services.ingest.core import file_view, job_end, job_view
@@ -181,6 +183,15 @@ def webhook_decided(batch: RecordBatch, event: WebhookDecided, item: Inbound) ->
     batch.decisions.append((event.command_id, answer))
 
 
+def webhook_changed(batch: RecordBatch, event: WebhookChanged, item: Inbound) -> None:
+    """Enter what was done to a webhook into the audit."""
+    line = Entry(
+        event.tenant_id, event.occurred_at.timestamp(), f"webhook.{event.verb}", event.endpoint_id, event.by,
+        message=event.message or None, reason=event.reason,
+    )  # fmt: skip
+    add_entries(batch.unit.connection, [line])
+
+
 def job_erased(batch: RecordBatch, event: JobErased, item: Inbound) -> None:
     """Delete everything of the job, after the rest of the batch is written."""
     batch.erasures.append(event)
@@ -226,7 +237,7 @@ PROJECTIONS: Mapping[type[Message], Projection] = {
     f.FileMoveToPending: fp.file_pending, f.FileMoveToRecycleBin: fp.file_recycled, FileErased: file_erased,
     SessionOpened: session_opened, FileAdded: file_added, SessionFiles: session_files, SessionClosed: session_closed,
     SessionExpired: session_expired, SessionErased: session_erased, SessionCommandRefused: session_refused,
-    CommandDecided: command_decided, JobExplained: job_explained, WebhookDecided: webhook_decided, JobErased: job_erased, TenantErased: tenant_erased,
+    CommandDecided: command_decided, JobExplained: job_explained, WebhookDecided: webhook_decided, WebhookChanged: webhook_changed, JobErased: job_erased, TenantErased: tenant_erased,
     ReferencesFound: references_found, BacklogState: backlog_changed, WorkflowPublished: workflow_published, ScheduleState: schedule_changed,
 }  # fmt: skip
 """Every event type of the topics that the gateway consumes → its projection."""

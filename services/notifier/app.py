@@ -17,7 +17,7 @@ from contracts.topics import (
     TOPICS,
     WEBHOOK_COMMANDS_TOPIC,
 )
-from services.notifier.adapters import openapi
+from services.notifier.adapters import openapi, webhooks
 from services.notifier.adapters.delivery_queue import Limits
 from services.notifier.adapters.feed import EventFeed
 from services.notifier.adapters.http import NotifierState, install_errors, problem, router
@@ -76,7 +76,7 @@ async def build(host: Host, settings: NotifierSettings) -> None:
     held = HeldRequests("streams", settings.max_streams, settings.max_streams_per_tenant, settings.max_streams_per_key)
     sockets = Sockets(feed, keyring, watch, held, Shapes(settings.public_url))
     host.add_background(sockets.run)
-    state = NotifierState(settings, host.store, host.processor, keyring, stream, held)
+    state = NotifierState(settings, host.store, host.processor, keyring, stream, held, sender, sender)
     host.app = make_app(state, sockets.application, watch, host.telemetry)
 
 
@@ -84,6 +84,7 @@ def make_app(state: NotifierState, sockets: ASGIApp, watch: CredentialWatch, tel
     """The HTTP application. Its OpenAPI document is at /openapi.json and readable at /docs."""
     app = documented_app("Stageline notifier", VERSION, openapi.DESCRIPTION)
     app.state.notifier = state
+    app.include_router(webhooks.router)
     app.include_router(router)
     install_errors(app)
     openapi.install(app)

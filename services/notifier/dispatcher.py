@@ -11,10 +11,11 @@ from dataclasses import replace
 from opentelemetry.trace import Span, SpanKind
 
 from contracts import DeliveryAttempted, derived
-from contracts.topics import DELIVERY_EVENTS_TOPIC
+from contracts.topics import DELIVERY_EVENTS_TOPIC, WEBHOOK_ANSWERS_TOPIC
 from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
 from services.notifier.adapters.delivery_queue import LEASE_S, Job, Limits, Run, job_of
+from services.notifier.adapters.endpoints import changed
 from services.notifier.core.delivery import Result, judge
 from services.notifier.ports import Attempt, Delivery, Sender
 from shared import clock
@@ -160,15 +161,20 @@ class Dispatcher:
         before = db.standing(unit.connection, concerned)
         since = {endpoint: failing for endpoint, (failing, _) in before.items()}
         made: list[Attempt] = []
+        ended: set[str] = set()
         for delivery, result, started in tried:
             endpoint = delivery.endpoint_id
             if endpoint not in since:
                 continue  # the endpoint was deleted, and its deliveries with it
             id_ = derived(endpoint, delivery.event_id, delivery.attempt)
-            verdict = judge(result, delivery.attempt, unit.now, id_, since[endpoint], self.schedule)
+            verdict = judge(result, delivery.attempt - delivery.replayed, unit.now, id_, since[endpoint], self.schedule)
             made.append(Attempt(id_, delivery, result, verdict, started))
             since[endpoint] = None if verdict.outcome == "delivered" else since[endpoint] or started
             self._emit_attempt(unit, made[-1])
+            if verdict.disable is not None and not before[endpoint][1] and endpoint not in ended:
+                ended.add(endpoint)
+                event = changed(id_, endpoint, delivery.tenant_id, "disable", "notifier", reason=verdict.disable)
+                unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
         delivery_queue.release(unit.connection, left)
         db.save_attempts(unit.connection, made)
         db.mark_failing(unit.connection, {e: at for e, at in since.items() if at != before[e][0]})

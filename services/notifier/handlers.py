@@ -7,8 +7,10 @@ from typing import Any
 
 from contracts import FileErased, JobErased, Message, RegisterWebhook, SessionErased, SessionEvent, TenantErased, Topic
 from contracts.alfred import AlfredEvent
+from contracts.event_names import spellings_of, wanted
+from services.notifier.adapters import erasures
 from services.notifier.adapters import sql_store as db
-from services.notifier.core.delivery import DeliveryState, event_names, wanted
+from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.shapes import Shapes
 from services.notifier.registration import add_pending
 from shared.database.store import Store
@@ -57,23 +59,22 @@ def _prepare(unit: Unit, message: Message) -> None:
     if isinstance(message, RegisterWebhook):
         add_pending(unit.connection, message, unit.now)
     elif isinstance(message, SessionErased):
-        db.erase_session(unit.connection, message.session_id, message.tenant)
+        erasures.erase_session(unit.connection, message.session_id, message.tenant)
     elif isinstance(message, TenantErased):
-        db.erase_tenant(unit.connection, message.tenant_id)
+        erasures.erase_tenant(unit.connection, message.tenant_id)
     elif isinstance(message, FileErased):
         for job_id in (message.job_id, *message.former_job_ids):
-            db.erase_file(unit.connection, job_id, message.file_id)
+            erasures.erase_file(unit.connection, job_id, message.file_id)
     elif isinstance(message, JobErased):
-        db.erase(unit.connection, message.job_id)
+        erasures.erase(unit.connection, message.job_id)
         if message.session_id is not None:
-            db.erase_session(unit.connection, message.session_id, message.tenant)
+            erasures.erase_session(unit.connection, message.session_id, message.tenant)
 
 
 def _rows(item: Inbound, endpoints: Iterable[db.Endpoint], now: float, shapes: Shapes) -> list[dict[str, Any]]:
     """The deliveries of one event. Each shape that an endpoint asks for is written once."""
     message = item.message
-    alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
-    names = event_names(message.TYPE, alfred)
+    names = spellings_of(type(message))
     subscribed = [endpoint for endpoint in endpoints if wanted(endpoint.filters, names)]
     bodies = {shape: shapes.body(message, shape) for shape in {endpoint.shape for endpoint in subscribed}}
     return [_row(item, endpoint, names[0], now, bodies[endpoint.shape]) for endpoint in subscribed]

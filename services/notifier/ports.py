@@ -26,6 +26,10 @@ class Delivery:
     """Time at which the attempt became due, in Unix seconds."""
     leased_until: float = 0.0
     """End of the lease, in Unix seconds. It tells this lease from a later one."""
+    former_secrets: tuple[str, ...] = ()
+    """The secrets before rotations, while receivers may still have them."""
+    replayed: int = 0
+    """Attempts before the last replay."""
 
 
 @dataclass(frozen=True, slots=True)

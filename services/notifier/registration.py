@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 import secrets
@@ -14,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from contracts import RegisterWebhook, WebhookDecided, derived
 from contracts.topics import WEBHOOK_ANSWERS_TOPIC
-from services.notifier.core.delivery import Result
+from services.notifier.adapters.challenge import challenge
 from services.notifier.core.shapes import Shape
 from services.notifier.core.signature import new_secret
 from services.notifier.ports import WebhookProbe
@@ -100,10 +99,7 @@ class WebhookVerifier:
         """The lease of the row is its pause."""
 
     async def _verify(self, row: Any) -> None:
-        challenge = secrets.token_urlsafe(24)
-        body = {"token": secrets.token_urlsafe(16), "challenge": challenge, "type": "url_verification"}
-        result = await self.probe.ask(row.url, json.dumps(body).encode())
-        code, message = judge(result, challenge)
+        code, message = await challenge(self.probe, row.url)
         event = WebhookDecided(
             event_id=derived(row.command_id, "decided"), command_id=row.command_id, endpoint_id=row.endpoint_id,
             tenant_id=row.tenant_id, ok=code is None, code=code, message=message, occurred_at=clock.now(),
@@ -116,20 +112,3 @@ class WebhookVerifier:
             unit.emit(WEBHOOK_ANSWERS_TOPIC.name, event, None)
 
         await self.processor.run_unit(save)
-
-
-def judge(result: Result, challenge: str) -> tuple[str | None, str | None]:
-    """(None, None) when the response holds the challenge, plain or as JSON `{"challenge": …}`; else an error code and a sentence."""
-    if result.error is not None:
-        return result.error, f"The address could not be reached: {result.detail or result.error}"[:1000]
-    if result.status_code is None or not 200 <= result.status_code < 300:
-        return "challenge_failed", f"The address answered the challenge with {result.status_code}."
-    answer = (result.detail or "").strip()
-    try:
-        value = json.loads(answer)
-        answer = str(value.get("challenge", "")) if isinstance(value, dict) else str(value)
-    except (ValueError, RecursionError):
-        pass
-    if hmac.compare_digest(answer.encode("utf-8", "replace"), challenge.encode()):
-        return None, None
-    return "challenge_failed", "The address did not answer with the challenge."

@@ -18,6 +18,8 @@ class NotifierSettings(Settings):
     """Seconds before each attempt at a delivery. The list has one entry per attempt."""
     webhook_timeout_s: float = Field(default=15.0, gt=0, le=60)
     """Seconds that an endpoint has to answer."""
+    webhook_challenge: bool = False
+    """New addresses must repeat a word (`url_verification`), so that nobody sends events to a server that is not theirs."""
     webhooks_in_flight: int = Field(default=200, ge=1)
     """Deliveries under way at a time."""
     webhooks_per_endpoint: int = Field(default=16, ge=1)

@@ -70,6 +70,7 @@ from contracts import (
     Tenancy,
     TenantErased,
     TerminateJob,
+    WebhookChanged,
     WebhookDecided,
     WorkerSeen,
     WorkflowPublished,
@@ -211,6 +212,10 @@ OTHERS: tuple[Message, ...] = (
     WebhookDecided(
         event_id="e-1", command_id="c-1", endpoint_id="ep-1", tenant_id=OWNER.tenant_id, ok=False, code="challenge_failed",
         message="the address did not answer with the challenge", occurred_at=AT,
+    ),
+    WebhookChanged(
+        event_id="e-1", command_id="c-1", endpoint_id="ep-1", tenant_id=OWNER.tenant_id, verb="replay", by="john_doe",
+        reason="the receiver was down", message="12 deliveries are due", occurred_at=AT,
     ),
     AccessKeyRevoked(**ACCESS),
 )  # fmt: skip

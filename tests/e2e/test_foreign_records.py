@@ -45,7 +45,7 @@ async def records(client: Client) -> dict[str, dict[str, str]]:
     await client.call("PUT", f"/v1/workflows/{mark}/draft", json={**definition, "version": 2})
     await client.call("PUT", f"/v1/tags/{mark}", json={"description": mark})
     # For no event: deliveries of other tests' jobs would stay.
-    endpoint = {"url": "https://example.com/", "events": ["nothing.happens"], "description": mark}
+    endpoint = {"url": "https://example.com/", "events": ["session.expired"], "description": mark}
     hook = await client.call("POST", "/v1/webhooks", notifier=True, json=endpoint)
     converted = await conversion(client)
     transformed, entry, version = await invopop(client, mark)

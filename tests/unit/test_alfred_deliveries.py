@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 
 from contracts import Message, RegisterWebhook, Tenancy, derived
 from contracts.alfred_view import company_id, event_view, flattened, tag_id
+from contracts.event_names import name_of
 from contracts.file_events import FileStatusUpdate
 from contracts.job_events import JobCreate
 from services.notifier.adapters import sql_store as db
@@ -97,11 +98,11 @@ async def test_the_accounts_webhook_gets_the_vendors_shape_and_ours_stay(store: 
         c.execute(db.EndpointRow.__table__.insert(), row)  # type: ignore[attr-defined]
         register(c, 1, None)
         handle(c, message)
-        assert bodies(c) == {ACCOUNT: seen(message), "own": json.loads(message.to_json())}
+        assert bodies(c) == {ACCOUNT: seen(message), "own": {"type": name_of(message), **json.loads(message.to_json())}}
         register(c, 2, True)
         handle(c, message)
         flat = bodies(c)
-        assert flat == {ACCOUNT: flattened(seen(message)), "own": json.loads(message.to_json())}
+        assert flat == {ACCOUNT: flattened(seen(message)), "own": {"type": name_of(message), **json.loads(message.to_json())}}
         assert flat[ACCOUNT]["event_name"] == flat[ACCOUNT]["event"]["event_name"] == message.event.NAME
         assert flat[ACCOUNT]["company_id"] == company_id("acme")
         register(c, 3, False)
@@ -119,6 +120,9 @@ async def test_endpoints_of_a_previous_release_get_their_shape(tmp_path: Path) -
     def before(c: Connection) -> None:
         for table in ("endpoint", "webhook_pending"):
             c.execute(text(f"ALTER TABLE {table} DROP COLUMN shape"))
+        c.execute(text("ALTER TABLE endpoint DROP COLUMN former_secrets"))
+        c.execute(text("ALTER TABLE delivery DROP COLUMN replayed"))
+        c.execute(text("DROP TABLE webhook_act"))
         c.execute(text("UPDATE service_revision SET version_num = '0003'"))
         for endpoint in (ACCOUNT, second, "own"):
             values = {"e": endpoint, "s": "s"}

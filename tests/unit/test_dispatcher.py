@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from contracts import WebhookChanged
+from contracts.topics import WEBHOOK_ANSWERS_TOPIC
 from services.notifier.adapters import delivery_queue
 from services.notifier.adapters import sql_store as db
 from services.notifier.adapters.delivery_queue import Limits
@@ -198,3 +200,19 @@ async def test_the_state_of_one_endpoint_does_not_affect_another(state: Store) -
     assert loop.halted == {"elsewhere"}, "it is enabled again; the state of the other endpoint is unchanged"
     await loop.drain()
     await running
+
+
+async def test_what_the_notifier_disables_is_reported_once_for_the_audit(state: Store) -> None:
+    loop = dispatcher(state, Sending(lambda delivery: Result(410)))
+    running = asyncio.create_task(loop.run())
+
+    async def held() -> bool:
+        return await states(state) == {"suppressed": EVENTS}
+
+    await eventually(held)
+    await loop.drain()
+    await running
+    relay: Any = loop.processor.relay
+    [report] = [WebhookChanged.read(r.value) for r in relay.sent if r.topic == WEBHOOK_ANSWERS_TOPIC.name]
+    assert (report.verb, report.by, report.endpoint_id, report.tenant_id) == ("disable", "notifier", "e", "t")
+    assert "410" in report.reason

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from contracts.event_names import spellings_of, wanted
+from contracts.job_events import JobFinished
 from services.notifier.adapters.sender import HttpSender
 from services.notifier.core.delivery import (
     RETRY_AFTER_MAX_S,
@@ -14,10 +16,8 @@ from services.notifier.core.delivery import (
     DeliveryState,
     Result,
     delay_s,
-    event_names,
     judge,
     retry_after_s,
-    wanted,
 )  # fmt: skip
 from services.notifier.core.signature import new_secret, sign
 from services.notifier.ports import Delivery
@@ -152,5 +152,5 @@ def test_retry_after_in_seconds_or_as_a_date(value: str, seconds: float | None) 
     ],
 )
 def test_filters(filters: list[str], hit: bool) -> None:
-    names = event_names("stageline.job.finished.v1", "job_finished_event")
+    names = spellings_of(JobFinished)
     assert names[0] == "job.finished" and wanted(filters, names) is hit

@@ -28,6 +28,24 @@ class Endpoint(BaseModel):
     disabled_reason: str | None
     failing_since: float | None = Field(description="Unix seconds.")
     shape: str = Field(examples=["typed"], description="`typed`, `alfred` or `alfred-flat`.")
+    former_secret_until: float | None = Field(description="Until when a former secret signs too, in Unix seconds.")
+
+
+class EndpointState(Endpoint):
+    """An endpoint and the state of its deliveries. Times are Unix seconds."""
+
+    deliveries: dict[str, int] = Field(description="State → number of deliveries.", examples=[{"delivered": 40, "retrying": 2}])
+    next_attempt_at: float | None
+    last_delivered_at: float | None
+    last_failed_at: float | None
+
+
+class RotatedSecret(BaseModel):
+    """The new secret, which only this answer contains, and until when the former one signs too (Unix seconds)."""
+
+    id: str = Field(examples=[ENDPOINT])
+    secret: str = Field(examples=["whsec_…"])
+    former_secret_until: float
 
 
 class Endpoints(BaseModel):
@@ -36,8 +54,8 @@ class Endpoints(BaseModel):
     result: list[Endpoint]
 
 
-class EnabledEndpoint(BaseModel):
-    """How many suppressed deliveries are due now."""
+class DueDeliveries(BaseModel):
+    """How many deliveries are due now."""
 
     due: int = Field(examples=[12])
 

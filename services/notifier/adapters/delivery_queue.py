@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, text
 
 from services.notifier.adapters import sql_store as db
+from services.notifier.core.secrets import former_secrets
 from services.notifier.ports import Delivery
 from shared.database.bulk_statements import BulkStatement
 from shared.database.statements import Statement, exclusive
@@ -29,7 +30,7 @@ PAGE = 1000
 
 # One endpoint at a time, by index: the size of one backlog does not slow the others.
 _WAITING = Statement(
-    "SELECT id, url, secret, disabled_reason FROM (SELECT e.id, e.url, e.secret, e.disabled_reason, (SELECT min(d.due_at) FROM delivery d WHERE d.endpoint_id = e.id "
+    "SELECT id, url, secret, disabled_reason, former_secrets FROM (SELECT e.id, e.url, e.secret, e.disabled_reason, e.former_secrets, (SELECT min(d.due_at) FROM delivery d WHERE d.endpoint_id = e.id "
     "AND d.due_at IS NOT NULL) AS due FROM endpoint e WHERE e.id NOT IN (SELECT value FROM [full])) waiting "
     "WHERE due <= :now ORDER BY due"
 )
@@ -147,6 +148,7 @@ def _of_endpoint(connection: Connection, endpoint: Any, now: float, room: int, b
     chosen = [_first_of(rows) for rows in turns.values()]
     if not chosen:
         return []
+    old = tuple(secret for secret, _ in former_secrets(endpoint.former_secrets, now))
     former = {r.event_id: r.due_at for rows in turns.values() for r in rows}
     leased = {
         "e": endpoint.id,
@@ -157,7 +159,7 @@ def _of_endpoint(connection: Connection, endpoint: Any, now: float, room: int, b
     found = {
         r.event_id: Delivery(
             r.endpoint_id, r.event_id, r.tenant_id, r.event_type, r.job_id, r.body, r.trace, r.attempt + 1, endpoint.url,
-            endpoint.secret, former[r.event_id], r.due_at,
+            endpoint.secret, former[r.event_id], r.due_at, old, r.replayed or 0,
         )
         for r in _LEASED.run(connection, leased).all()
     }  # fmt: skip

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts import Message, Topic
+from contracts.event_names import typed_body
 from shared.kafka.connection import KafkaAccess
 from shared.processing.subscription import decode as decode_records
 from stageline_kit.record_seals import RecordSeals
@@ -43,8 +44,8 @@ class Entry:
 
     @cached_property
     def text(self) -> str:
-        """The event as JSON. Made once for all streams."""
-        return self.message.to_json().decode()
+        """The event as JSON, with its `type`. Made once for all streams."""
+        return typed_body(self.message).decode()
 
 
 class Subscriber:

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, Field
-from sqlalchemy import text
+from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from contracts.event_names import fault_in
 from contracts.identity import plain_id
-from services.notifier.adapters import sql_store as db
-from services.notifier.adapters.answers import AttemptLog, CreatedEndpoint, EnabledEndpoint, Endpoints
 from services.notifier.adapters.stream import BadCursor, EventStream, Item
-from services.notifier.core.shapes import Shape
-from services.notifier.core.signature import new_secret
+from services.notifier.ports import Sender, WebhookProbe
 from services.notifier.settings import NotifierSettings
-from shared import clock
 from shared.database.store import Store
-from shared.net.address_guard import AddressRefused, check_url
 from shared.processing.processor import BatchProcessor
 from shared.web.api_keys import NEEDS_KEY, Keyring, Principal
 from shared.web.concurrency import RETRY_AFTER_S, HeldRequests, TooMany, key_of
 from shared.web.invalid_requests import faults_of
 from shared.web.middleware import failure_handlers
-from shared.web.openapi import answered
 from shared.web.paths import routes_of
 from shared.web.problem import problem_answer
 from shared.web.revocation import hold_request
@@ -50,6 +42,8 @@ class NotifierState:
     stream: EventStream
     streams: HeldRequests
     """Open event streams and sockets."""
+    sender: Sender
+    probe: WebhookProbe
 
 
 async def state_of(request: Request) -> NotifierState:
@@ -94,110 +88,7 @@ async def _streaming(state: StateDep, who: Reader) -> AsyncIterator[Principal]:
 Streaming = Annotated[Principal, Depends(_streaming)]
 
 
-class NewEndpoint(BaseModel):
-    """A webhook endpoint. `events` holds names or patterns such as `job.*` and `file.done`; empty means all events."""
-
-    url: str = Field(max_length=2048, examples=["https://example.com/hooks/stageline"])
-    events: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(default_factory=list, max_length=100)
-    description: str = Field(default="", max_length=500)
-
-
-@router.post(
-    "/v1/webhooks",
-    status_code=201,
-    tags=["Webhooks"],
-    summary="Register an endpoint",
-    operation_id="createEndpoint",
-    responses=answered(CreatedEndpoint, 201),
-)
-async def add_endpoint(state: StateDep, who: Writer, body: Annotated[NewEndpoint, Body()]) -> dict[str, Any]:
-    """Returns the signing secret (Standard Webhooks). It is shown only once."""
-    try:
-        check_url(body.url, state.settings.trusted)
-    except AddressRefused as error:
-        raise HTTPException(400, str(error)) from None
-    row = {
-        "id": clock.new_root(), "tenant_id": who.tenant_id, "url": body.url, "secret": new_secret(secrets.token_bytes(32)),
-        "events": json.dumps(body.events), "description": body.description, "created_at": clock.unix(),
-        "disabled_reason": None, "failing_since": None, "shape": Shape.TYPED.value,
-    }  # fmt: skip
-    await state.store.transact(lambda c: c.execute(db.EndpointRow.__table__.insert(), row) and None)  # type: ignore[attr-defined]
-    return {"id": row["id"], "url": body.url, "events": body.events, "secret": row["secret"]}
-
-
-def _shown(row: Any) -> dict[str, Any]:
-    return {
-        "id": row.id, "url": row.url, "events": json.loads(row.events), "description": row.description,
-        "created_at": row.created_at, "state": "disabled" if row.disabled_reason else "active",
-        "disabled_reason": row.disabled_reason, "failing_since": row.failing_since, "shape": row.shape or Shape.TYPED.value,
-    }  # fmt: skip
-
-
-@router.get("/v1/webhooks", tags=["Webhooks"], summary="Endpoints", operation_id="listEndpoints", responses=answered(Endpoints))
-async def list_endpoints(state: StateDep, who: Reader) -> dict[str, Any]:
-    """The tenant's endpoints, without their secrets. `shape` is `typed`, or `alfred` or `alfred-flat` for the one of
-    `POST /api/account/webhook`."""
-    query = text("SELECT * FROM endpoint WHERE tenant_id = :t ORDER BY created_at")
-    rows = await state.store.read(lambda c: c.execute(query, {"t": who.tenant_id}).all())
-    return {"result": [_shown(row) for row in rows]}
-
-
-async def _own(state: NotifierState, endpoint_id: str, tenant: str) -> None:
-    query = text("SELECT 1 FROM endpoint WHERE id = :i AND tenant_id = :t")
-    if await state.store.read(lambda c: c.execute(query, {"i": endpoint_id, "t": tenant}).scalar()) is None:
-        raise HTTPException(404, f"Webhook with ID {endpoint_id} does not exist.")
-
-
-@router.delete(
-    "/v1/webhooks/{endpoint_id}", status_code=204, tags=["Webhooks"], summary="Delete an endpoint", operation_id="deleteEndpoint"
-)
-async def delete_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> None:
-    """Deletes the endpoint, its due deliveries and its log."""
-    await _own(state, endpoint_id, who.tenant_id)
-
-    def delete(c: Any) -> None:
-        for statement in ("attempt WHERE endpoint_id", "delivery WHERE endpoint_id", "endpoint WHERE id"):
-            c.execute(text(f"DELETE FROM {statement} = :e"), {"e": endpoint_id})
-
-    await state.store.transact(delete)
-
-
-@router.post(
-    "/v1/webhooks/{endpoint_id}/enable",
-    tags=["Webhooks"],
-    summary="Enable an endpoint and send the suppressed deliveries",
-    operation_id="enableEndpoint",
-    responses=answered(EnabledEndpoint),
-)
-async def enable_endpoint(endpoint_id: str, state: StateDep, who: Writer) -> dict[str, int]:
-    """Returns the number of suppressed deliveries that are due now."""
-    await _own(state, endpoint_id, who.tenant_id)
-    return {"due": await state.processor.run_unit(lambda unit: db.enable(unit.connection, endpoint_id, unit.now))}
-
-
-@router.get(
-    "/v1/webhooks/{endpoint_id}/log",
-    tags=["Webhooks"],
-    summary="Delivery attempts",
-    operation_id="getDeliveryLog",
-    responses=answered(AttemptLog),
-)
-async def attempt_log(
-    endpoint_id: str, state: StateDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
-    """Returns attempts, newest first, and the number of deliveries by state."""
-    await _own(state, endpoint_id, who.tenant_id)
-    query = text("SELECT * FROM attempt WHERE endpoint_id = :e ORDER BY attempted_at DESC, id LIMIT :n")
-    count = text("SELECT state, count(*) AS n FROM delivery WHERE endpoint_id = :e GROUP BY state")
-    values = {"e": endpoint_id, "n": limit}
-    rows = await state.store.read(lambda c: c.execute(query, values).mappings().all())
-    states = await state.store.read(lambda c: c.execute(count, {"e": endpoint_id}).all())
-    return {"result": [dict(row) for row in rows], "deliveries": {s: n for s, n in states}}
-
-
-@router.get(
-    "/events/stream", tags=["Events"], summary="Server-sent events", operation_id="streamEvents", response_class=StreamingResponse
-)
+@router.get("/events/stream", tags=["Events"], summary="Server-sent events", response_class=StreamingResponse)
 async def stream_events(
     state: StateDep,
     who: Streaming,
@@ -210,6 +101,7 @@ async def stream_events(
     job_id: Annotated[str | None, Query(max_length=200), AfterValidator(plain_id)] = None,
 ) -> Response:
     """Job, file and session events of the tenant. `id:` is a cursor: send the last one as `Last-Event-ID` to resume after it.
+    Each event has its name as `type`. 400 with the list of names when one of `types` matches no event.
 
     429 when the key or the tenant has too many streams open, 503 when the service has, or while Kafka does not answer.
     """
@@ -220,6 +112,8 @@ async def stream_events(
         except BadCursor as error:
             raise HTTPException(400, str(error)) from None
     filters = [t.strip() for t in types.split(",") if t.strip()]
+    if (fault := fault_in(filters, streamed=True)) is not None:
+        raise HTTPException(400, f"types: {fault}")
     items = state.stream.read(who.tenant_id, cursor, start == "beginning", filters, job_id)
     # The answer begins with the first item: until then Kafka's absence is an answer of its own.
     first = await anext(items)

@@ -55,12 +55,14 @@ class HttpSender:
 
 def _headers(delivery: Delivery, timestamp: int) -> dict[str, str]:
     message_id = webhook_id(delivery.event_id)
+    # Receivers accept any one that fits (Standard Webhooks, "rotating secrets").
+    secrets = (delivery.secret, *delivery.former_secrets)
     headers = {
         "content-type": "application/json",
         "user-agent": USER_AGENT,
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(delivery.secret, message_id, timestamp, delivery.body),
+        "webhook-signature": " ".join(sign(secret, message_id, timestamp, delivery.body) for secret in secrets),
         "stageline-event-type": delivery.event_type,
         "stageline-attempt": str(delivery.attempt),
     }

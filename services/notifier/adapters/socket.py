@@ -106,7 +106,7 @@ class Sockets:
         message = entry.message
         if not isinstance(message, AlfredEvent):
             return
-        nested = self.shapes.view(entry.text)
+        nested = self.shapes.view(message.to_json())
         flat = flattened(nested)
         for channel in channels(message):
             await self.server.emit(channel, nested, room=room(message.tenant, False), namespace="/")

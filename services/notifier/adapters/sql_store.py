@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,8 @@ class EndpointRow(SQLModel, table=True):
     failing_since: float | None = None
     shape: str | None = None
     """A `Shape`. Rows of a previous release have none, which is `typed`."""
+    former_secrets: str | None = None
+    """Secrets before rotations and the ends of their time, as `core/secrets.py` writes them."""
 
 
 class DeliveryRow(SQLModel, table=True):
@@ -57,6 +58,8 @@ class DeliveryRow(SQLModel, table=True):
     """Order of arrival: microseconds since 1970, incremented within a batch."""
     session_id: str | None = None
     """Of a session's event, which may name files. Rows of a previous release have none."""
+    replayed: int | None = None
+    """Attempts before the last replay. They count no more."""
     __table_args__ = (
         Index("delivery_due", "due_at", **only_where("due_at IS NOT NULL")),
         Index(
@@ -103,7 +106,19 @@ class PendingRow(SQLModel, table=True):
     """That of the endpoint. Rows of a previous release have none, which is `alfred`."""
 
 
-MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, AccessRow)
+class ActRow(SQLModel, table=True):
+    """An act of an operator, with its answer for a repeated request."""
+
+    __tablename__ = "webhook_act"
+    command_id: str = Field(primary_key=True)
+    tenant_id: str
+    endpoint_id: str
+    fingerprint: str
+    answer: str
+    at: float = Field(index=True)
+
+
+MODELS: tuple[type[SQLModel], ...] = (EndpointRow, DeliveryRow, AttemptRow, PendingRow, ActRow, AccessRow)
 
 
 _ENDPOINTS = Statement(
@@ -239,52 +254,3 @@ def enable(connection: Connection, endpoint_id: str, now: float) -> int:
         "UPDATE delivery SET state = 'pending', reason = NULL, due_at = :now WHERE endpoint_id = :e AND state = 'suppressed'"
     )
     return connection.execute(held, values).rowcount
-
-
-def erase(connection: Connection, job_id: str) -> None:
-    """Delete the deliveries and attempts of a job."""
-    for table in ("delivery", "attempt"):
-        connection.execute(text(f"DELETE FROM {table} WHERE job_id = :j"), {"j": job_id})
-
-
-_BODIES = text("SELECT endpoint_id, event_id, body FROM delivery WHERE job_id = :j")
-_OF_EVENT = [text(f"DELETE FROM {table} WHERE endpoint_id = :e AND event_id = :i") for table in ("attempt", "delivery")]
-
-
-def erase_file(connection: Connection, job_id: str, file_id: str) -> None:
-    """Delete the deliveries and attempts of a job's events that name a file."""
-    # Alone or at the end of an address, as JSON has it, so that no id is found in a longer one.
-    words = json.dumps(file_id, ensure_ascii=False)[1:-1]
-    named = re.compile(rb'["/]' + re.escape(words.encode()) + rb'"')
-    for row in connection.execute(_BODIES, {"j": job_id}).all():
-        if named.search(row.body):
-            for statement in _OF_EVENT:
-                connection.execute(statement, {"e": row.endpoint_id, "i": row.event_id})
-
-
-_SESSION_ATTEMPTS = text(
-    "DELETE FROM attempt WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.session_id = :s AND d.endpoint_id = attempt.endpoint_id "
-    "AND d.event_id = attempt.event_id)"
-)
-
-
-def erase_session(connection: Connection, session_id: str, tenant: str) -> None:
-    """Delete the deliveries and attempts of a session's events."""
-    names = {"s": session_id, "t": tenant}
-    connection.execute(_SESSION_ATTEMPTS, names)
-    connection.execute(text("DELETE FROM delivery WHERE session_id = :s AND tenant_id = :t"), names)
-
-
-_TENANT_ATTEMPTS = text(
-    "DELETE FROM attempt WHERE endpoint_id IN (SELECT id FROM endpoint WHERE tenant_id = :t UNION SELECT endpoint_id FROM delivery "
-    "WHERE tenant_id = :t)"
-)
-
-
-def erase_tenant(connection: Connection, tenant: str) -> None:
-    """Delete a tenant's endpoints, deliveries, attempts and pending verifications."""
-    connection.execute(_TENANT_ATTEMPTS, {"t": tenant})
-    for table in ("delivery", "endpoint", "webhook_pending"):
-        connection.execute(text(f"DELETE FROM {table} WHERE tenant_id = :t"), {"t": tenant})
-    # A key that is not revoked yet is revoked by the event that follows on the topic of keys.
-    connection.execute(text("DELETE FROM access_key WHERE tenant_id = :t AND revoked = :yes"), {"t": tenant, "yes": True})

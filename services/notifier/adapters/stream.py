@@ -20,8 +20,8 @@ from aiokafka.errors import KafkaError
 
 from contracts import Message
 from contracts.alfred import AlfredEvent
+from contracts.event_names import name_of, spellings_of, typed_body, wanted
 from services.notifier.adapters.feed import Entry, EventFeed, Subscriber, decode
-from services.notifier.core.delivery import event_names, wanted
 from shared.errors import Retry
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ class Wanted:
 
     def fits(self, message: Message) -> bool:
         """True when the event belongs to the stream."""
-        alfred = message.event.NAME if isinstance(message, AlfredEvent) else None
-        if message.tenant != self.tenant or not wanted(self.filters, event_names(message.TYPE, alfred)):
+        if message.tenant != self.tenant or not wanted(self.filters, spellings_of(type(message))):
             return False
         event = message.event if isinstance(message, AlfredEvent) else message
         return self.job_id is None or getattr(event, "job_id", None) == self.job_id
@@ -140,7 +139,7 @@ class EventStream:
             if entry.offset > position.get(entry.partition, -1):
                 position[entry.partition] = entry.offset
                 if which.fits(entry.message):
-                    found.append(Item(_cursor(position), _name(entry.message), entry.text))
+                    found.append(Item(_cursor(position), name_of(entry.message), entry.text))
         if not live.overflowed:
             # Records of other tenants lie between: a cursor that is behind them would have them read again.
             for partition, offset in self.feed.position.items():
@@ -174,7 +173,7 @@ class EventStream:
                         continue
                     message = decode(record, self.feed.allowed)
                     if message is not None and which.fits(message):
-                        found.append(Item(_cursor(position), _name(message), message.to_json().decode()))
+                        found.append(Item(_cursor(position), name_of(message), typed_body(message).decode()))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -231,7 +230,3 @@ def _is_behind(position: Position, until: Position) -> bool:
 def _cursor(position: Position) -> str | None:
     # A partition that has not been read is left out; resuming starts it at its beginning.
     return ",".join(f"{tp.topic[0]}{tp.partition}:{o}" for tp, o in sorted(position.items()) if o >= 0) or None
-
-
-def _name(message: Message) -> str:
-    return event_names(message.TYPE, None)[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from contracts.identity import derived
@@ -55,17 +54,6 @@ class Verdict:
     error: str | None = None
 
 
-def event_names(type_: str, alfred_name: str | None) -> tuple[str, ...]:
-    """The names that a filter may use for an event: `job.finished`, the CloudEvents type, Alfred's `job_finished_event`."""
-    short = type_.removeprefix("stageline.").rpartition(".v")[0]
-    return (short, type_, alfred_name) if alfred_name else (short, type_)
-
-
-def wanted(filters: Sequence[str], names: Sequence[str]) -> bool:
-    """True when a filter matches one of the names; `*` matches any text (`job.*`). An empty list matches every event."""
-    return not filters or any(fnmatchcase(name, pattern) for pattern in filters for name in names)
-
-
 def judge(
     result: Result,
     attempt: int,
@@ -83,7 +71,12 @@ def judge(
         return Verdict(DeliveryState.DELIVERED, "delivered")
     error = result.error or "http_status"
     if result.error == "ssrf_refused":
-        return Verdict(DeliveryState.REFUSED, "refused", disable=f"the address is refused: {result.detail}", error=error)
+        return Verdict(
+            DeliveryState.REFUSED,
+            "refused",
+            disable=f"the address is refused: {result.detail}; STAGELINE_TRUSTED_NETWORKS lists what is allowed",
+            error=error,
+        )
     if code == 410:
         # The receiver did not take it. It waits with the endpoint's other deliveries until the endpoint is enabled again.
         return Verdict(DeliveryState.SUPPRESSED, "disabled", disable="the receiver answered 410 Gone", error=error)

@@ -12,10 +12,14 @@ from pydantic_core import to_json
 from contracts import Message
 from contracts.alfred import AlfredEvent
 from contracts.alfred_view import event_view, flattened
+from contracts.event_names import typed_body
 
 
 class Shape(StrEnum):
-    """What an endpoint receives. `flat` has the members of the inner object beside the envelope's, too."""
+    """What an endpoint receives. Only `typed` has the event's name as `type`: the others hold what the vendor documents.
+
+    `flat` has the members of the inner object beside the envelope's, too.
+    """
 
     TYPED = "typed"
     ALFRED = "alfred"
@@ -31,7 +35,7 @@ class Shapes:
     def body(self, message: Message, shape: Shape) -> bytes:
         """The body of a delivery. Events that the vendor does not have keep our own shape."""
         if shape is Shape.TYPED or not isinstance(message, AlfredEvent):
-            return message.to_json()
+            return typed_body(message)
         view = self.view(message.to_json())
         return to_json(flattened(view) if shape is Shape.ALFRED_FLAT else view)
 
