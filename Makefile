@@ -21,6 +21,7 @@ help: ## List the targets
 
 $(VENV)/run: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Stageline needs Python 3.11 or newer on the PATH"; exit 1; }
+	@echo "Installing $$(grep -c '^[a-z]' requirements.lock) packages into $(VENV); the first time takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,18 @@ DESTRUCTIVE = frozenset(
     ("cancel", "terminate", "erase", "delete", "revoke", "discard", "reset", "down", "refuse", "rotate", "disable", "stop", "rm")
 )
 """Verbs that end or destroy something. A suggestion never names them."""
-_EXAMPLE = re.compile(r"\n\s*\n\s*Examples?: (.+)\Z", re.DOTALL)
+HELP = ("-h", "--help")
+_EXAMPLE = re.compile(r"\s+Example: (.+)\Z", re.DOTALL)
+
+
+class Panel(StrEnum):
+    """Headings of the help, in their order."""
+
+    DAILY = "Every day"
+    NOUNS = "Nouns: stageline NOUN VERB"
+    OPERATE = "Operating"
+    HERE = "The pipeline on this machine"
+    SHORT = "Short forms"
 
 
 class Group(TyperGroup):
@@ -29,13 +41,16 @@ class Group(TyperGroup):
     takes_arguments = False
     """True when the default verb takes arguments, as in `results ID`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the default verb where none is given."""
+    def with_default(self, args: list[str]) -> list[str]:
+        """The arguments, with the default verb before them where they name none and ask for no help."""
         first = args[0] if args else ""
-        is_help = first in ctx.help_option_names
-        if self.default and first not in self.commands and not is_help and (not first or first[0] == "-" or self.takes_arguments):
-            args = [self.default, *args]
-        return list(super().parse_args(ctx, args))
+        if not self.default or first in self.commands or first in HELP:
+            return args
+        return [self.default, *args] if not first or first[0] == "-" or self.takes_arguments else args
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, with the default verb where none is given."""
+        return list(super().parse_args(ctx, self.with_default(args)))
 
 
 class Listing(Group):
@@ -61,6 +76,11 @@ class Root(Group):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        # Help shows panels in the order of their first command.
+        order = {panel: place for place, panel in enumerate(Panel)}
+        self.commands = dict(
+            sorted(self.commands.items(), key=lambda item: order.get(getattr(item[1], "rich_help_panel", None) or Panel.SHORT, 0))
+        )
         _complete(self)
 
 
@@ -73,6 +93,8 @@ def suggestion(known: list[str], typed: str) -> str | None:
 
 
 def _complete(command: Any) -> None:
+    # A command keeps the help option of its first context, which can be one without a parent.
+    command.context_settings = {"help_option_names": list(HELP), **(command.context_settings or {})}
     children = getattr(command, "commands", None)
     if children is not None:
         command.suggest_commands = False

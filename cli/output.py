@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import time
@@ -12,15 +10,18 @@ from enum import StrEnum
 from typing import Any
 
 import yaml
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shared.web.result_table import table_as_csv
+
 Row = Mapping[str, Any]
 Columns = Mapping[str, str | Callable[[Any], Any]]
 """Heading → name of a field, or a function of the row. The first column is the row's id: it is never cut."""
-NARROW = 70
-"""On a terminal with fewer columns, each row is a block of lines."""
+NARROWEST = 12
+"""A column of text is broken into lines of at least so many characters; where there is less room, each row is a block of lines."""
 NAMES = ("id", "job_id", "file_id", "key_id", "name", "tenant_id", "user_name", "secret_key", "worker")
 """Fields that can name a record, the first one that it has."""
 
@@ -73,19 +74,21 @@ def show_rows(rows: Sequence[Row], columns: Columns, as_json: bool = False, *, e
         first = next(iter(columns.values()))
         write("".join(f"{plain(_cell(first, row))}\n" for row in rows))
     elif rows:
-        _print_table([[plain(_cell(value, row)) for value in columns.values()] for row in rows], list(columns))
+        print_whole(grid([[plain(_cell(value, row)) for value in columns.values()] for row in rows], list(columns)))
     if not rows and form is Output.TABLE:
         notes.print(Text(empty))
 
 
-def show(value: Any, as_json: bool, people: Callable[[], Any]) -> None:
-    """Print one record or a list of records in the chosen format; the output of `people` is the table."""
+def show(value: Any, as_json: bool, people: Callable[[], Any], name: str | None = None) -> None:
+    """Print one record or a list of records in the chosen format; the output of `people` is the table. `name` names a record that has
+    no id of its own."""
     form = chosen(as_json)
     if form is Output.TABLE:
         shown = people()
-        out.print(shown, soft_wrap=isinstance(shown, str))
+        # A string is printed as it is: brackets in names are no markup.
+        print_whole(Text(shown) if isinstance(shown, str) else shown)
     elif form is Output.NAME:
-        write("".join(f"{plain(name_of(record))}\n" for record in _records(value)))
+        write("".join(f"{plain(name or name_of(record))}\n" for record in _records(value)))
     elif form is Output.CSV:
         records = [_flat(record) for record in _records(value)]
         heads = list(dict.fromkeys(name for record in records for name in record))
@@ -103,10 +106,10 @@ def write(text: str) -> None:
 
 def plain(value: Any) -> str:
     """A value as one line of text for people. Control characters are escaped."""
-    if value is None or value is False:
+    if value is None:
         return ""
-    if value is True:
-        return "yes"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value))
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
@@ -116,16 +119,6 @@ def plain(value: Any) -> str:
 def moment(unix: float | None) -> str:
     """Unix seconds as `2026-12-01 04:35:29Z`; empty for None."""
     return "" if unix is None else time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(unix))
-
-
-def age(seconds: float | None) -> str:
-    """Seconds as `2.5 h`; empty for None."""
-    if seconds is None:
-        return ""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def name_of(record: Any) -> Any:
@@ -152,11 +145,9 @@ def _document(value: Any, form: Output) -> str:
 
 
 def _csv(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
-    made = io.StringIO()
-    writer = csv.writer(made, lineterminator="\n")
-    writer.writerow([head.replace(" ", "_") for head in heads])
-    writer.writerows([["" if value is None else plain(value) for value in row] for row in rows])
-    return made.getvalue()
+    numbers = (int, float)
+    cells = [[v if isinstance(v, numbers) and not isinstance(v, bool) else plain(v) for v in row] for row in rows]
+    return table_as_csv([head.replace(" ", "_") for head in heads], cells)
 
 
 def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
@@ -170,17 +161,31 @@ def _flat(record: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _print_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
-    if is_terminal() and out.width < NARROW:
-        width = max(map(len, heads))
-        for row in rows:
-            lines = [f"{head:<{width}}  {value}" for head, value in zip(heads, row, strict=True) if value]
-            out.print(Text("\n".join(lines) + "\n"), soft_wrap=True)
-        return
+def grid(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Table | Text:
+    """Rows of cells as a table; as blocks of lines where the terminal is too narrow for it. The first column is never cut."""
+    widths = [
+        max(cell_len(text) for text in (head, *column)) for head, column in zip(heads, zip(*rows, strict=True), strict=True)
+    ]
+    if widths[0] + sum(min(width, NARROWEST) + 2 for width in widths[1:]) > out.width:
+        return _blocks(rows, heads)
     table = Table(box=None, pad_edge=False)
     for number, head in enumerate(heads):
-        longest = max(len(row[number]) for row in rows)
-        table.add_column(head, no_wrap=number == 0, overflow="fold", min_width=longest if number == 0 else None)
+        least = min(widths[number], NARROWEST) if number else widths[0]
+        table.add_column(head, no_wrap=number == 0, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(Text(value) for value in row))
-    out.print(table, crop=False)
+    return table
+
+
+def _blocks(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> Text:
+    width = max(map(len, heads[1:]), default=0)
+    blocks = [
+        [row[0], *(f"  {head:<{width}}  {value}" for head, value in zip(heads[1:], row[1:], strict=True) if value)]
+        for row in rows
+    ]
+    return Text("\n".join(line for block in blocks for line in block), no_wrap=True, overflow="ignore")
+
+
+def print_whole(shown: Any) -> None:
+    """Print without cutting a line to the terminal's width."""
+    out.print(shown, soft_wrap=isinstance(shown, Text), crop=False)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
-from rich.table import Table
 
-from cli.client import Client, CliError
-from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, print_line, run, show
+from cli.client import Client
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Yes, run
+from cli.commands.confirm import confirm
 from cli.commands.secrets import read_value
+from cli.groups import Listing, noun
+from cli.output import show, show_rows
+from cli.target import CliError, route
 
-tenants = typer.Typer(help="Create, list and erase tenants. Needs an admin key of the platform.", no_args_is_help=True)
-users = typer.Typer(help="Create, list and delete users of your tenant, who sign in with a password.", no_args_is_help=True)
-keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
-applications = typer.Typer(help="Create, list and revoke credentials for signed requests (amx).", no_args_is_help=True)
+tenants = noun("Create, list and erase tenants. Needs an admin key of the platform.", Listing)
+users = noun("Create, list and delete users of your tenant, who sign in with a password.", Listing)
+keys = noun("Create, list and revoke API keys.", Listing)
+applications = noun("Create, list and revoke credentials for signed requests (amx).", Listing)
 
 
 class Role(StrEnum):
@@ -48,15 +49,6 @@ def _call(data_dir: Path, method: str, path: str, **more: Any) -> Any:
     return run(data_dir, work)
 
 
-def _table(first: str, *others: str) -> Table:
-    """A table whose first column can be copied: it is never broken into lines."""
-    table = Table(box=None)
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name)
-    return table
-
-
 def _quotas(pairs: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for pair in pairs:
@@ -76,39 +68,42 @@ def create_tenant(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create a tenant, or change all of an existing one: name, quotas and inbox."""
+    """Create a tenant, or change all of an existing one: name, quotas and inbox.
+
+    Example: stageline tenants create acme --name "Acme Ltd" --quota jobs_open=1000
+    """
     body = {"name": name or tenant, "quotas": _quotas(quota or []), "inbox": inbox}
-    made = _call(data_dir, "PUT", f"/v1/tenants/{quote(tenant, safe='')}", json=body)
+    made = _call(data_dir, "PUT", route("/v1/tenants/{}", tenant), json=body)
     show(made, as_json, lambda: f"{made['tenant_id']}: {made['name']}")
 
 
 @tenants.command("list")
 def list_tenants(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List tenants and their quotas."""
+    """List tenants and their quotas.
+
+    Example: stageline tenants list --output json
+    """
     found = _call(data_dir, "GET", "/v1/tenants")["result"]
-
-    def plain() -> Table:
-        table = _table("tenant", "name", "quotas")
-        for t in found:
-            table.add_row(t["tenant_id"], t["name"], ", ".join(f"{k}={v}" for k, v in t["quotas"].items() if v is not None))
-        return table
-
-    show(found, as_json, plain)
+    columns: dict[str, Any] = {
+        "tenant": "tenant_id", "name": "name",
+        "quotas": lambda t: ", ".join(f"{k}={v}" for k, v in t["quotas"].items() if v is not None),
+    }  # fmt: skip
+    show_rows(found, columns, as_json, empty="there is no tenant yet; `stageline tenants create` makes one")
 
 
 @tenants.command("revoke")
 def revoke_tenant(
     tenant: str,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Shut a tenant out at once, and erase all that it has: accounts, jobs, documents. Repeat it to see what is left."""
-    if not yes:
-        if not sys.stdin.isatty():
-            raise CliError(f"{tenant} and all that it has would be erased: confirm with --yes", 2)
-        typer.confirm(f"Erase {tenant} and all that it has?", abort=True)
-    state = _call(data_dir, "DELETE", f"/v1/tenants/{quote(tenant, safe='')}")
+    """Shut a tenant out at once, and erase all that it has: accounts, jobs, documents. Repeat it to see what is left.
+
+    Example: stageline tenants revoke acme --yes
+    """
+    confirm(f"Erase {tenant} and all that it has?", yes)
+    state = _call(data_dir, "DELETE", route("/v1/tenants/{}", tenant))
     left = ", ".join(f"{count} {what}" for what, count in state["left"].items() if count)
     show(state, as_json, lambda: f"{tenant}: erasure {state['state']}; left: {left or 'nothing'}")
 
@@ -128,33 +123,38 @@ def create_user(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create a user, or change one and end its sessions. The password is never an argument, because other users could see it."""
+    """Create a user, or change one and end its sessions. The password is never an argument, because other users could see it.
+
+    Example: stageline users create ann --role operator
+    """
     body: dict[str, Any] = {"role": role, "rights": right or [], "disabled": disabled}
     if not keep_password:
         body["password"] = read_value(password_file, "Password")
-    made = _call(data_dir, "PUT", f"/v1/users/{quote(user, safe='')}", json=body)
+    made = _call(data_dir, "PUT", route("/v1/users/{}", user), json=body)
     show(made, as_json, lambda: f"{made['user_name']}: {made['role']}")
 
 
 @users.command("list")
 def list_users(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List the users of your tenant."""
+    """List the users of your tenant.
+
+    Example: stageline users list
+    """
     found = _call(data_dir, "GET", "/v1/users")["result"]
-
-    def plain() -> Table:
-        table = _table("user", "role", "rights", "state")
-        for u in found:
-            table.add_row(u["user_name"], u["role"], ", ".join(u["rights"]), "disabled" if u["disabled"] else "active")
-        return table
-
-    show(found, as_json, plain)
+    columns: dict[str, Any] = {
+        "user": "user_name", "role": "role", "rights": "rights", "state": lambda u: "disabled" if u["disabled"] else "active",
+    }  # fmt: skip
+    show_rows(found, columns, as_json, empty="there is no user yet; `stageline users create` makes one")
 
 
 @users.command("revoke")
 def revoke_user(user: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Delete a user. Tokens, keys, applications and shared links under its name end too."""
-    _call(data_dir, "DELETE", f"/v1/users/{quote(user, safe='')}")
-    print_line(f"{user} is deleted")
+    """Delete a user. Tokens, keys, applications and shared links under its name end too.
+
+    Example: stageline users revoke ann
+    """
+    _call(data_dir, "DELETE", route("/v1/users/{}", user))
+    show({"id": user, "deleted": True}, False, lambda: f"{user} is deleted")
 
 
 @keys.command("create")
@@ -167,7 +167,10 @@ def create_key(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create a key. It is printed once."""
+    """Create a key. It is printed once.
+
+    Example: stageline keys create --user scanner --role producer
+    """
     body = {"user_name": user, "role": role, "rights": right or [], "tenant_id": tenant, "expires_at": expires_at}
     made = _call(data_dir, "POST", "/v1/keys", json=body)
     show(made, as_json, lambda: f"{made['key_id']}\nkey: {made['key']}")
@@ -179,24 +182,26 @@ def list_keys(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """List the keys that are not revoked, each with its first characters."""
+    """List the keys that are not revoked, each with its first characters.
+
+    Example: stageline keys list --output csv
+    """
     found = _call(data_dir, "GET", "/v1/keys", params={"tenant_id": tenant} if tenant else {})["result"]
-
-    def plain() -> Table:
-        table = _table("key id", "begins with", "user", "role", "rights", "ends")
-        for k in found:
-            ends = str(k["expires_at"] or "never")
-            table.add_row(k["key_id"], k["prefix"], k["user_name"], k["role"], ", ".join(k["rights"]), ends)
-        return table
-
-    show(found, as_json, plain)
+    columns: dict[str, Any] = {
+        "key id": "key_id", "begins with": "prefix", "user": "user_name", "role": "role", "rights": "rights",
+        "ends": lambda k: k["expires_at"] or "never",
+    }  # fmt: skip
+    show_rows(found, columns, as_json, empty="there is no key yet; `stageline keys create` makes one")
 
 
 @keys.command("revoke")
 def revoke_key(key_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Revoke a key by its id. What is open with it ends within five seconds."""
-    _call(data_dir, "DELETE", f"/v1/keys/{quote(key_id, safe='')}")
-    print_line(f"{key_id} is revoked")
+    """Revoke a key by its id. What is open with it ends within five seconds.
+
+    Example: stageline keys revoke key_3f2a91c0
+    """
+    _call(data_dir, "DELETE", route("/v1/keys/{}", key_id))
+    show({"id": key_id, "revoked": True}, False, lambda: f"{key_id} is revoked")
 
 
 @applications.command("create")
@@ -207,27 +212,30 @@ def create_application(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create an application. `secret_key` names it in each request; `api_key` signs, and is printed once."""
+    """Create an application. `secret_key` names it in each request; `api_key` signs, and is printed once.
+
+    Example: stageline applications create --user crm
+    """
     made = _call(data_dir, "POST", "/v1/applications", json={"user_name": user, "role": role, "rights": right or []})
     show(made, as_json, lambda: f"secret_key: {made['secret_key']}\napi_key: {made['api_key']}")
 
 
 @applications.command("list")
 def list_applications(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List the applications that are not revoked."""
+    """List the applications that are not revoked.
+
+    Example: stageline applications list
+    """
     found = _call(data_dir, "GET", "/v1/applications")["result"]
-
-    def plain() -> Table:
-        table = _table("secret_key", "user", "role")
-        for a in found:
-            table.add_row(a["secret_key"], a["user_name"], a["role"])
-        return table
-
-    show(found, as_json, plain)
+    columns = {"secret_key": "secret_key", "user": "user_name", "role": "role"}
+    show_rows(found, columns, as_json, empty="there is no application yet; `stageline applications create` makes one")
 
 
 @applications.command("revoke")
 def revoke_application(secret_key: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Revoke an application by its secret_key, at once on every replica."""
-    _call(data_dir, "DELETE", f"/v1/applications/{quote(secret_key, safe='')}")
-    print_line(f"{secret_key} is revoked")
+    """Revoke an application by its secret_key, at once on every replica.
+
+    Example: stageline applications revoke 3f2a91c0
+    """
+    _call(data_dir, "DELETE", route("/v1/applications/{}", secret_key))
+    show({"id": secret_key, "revoked": True}, False, lambda: f"{secret_key} is revoked")

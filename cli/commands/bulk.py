@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from cli.client import Client, CliError
-from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run, show
+from cli.client import Client
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run
 from cli.commands.submit import parse_metadata
+from cli.filters import Fields, as_filter, filtered
+from cli.groups import Listing, noun
+from cli.output import moment, notes, show, show_rows
+from cli.progress import progress
+from cli.target import CliError, route
 
-app = typer.Typer(help="Apply one operation to many jobs: counted first, rate limited, resumable, audited.", no_args_is_help=True)
+app = noun("Apply one operation to many jobs: counted first, rate limited, resumable, audited.", Listing)
 
 
 def _filter(where: list[str]) -> dict[str, Any]:
@@ -30,9 +33,13 @@ def _filter(where: list[str]) -> dict[str, Any]:
 
 
 @app.command("start")
+@filtered
 def start(
+    wanted: Fields,
     verb: Annotated[str, typer.Argument(help="cancel, terminate, pause, resume, retry or rerun")],
-    where: Annotated[list[str], typer.Option(help="field=value as in GET /v1/jobs, e.g. stage=failed; may repeat")],
+    where: Annotated[
+        list[str] | None, typer.Option(help="field=value as in GET /v1/jobs: the options of `jobs list` as fields; may repeat")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the matching jobs")] = False,
     rate: Annotated[float, typer.Option(help="Jobs per second")] = 50.0,
     options: Annotated[str, typer.Option(help='JSON object for rerun, e.g. {"only": "failed"}')] = "{}",
@@ -41,57 +48,80 @@ def start(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Apply VERB to every job that matches now."""
-    wanted = _filter(where)
-    body = {
-        "verb": verb,
-        "filter": wanted,
-        "dry_run": dry_run,
-        "rate_per_s": rate,
-        "reason": reason,
-        "options": parse_metadata(options, "--options") or {},
-    }
+    """Apply VERB to every job that matches now.
 
-    async def work(client: Client) -> dict[str, Any]:
-        made: dict[str, Any] = await client.call("POST", "/v1/bulk", json=body)
-        while watching and made.get("state") == "running":
+    Example: stageline bulk start rerun --stage failed --since 2d --options '{"only": "failed"}' --dry-run
+    """
+    chosen = {**as_filter(wanted), **_filter(where or [])}
+    if not chosen:
+        raise CliError("which jobs? Give an option that chooses them, such as --stage failed", 2)
+    more = parse_metadata(options, "--options") or {}
+    body = {"verb": verb, "filter": chosen, "dry_run": dry_run, "rate_per_s": rate, "reason": reason, "options": more}
+    made = run(data_dir, lambda c: _start(c, body, watching))
+    show(made, as_json, lambda: f"{made['count']} jobs match" if dry_run else _line(made))
+
+
+async def _start(client: Client, body: dict[str, Any], watching: bool) -> dict[str, Any]:
+    made: dict[str, Any] = await client.call("POST", "/v1/bulk", json=body)
+    try:
+        return await _ended(client, made) if watching else made
+    except asyncio.CancelledError:
+        notes.print(f"bulk run {made['id']} goes on; see `stageline bulk show {made['id']}`", markup=False)
+        raise
+
+
+def _line(made: dict[str, Any]) -> str:
+    return f"{made['id']}: {made['state']}, {made['done']} done, {made['refused']} refused"
+
+
+async def _ended(client: Client, made: dict[str, Any]) -> dict[str, Any]:
+    with progress("done", "jobs") as report:
+        while made.get("state") == "running":
             await asyncio.sleep(0.5)
-            made = await client.call("GET", f"/v1/bulk/{made['id']}")
-        return made
-
-    made = run(data_dir, work)
-    plain = (
-        f"{made['count']} jobs match"
-        if dry_run
-        else f"{made['id']}: {made['state']}, {made['done']} done, {made['refused']} refused"
-    )
-    show(made, as_json, lambda: plain)
+            made = await client.call("GET", route("/v1/bulk/{}", made["id"]))
+            report(made["done"] + made["refused"], made["count"])
+    return made
 
 
 @app.command("list")
 def listed(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List bulk runs, newest first."""
+    """List bulk runs, newest first.
+
+    Example: stageline bulk list
+    """
     found = run(data_dir, lambda c: c.call("GET", "/v1/bulk"))["result"]
+    columns: dict[str, Any] = {
+        "run": "id", "verb": "verb", "state": "state", "jobs": "count", "done": "done", "refused": "refused", "by": "by",
+        "reason": "reason", "started": lambda b: moment(b["created_at"]),
+    }  # fmt: skip
+    show_rows(found, columns, as_json, empty="there is no bulk run yet")
 
-    def plain() -> Table:
-        table = Table("run", "verb", "state", "jobs", "done", "refused", "by", "reason", "started", box=None)
-        for b in found:
-            started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(b["created_at"]))
-            table.add_row(
-                b["id"], b["verb"], b["state"], str(b["count"]), str(b["done"]), str(b["refused"]), b["by"], b["reason"], started
-            )
-        return table
 
-    show(found, as_json, plain)
+@app.command("show")
+def shown(bulk_id: str, as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show a bulk run.
+
+    Example: stageline bulk show 3f2a91c0-8a41-5f39-9d8e-1a2b3c4d5e6f
+    """
+    found = run(data_dir, lambda c: c.call("GET", route("/v1/bulk/{}", bulk_id)))
+    show(found, as_json, lambda: _line(found))
 
 
 @app.command("stop")
 def stop(bulk_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Stop a bulk run. Finished operations stay; `stageline bulk resume` continues the run."""
-    run(data_dir, lambda c: c.call("POST", f"/v1/bulk/{bulk_id}/stop"))
+    """Stop a bulk run. Finished operations stay; `stageline bulk resume` continues the run.
+
+    Example: stageline bulk stop 3f2a91c0-8a41-5f39-9d8e-1a2b3c4d5e6f
+    """
+    run(data_dir, lambda c: c.call("POST", route("/v1/bulk/{}/stop", bulk_id)))
+    show({"id": bulk_id, "stopped": True}, False, lambda: f"{bulk_id} is stopped")
 
 
 @app.command("resume")
 def resume(bulk_id: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Continue a stopped bulk run."""
-    run(data_dir, lambda c: c.call("POST", f"/v1/bulk/{bulk_id}/resume"))
+    """Continue a stopped bulk run.
+
+    Example: stageline bulk resume 3f2a91c0-8a41-5f39-9d8e-1a2b3c4d5e6f
+    """
+    run(data_dir, lambda c: c.call("POST", route("/v1/bulk/{}/resume", bulk_id)))
+    show({"id": bulk_id, "resumed": True}, False, lambda: f"{bulk_id} goes on")

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from cli.client import CliError
 from cli.command import DEFAULT_DATA_DIR, DataDir, print_line
 from cli.commands.kafka import split
+from cli.target import CliError
 
 
 class Format(StrEnum):
@@ -39,7 +39,10 @@ def env(
     form: Annotated[Format, typer.Option("--format", help="For the shell, for a .env file, or JSON")] = Format.EXPORT,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Print KAFKA_* of a program that connects to the pipeline here: eval "$(stageline env --role worker --actions acme.count)"."""
+    """Print KAFKA_* of a program that connects to the pipeline here, for the shell or a file.
+
+    Example: eval "$(stageline env --role worker --actions acme.count)"
+    """
     from cli.inspect import cluster
 
     target = cluster.cluster_of(data_dir)

@@ -34,7 +34,10 @@ def worker(
         Path | None, typer.Option(help="Folder that `make dist` has made: the kit is installed from its wheels")
     ] = None,
 ) -> None:
-    """Make a worker: a package with one action, a workflow and a test. Prints the commands that install, test and run it."""
+    """Make a worker: a package with one action, a workflow and a test. Prints the commands that install, test and run it.
+
+    Example: stageline new worker counter
+    """
     from cli.worker_template import worker_files
 
     package = package_of(name)

@@ -1,9 +1,8 @@
-"""Commands that start, stop and check the pipeline on this machine; and the pages that other commands print."""
+"""Commands that start, stop and check the pipeline on this machine."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -12,19 +11,16 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from cli.client import CliError
 from cli.command import DEFAULT_DATA_DIR, DataDir, out, print_line
-from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, Plan
+from cli.local.plan import FOR_OTHERS, MIN_FREE_BYTES, SERVICES, Plan
 from cli.local.supervisor import Supervisor, run_until_signalled
-from cli.waiting import reason_line
+from cli.progress import progress
+from cli.target import CliError, read_state
 from shared.embedded import jars, java
 from shared.errors import Outcome, Stop
 
@@ -32,10 +28,11 @@ from shared.errors import Outcome, Stop
 def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     port: Annotated[
-        int, typer.Option(help="Port of the gateway; the other services take the next ports. 0: any free ports")
+        int,
+        typer.Option(min=0, max=65_500, help="Port of the gateway; the other services take the next ports. 0: any free ports"),
     ] = 8080,
     kafka_port: Annotated[
-        int, typer.Option(help="Port of the broker; its controller takes the next port. 0: any free ports")
+        int, typer.Option(min=0, max=65_500, help="Port of the broker; its controller takes the next port. 0: any free ports")
     ] = 29092,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes")] = 1,
     scale: Annotated[list[str] | None, typer.Option(help="SERVICE=N: number of processes of a service; may repeat")] = None,
@@ -45,7 +42,10 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return once everything is ready, and keep running in the background")
     ] = False,
 ) -> None:
-    """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept."""
+    """Start the broker and the services, and restart any that die. Ctrl-C stops them; jobs and events are kept.
+
+    Example: stageline up --detach --workers 2
+    """
     require_embedded_extra()
     os.umask(FOR_OTHERS)  # of this process and all that it starts: the broker, the services, their logs
     if detach:
@@ -87,9 +87,12 @@ def require_embedded_extra() -> None:
 def parse_scale(entries: list[str]) -> dict[str, int]:
     """Service → number of processes, from `SERVICE=N` entries. Raises `CliError` for anything else."""
     try:
-        return {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
+        found = {name: int(count) for name, _, count in (entry.partition("=") for entry in entries)}
     except ValueError:
         raise CliError(f"--scale {' '.join(entries)}: SERVICE=N is expected", 2) from None
+    if not found.keys() <= set(SERVICES) or any(count < 1 for count in found.values()):
+        raise CliError(f"--scale takes SERVICE=N with one of {', '.join(SERVICES)} and N of at least 1", 2)
+    return found
 
 
 def _detach(data_dir: Path) -> None:
@@ -104,20 +107,30 @@ def _detach(data_dir: Path) -> None:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    while process.poll() is None:
-        if "admin key" in log.read_text():
-            print_line(log.read_text().rstrip())
-            return
-        time.sleep(0.1)
+    started = time.monotonic()
+    with progress("starting for", "seconds") as report:
+        while process.poll() is None:
+            said = log.read_text(errors="replace")
+            if "admin key" in said:
+                break
+            report(int(time.monotonic() - started), None)
+            time.sleep(0.1)
+    if process.returncode is None:
+        print_line(said.rstrip())
+        return
     raise CliError((log.read_text().strip().splitlines() or ["the start failed"])[-1].removeprefix("stageline: "), 1)
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Stop the pipeline that runs in the data directory. Its data is kept."""
+    """Stop the pipeline that runs in the data directory. Its data is kept.
+
+    Example: stageline down
+    """
     state_file = data_dir / "run" / "state.json"
-    if not state_file.exists():
+    state = read_state(data_dir)
+    if not state:
         raise CliError(f"no pipeline runs in {data_dir}", 3)
-    pid = int(json.loads(state_file.read_text())["supervisor"])
+    pid = int(state["supervisor"])
     try:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 60
@@ -142,7 +155,10 @@ def _is_zombie(pid: int) -> bool:
 
 
 def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False) -> None:
-    """Delete all data of the local pipeline: jobs, events, documents, keys."""
+    """Delete all data of the local pipeline: jobs, events, documents, keys.
+
+    Example: stageline reset --yes
+    """
     if (data_dir / "run" / "state.json").exists():
         raise CliError(f"a pipeline runs in {data_dir}: stop it first with `stageline down`", 1)
     if not data_dir.exists():
@@ -157,7 +173,10 @@ def reset(data_dir: DataDir = DEFAULT_DATA_DIR, yes: Annotated[bool, typer.Optio
 
 
 def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Check this machine: what is present, what is missing, how to install it. Exit code 1 when the pipeline cannot start."""
+    """Check this machine: what is present, what is missing, how to install it. Exit code 1 when the pipeline cannot start.
+
+    Example: stageline doctor
+    """
     table = Table("what", "state", "how to get it", box=None)
     fatal = False
     for name, state, remedy, needed in findings(data_dir):
@@ -199,38 +218,3 @@ def _sandbox_walls() -> tuple[str, str]:
         return f"all walls stand: {', '.join(WALLS)}", ""
     lacking = "; ".join(f"{wall} ({reason})" for wall, reason in missing.items())
     return f"lacks {lacking}", "Linux 5.13 or later with Landlock and seccomp (STAGELINE_SANDBOX=required refuses documents here)"
-
-
-def event_line(event: dict[str, Any]) -> str:
-    """One event as a line: time, name, job, and what changed."""
-    data = event["data"]
-    inner = data.get("event", data)
-    when = (
-        time.strftime("%H:%M:%S", time.gmtime(data["event_time"]))
-        if "event_time" in data
-        else str(data.get("occurred_at", ""))[11:19]
-    )
-    about = " ".join(str(inner[k]) for k in ("stage", "file_status", "description", "code", "message", "reason") if inner.get(k))
-    return f"{when}  {event['type']:<28} {inner.get('job_id') or inner.get('session_id') or inner.get('file_id') or ''}  {about}"
-
-
-def job_page(job: dict[str, Any], files: Table) -> Group:
-    """A job as a page: its stage, why it is waiting, its files, its history."""
-    lines = [
-        f"[bold]{job['id']}[/bold]  {job['stage']}  workflow {job['workflow']}",
-        f"created {job['creation_date']}  files {job['file_count']}  retries {job['retries']}",
-    ]
-    if job.get("waiting"):
-        lines.append(f"waiting: {reason_line(job['waiting'])}")
-    lines += [f"[red]{escape(message)}[/red]" for message in job["error_messages"]]
-    lines += [f"{step}: {escape(json.dumps(result, ensure_ascii=False))}" for step, result in (job.get("results") or {}).items()]
-    history = Table("time", "event", "step", "what", box=None)
-    for event in job["history"]:
-        inner = event["event"]
-        if inner["event_type"] == "job_event":
-            history.add_row(
-                time.strftime("%H:%M:%S", time.gmtime(event["event_time"])), inner["event_name"].removesuffix("_event"),
-                inner.get("step") or "",
-                escape(" ".join(str(inner[k]) for k in ("stage", "attempt", "code", "message") if inner.get(k))),
-            )  # fmt: skip
-    return Group(*(Text.from_markup(line) for line in lines), Text(), files, Text(), history)

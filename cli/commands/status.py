@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import typer
 
-from cli.client import CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, show
 from cli.local.disk_watch import line
+from cli.target import CliError, read_state
 from shared.runtime.disk_space import FULL_BYTES, free_bytes
 
 
 def status(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show the processes, what Kafka refuses, and the room on the disk. Exit code 1 when a part is not ready, 3 when none runs."""
-    state_file = data_dir / "run" / "state.json"
-    if not state_file.exists():
+    """Show the processes, what Kafka refuses, and the room on the disk. Exit code 1 when a part is not ready, 3 when none runs.
+
+    Example: stageline status
+    """
+    state = read_state(data_dir)
+    if not state:
         raise CliError(f"no pipeline runs in {data_dir}", 3)
-    found = asyncio.run(_look(json.loads(state_file.read_text()), data_dir.resolve()))
+    found = asyncio.run(_look(state, data_dir.resolve()))
     show(found, as_json, lambda: "\n".join(_lines(found)))
     if not found["ok"]:
         raise typer.Exit(1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client, CliError
+from cli.client import Client
+from cli.output import grid, notes, plain
+from cli.progress import progress
+from cli.target import CliError, route
 from cli.waiting import reason_line
 from shared.web.form_data import FormData
 
@@ -31,12 +36,23 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            found += sorted(p for p in path.rglob("*") if p.is_file() and not is_hidden(p.relative_to(path)))
         elif path.is_file():
             found.append(path)
         else:
             raise CliError(f"{path}: no such file or folder", 2)
     return found
+
+
+def is_hidden(path: Path) -> bool:
+    """True for a file or folder whose name begins with a dot, and for all in such a folder."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def sent_name(path: Path) -> str:
+    """The file's name as it is sent: bytes that are not UTF-8, and control characters, become replacement characters."""
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) == "Cc" else c for c in name)
 
 
 async def submit_files(client: Client, files: Sequence[Path], request: dict[str, Any]) -> str:
@@ -52,7 +68,7 @@ async def submit_files(client: Client, files: Sequence[Path], request: dict[str,
         def form(opened: contextlib.ExitStack) -> FormData:
             parts = FormData()
             parts.add_field("session_id", session)
-            parts.add_field("file", opened.enter_context(path.open("rb")), filename=path.name)
+            parts.add_field("file", opened.enter_context(path.open("rb")), filename=sent_name(path))
             return parts
 
         async with gate:
@@ -60,7 +76,13 @@ async def submit_files(client: Client, files: Sequence[Path], request: dict[str,
 
     uploads = [asyncio.create_task(upload(i, path)) for i, path in enumerate(files)]
     try:
-        await asyncio.gather(*uploads)
+        with progress("uploaded", "files") as report:
+            for done, finished in enumerate(asyncio.as_completed(uploads), 1):
+                await finished
+                report(done, len(files))
+    except OSError as error:
+        name = plain(os.fspath(error.filename)) if isinstance(error.filename, str) else "a file"
+        raise CliError(f"{name}: {error.strerror or error}", 2) from None
     finally:
         # After a failure the remaining uploads must not continue unseen.
         for task in uploads:
@@ -76,12 +98,22 @@ async def submit_urls(client: Client, urls: Sequence[str], request: dict[str, An
     return str(answer["job_id"])
 
 
+async def watch_until_ended(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
+    """The same as `watch`. When the user ends it by Ctrl-C, the ids stay on the screen."""
+    try:
+        return await watch(client, job_ids, console, live)
+    except asyncio.CancelledError:
+        for job_id in job_ids:
+            notes.print(Text(f"job {job_id} goes on; watch it by `stageline jobs watch {job_id}`"))
+        raise
+
+
 async def watch(client: Client, job_ids: Sequence[str], console: Console, live: bool) -> list[dict[str, Any]]:
     """Show the jobs until they have ended, updating in place if `live`; returns their final records."""
     started = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) if live else _Silent() as view:
         while True:
-            jobs = await asyncio.gather(*(client.call("GET", f"/v1/jobs/{job_id}") for job_id in job_ids))
+            jobs = await asyncio.gather(*(client.call("GET", route("/v1/jobs/{}", job_id)) for job_id in job_ids))
             view.update(render(jobs, time.monotonic() - started, console.height), refresh=True)
             if all(job["stage"] in ENDS for job in jobs):
                 return list(jobs)
@@ -112,8 +144,8 @@ def render(jobs: Sequence[dict[str, Any]], elapsed: float, height: int) -> Group
     return Group(*parts)
 
 
-def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) -> Table:
-    """At most `rows` files of a job, failed and running ones first when not all fit; with `ids`, their ids too."""
+def file_table(files: Sequence[dict[str, Any]], rows: int) -> Table:
+    """At most `rows` files of a job, failed and running ones first when not all fit."""
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     shown = list(files)
     if len(shown) > rows:
@@ -122,13 +154,24 @@ def file_table(files: Sequence[dict[str, Any]], rows: int, ids: bool = False) ->
             : rows - 1
         ]
     for f in shown:
-        progress = f"{f['progress']['done']}/{f['progress']['total'] or '?'}" if f.get("progress") else ""
-        note = f.get("message") or f.get("tag_name") or f.get("step") or ""
-        status = Text(f["status"], STYLE.get(f["status"], "cyan"))
-        table.add_row(*([f["id"]] if ids else []), Text(f["file_name"]), status, progress, Text(note))
+        table.add_row(Text(plain(f["file_name"])), Text(f["status"], STYLE.get(f["status"], "cyan")), _done(f), Text(_note(f)))
     if len(files) > len(shown):
         table.add_row(f"… and {len(files) - len(shown)} more", "", "", "")
     return table
+
+
+def file_grid(files: Sequence[dict[str, Any]]) -> Table | Text:
+    """All files of a job with their ids."""
+    cells = [[plain(f["id"]), plain(f["file_name"]), plain(f["status"]), _done(f), _note(f)] for f in files]
+    return grid(cells, ["file", "name", "status", "done", "note"]) if cells else Text("no files")
+
+
+def _done(file: dict[str, Any]) -> str:
+    return f"{file['progress']['done']}/{file['progress']['total'] or '?'}" if file.get("progress") else ""
+
+
+def _note(file: dict[str, Any]) -> str:
+    return plain(file.get("message") or file.get("tag_name") or file.get("step"))
 
 
 def parse_metadata(text: str | None, option: str = "--metadata") -> dict[str, Any] | None:

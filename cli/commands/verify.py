@@ -16,6 +16,8 @@ def verify(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR, every:
     """Rebuild every job from its events and compare it with the databases. Exit code 1 when they differ.
 
     With OTEL_EXPORTER_OTLP_ENDPOINT set, the metric `pipeline.audit.differences` reports the number of differences.
+
+    Example: stageline verify --every 3600
     """
     # Imported here because only this command needs them; the other commands start faster.
     from cli.inspect.audit import patiently

@@ -11,10 +11,10 @@ import typer
 
 from cli.client import Client, CliError
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run
-from cli.groups import noun
+from cli.groups import Listing, noun
 from cli.output import Columns, moment, show, show_rows
 
-app = noun("Webhook endpoints: where events are sent, and what came of it.")
+app = noun("Webhook endpoints: where events are sent, and what came of it.", Listing)
 Id = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id of an endpoint, or its first characters")]
 Event = Annotated[list[str] | None, typer.Option(help="Event name or pattern, such as job.*; may repeat")]
 Description = Annotated[str | None, typer.Option(help="What the endpoint is for")]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.table import Table
 
-from cli.client import Client, CliError
-from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, print_line, run, show
+from cli.client import Client
+from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, print_line, run
+from cli.groups import Listing, noun
+from cli.output import Output, chosen, show, show_rows, write
+from cli.target import CliError, route
 
-app = typer.Typer(
-    help="Validate, publish and compare workflows, and check a new version against running jobs.", no_args_is_help=True
-)
+app = noun("Validate, publish and compare workflows, and check a new version against running jobs.", Listing)
 
 
 def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
@@ -37,7 +38,7 @@ def line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int:
 
 
 def faults(path: Path) -> list[str]:
-    """Errors in a workflow file as `file:line: field: reason`; empty when it is valid."""
+    """Errors in a workflow file as `file:line: field: reason`; empty when it is valid. Raises `CliError` when it cannot be read."""
     from contracts.parameters import definition_faults
     from services.job_orchestrator.inspect import Workflow
 
@@ -46,7 +47,7 @@ def faults(path: Path) -> list[str]:
         definition = yaml.safe_load(text)
         Workflow.model_validate(definition)
     except OSError as error:
-        return [f"{path}: {error.strerror}"]
+        raise CliError(f"{path}: {error.strerror}", 2) from None
     except UnicodeDecodeError:
         return [f"{path}:1: is not UTF-8 text"]
     except yaml.YAMLError as error:
@@ -67,7 +68,10 @@ def path_of(field: str) -> tuple[Any, ...]:
 
 @app.command()
 def validate(files: Annotated[list[Path], typer.Argument(help="Workflow files (YAML)")]) -> None:
-    """Validate workflow files and print each error with its line. Exit code 1 when there are errors."""
+    """Validate workflow files and print each error with its line. Exit code 1 when there are errors.
+
+    Example: stageline workflows validate invoices.yaml
+    """
     wrong = [fault for path in files for fault in faults(path)]
     for fault in wrong:
         print_line(fault)
@@ -92,28 +96,35 @@ def publish(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Publish workflow versions. A published version never changes; running jobs keep the version they started with."""
+    """Publish workflow versions. A published version never changes; running jobs keep the version they started with.
+
+    Example: stageline workflows publish invoices.yaml
+    """
     definitions = [_definition(path) for path in files]
 
     async def work(client: Client) -> list[Any]:
-        return [await client.call("POST", f"/v1/workflows/{d['name']}/publish", json=d) for d in definitions]
+        return [await client.call("POST", route("/v1/workflows/{}/publish", d["name"]), json=d) for d in definitions]
 
     made = run(data_dir, work)
     show(made, as_json, lambda: "\n".join(f"published {m['name']}@{m['version']}" for m in made))
 
 
 @app.command("list")
-def listed(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List published workflows and drafts."""
+def listed(
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Only names that fit, such as 'inv*'")] = "*",
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """List published workflows and drafts.
+
+    Example: stageline workflows list 'inv*'
+    """
     found = run(data_dir, lambda c: c.call("GET", "/v1/workflows"))["result"]
-
-    def plain() -> Table:
-        table = Table("workflow", "versions", "draft", "description", box=None)
-        for w in found:
-            table.add_row(w["name"], ", ".join(map(str, w["versions"])), "yes" if w["draft"] else "", w["description"])
-        return table
-
-    show(found, as_json, plain)
+    found = [w for w in found if fnmatch.fnmatchcase(w["name"], pattern)]
+    columns: dict[str, Any] = {
+        "workflow": "name", "versions": "versions", "draft": lambda w: "yes" if w["draft"] else "", "description": "description",
+    }  # fmt: skip
+    show_rows(found, columns, as_json, empty="no workflow has such a name")
 
 
 def _parts(name: str) -> tuple[str, dict[str, str]]:
@@ -123,10 +134,16 @@ def _parts(name: str) -> tuple[str, dict[str, str]]:
 
 @app.command("show")
 def shown(name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION")], data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Print a published version (or the newest) as YAML."""
+    """Print a published version (or the newest) as YAML.
+
+    Example: stageline workflows show documents@1
+    """
     plain, query = _parts(name)
-    found = run(data_dir, lambda c: c.call("GET", f"/v1/workflows/{plain}", params=query))
-    typer.echo(yaml.safe_dump(found["definition"], sort_keys=False), nl=False)
+    found = run(data_dir, lambda c: c.call("GET", route("/v1/workflows/{}", plain), params=query))
+    if chosen() is Output.TABLE:
+        write(yaml.safe_dump(found["definition"], sort_keys=False))
+    else:
+        show(found["definition"], False, str)
 
 
 @app.command()
@@ -135,7 +152,10 @@ def diff(
     new: Annotated[str, typer.Argument(help="NAME@VERSION, or a workflow file")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Compare two versions, or a version and a file. Exit code 1 when they differ."""
+    """Compare two versions, or a version and a file. Exit code 1 when they differ.
+
+    Example: stageline workflows diff documents@1 documents.yaml
+    """
     from services.job_orchestrator.inspect import Workflow
 
     def text_of(what: str) -> list[str]:
@@ -143,11 +163,11 @@ def diff(
             definition = Workflow.model_validate(_definition(Path(what))).model_dump(mode="json", exclude_none=True)
         else:
             plain, query = _parts(what)
-            definition = run(data_dir, lambda c: c.call("GET", f"/v1/workflows/{plain}", params=query))["definition"]
+            definition = run(data_dir, lambda c: c.call("GET", route("/v1/workflows/{}", plain), params=query))["definition"]
         return yaml.safe_dump(definition, sort_keys=False).splitlines(keepends=True)
 
     lines = list(difflib.unified_diff(text_of(old), text_of(new), old, new))
-    typer.echo("".join(lines), nl=False)
+    write("".join(lines))
     if lines:
         raise typer.Exit(1)
 
@@ -163,6 +183,8 @@ def check_running(
     """Replay the histories of unfinished jobs with a new version, and list the jobs that would take another path.
 
     Exit code 1 when there are any. Safe while the pipeline runs: nothing is changed.
+
+    Example: stageline workflows check-running documents.yaml
     """
     from cli.inspect.history import reading
     from cli.inspect.running import check

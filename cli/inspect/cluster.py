@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError, for_code
 
-from cli.client import CliError
 from cli.local.plan import KAFKA_USERS
+from cli.target import CliError, read_state
 from contracts.topics import BUILT_IN_ACTIONS, TENANT_ID, Topic, tenant_commands_topic, tenant_events_topic
 from shared.errors import Outcome, Stop
 from shared.kafka import acls
@@ -48,8 +47,7 @@ class Cluster:
 
 def cluster_of(data_dir: Path) -> Cluster:
     """The cluster of `KAFKA_*`, or else the broker of the pipeline that runs in `data_dir`."""
-    given, state = KafkaAccess(), data_dir / "run" / "state.json"
-    local = json.loads(state.read_text())["kafka"] if state.exists() else None
+    given, local = KafkaAccess(), read_state(data_dir).get("kafka")
     if local is None or ("bootstrap_servers" in given.model_fields_set and given.bootstrap_servers != local):
         return Cluster(given)
     credentials = Credentials(data_dir / KAFKA_USERS)
@@ -66,7 +64,16 @@ def done(work: Coroutine[Any, Any, T], cluster: Cluster | None = None) -> T:
         raise CliError(str(error), 1) from None
     except KafkaError as error:
         where = (cluster or Cluster(KafkaAccess())).bootstrap
-        raise CliError(f"Kafka at {where}: {error} (unreachable, or KAFKA_SASL_* and KAFKA_SSL_* are wrong)", 1) from None
+        raise CliError(
+            f"Kafka at {where}: {error} (unreachable, or KAFKA_SASL_* and KAFKA_SSL_* are wrong)", _code(error)
+        ) from None
+
+
+def _code(error: KafkaError) -> int:
+    """Exit code of an error of Kafka: not reachable, refused, or failed."""
+    if isinstance(error, KafkaConnectionError | KafkaTimeoutError):
+        return 3
+    return 5 if "Authorization" in type(error).__name__ or "Authentication" in type(error).__name__ else 1
 
 
 def apply(action: list[str] | None, sizes: TopicSizes, prefix: str, with_rights: bool) -> tuple[int, int]:

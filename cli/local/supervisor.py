@@ -18,8 +18,10 @@ import aiohttp
 from cli.local.disk_watch import DiskWatch
 from cli.local.forked import FORKS, Forked, ForkServer, last_words
 from cli.local.former import end_former
+from cli.local.jar_fetch import fetch_jars
 from cli.local.kernel import end_with_parent
 from cli.local.plan import FOR_OTHERS, SERVICES, Plan, niceness, prepare_data_dir
+from cli.progress import progress
 from shared.embedded.broker_security import BrokerSecurity
 from shared.embedded.kafka import EmbeddedKafka
 from shared.errors import Stop
@@ -134,6 +136,7 @@ class Supervisor:
         folder, ports = self.plan.data_dir / "kafka", self.plan.ports
         security = BrokerSecurity(folder, self.plan.credentials, USERS)
         broker = EmbeddedKafka(folder, ports["kafka"], ports["kafka_controller"], security=security)
+        await fetch_jars()
         await asyncio.to_thread(broker.prepare)
         self._broker = broker
         self._add("kafka", broker.command, dict(os.environ), logs)
@@ -172,9 +175,12 @@ class Supervisor:
 
     async def _all_ready(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as http:
-            for name in self.plan.processes():
-                # Counted from the last process that became ready: many replicas on a busy machine take longer, but they go on.
-                await self._ready(http, name, time.monotonic() + READY_TIMEOUT_S)
+            names = self.plan.processes()
+            with progress("ready:", "services") as report:
+                for number, name in enumerate(names):
+                    report(number, len(names))
+                    # Counted from the last process that became ready: many replicas on a busy machine take longer, but they go on.
+                    await self._ready(http, name, time.monotonic() + READY_TIMEOUT_S)
         await self._set_up()
 
     async def _ready(self, http: aiohttp.ClientSession, name: str, deadline: float) -> None:

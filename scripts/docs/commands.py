@@ -20,7 +20,21 @@ Generated from the parser by `make docs`. Do not edit. `stageline COMMAND --help
 Without options a command talks to the pipeline of the data directory (`--data-dir`, `STAGELINE_DATA_DIR`, by default `.stageline`).
 `STAGELINE_URL`, `STAGELINE_NOTIFIER_URL` and `STAGELINE_KEY` name another one.
 
-Exit codes: 0 done · 1 a job ended failed, invalid or cancelled, or a start failed · 2 wrong use · 3 not reachable · 4 not found · 5 refused.
+`--output` (`-o`) prints a table, JSON, YAML, CSV or names alone; `--json` is `--output json`. JSON and YAML hold whole records. Names are the first
+column, one on each line, for other commands. Notes and progress go to standard error. `NO_COLOR=1` turns colours off.
+
+A job is named by its id, by the beginning of its id (8 characters or more, if one job alone has it), or by `@last`, the newest one. Times are
+UTC and end with `Z`. `--since` and `--until` take a span (`90s`, `5min`, `2h`, `2d`, `1w`), a date or a time.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | a job ended failed, invalid or cancelled; or something failed |
+| 2 | wrong use: an unknown command, a missing or wrong value, here or by the judgement of the service |
+| 3 | not reachable |
+| 4 | not found, or nothing matches |
+| 5 | refused: no right, or the job's state forbids it |
+| 130 | ended by Ctrl-C; the job goes on |
 """
 WORDS = {str: "text", int: "number", float: "number", Path: "path", bool: "yes or no"}
 
@@ -59,7 +73,9 @@ def _command(name: str, command: Any) -> str:
     help_ = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
     rows = [_parameter(p) for p in (*arguments, *options)]
     listed = table(["", "value", "default", "meaning"], rows) if rows else ""
-    return f"{help_}\n\n```text\n{usage}\n```\n\n{listed}".rstrip()
+    example = (command.epilog or "").removeprefix("Example: ")
+    shown_example = f"```sh\n{example}\n```\n\n" if example else ""
+    return f"{help_}\n\n```text\n{usage}\n```\n\n{shown_example}{listed}".rstrip()
 
 
 def _place(argument: Any) -> str:

@@ -80,8 +80,9 @@ async def set_acls(access: KafkaAccess, granted: Iterable[Granted], principals: 
         await admin.close()
 
 
-async def _present(admin: AIOKafkaAdminClient, principals: Iterable[str]) -> set[Entry]:
-    known = set(principals)
+async def _present(admin: AIOKafkaAdminClient, principals: Iterable[str] | None) -> set[Entry]:
+    """The ACLs of these principals, or of all where None is given."""
+    known = None if principals is None else set(principals)
     # No name, principal or host: the request has nulls for them, which stand for any.
     anything = cast("str", None)
     answer = await _ask(admin, DescribeAclsRequest(_ANY, anything, _ANY, anything, anything, _ANY, _ANY))
@@ -91,7 +92,7 @@ async def _present(admin: AIOKafkaAdminClient, principals: Iterable[str]) -> set
         (kind, name, pattern, principal, host, operation, permission)
         for kind, name, pattern, acls in answer.resources
         for principal, host, operation, permission in acls
-        if principal in known
+        if known is None or principal in known
     }
 
 
@@ -106,3 +107,28 @@ async def _create(admin: AIOKafkaAdminClient, entries: list[Entry]) -> None:
 
 async def _ask(admin: AIOKafkaAdminClient, request: Any) -> Any:
     return await admin._send_request(request)
+
+
+async def granted_acls(access: KafkaAccess) -> list[dict[str, str]]:
+    """Every ACL of the cluster in words, by user: `user, resource, name, pattern, operation, permission`. Raises `Stop`."""
+    admin = AIOKafkaAdminClient(**access.options)
+    await admin.start()
+    try:
+        entries = await _present(admin, None)
+    finally:
+        await admin.close()
+    kinds = {2: "topic", 3: "group", 4: "cluster", 5: "transactional id"}
+    operations = {
+        2: "all", 3: "read", 4: "write", 5: "create", 6: "delete", 7: "alter", 8: "describe", 9: "cluster action",
+        10: "describe configs", 11: "alter configs", 12: "idempotent write",
+    }  # fmt: skip
+    patterns, permissions = {_LITERAL: "name", _PREFIXED: "prefix"}, {2: "deny", _ALLOW: "allow"}
+    found = [
+        {
+            "user": principal.removeprefix("User:"), "resource": kinds.get(kind, str(kind)), "name": name,
+            "pattern": patterns.get(pattern, str(pattern)), "operation": operations.get(operation, str(operation)),
+            "permission": permissions.get(permission, str(permission)),
+        }
+        for kind, name, pattern, principal, _, operation, permission in entries
+    ]  # fmt: skip
+    return sorted(found, key=lambda acl: tuple(acl.values()))

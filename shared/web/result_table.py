@@ -64,11 +64,16 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
 def as_csv(rows: Sequence[Row]) -> str:
     """RFC 4180 with a header line. Text that a spreadsheet would compute has an apostrophe before it; numbers stay numbers."""
     columns = columns_of(rows)
+    return table_as_csv(columns, [[row.get(name) for name in columns] for row in rows])
+
+
+def table_as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The same of any table, given the names of its columns and the cells of each row."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([_cell(name) for name in columns])
     for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in columns])
+        writer.writerow([_cell(value) for value in row])
     return out.getvalue()
 
 

@@ -33,6 +33,7 @@ def parse(arguments: list[str]) -> None:
     """Parse the arguments as the command line does, without running anything. Raises for an unknown command or option."""
     command, rest = COMMAND, list(arguments)
     while hasattr(command, "commands"):
+        rest = command.with_default(rest) if hasattr(command, "with_default") else rest
         assert rest and rest[0] in command.commands, f"there is no command {' '.join(arguments)!r}"
         command = command.commands[rest.pop(0)]
     command.make_context("stageline", rest)

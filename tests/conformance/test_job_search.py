@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import random
+import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +15,7 @@ from sqlalchemy import Connection
 
 from services.ingest.adapters.store import job_search, operations, read_model
 from services.ingest.adapters.store.job_search import count, find
-from services.ingest.core.job_filter import JobQuery, decode_cursor, encode_cursor
+from services.ingest.core.job_filter import Filter, JobQuery, decode_cursor, encode_cursor
 from services.ingest.core.job_view import new_job
 from tests.conformance.conftest import Opener
 
@@ -127,3 +129,29 @@ async def test_pages_together_are_the_whole(opened: Opener, sort: Any, condition
         assert page and len(page) <= 7
         found += [r["id"] for r in page]
     assert found == expected(known, wanted) and len(found) > 20
+
+
+@pytest.mark.parametrize("terms", [(), ("tag:a",)])
+@pytest.mark.parametrize("pattern", ["flow", "flow-1", "flow-?", "flow-*@1", "*@2", "FLOW-1", "flow_1", "%"])
+async def test_a_pattern_finds_the_workflows_that_fit(opened: Opener, pattern: str, terms: tuple[str, ...]) -> None:
+    store, known = await opened("ingest"), jobs()
+    await store.transact(lambda c: enter(c, known))
+    wanted = replace(Filter(workflow=pattern).query("x", 0.0), terms=terms)
+    whole = pattern if "@" in pattern else f"{pattern}@*"
+    right = expected([job for job in known if fnmatch.fnmatchcase(job.workflow, whole)], replace(wanted, workflow=None))
+    found = await store.read(lambda c: find(c, wanted, JOBS)[0])
+    assert [r["id"] for r in found] == right
+
+
+@pytest.mark.parametrize("terms", [(), ("tag:a",)])
+async def test_the_beginning_of_an_id_finds_the_jobs_that_begin_so(opened: Opener, terms: tuple[str, ...]) -> None:
+    store = await opened("ingest")
+    known = [replace(job, id=str(uuid.uuid5(uuid.NAMESPACE_URL, job.id))) for job in jobs()]
+    await store.transact(lambda c: enter(c, known))
+    some = 0
+    for beginning in ("a", "0", known[0].id[:8], known[1].id[:9], known[2].id, "00000000"):
+        wanted = replace(Filter(id=beginning).query("x", 0.0), terms=terms)
+        found = await store.read(lambda c, w=wanted: find(c, w, JOBS)[0])  # type: ignore[misc]
+        assert [r["id"] for r in found] == expected([j for j in known if j.id.startswith(beginning)], wanted), beginning
+        some += len(found)
+    assert some > 5

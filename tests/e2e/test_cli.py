@@ -81,7 +81,7 @@ def test_webhooks(pipeline: Pipeline) -> None:
     assert made["id"] in pipeline.command("webhooks", "list").stdout
     assert json.loads(pipeline.command("webhooks", "log", made["id"], "--json").stdout)["result"] == []
     assert pipeline.command("webhooks", "log", "nonsense").returncode == 4
-    assert pipeline.command("webhooks", "add", "https://127.0.0.2:1x/").returncode == 5
+    assert pipeline.command("webhooks", "add", "https://127.0.0.2:1x/").returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ async def test_every_verb_is_a_command(client: Client, pipeline: Pipeline) -> No
     assert (await ended(client, job_id))["stage"] == "completed"
     again = run("rerun", job_id, "--from", "send").strip()
     assert (await ended(client, again))["rerun_of"] == job_id
-    assert "no such step" in run("rerun", job_id, "--from", "nowhere", code=5)
+    assert "no such step" in run("rerun", job_id, "--from", "nowhere", code=2)
     other = await make(client, "test-approval")
     assert ": failed" in run("terminate", other, "--reason", "enough")
     assert ": cancelled" in run("cancel", await make(client, "test-approval"))

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from cli.commands.pipeline import job_page
+from cli.commands.job_page import job_page
 from cli.commands.submit import file_table, render
 from cli.waiting import reason_line
 from contracts import ExplainJob, JobExplained, PauseJob, TaskStatus

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -42,6 +43,10 @@ class JobQuery:
     sort: Sort = "-created_at"
     after: tuple[float, str] | None = None
     """Sort value and id of the previous page's last row."""
+    workflow_like: str | None = None
+    """Pattern of SQL's LIKE for `name@version`, in which `!` escapes."""
+    ids: tuple[str, str] | None = None
+    """The least and the greatest id."""
 
 
 class Filter(BaseModel):
@@ -50,7 +55,10 @@ class Filter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stage: list[Stage] = Field(default_factory=list, max_length=16)
-    workflow: str | None = Field(default=None, max_length=200, description="`name@version`")
+    id: str | None = Field(default=None, pattern="^[0-9A-Fa-f-]{1,36}$", description="Beginning of the job's id")
+    workflow: str | None = Field(
+        default=None, max_length=200, description="`name@version`; `name` for all its versions; or a pattern with `*` and `?`"
+    )
     tag: str | None = Field(default=None, max_length=200)
     file_name: str | None = Field(default=None, max_length=255, description="Name of one of its files; case is ignored")
     error_code: str | None = Field(default=None, max_length=100)
@@ -72,9 +80,11 @@ class Filter(BaseModel):
             after = decode_cursor(cursor) if cursor else None
         except ValueError as error:
             raise BadFilter("cursor", str(error)) from None
+        workflow, like = _workflow(self.workflow)
         return JobQuery(
-            tenant, tuple(self.stage), self.workflow, self._terms(), self.text, _unix(self.created_after),
+            tenant, tuple(self.stage), workflow, self._terms(), self.text, _unix(self.created_after),
             _unix(self.created_before), None if self.in_stage_for_s is None else now - self.in_stage_for_s, self.sort, after,
+            like, _ids(self.id) if self.id else None,
         )  # fmt: skip
 
     def _terms(self) -> tuple[str, ...]:
@@ -89,6 +99,21 @@ class Filter(BaseModel):
                 raise BadFilter("metadata", "key=value is expected")
             terms.append(meta_term(key, value))
         return tuple(terms)
+
+
+def _workflow(wanted: str | None) -> tuple[str | None, str | None]:
+    """The one `name@version` that is wanted, or a pattern of several: of all versions where none is named."""
+    if not wanted or ("@" in wanted and not set("*?") & set(wanted)):
+        return wanted or None, None
+    escaped = re.sub("([!%_])", r"!\1", wanted).replace("*", "%").replace("?", "_")
+    return None, escaped if "@" in wanted else f"{escaped}@%"
+
+
+def _ids(beginning: str) -> tuple[str, str]:
+    """The least and the greatest UUID that begin so. Both have the length of an id, so every collation orders them alike."""
+    low, high = ("-".join(c * n for n in (8, 4, 4, 4, 12)) for c in "0f")
+    start = beginning.lower()
+    return start + low[len(start) :], start + high[len(start) :]
 
 
 def _unix(at: datetime | None) -> float | None:

@@ -6,6 +6,7 @@ A search first finds its rarest condition by counting, then reads that condition
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +96,7 @@ def _select(connection: Connection, query: JobQuery, driver: str | None) -> _Sel
 
 def _index_hint(connection: Connection, query: JobQuery, driver: str | None) -> str:
     """SQLite has no statistics here. With a hint it reads an index in order; without one it may sort all jobs."""
-    if is_shared(connection) or driver is not None or query.words is not None:
+    if is_shared(connection) or driver is not None or query.words is not None or query.ids is not None:
         return ""
     if query.sort == "stage_since":
         return " INDEXED BY job_view_since"
@@ -114,16 +115,29 @@ def _add_columns(connection: Connection, select: _Select, query: JobQuery, drive
             select.where.append(_index_probe(connection, "job_view_stage", "y.stage = :s0"))
     if query.workflow is not None and driver is not None:
         select.where.append(_index_probe(connection, "job_view_workflow", "y.workflow = :workflow"))
+    if query.ids is not None:
+        select.where.append("j.id IN (SELECT i.id FROM job_view i WHERE i.id BETWEEN :low AND :high)")
+        select.values |= {"low": query.ids[0], "high": query.ids[1]}
     # The term's copy of the creation time bounds the part of its index that is read.
     source = "d" if driver is not None else "j"
     conditions = (
         ("workflow", "j.workflow = :workflow", query.workflow), ("ca", f"{source}.created_at >= :ca", query.created_after),
+        ("wl", *_pattern(connection, query.workflow_like)),
         ("cb", f"{source}.created_at < :cb", query.created_before), ("sb", "j.stage_since < :sb", query.since_before),
     )  # fmt: skip
     for name, condition, value in conditions:
         if value is not None:
             select.where.append(condition)
             select.values[name] = value
+
+
+def _pattern(connection: Connection, like: str | None) -> tuple[str, str | None]:
+    """(condition, value) of a pattern of LIKE. SQLite's LIKE ignores case, so there it is one of GLOB."""
+    if like is None or is_shared(connection):
+        return "j.workflow LIKE :wl ESCAPE '!'", like
+    wild = {"%": "*", "_": "?"}
+    parts = (wild.get(part) or re.sub(r"[*?\[]", r"[\g<0>]", part[-1]) for part in re.findall("!.|.", like, re.DOTALL))
+    return "j.workflow GLOB :wl", "".join(parts)
 
 
 def _index_probe(connection: Connection, index: str, condition: str) -> str:
