@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from typing import Annotated, Any
 
@@ -60,7 +61,12 @@ def remember(target: Target, job_id: str) -> None:
     with contextlib.suppress(OSError):
         target.memory.parent.mkdir(parents=True, exist_ok=True)
         known = _memory(target)
-        target.memory.write_text(json.dumps({**known, target.url: job_id}))
+        # Readable by its owner alone, as all that is kept here.
+        part = target.memory.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({**known, target.url: job_id}, file)
+        part.replace(target.memory)
 
 
 def _remembered(target: Target) -> str | None:

@@ -76,9 +76,9 @@ class OtlpReceiver:
         return web.Response(content_type="application/x-protobuf")
 
     def trace_of_job(self, job_id: str) -> list[ReceivedSpan]:
-        """All spans of the traces that contain the job, by start time."""
-        traces = {s.trace_id for s in self.spans if s.attributes.get("job.id") == job_id}
-        return sorted((s for s in self.spans if s.trace_id in traces), key=lambda s: s.start)
+        """All spans of the trace in which the job was made, by start time. Questions about a job have traces of their own, later."""
+        first = min((s for s in self.spans if s.attributes.get("job.id") == job_id), key=lambda s: s.start, default=None)
+        return sorted((s for s in self.spans if first and s.trace_id == first.trace_id), key=lambda s: s.start)
 
 
 def _span(service: str, span: Any) -> ReceivedSpan:

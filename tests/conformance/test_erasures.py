@@ -36,6 +36,7 @@ NO_TENANT = {
     "history", "held_end", "early_end",  # erased with their jobs
     "erased", "erased_file", "decision", "doomed_object", "blob_doomed", "row_turn", "rate_window", "signin",  # ids and counts
     "backlog_view", "workflow_view", "workflow_gone", "workflow_draft", "audit_chain", "link_key",  # the platform's
+    "worker_view", "letter_act",  # workers, and what operators did with letters, both without content
 }  # fmt: skip
 """Tables whose rows name no tenant."""
 

@@ -97,7 +97,10 @@ async def test_a_deleted_workflow_starts_no_job_and_its_jobs_go_on(client: Clien
     assert (await client.call("GET", f"/v1/workflows/{name}?version=1"))["definition"]["name"] == name
 
     async def refused() -> bool:
-        made = await client.call("POST", "/v1/jobs", json={"workflow": name}, headers={"prefer": "wait=5"})
+        try:
+            made = await client.call("POST", "/v1/jobs", json={"workflow": name}, headers={"prefer": "wait=5"})
+        except CliError as error:
+            return "there is no workflow" in str(error)
         return bool(made["stage"] in ("invalid", "failed"))
 
     await eventually(refused, 15, 0.5)

@@ -52,7 +52,7 @@ async def records(client: Client) -> dict[str, dict[str, str]]:
     return {
         "/": {"session_id": session, "job_id": job_id, "file_id": file_id, "number": "1", "bulk_id": bulk_id, "upload_id": upload, "name": mark,
               "endpoint_id": hook["id"], "tag_id": mark, "metadata_id": mark, "company_id": "default",
-              "tenant_id": "default"},
+              "tenant_id": "default", "letter_id": "job.commands.job_orchestrator.dlq:0:999999"},
         "/conversion/": {"job_id": converted, "result_id": "1"},
         "/silo/": {"entry_id": entry, "file_id": f"f-{mark}", "key": mark, "version": version},
         "/transform/v1/": {"job_id": transformed, "key": mark, "flow_id": mark},
@@ -130,11 +130,11 @@ async def test_every_read_of_another_tenants_record_is_404(client: Client) -> No
     assert not faults and count >= 55, (count, faults)
 
 
-OF_THE_PLATFORM = {"/v1/tenants/{tenant_id}/actions", "/v1/tenants/{tenant_id}/erasure"}
+OF_THE_PLATFORM = {"/v1/tenants/{tenant_id}/actions", "/v1/tenants/{tenant_id}/erasure", "/v1/letters/{letter_id}"}
 """Paths that admins of the platform alone may ask: others get 403 for every tenant, also for one that does not exist."""
 ABSENT = {
     "/v1/files/{file_id}/outputs/{number}", "/v1/jobs/{job_id}/outputs/{number}", "/api/metadata/detail/{metadata_id}",
-    "/v1/files/{file_id}/result", "/v1/tenants/{tenant_id}/erasure",
+    "/v1/files/{file_id}/result", "/v1/tenants/{tenant_id}/erasure", "/v1/letters/{letter_id}",
 }  # fmt: skip
 """Paths of which the client has no record either, in this test."""
 
