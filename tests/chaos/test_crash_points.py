@@ -22,13 +22,8 @@ FILES = 12
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize(
-    "point",
-    [
-        "after_commit",
-        *(pytest.param(p, marks=pytest.mark.slow) for p in ("before_commit", "after_publish", "before_settle", "after_settle")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["before_commit", "after_commit", "after_publish", "before_settle", "after_settle"])
 async def test_death_at_a_boundary_leaves_one_effect(restartable: RestartablePipeline, tmp_path: Path, point: str) -> None:
     documents = tmp_path / "documents"
     documents.mkdir()

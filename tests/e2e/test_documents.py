@@ -99,7 +99,11 @@ async def run_page(page: Path, folder: Path, pipeline: Pipeline, whole: bool = T
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(p, id=name(p), marks=[pytest.mark.slow] * (p.stem == "first-workflow")) for p in (README, *TUTORIALS)]
+    "page",
+    [
+        pytest.param(p, id=name(p), marks=[pytest.mark.slow] * (p.stem in ("first-workflow", "first-worker")))
+        for p in (README, *TUTORIALS)
+    ],
 )
 async def test_the_commands_of_the_page_run(pipeline: Pipeline, tmp_path: Path, page: Path) -> None:
     if "curl" in page.read_text() and shutil.which("curl") is None:
@@ -113,6 +117,7 @@ async def test_the_commands_of_the_page_run(pipeline: Pipeline, tmp_path: Path, 
         assert "they differ" in said and "wrong customer" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", GUIDES, ids=name)
 async def test_the_marked_commands_of_the_guide_run(pipeline: Pipeline, tmp_path: Path, page: Path) -> None:
     await run_page(page, tmp_path, pipeline, whole=False)

@@ -88,6 +88,7 @@ async def test_a_second_up_finds_its_jobs_and_events_again(detached: Pipeline) -
     submitted(detached)
 
 
+@pytest.mark.slow
 async def test_the_topics_and_the_stores_agree(detached: Pipeline) -> None:
     async with Client(detached.target()) as mine:
         files = [SAMPLES / "invoice-globex-117.pdf", SAMPLES / "locked-invoice.pdf"]
@@ -132,6 +133,7 @@ def complaints(where: Pipeline) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_down_and_reset(detached: Pipeline) -> None:
     assert detached.command("jobs").returncode == 0
     assert detached.command("down").returncode == 0

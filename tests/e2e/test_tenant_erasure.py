@@ -106,6 +106,7 @@ async def fill(admin: Client, mark: str) -> str:
     return str((await admin.call("POST", "/v1/jobs", json={"workflow": "test-approval", "metadata": {"mark": mark}}))["job_id"])
 
 
+@pytest.mark.slow
 async def test_a_tenant_is_erased_as_a_whole(client: Client, pipeline: Pipeline) -> None:
     mark = uuid.uuid4().hex
     tenant, admin, producer = await new_tenant(client)
