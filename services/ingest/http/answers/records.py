@@ -126,6 +126,7 @@ class FileRecord(BaseModel):
     file_name_without_extension: str
     status: str = Field(examples=["done"])
     job_id: str | None
+    previous_job_id: str | None = Field(default=None, description="The job that it was moved from.")
     deferred_session_id: str | None
     creation_date: str = Field(examples=[TIME])
     update_date: str
