@@ -17,7 +17,7 @@ from services.stage_worker.adapters.confinement import Limits, confine_process, 
 from services.stage_worker.adapters.documents import archive, as_xml, embedded, guard, identify, invoice, pdf, plain_text, tiff
 from services.stage_worker.core.document_fault import DocumentFault
 
-LATE = ("docx", "openpyxl", "lxml.html")
+LATE = ("openpyxl", "lxml.html")
 """Imported by the functions that use them. Loaded once before any reader is forked."""
 LATE_FOR_SIGNATURES = (*LATE, "services.stage_worker.adapters.documents.sign")
 """The same where PDFs are signed. It is half as large again, which each fork would pay for."""
