@@ -37,7 +37,12 @@ def moment_of(text: str, option: str, now: float | None = None) -> str:
         except ValueError:
             raise CliError(f"{option}: {text!r} is not a time, such as 2026-12-01 or 2026-12-01T08:00:00Z", 2) from None
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
-    span = seconds(text, option)
+    try:
+        span = seconds(text, option)
+    except CliError:
+        raise CliError(
+            f"{option}: {text!r} is neither a time, such as 2026-12-01, nor how long ago, such as 90s, 2h or 2d", 2
+        ) from None
     try:
         return datetime.fromtimestamp((time.time() if now is None else now) - span, UTC).isoformat()
     except (OverflowError, ValueError, OSError):

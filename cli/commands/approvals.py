@@ -6,7 +6,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.console import Group
@@ -14,13 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client, CliError
+from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run, show
 from cli.commands.submit import parse_metadata
+from cli.groups import Listing, noun
+from cli.ids import JobId, job_id_of
+from cli.target import CliError, route
 from cli.waiting import span
 
-app = typer.Typer(help="Approvals: what waits for a person, and the answers.", no_args_is_help=True)
-JobId = Annotated[str, typer.Argument(help="The job, as `approvals list` prints it")]
+app = noun("Approvals: what waits for a person, and the answers.", Listing)
 Step = Annotated[str | None, typer.Option(help="The step; needed where several steps of the job wait")]
 File = Annotated[str | None, typer.Option("--file", help="Only this file of the job; default: all that wait at the step")]
 Message = Annotated[str | None, typer.Option(help="Kept with the step's result")]
@@ -99,15 +100,15 @@ def refuse(
 
 def _answer(job_id: str, step: str | None, file: str | None, answer: dict[str, Any], as_json: bool, data_dir: Path) -> None:
     async def work(client: Client) -> dict[str, Any]:
-        path = f"/v1/jobs/{quote(job_id, safe='')}"
+        whole = await job_id_of(client, job_id, changes=True)
         # A poke without a step would answer every step that waits, also those that wait for a program.
-        named = step or step_of(job_id, await client.call("GET", f"{path}/why"))
-        found = await client.call("POST", f"{path}/poke", json={**answer, "step": named, "file_id": file})
-        return {**found, "step": named}
+        named = step or step_of(whole, await client.call("GET", route("/v1/jobs/{}/why", whole)))
+        found = await client.call("POST", route("/v1/jobs/{}/poke", whole), json={**answer, "step": named, "file_id": file})
+        return {**found, "id": whole, "step": named}
 
     found = run(data_dir, work)
     done = "approved" if answer["outcome"] == "OK" else "refused"
-    show(found, as_json, lambda: f"{job_id}: {found['step']} {done}; the job is {found['stage']}")
+    show(found, as_json, lambda: f"{found['id']}: {found['step']} {done}; the job is {found['stage']}")
 
 
 def step_of(job_id: str, explanation: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.console import Group
@@ -17,12 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import Client, CliError
+from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, Reason, run, show
 from cli.commands.submit import parse_metadata
+from cli.groups import Listing, noun
+from cli.target import CliError, route
 from cli.waiting import span
 
-app = typer.Typer(help="Dead letters: records that a consumer gave up.", no_args_is_help=True)
+app = noun("Dead letters: records that a consumer gave up.", Listing)
 Topic = Annotated[str | None, typer.Option(help="A dead-letter topic, or the topic that its records came from")]
 GroupName = Annotated[str | None, typer.Option("--group", help="The consumer group that gave the record up")]
 Code = Annotated[str | None, typer.Option(help="The reason code, e.g. unknown_job")]
@@ -40,7 +41,7 @@ def _filter(**given: Any) -> dict[str, Any]:
 
 
 def _path(letter_id: str, verb: str = "") -> str:
-    return f"/v1/letters/{quote(letter_id, safe='')}{verb}"
+    return route("/v1/letters/{}", letter_id) + verb
 
 
 @app.command("list")
@@ -279,7 +280,7 @@ async def _many(client: Client, verb: str, query: dict[str, Any]) -> list[dict[s
 
 def _done(answer: dict[str, Any]) -> str:
     if "message" in answer:
-        return escape(f"{answer['id']}: not sent: {answer['message']}")
+        return f"{answer['id']}: not sent: {answer['message']}"
     act = answer.get("act")
     repeated = f", {answer['state']} before, by {act['by']} at {act['at']}" if answer.get("repeated") and act else ""
-    return escape(f"{answer['id']}: {answer['state'] if not repeated else 'left alone'}{repeated}")
+    return f"{answer['id']}: {answer['state'] if not repeated else 'left alone'}{repeated}"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from cli.client import Client, CliError
+from cli.client import Client
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run
+from cli.filters import moment_of
 from cli.groups import Listing, noun
 from cli.output import Columns, moment, show, show_rows
+from cli.target import CliError, route
 
 app = noun("Webhook endpoints: where events are sent, and what came of it.", Listing)
 Id = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id of an endpoint, or its first characters")]
@@ -20,17 +20,17 @@ Event = Annotated[list[str] | None, typer.Option(help="Event name or pattern, su
 Description = Annotated[str | None, typer.Option(help="What the endpoint is for")]
 Since = Annotated[str | None, typer.Option(help="A time, or how long ago: 2026-12-01T08:00:00Z, 30m, 2h, 2d")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded in the audit log")]
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 HERE = DEFAULT_DATA_DIR
 
 
 async def call(client: Client, method: str, endpoint: str = "", act: str = "", **more: Any) -> Any:
     """A request to the notifier about an endpoint, which a unique beginning of its id names."""
     whole = await _whole(client, endpoint) if endpoint else ""
-    path = "".join(f"/{quote(part, safe='')}" for part in (whole, act) if part)
+    segments = [part for part in (whole, act) if part]
+    path = route("/v1/webhooks" + "/{}" * len(segments), *segments)
     # The client repeats a request that was not answered; under its key it takes place once.
     once = {"idempotency-key": str(uuid.uuid4())} if method != "GET" else {}
-    return await client.call(method, f"/v1/webhooks{path}", notifier=True, headers=once, **more)
+    return await client.call(method, path, notifier=True, headers=once, **more)
 
 
 async def _whole(client: Client, beginning: str) -> str:
@@ -41,20 +41,6 @@ async def _whole(client: Client, beginning: str) -> str:
     raise CliError(
         f"{beginning}: {'several endpoints begin so' if fitting else 'there is no such endpoint'}", 2 if fitting else 4
     )
-
-
-def time_of(text: str | None) -> str | None:
-    """A time in ISO 8601 from one, or from `2h`. Raises `CliError`."""
-    if text is None:
-        return None
-    number, unit = text[:-1], text[-1:]
-    if number.isdigit() and unit in UNITS:
-        return (datetime.now(UTC) - timedelta(seconds=int(number) * UNITS[unit])).isoformat()
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise CliError(f"{text}: a time is expected, such as 2026-12-01T08:00:00Z, or how long ago: 30m, 2h, 2d", 2) from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
 @app.command("add")
@@ -201,7 +187,12 @@ def replay(
 
     Example: stageline webhooks replay 0198c3f2 --failed --since 2d
     """
-    given = {"event_id": event_id, "job_id": job, "since": time_of(since), "until": time_of(until)}
+    given = {
+        "event_id": event_id,
+        "job_id": job,
+        "since": since and moment_of(since, "--since"),
+        "until": until and moment_of(until, "--until"),
+    }
     body = {name: value for name, value in given.items() if value is not None} | ({"failed": True} if failed else {})
     if not body:
         raise CliError("say which deliveries: --event-id, --job, --failed, --since or --until", 2)
@@ -227,7 +218,7 @@ def log(
     Example: stageline webhooks log 0198c3f2 --outcome retrying --since 2h
     """
     given = {
-        "outcome": outcome, "event_type": event, "job_id": job, "since": time_of(since), "until": time_of(until), "limit": str(limit),
+        "outcome": outcome, "event_type": event, "job_id": job, "since": since and moment_of(since, "--since"), "until": until and moment_of(until, "--until"), "limit": str(limit),
     }  # fmt: skip
     query = {name: value for name, value in given.items() if value is not None}
     found = run(data_dir, lambda c: call(c, "GET", endpoint, "log", params=query))

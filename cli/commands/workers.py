@@ -6,14 +6,14 @@ import time
 from datetime import datetime
 from typing import Any
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from cli.command import DEFAULT_DATA_DIR, AsJson, DataDir, run, show
+from cli.groups import Listing, noun
 from cli.waiting import span
 
-app = typer.Typer(help="Workers: who lives, and what each has now.", no_args_is_help=True)
+app = noun("Workers: who lives, and what each has now.", Listing)
 
 
 @app.command("list")

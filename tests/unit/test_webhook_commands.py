@@ -157,7 +157,7 @@ async def test_what_was_given_up_is_found_in_the_log_and_replayed(commands: Comm
         (("test", "nonsense"), (4,), "there is no such endpoint"),
         (("edit", "nonsense"), (2,), "nothing to change: give --url, --event, --all-events or --description"),
         (("replay", "nonsense"), (2,), "say which deliveries"),
-        (("log", "nonsense", "--since", "yesterday"), (2,), "a time is expected"),
+        (("log", "nonsense", "--since", "yesterday"), (2,), "neither a time"),
         (("add", "https://192.168.1.5/hook"), (2, 5), "STAGELINE_TRUSTED_NETWORKS"),
         (("add", "https://example.com/hook", "--event", "job.done"), (2, 5), "job.finished"),
     ],
